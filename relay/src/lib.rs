@@ -1,0 +1,7 @@
+//! Skein: a Nostr relay that scales horizontally; one log is its thread.
+//!
+//! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
+
+pub mod outbox;
+pub mod store;
+pub mod types;

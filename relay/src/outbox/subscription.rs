@@ -1,0 +1,95 @@
+//! One open REQ, and where its delivery stands in the log.
+
+use super::queue::{Item, Outbox};
+use crate::types::{Filter, Insertion, Position, SubscriptionId};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+
+/// A place inside the log: an entry and how many of its changes lie before this place. Everything up to it was
+/// delivered, everything after it was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The entry.
+    pub position: Position,
+    /// The change inside it, counted from 0.
+    pub index: u32,
+}
+
+impl Place {
+    /// The place after the last change of the entry at `position`.
+    pub const fn end_of(position: Position) -> Self {
+        Self { position, index: u32::MAX }
+    }
+}
+
+/// How live events reach a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Stored events are still being read or sent; the log will be replayed from the place that the query settles.
+    Held,
+    /// Everything up to the place is in the outbox; the log pushes what comes after.
+    Live(Place),
+    /// The outbox was full: everything up to the place was pushed, the rest is to be replayed from the ring.
+    Behind(Place),
+    /// The client closed it, replaced it, or went away.
+    Closed,
+}
+
+/// One open REQ of one connection.
+pub struct Subscription {
+    /// The id that the client chose.
+    pub id: SubscriptionId,
+    /// What it asks for; an event matches when any of them does.
+    pub filters: Arc<[Filter]>,
+    /// Where its events go.
+    pub outbox: Arc<Outbox>,
+    delivery: Mutex<Delivery>,
+}
+
+impl Subscription {
+    /// A subscription whose live events are held back until the query has settled where they begin.
+    pub fn new(id: SubscriptionId, filters: Arc<[Filter]>, outbox: Arc<Outbox>) -> Arc<Self> {
+        Arc::new(Self { id, filters, outbox, delivery: Mutex::new(Delivery::Held) })
+    }
+
+    /// Locks the delivery state. Take no lock of the log while holding it but the ring's read lock.
+    pub fn delivery(&self) -> MutexGuard<'_, Delivery> {
+        self.delivery.lock()
+    }
+
+    /// Ends the subscription: nothing queued for it will be sent any more.
+    pub fn close(&self) {
+        *self.delivery.lock() = Delivery::Closed;
+    }
+
+    /// True once [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        *self.delivery.lock() == Delivery::Closed
+    }
+
+    /// Offers a live match. Pushes it if the subscription is live and has not had it; falls behind if the outbox is
+    /// full. Never waits.
+    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>) {
+        let mut delivery = self.delivery.lock();
+        if let Delivery::Live(delivered) = *delivery
+            && place > delivered
+        {
+            let item = Item::Live { subscription: self.clone(), insertion: insertion.clone() };
+            *delivery = match self.outbox.try_push(item) {
+                Ok(()) => Delivery::Live(place),
+                Err(_) => {
+                    self.outbox.fell_behind(self);
+                    Delivery::Behind(delivered)
+                }
+            };
+        }
+    }
+
+    /// Offers an ephemeral event: delivered if the subscription is live and there is room, else dropped (at most
+    /// once, as documented). Says whether it was delivered.
+    pub fn offer_ephemeral(self: &Arc<Self>, insertion: &Arc<Insertion>) -> bool {
+        let delivery = self.delivery.lock();
+        let item = || Item::Live { subscription: self.clone(), insertion: insertion.clone() };
+        matches!(*delivery, Delivery::Live(_)) && self.outbox.try_push(item()).is_ok()
+    }
+}

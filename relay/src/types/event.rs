@@ -1,0 +1,147 @@
+//! An event: parsed once, re-encoded once into its canonical text, then shared by every reader.
+
+use super::{EventId, Kind, PublicKey, Timestamp};
+use std::sync::Arc;
+
+/// One single-letter tag: its letter and its first value, the only parts that filters look at (NIP-01).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// `a` to `z` or `A` to `Z`.
+    pub letter: u8,
+    /// The tag's second element, unescaped.
+    pub value: Box<str>,
+}
+
+/// An event whose fields and id were checked. Its signature was not, unless it travels as [`Verified`].
+#[derive(Debug, Clone)]
+pub struct Event {
+    parts: EventParts,
+}
+
+/// The fields of an [`Event`]; only the parser and the builder in this folder fill them.
+#[derive(Debug, Clone)]
+pub struct EventParts {
+    /// The id, equal to the SHA-256 of the canonical serialisation.
+    pub id: EventId,
+    /// The author.
+    pub pubkey: PublicKey,
+    /// When the author says it was made.
+    pub created_at: Timestamp,
+    /// The kind.
+    pub kind: Kind,
+    /// The BIP-340 signature of the id.
+    pub signature: [u8; 64],
+    /// The single-letter tags that have a value, in the event's order.
+    pub tags: Box<[Tag]>,
+    /// How many tags the event has, of any name.
+    pub tag_count: u32,
+    /// The number of Unicode characters of `content` (what NIP-11's `max_content_length` counts).
+    pub content_chars: u32,
+    /// The second from which the event counts as expired (NIP-40's first `expiration` tag, if it is a number).
+    pub expires_at: Option<Timestamp>,
+    /// True when a `["-"]` tag asks relays to take the event from its author only (NIP-70).
+    pub protected: bool,
+    /// The target that a `nonce` tag commits to (NIP-13).
+    pub committed_pow: Option<u8>,
+    /// The canonical JSON object, `{"id":…,"pubkey":…,"created_at":…,"kind":…,"tags":…,"content":…,"sig":…}`,
+    /// without white space, escaped as NIP-01 says.
+    pub text: Arc<str>,
+}
+
+impl Event {
+    pub(super) fn from_parts(parts: EventParts) -> Self {
+        Self { parts }
+    }
+
+    /// The id.
+    pub fn id(&self) -> EventId {
+        self.parts.id
+    }
+
+    /// The author.
+    pub fn pubkey(&self) -> PublicKey {
+        self.parts.pubkey
+    }
+
+    /// When the author says it was made.
+    pub fn created_at(&self) -> Timestamp {
+        self.parts.created_at
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.parts.kind
+    }
+
+    /// The BIP-340 signature of the id.
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.parts.signature
+    }
+
+    /// The single-letter tags that have a value, in the event's order.
+    pub fn tags(&self) -> &[Tag] {
+        &self.parts.tags
+    }
+
+    /// The values of the tags named `letter`.
+    pub fn tag_values(&self, letter: u8) -> impl Iterator<Item = &str> {
+        self.parts.tags.iter().filter(move |tag| tag.letter == letter).map(|tag| &*tag.value)
+    }
+
+    /// The `d` value that tells addressable events of one kind apart; empty where there is none.
+    pub fn identifier(&self) -> &str {
+        self.tag_values(b'd').next().unwrap_or("")
+    }
+
+    /// How many tags the event has, of any name.
+    pub fn tag_count(&self) -> u32 {
+        self.parts.tag_count
+    }
+
+    /// The number of Unicode characters of `content`.
+    pub fn content_chars(&self) -> u32 {
+        self.parts.content_chars
+    }
+
+    /// The second from which the event counts as expired (NIP-40).
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.parts.expires_at
+    }
+
+    /// True once the event has expired: NIP-40 says from that second on.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.parts.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// True when only its author may hand the event in (NIP-70).
+    pub fn is_protected(&self) -> bool {
+        self.parts.protected
+    }
+
+    /// The target that a `nonce` tag commits to (NIP-13).
+    pub fn committed_pow(&self) -> Option<u8> {
+        self.parts.committed_pow
+    }
+
+    /// The canonical JSON object, the only form that is stored and served.
+    pub fn text(&self) -> &Arc<str> {
+        &self.parts.text
+    }
+}
+
+/// An event whose signature holds: the only thing that a store accepts. Made by the `verify` station, or by an
+/// operator's import that was told to trust its source.
+#[derive(Debug, Clone)]
+pub struct Verified(Arc<Event>);
+
+impl Verified {
+    /// Vouches for the signature of `event`. Whoever calls this has checked it or was told by the operator not to.
+    pub fn vouch(event: Arc<Event>) -> Self {
+        Self(event)
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.0
+    }
+}

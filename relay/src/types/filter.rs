@@ -1,0 +1,53 @@
+//! A filter in canonical form: equal questions are equal values.
+
+use super::{Event, EventId, Kind, PublicKey, Timestamp};
+
+/// What a REQ or COUNT asks for (NIP-01). All conditions hold at once. Every list is sorted, free of doubles and
+/// non-empty, so `==` and `Hash` mean "the same question".
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Filter {
+    /// The event is one of these.
+    pub ids: Option<Box<[EventId]>>,
+    /// Its author is one of these.
+    pub authors: Option<Box<[PublicKey]>>,
+    /// Its kind is one of these.
+    pub kinds: Option<Box<[Kind]>>,
+    /// For each entry, at least one tag of that letter has one of the values; sorted by letter.
+    pub tags: Box<[TagFilter]>,
+    /// `created_at` is this or later.
+    pub since: Option<Timestamp>,
+    /// `created_at` is this or earlier.
+    pub until: Option<Timestamp>,
+    /// At most this many stored events; live ones are not counted.
+    pub limit: Option<u32>,
+}
+
+/// One `#x` condition of a [`Filter`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TagFilter {
+    /// The tag's name: one letter, case counts.
+    pub letter: u8,
+    /// The values, sorted; any of them will do.
+    pub values: Box<[Box<str>]>,
+}
+
+impl Filter {
+    /// True when `event` meets every condition. `limit` plays no part. Expiry and access are the caller's business.
+    pub fn matches(&self, event: &Event) -> bool {
+        self.since.is_none_or(|since| event.created_at() >= since)
+            && self.until.is_none_or(|until| event.created_at() <= until)
+            && self.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok())
+            && self.authors.as_ref().is_none_or(|authors| authors.binary_search(&event.pubkey()).is_ok())
+            && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&event.id()).is_ok())
+            && self.tags.iter().all(|condition| {
+                event
+                    .tag_values(condition.letter)
+                    .any(|value| condition.values.binary_search_by(|wanted| (**wanted).cmp(value)).is_ok())
+            })
+    }
+
+    /// True when no event can ever match: the time window is empty.
+    pub fn is_impossible(&self) -> bool {
+        matches!((self.since, self.until), (Some(since), Some(until)) if since > until)
+    }
+}

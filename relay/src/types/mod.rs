@@ -1,0 +1,32 @@
+//! What travels: identifiers, events, filters, log positions. A leaf: it imports no station.
+
+mod access;
+mod event;
+mod filter;
+mod hex;
+mod id;
+mod kind;
+mod position;
+mod row;
+mod verdict;
+
+pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
+pub use event::{Event, Tag, Verified};
+pub use filter::{Filter, TagFilter};
+pub use hex::HexError;
+pub use id::{EventId, PublicKey};
+pub use kind::{Kind, KindClass};
+pub use position::{Change, Epoch, Head, Insertion, LogEntry, Position, Removal, RemovalCause};
+pub use row::{Key, Row};
+pub use verdict::{Refusal, Reply, ReplyId, SubscriptionId, Verdict};
+
+/// Seconds since 1970 as NIP-01's `created_at` counts them. Never negative on the wire; signed, so that
+/// arithmetic around zero and SQL columns need no cast.
+pub type Timestamp = i64;
+
+/// The present second on this machine's clock.
+pub fn now() -> Timestamp {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
+}

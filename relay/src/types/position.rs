@@ -1,0 +1,102 @@
+//! The log's vocabulary: positions, epochs, changes.
+
+use super::{Event, EventId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A place in the log. The first entry has position 1; 0 is the empty log. Positions have no holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The position right after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// One life of the log. It changes when a failover may have cut entries off; two epochs are only ever compared for
+/// equality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Epoch(pub u64);
+
+/// How far a reader of the log has come: a snapshot that carries it holds exactly the log up to `position`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The life of the log that `position` counts in.
+    pub epoch: Epoch,
+    /// The last entry that is included.
+    pub position: Position,
+}
+
+/// One entry of the log: everything that one transaction changed, in order.
+#[derive(Debug, Clone)]
+pub struct LogEntry {
+    /// Where the entry stands.
+    pub position: Position,
+    /// What it changed; never empty.
+    pub changes: Arc<[Change]>,
+}
+
+/// What can happen to the set of stored events. Nothing else can: so no reader ever has to guess.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// An event was stored.
+    Inserted(Arc<Insertion>),
+    /// A stored event is gone.
+    Removed(Removal),
+}
+
+/// An event as the log brought it, with the mark that a later removal leaves on it.
+#[derive(Debug)]
+pub struct Insertion {
+    /// The event.
+    pub event: Arc<Event>,
+    dead: AtomicBool,
+}
+
+impl Insertion {
+    /// A live insertion.
+    pub fn new(event: Arc<Event>) -> Arc<Self> {
+        Arc::new(Self { event, dead: AtomicBool::new(false) })
+    }
+
+    /// Marks the event as removed: whoever still holds it must not send it any more.
+    pub fn mark_dead(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// True once a removal of this event was applied.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+}
+
+/// The removal of one event. It carries the event, since an id alone finds neither cached filters nor cached counts.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    /// What was removed.
+    pub event: Arc<Event>,
+    /// Why.
+    pub cause: RemovalCause,
+}
+
+impl Removal {
+    /// The id of what was removed.
+    pub fn id(&self) -> EventId {
+        self.event.id()
+    }
+}
+
+/// Why an event was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RemovalCause {
+    /// A newer version of a replaceable or addressable event came (NIP-01).
+    Replaced,
+    /// Its author, or a gift wrap's recipient, asked for it (NIP-09).
+    Deleted,
+    /// Its time was up (NIP-40).
+    Expired,
+    /// The operator removed it.
+    Administered,
+}

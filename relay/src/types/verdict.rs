@@ -1,0 +1,146 @@
+//! What the relay decided about something a client sent. Words for it stand in `message::words` alone.
+
+use super::{EventId, Kind, Timestamp};
+
+/// What became of an EVENT: the content of its OK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is durably stored, or, if ephemeral, was passed on. OK true, no words.
+    Accepted,
+    /// It was stored before. OK true, `duplicate:`.
+    Duplicate,
+    /// A newer version is stored. OK true, `duplicate:`.
+    Superseded,
+    /// It was not taken. OK false.
+    Refused(Refusal),
+}
+
+/// Why an EVENT, REQ, COUNT or AUTH was refused. One variant a reason, so that metrics can count them by
+/// [`Refusal::reason`] and `message::words` can find the NIP-01 prefix and the sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The JSON is not what the protocol asks for; says what and where, for a person.
+    Invalid(String),
+    /// Well-formed, but this relay does not do it (an unknown filter key, say).
+    Unsupported(String),
+    /// The id is not the hash of the content.
+    WrongId,
+    /// The signature does not hold.
+    WrongSignature,
+    /// More bytes than a message may have.
+    MessageTooLarge {
+        /// The limit in bytes.
+        max_bytes: usize,
+    },
+    /// More tags than an event may have.
+    TooManyTags {
+        /// The limit.
+        max: u32,
+    },
+    /// A content longer than allowed.
+    ContentTooLong {
+        /// The limit in Unicode characters.
+        max_chars: u32,
+    },
+    /// `created_at` lies too far in the past.
+    TooOld {
+        /// The greatest age that is taken.
+        max_age_seconds: u64,
+    },
+    /// `created_at` lies too far in the future.
+    TooNew {
+        /// The greatest lead over this relay's clock that is taken.
+        max_ahead_seconds: u64,
+    },
+    /// It has expired (NIP-40).
+    Expired {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Too little proof of work (NIP-13).
+    ProofOfWork {
+        /// The bits that are asked for.
+        min_bits: u8,
+        /// The bits that count: the lesser of what was done and what was committed to.
+        found_bits: u8,
+    },
+    /// Its author, or the recipient of a gift wrap, has deleted it (NIP-09).
+    Deleted,
+    /// The operator's lists do not let this author write.
+    AuthorBlocked,
+    /// The operator's lists do not let this kind in.
+    KindBlocked(Kind),
+    /// A NIP-70 event from someone other than its author, who is unknown so far: authentication would help.
+    ProtectedNeedsAuthentication,
+    /// A NIP-70 event from someone who authenticated as somebody else.
+    ProtectedNotAuthor,
+    /// A repost whose content embeds a NIP-70 event.
+    ProtectedEmbedded,
+    /// This relay wants to know its writers (NIP-42).
+    WriteNeedsAuthentication,
+    /// This relay wants to know its readers (NIP-42).
+    ReadNeedsAuthentication,
+    /// What was asked for is served to its recipients only (NIP-17, NIP-59).
+    PrivateNeedsAuthentication,
+    /// A kind 22242 handed in as EVENT: it belongs into AUTH and is never stored.
+    AuthenticationAsEvent,
+    /// The AUTH event does not answer this relay's challenge; says why.
+    WrongAuthentication(String),
+    /// More messages than this client may send in its time.
+    RateLimited,
+    /// More subscriptions than a connection may hold.
+    TooManySubscriptions {
+        /// The limit.
+        max: usize,
+    },
+    /// The client reads so slowly that the log no longer reaches back to where it is.
+    TooSlow,
+    /// The relay is shedding load.
+    Overloaded,
+    /// The store took too long.
+    Timeout,
+    /// The store failed; the details are in the relay's log, not on the wire.
+    StoreFailed,
+    /// The disk is full.
+    DiskFull,
+    /// Somebody else holds the database.
+    DatabaseLocked,
+    /// The relay is shutting down.
+    ShuttingDown,
+}
+
+/// One message to a client that answers something, as opposed to an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The answer to an EVENT or AUTH.
+    Ok {
+        /// The event's id as the client wrote it, or, where that is unreadable, an empty text.
+        id: ReplyId,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// All stored events of a subscription were sent.
+    Eose(SubscriptionId),
+    /// A REQ or COUNT was refused, or a subscription was ended by the relay.
+    Closed(SubscriptionId, Refusal),
+    /// The answer to a COUNT.
+    Count(SubscriptionId, u64),
+    /// For a person: nothing else fits.
+    Notice(Refusal),
+    /// NIP-42's challenge.
+    Auth(String),
+}
+
+/// Which event an OK speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyId {
+    /// An id that could be read.
+    Id(EventId),
+    /// The event had no readable id.
+    Unreadable,
+}
+
+/// A subscription id: 1 to 64 characters, unescaped. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SubscriptionId(pub std::sync::Arc<str>);
