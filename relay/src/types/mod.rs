@@ -16,7 +16,7 @@ pub use filter::{Filter, TagFilter};
 pub use hex::HexError;
 pub use id::{EventId, PublicKey};
 pub use kind::{Kind, KindClass};
-pub use position::{Change, Epoch, Head, Insertion, LogEntry, Position, Removal, RemovalCause};
+pub use position::{Change, Epoch, Head, Insertion, LogEntry, Position, Registration, Removal, RemovalCause};
 pub use row::{Key, Row};
 pub use verdict::{Refusal, Reply, ReplyId, SubscriptionId, Verdict};
 
