@@ -102,29 +102,31 @@ pub(super) async fn writer(options: &Options) -> Result<Writer, StoreError> {
     })
 }
 
+async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(translate)
+}
+
 /// Refuses a file that is not ours or that a newer program has written, and runs the migrations that are missing.
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    let number = async |connection: &mut SqliteConnection, sql: &'static str| {
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(connection).await.map_err(translate)
-    };
     let application = number(connection, "SELECT application_id FROM pragma_application_id").await?;
     let tables = number(connection, "SELECT count(*) FROM sqlite_schema").await?;
     if tables > 0 && application != APPLICATION_ID {
         return Err(StoreError::Damaged(format!("{} is not a database of this relay", path.display())));
     }
     check_version(connection).await?;
-    MIGRATIONS.run(connection).await.map_err(|error| StoreError::Database(error.into()))
+    // Not `run`: its future is not known to be `Send`.
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| StoreError::Database(error.into()))
 }
 
 /// Refuses a schema that this program does not know.
 pub(super) async fn check_version(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let table = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-    if sqlx::query_scalar::<_, i64>(table).fetch_one(&mut *connection).await.map_err(translate)? == 0 {
+    if number(connection, table).await? == 0 {
         return Ok(());
     }
     let newest = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
-    let found = sqlx::query_scalar::<_, i64>(newest).fetch_one(connection).await.map_err(translate)?;
+    let found = number(connection, newest).await?;
     if found > known { Err(StoreError::TooNew { found, known }) } else { Ok(()) }
 }
 
