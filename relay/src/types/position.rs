@@ -20,6 +20,10 @@ impl Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Epoch(pub u64);
 
+/// Where the matcher has filed one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Registration(pub u64);
+
 /// How far a reader of the log has come: a snapshot that carries it holds exactly the log up to `position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
