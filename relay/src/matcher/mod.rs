@@ -12,7 +12,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-use crate::types::{Event, Filter};
+use crate::types::{Event, Filter, Registration};
 use filing::{Field, Keys, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
@@ -24,11 +24,6 @@ use std::hash::{BuildHasher, RandomState};
 
 /// The working memory that is kept from one event to the next, in numbers of 4 bytes a list.
 const SCRATCH_KEPT: usize = 1 << 16;
-
-/// Proof of an [`insert`](Matcher::insert), to be handed back to [`remove`](Matcher::remove) of the same matcher.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "without it the filters can never be removed"]
-pub struct Registration(u32);
 
 /// How much work the matcher has done since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -233,8 +228,7 @@ impl<T> Matcher<T> {
     fn question(&mut self, filter: &Filter) -> u32 {
         let Self { questions, postings, filed, distinct, keys, .. } = self;
         let hash = self.distinct_secret.hash_one(meaning(filter));
-        let equal =
-            |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.filter) == meaning(filter));
+        let equal = |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.filter) == meaning(filter));
         let hash_of = |index: &u32| questions.get(*index).map_or(0, |known| known.hash);
         match distinct.entry(hash, equal, hash_of) {
             Entry::Occupied(known) => *known.get(),
