@@ -58,6 +58,16 @@ pub(crate) fn push_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// How many bytes [`push_string`] appends.
+pub(crate) fn quoted_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'\n' | b'"' | b'\\' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
+}
+
 /// Appends, between quotation marks, a text that holds nothing to escape.
 pub(crate) fn push_clean_string(text: &str, out: &mut String) {
     out.push('"');
