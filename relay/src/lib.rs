@@ -4,6 +4,7 @@
 
 pub mod log;
 pub mod matcher;
+pub mod message;
 pub mod outbox;
 pub mod policy;
 pub mod query;
