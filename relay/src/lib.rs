@@ -2,6 +2,7 @@
 //!
 //! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
 
+pub mod config;
 pub mod log;
 pub mod matcher;
 pub mod message;
