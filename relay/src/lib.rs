@@ -2,9 +2,13 @@
 //!
 //! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
 
+pub mod config;
+pub mod log;
 pub mod matcher;
+pub mod message;
 pub mod outbox;
 pub mod policy;
+pub mod query;
 pub mod store;
 pub mod types;
 pub mod verify;
