@@ -2,7 +2,11 @@
 //!
 //! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod outbox;
 pub mod store;
+pub mod telemetry;
 pub mod types;
