@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 const JOURNEY: &[&str] = &[
     "main",
     "cli",
+    "transfer",
     "app",
     "admin",
     "connection",

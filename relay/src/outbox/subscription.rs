@@ -1,7 +1,7 @@
 //! One open REQ, and where its delivery stands in the log.
 
 use super::queue::{Item, Outbox};
-use crate::types::{Filter, Insertion, Position, SubscriptionId};
+use crate::types::{Filter, Insertion, Position, Registration, SubscriptionId};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -19,6 +19,14 @@ impl Place {
     /// The place after the last change of the entry at `position`.
     pub const fn end_of(position: Position) -> Self {
         Self { position, index: u32::MAX }
+    }
+
+    /// The place right before this change.
+    pub const fn before(self) -> Self {
+        match self.index.checked_sub(1) {
+            Some(index) => Self { position: self.position, index },
+            None => Self::end_of(Position(self.position.0.saturating_sub(1))),
+        }
     }
 }
 
@@ -44,12 +52,13 @@ pub struct Subscription {
     /// Where its events go.
     pub outbox: Arc<Outbox>,
     delivery: Mutex<Delivery>,
+    registration: Mutex<Option<Registration>>,
 }
 
 impl Subscription {
     /// A subscription whose live events are held back until the query has settled where they begin.
     pub fn new(id: SubscriptionId, filters: Arc<[Filter]>, outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self { id, filters, outbox, delivery: Mutex::new(Delivery::Held) })
+        Arc::new(Self { id, filters, outbox, delivery: Mutex::new(Delivery::Held), registration: Mutex::new(None) })
     }
 
     /// Locks the delivery state. Take no lock of the log while holding it but the ring's read lock.
@@ -57,9 +66,22 @@ impl Subscription {
         self.delivery.lock()
     }
 
-    /// Ends the subscription: nothing queued for it will be sent any more.
-    pub fn close(&self) {
+    /// Notes where the matcher has filed the subscription; gives it back when the subscription was closed meanwhile:
+    /// then the caller takes it out again.
+    pub fn register(&self, registration: Registration) -> Result<(), Registration> {
+        let delivery = self.delivery.lock();
+        if *delivery == Delivery::Closed {
+            return Err(registration);
+        }
+        *self.registration.lock() = Some(registration);
+        Ok(())
+    }
+
+    /// Ends the subscription: nothing queued for it will be sent any more. Returns where the matcher has filed it,
+    /// once.
+    pub fn close(&self) -> Option<Registration> {
         *self.delivery.lock() = Delivery::Closed;
+        self.registration.lock().take()
     }
 
     /// True once [`close`](Self::close) was called.
@@ -79,7 +101,7 @@ impl Subscription {
                 Ok(()) => Delivery::Live(place),
                 Err(_) => {
                     self.outbox.fell_behind(self);
-                    Delivery::Behind(delivered)
+                    Delivery::Behind(place.before())
                 }
             };
         }

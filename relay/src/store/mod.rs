@@ -1,6 +1,6 @@
 //! Where events lie: one trait, its guarantees, and the stores behind it.
 
-use crate::types::{Access, Change, EventId, Filter, Head, Key, Row, Timestamp, Verified};
+use crate::types::{Access, Change, EventId, Filter, Head, Key, Refusal, Row, Timestamp, Verified};
 use futures_util::future::BoxFuture;
 
 /// A place that keeps events and the head of their log.
@@ -142,4 +142,17 @@ pub enum StoreError {
     /// Anything else that the database said.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl From<&StoreError> for Refusal {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Overloaded => Self::Overloaded,
+            StoreError::Timeout => Self::Timeout,
+            StoreError::Full => Self::DiskFull,
+            StoreError::Locked => Self::DatabaseLocked,
+            StoreError::Closed => Self::ShuttingDown,
+            StoreError::TooNew { .. } | StoreError::Damaged(_) | StoreError::Database(_) => Self::StoreFailed,
+        }
+    }
 }

@@ -65,7 +65,7 @@ impl Exporter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{EventOutcome, Operation, Reason, Series};
+    use crate::telemetry::{EventOutcome, Operation};
     use crate::types::{Kind as EventKind, Refusal};
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,13 +148,5 @@ mod tests {
         assert!(exporter.handle.render().contains("nostr_events_per_second 0\n"), "half a second is too short");
         rate.update(start + Duration::from_secs(13));
         assert!(exporter.handle.render().contains("nostr_events_per_second 10\n"));
-    }
-
-    #[test]
-    fn a_reason_has_the_name_of_its_refusal() {
-        use crate::telemetry::Label;
-        assert_eq!(Reason::VALUES.len(), Reason::from(&Refusal::ShuttingDown).index() + 1);
-        assert_eq!(Reason::VALUES[Reason::from(&Refusal::DiskFull).index()], "disk_full");
-        assert_eq!(<crate::telemetry::By<Reason, metrics::Counter> as Series>::LABEL.unwrap().0, "reason");
     }
 }

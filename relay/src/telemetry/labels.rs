@@ -116,3 +116,25 @@ impl From<&Refusal> for Reason {
             StoreFailed DiskFull DatabaseLocked ShuttingDown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Kind;
+
+    #[test]
+    fn a_reason_has_the_name_of_its_refusal() {
+        for refusal in [
+            Refusal::Invalid(String::new()),
+            Refusal::Expired { at: 0 },
+            Refusal::KindBlocked(Kind(4)),
+            Refusal::WrongAuthentication(String::new()),
+            Refusal::TooManySubscriptions { max: 1 },
+            Refusal::DiskFull,
+            Refusal::ShuttingDown,
+        ] {
+            assert_eq!(Reason::VALUES[Reason::from(&refusal).index()], refusal.reason());
+        }
+        assert_eq!(Reason::VALUES.len(), Reason::from(&Refusal::ShuttingDown).index() + 1, "the last is the last");
+    }
+}

@@ -5,18 +5,21 @@ mod event;
 mod filter;
 mod hex;
 mod id;
+pub(crate) mod json;
 mod kind;
 mod position;
 mod row;
 mod verdict;
 
 pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
-pub use event::{Event, Tag, Verified};
-pub use filter::{Filter, TagFilter};
+pub(crate) use event::ParsedEvent;
+pub use event::{Event, EventError, Tag, Verified};
+pub(crate) use filter::FilterSeed;
+pub use filter::{Filter, FilterError, TagFilter};
 pub use hex::HexError;
 pub use id::{EventId, PublicKey};
 pub use kind::{Kind, KindClass};
-pub use position::{Change, Epoch, Head, Insertion, LogEntry, Position, Removal, RemovalCause};
+pub use position::{Change, Epoch, Head, Insertion, LogEntry, Position, Registration, Removal, RemovalCause};
 pub use row::{Key, Row};
 pub use verdict::{Refusal, Reply, ReplyId, SubscriptionId, Verdict};
 

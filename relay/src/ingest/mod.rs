@@ -1,0 +1,152 @@
+//! The journey of an event: known ids first, then policy, then signatures on CPU workers, then one writer that commits
+//! in groups, then the log.
+//!
+//! ```text
+//! connection ──► admit ──► verify ×N ──► write ──► follow ──► ring, matcher, outboxes
+//!                  │           │           │
+//!                  └─ OK ◄─────┴─── OK ◄───┘
+//! ```
+//!
+//! Every arrow is a bounded channel. A full one makes the station before it wait, and in the end the client's socket:
+//! nothing is dropped and nothing grows.
+
+mod admit;
+mod follow;
+mod submission;
+mod write;
+
+pub use follow::FollowerStopped;
+pub use submission::{InFlight, Submission};
+pub use write::WriterSettings;
+
+use crate::log::Log;
+use crate::policy::Rules;
+use crate::store::Store;
+use crate::types::Event;
+use crate::verify::Workers;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// How the stations are dimensioned.
+#[derive(Debug, Clone)]
+pub struct IngestSettings {
+    /// How many events may wait before each station.
+    pub queue: usize,
+    /// How many threads check signatures.
+    pub verify_threads: usize,
+    /// How the writer groups and sweeps.
+    pub writer: WriterSettings,
+}
+
+/// The relay is shutting down: no event is taken any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay is shutting down")]
+pub struct IngestClosed;
+
+/// The door to the journey. Cheap to clone; the journey ends once every clone is gone.
+#[derive(Clone)]
+pub struct Ingest {
+    admit: mpsc::Sender<Submission>,
+    verify: mpsc::Sender<Vec<Job>>,
+}
+
+/// What the CPU workers are asked to check.
+pub(crate) enum Job {
+    /// An event on its way to the writer.
+    Submitted(Submission),
+    /// An event whose signature alone is of interest (NIP-42).
+    Question(Arc<Event>, oneshot::Sender<bool>),
+}
+
+impl Job {
+    fn event(&self) -> &Event {
+        match self {
+            Self::Submitted(submission) => &submission.event,
+            Self::Question(event, _) => event,
+        }
+    }
+}
+
+/// The running stations, in the order in which they end once the doors are closed.
+pub struct Stations {
+    admit: JoinHandle<()>,
+    workers: Workers,
+    write: JoinHandle<()>,
+    follow: JoinHandle<Result<(), FollowerStopped>>,
+}
+
+impl Ingest {
+    /// Starts the stations.
+    pub fn start(
+        store: Arc<dyn Store>,
+        log: Arc<Log>,
+        rules: Arc<ArcSwap<Rules>>,
+        settings: IngestSettings,
+    ) -> (Self, Stations) {
+        let (admit_in, admit_out) = mpsc::channel(settings.queue);
+        let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
+        let (write_in, write_out) = mpsc::channel(settings.queue);
+        let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
+        let follow = tokio::spawn(follow::run(log.clone(), follow_out));
+        let write = tokio::spawn(write::run(store.clone(), log.clone(), write_out, follow_in, settings.writer));
+        let workers =
+            Workers::spawn(settings.verify_threads, verify_out, move |job: Job, holds| job.checked(holds, &write_in));
+        let admit = tokio::spawn(admit::run(store, log, rules, admit_out, verify_in.clone()));
+        (Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow })
+    }
+
+    /// Hands an event in; its OK will come to the submission's outbox. Waits while the stations are busy. Cancel
+    /// safe: a submission whose future was dropped was not handed in.
+    pub async fn submit(&self, submission: Submission) -> Result<(), IngestClosed> {
+        self.admit.send(submission).await.map_err(|_| IngestClosed)
+    }
+
+    /// Hands an event in if the first station has room; gives it back if not.
+    pub fn try_submit(&self, submission: Submission) -> Result<(), Submission> {
+        self.admit.try_send(submission).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Asks the CPU workers whether a signature holds. Cancel safe.
+    pub async fn signature_holds(&self, event: Arc<Event>) -> Result<bool, IngestClosed> {
+        let (answer, question) = oneshot::channel();
+        self.verify.send(vec![Job::Question(event, answer)]).await.map_err(|_| IngestClosed)?;
+        question.await.map_err(|_| IngestClosed)
+    }
+
+    /// How many more events the first station would take at once, for metrics.
+    pub fn room(&self) -> usize {
+        self.admit.capacity()
+    }
+}
+
+impl Job {
+    fn checked(self, holds: bool, write: &mpsc::Sender<Submission>) {
+        match self {
+            Self::Question(_, answer) => {
+                // Nobody waits any more when the connection has gone.
+                let _ = answer.send(holds);
+            }
+            Self::Submitted(submission) if holds => {
+                if let Err(mpsc::error::SendError(submission)) = write.blocking_send(submission) {
+                    submission.refuse(crate::types::Refusal::ShuttingDown);
+                }
+            }
+            Self::Submitted(submission) => submission.refuse(crate::types::Refusal::WrongSignature),
+        }
+    }
+}
+
+impl Stations {
+    /// Waits until everything that was handed in is committed and delivered. Call it after the last [`Ingest`] is
+    /// gone, or it waits for ever.
+    pub async fn drained(self) -> Result<(), FollowerStopped> {
+        // A station that panicked has logged it; the others still finish what they have.
+        let _ = self.admit.await;
+        let workers = self.workers;
+        let _ = tokio::task::spawn_blocking(move || workers.join()).await;
+        let _ = self.write.await;
+        self.follow.await.unwrap_or(Err(FollowerStopped::Panicked))
+    }
+}

@@ -1,0 +1,51 @@
+//! One event on its way, with the way back to its sender.
+
+use crate::outbox::Outbox;
+use crate::types::{Access, Event, Refusal, Reply, ReplyId, Verdict};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// An event that a client handed in. It is answered exactly once.
+pub struct Submission {
+    /// The event; its id was checked, its signature not yet.
+    pub event: Arc<Event>,
+    /// Who hands it in: policy wants to know.
+    pub access: Access,
+    /// Where the OK goes.
+    pub outbox: Arc<Outbox>,
+    /// When it was read from the socket.
+    pub received_at: Instant,
+    /// Counts it as under way until it is answered.
+    pub in_flight: InFlight,
+}
+
+impl Submission {
+    /// Answers it.
+    pub fn answer(self, verdict: Verdict) {
+        self.outbox.reply(Reply::Ok { id: ReplyId::Id(self.event.id()), verdict });
+    }
+
+    /// Answers it with a refusal.
+    pub fn refuse(self, refusal: Refusal) {
+        self.answer(Verdict::Refused(refusal));
+    }
+}
+
+/// A count of what one connection has under way; each guard counts for one.
+#[derive(Debug)]
+pub struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    /// Counts one more.
+    pub fn start(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

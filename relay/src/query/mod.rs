@@ -1,0 +1,173 @@
+//! The journey of a query: read at W, tail, send, EOSE, live after H.
+//!
+//! Each filter is read as one snapshot with its own position W. The local head is brought up to the greatest W and to
+//! what this instance has acknowledged; that head is H. The log's changes in (W, H] are applied to each filter's rows,
+//! so all of them speak of H; they are merged and sent, then the subscription is opened right after H. So an event is
+//! sent as stored or as live, never as both, never as neither, however far the snapshots lie apart.
+
+mod count;
+mod page;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use crate::log::{Log, LogClosed, OutOfReach};
+use crate::outbox::Subscription;
+use crate::store::{Page, Read, Store, StoreError};
+use crate::types::{Access, Filter, Position, Refusal, Reply, now};
+use futures_util::future::try_join_all;
+use page::Snapshot;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How queries are bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryLimits {
+    /// How many stored events a filter without `limit` gets.
+    pub default_limit: usize,
+    /// How many stored events a filter gets at most.
+    pub max_limit: usize,
+    /// Once a filter's rows take this many bytes, the rest is fetched while the client reads.
+    pub max_text_bytes: usize,
+    /// How long a query waits for the local head to reach what it has read.
+    pub head_timeout: Duration,
+}
+
+/// Why a query could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The local head did not come up to what was read.
+    #[error("the log did not catch up in time")]
+    Behind,
+    /// The ring moved on faster than the store could be read, several times over.
+    #[error("the log moved on faster than the store could be read")]
+    OutOfReach,
+    /// The relay is shutting down.
+    #[error("the relay is shutting down")]
+    Closed,
+}
+
+impl From<LogClosed> for QueryError {
+    fn from(_: LogClosed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<&QueryError> for Refusal {
+    fn from(error: &QueryError) -> Self {
+        match error {
+            QueryError::Store(error) => Self::from(error),
+            QueryError::Behind | QueryError::OutOfReach => Self::Overloaded,
+            QueryError::Closed => Self::ShuttingDown,
+        }
+    }
+}
+
+/// How often a filter is read again when its snapshot turned out too old or too short, before the query gives up.
+/// Each round needs the store to be overtaken anew, so more than one is already rare.
+const MAX_ROUNDS: usize = 8;
+
+/// Answers REQ and COUNT from the store and the log.
+pub struct Queries {
+    store: Arc<dyn Store>,
+    log: Arc<Log>,
+}
+
+impl Queries {
+    /// Answers from `store`, brought up to date from `log`.
+    pub fn new(store: Arc<dyn Store>, log: Arc<Log>) -> Arc<Self> {
+        Arc::new(Self { store, log })
+    }
+
+    /// Answers a REQ whole: stored events, EOSE, then live; or CLOSED with the reason. Dropping the future is safe:
+    /// what was queued stays queued, and the subscription is left for its owner to close.
+    pub async fn answer(&self, subscription: &Arc<Subscription>, access: &Access, limits: QueryLimits) {
+        if let Err(error) = self.run(subscription, access, limits).await {
+            if let QueryError::Store(StoreError::Database(_) | StoreError::Damaged(_)) = &error {
+                tracing::error!(%error, "a query failed");
+            }
+            subscription.close();
+            subscription.outbox.reply(Reply::Closed(subscription.id.clone(), Refusal::from(&error)));
+        }
+    }
+
+    async fn run(
+        &self,
+        subscription: &Arc<Subscription>,
+        access: &Access,
+        limits: QueryLimits,
+    ) -> Result<(), QueryError> {
+        let (snapshots, head) = self.settle(&subscription.filters, access, limits).await?;
+        let answer = page::merge(snapshots);
+        if self.send(subscription, answer, head, limits).await? {
+            subscription.outbox.reply(Reply::Eose(subscription.id.clone()));
+            self.log.open(subscription, head);
+        }
+        Ok(())
+    }
+
+    /// Reads every filter and brings all of them to one head, H.
+    async fn settle(
+        &self,
+        filters: &[Filter],
+        access: &Access,
+        limits: QueryLimits,
+    ) -> Result<(Vec<Snapshot>, Position), QueryError> {
+        let now = now();
+        // Everyone reads their own writes: what was acknowledged here is part of every later answer.
+        let acknowledged = self.log.acknowledged();
+        let mut snapshots = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits))).await?;
+        for _ in 0..MAX_ROUNDS {
+            let newest = snapshots.iter().map(|snapshot| snapshot.position).fold(acknowledged, Position::max);
+            self.reach(newest, limits).await?;
+            let oldest = snapshots.iter().map(|snapshot| snapshot.position).min().unwrap_or(newest);
+            let overtaken = match self.log.tail(oldest) {
+                Ok(tail) => {
+                    for (snapshot, filter) in snapshots.iter_mut().zip(filters) {
+                        snapshot.apply(&tail, filter, access, now);
+                    }
+                    let short: Vec<usize> = (0..filters.len()).filter(|at| snapshots[*at].is_short()).collect();
+                    if short.is_empty() {
+                        return Ok((snapshots, tail.head.position));
+                    }
+                    short
+                }
+                Err(OutOfReach) => (0..filters.len()).collect(),
+            };
+            for at in overtaken {
+                if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
+                    *snapshot = self.read(filter, access, limits).await?;
+                }
+            }
+        }
+        Err(QueryError::OutOfReach)
+    }
+
+    async fn read(&self, filter: &Filter, access: &Access, limits: QueryLimits) -> Result<Snapshot, QueryError> {
+        let limit = filter.limit.map_or(limits.default_limit, |limit| limit as usize).min(limits.max_limit);
+        if limit == 0 || filter.is_impossible() {
+            return Ok(Snapshot::nothing(self.log.head().position));
+        }
+        let read = Read {
+            filter,
+            limit,
+            after: None,
+            access: Some(access),
+            now: now(),
+            max_text_bytes: limits.max_text_bytes,
+        };
+        let Page { rows, rest, head, complete } = self.store.read(&read).await?;
+        Ok(Snapshot::new(rows, rest, head.position, complete, limit))
+    }
+
+    async fn reach(&self, position: Position, limits: QueryLimits) -> Result<(), QueryError> {
+        if self.log.head().position >= position {
+            return Ok(());
+        }
+        tokio::time::timeout(limits.head_timeout, self.log.reach(position)).await.map_err(|_| QueryError::Behind)??;
+        Ok(())
+    }
+}
