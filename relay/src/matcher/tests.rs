@@ -168,7 +168,8 @@ fn an_event_with_thousands_of_equal_or_wanted_tags_stays_cheap() {
     for number in 0..5_000 {
         let _ = matcher.insert(&[asks("same".into(), Some(number)), asks(format!("topic {number}"), None)], number);
     }
-    let event = |tags: Vec<Vec<String>>| Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &tags, "", |_| [0; 64]);
+    let event =
+        |tags: Vec<Vec<String>>| Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &tags, "", |_| [0; 64]);
     let mut told = 0;
     matcher.for_each_match(&event(vec![vec!["t".into(), "same".into()]; 5_000]), |_| told += 1);
     assert_eq!((told, matcher.stats().candidates), (2, 5_000), "a repeated tag is looked up once");
