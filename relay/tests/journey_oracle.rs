@@ -252,8 +252,8 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             take(&relay, &outbox, &mut transcript, &mut eose);
         }
         query.await.unwrap();
-        // Until an attempt finds nothing, something may be on its way from the ring.
-        transcript.drained_at = relay.log.head().position;
+        // The head moves before its own entry is delivered; so what lies before the head was.
+        transcript.drained_at = Position(relay.log.head().position.0.saturating_sub(1));
         while take(&relay, &outbox, &mut transcript, &mut eose) {}
         relay.log.forget(&subscription);
         transcripts.push(transcript);
