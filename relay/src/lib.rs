@@ -2,6 +2,9 @@
 //!
 //! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
 
+pub mod matcher;
 pub mod outbox;
+pub mod policy;
 pub mod store;
 pub mod types;
+pub mod verify;

@@ -8,6 +8,8 @@
 mod count;
 mod page;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use crate::log::{Log, LogClosed, OutOfReach};
 use crate::outbox::Subscription;

@@ -24,11 +24,11 @@ pub(super) fn decode<const N: usize>(text: &[u8]) -> Result<[u8; N], HexError> {
     Ok(bytes)
 }
 
-/// Appends the lowercase hex of `bytes`.
+/// Appends the lowercase hex of at most 64 `bytes` (a signature is the longest thing in hex here).
 pub(super) fn push(bytes: &[u8], out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)] as char);
-        out.push(DIGITS[usize::from(byte & 15)] as char);
+    debug_assert!(bytes.len() <= 64, "longer than a signature");
+    let mut digits = [0; 128];
+    if let Ok(text) = faster_hex::hex_encode(bytes, &mut digits) {
+        out.push_str(text);
     }
 }

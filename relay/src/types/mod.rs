@@ -5,13 +5,14 @@ mod event;
 mod filter;
 mod hex;
 mod id;
+pub(crate) mod json;
 mod kind;
 mod position;
 mod row;
 mod verdict;
 
 pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
-pub use event::{Event, Tag, Verified};
+pub use event::{Event, EventError, Tag, Verified};
 pub use filter::{Filter, TagFilter};
 pub use hex::HexError;
 pub use id::{EventId, PublicKey};

@@ -1,7 +1,20 @@
 //! An event: parsed once, re-encoded once into its canonical text, then shared by every reader.
 
+mod build;
+mod canonical;
+mod parse;
+mod tags;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use parse::ParsedEvent;
+
 use super::{EventId, Kind, PublicKey, Timestamp};
+use canonical::{Object, Scalars};
+use serde::Deserialize;
+use std::borrow::Cow;
 use std::sync::Arc;
+use tags::Tags;
 
 /// One single-letter tag: its letter and its first value, the only parts that filters look at (NIP-01).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,39 +31,89 @@ pub struct Event {
     parts: EventParts,
 }
 
+/// Why a text is not an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// Not the JSON that NIP-01 asks for; says what and where, for a person, in at most a few hundred bytes.
+    #[error("{0}")]
+    Invalid(String),
+    /// All fields are well formed, but the id is not the hash of the others.
+    #[error("the id is not the hash of the event")]
+    WrongId(EventId),
+}
+
 /// The fields of an [`Event`]; only the parser and the builder in this folder fill them.
 #[derive(Debug, Clone)]
-pub struct EventParts {
+struct EventParts {
     /// The id, equal to the SHA-256 of the canonical serialisation.
-    pub id: EventId,
+    id: EventId,
     /// The author.
-    pub pubkey: PublicKey,
+    pubkey: PublicKey,
     /// When the author says it was made.
-    pub created_at: Timestamp,
+    created_at: Timestamp,
     /// The kind.
-    pub kind: Kind,
+    kind: Kind,
     /// The BIP-340 signature of the id.
-    pub signature: [u8; 64],
+    signature: [u8; 64],
     /// The single-letter tags that have a value, in the event's order.
-    pub tags: Box<[Tag]>,
+    tags: Box<[Tag]>,
     /// How many tags the event has, of any name.
-    pub tag_count: u32,
+    tag_count: u32,
     /// The number of Unicode characters of `content` (what NIP-11's `max_content_length` counts).
-    pub content_chars: u32,
-    /// The second from which the event counts as expired (NIP-40's first `expiration` tag, if it is a number).
-    pub expires_at: Option<Timestamp>,
+    content_chars: u32,
+    /// The second from which the event counts as expired (NIP-40's first `expiration` tag that is a number).
+    expires_at: Option<Timestamp>,
     /// True when a `["-"]` tag asks relays to take the event from its author only (NIP-70).
-    pub protected: bool,
+    protected: bool,
     /// The target that a `nonce` tag commits to (NIP-13).
-    pub committed_pow: Option<u8>,
+    committed_pow: Option<u8>,
     /// The canonical JSON object, `{"id":…,"pubkey":…,"created_at":…,"kind":…,"tags":…,"content":…,"sig":…}`,
-    /// without white space, escaped as NIP-01 says.
-    pub text: Arc<str>,
+    /// without white space, escaped as NIP-01 says; other control characters as `\u00xx`, for JSON allows no less.
+    text: Arc<str>,
+}
+
+impl EventParts {
+    fn new(
+        id: EventId,
+        scalars: Scalars,
+        tags: Tags,
+        content_chars: usize,
+        signature: [u8; 64],
+        object: &Object,
+    ) -> Self {
+        Self {
+            id,
+            pubkey: scalars.pubkey,
+            created_at: scalars.created_at,
+            kind: scalars.kind,
+            signature,
+            tags: tags.indexed.into(),
+            tag_count: tags.count,
+            content_chars: u32::try_from(content_chars).unwrap_or(u32::MAX),
+            expires_at: tags.expires_at,
+            protected: tags.protected,
+            committed_pow: tags.committed_pow,
+            text: object.text.as_str().into(),
+        }
+    }
+}
+
+impl From<EventParts> for Event {
+    fn from(parts: EventParts) -> Self {
+        Self { parts }
+    }
 }
 
 impl Event {
-    pub(super) fn from_parts(parts: EventParts) -> Self {
-        Self { parts }
+    /// Reads a client's JSON object strictly (NIP-01) and checks the id, not the signature. Every required key stands
+    /// there exactly once; other keys are dropped.
+    pub fn parse(json: &str) -> Result<Self, EventError> {
+        ParsedEvent::from_json(json)?.check()
+    }
+
+    /// Reads a text that [`text`](Self::text) gave and a store kept: as strict, but the id is believed.
+    pub fn from_stored(text: &str) -> Result<Self, EventError> {
+        Ok(ParsedEvent::from_json(text)?.trust())
     }
 
     /// The id.
@@ -121,6 +184,17 @@ impl Event {
     /// The target that a `nonce` tag commits to (NIP-13).
     pub fn committed_pow(&self) -> Option<u8> {
         self.parts.committed_pow
+    }
+
+    /// The content, unescaped. Not kept, but read from [`text`](Self::text) anew.
+    pub fn content(&self) -> String {
+        #[derive(Deserialize)]
+        struct Content<'a> {
+            #[serde(borrow)]
+            content: Cow<'a, str>,
+        }
+        // The text was written by this module: it cannot fail to parse.
+        serde_json::from_str::<Content<'_>>(self.text()).map(|event| event.content.into_owned()).unwrap_or_default()
     }
 
     /// The canonical JSON object, the only form that is stored and served.
