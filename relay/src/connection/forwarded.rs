@@ -46,3 +46,61 @@ fn parse(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
         .or_else(|error| plain.parse::<std::net::SocketAddrV4>().map(|with_port| (*with_port.ip()).into()).or(Err(error)))
         .map(|address| address.to_canonical())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::settings;
+
+    fn trusting(networks: &[&str]) -> ConnectionSettings {
+        ConnectionSettings {
+            trusted_networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
+            ..settings()
+        }
+    }
+
+    fn address(lines: &[&str], peer: &str) -> String {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(X_FORWARDED_FOR, line.parse().unwrap());
+        }
+        client_address(&headers, peer.parse().unwrap(), &trusting(&["10.0.0.0/8"])).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed() {
+        assert_eq!(address(&["192.0.2.7"], "198.51.100.1"), "198.51.100.1");
+        assert_eq!(address(&["192.0.2.7"], "10.0.0.1"), "192.0.2.7");
+        assert_eq!(address(&["192.0.2.7"], "::ffff:10.0.0.1"), "192.0.2.7");
+        assert_eq!(address(&[], "10.0.0.1"), "10.0.0.1");
+    }
+
+    #[test]
+    fn the_rightmost_stranger_is_the_client() {
+        assert_eq!(address(&["203.0.113.9, 192.0.2.7, 10.0.0.2"], "10.0.0.1"), "192.0.2.7");
+        assert_eq!(address(&["203.0.113.9", "192.0.2.7"], "10.0.0.1"), "192.0.2.7");
+        assert_eq!(address(&["10.0.0.3, 10.0.0.2"], "10.0.0.1"), "10.0.0.3");
+        assert_eq!(address(&["192.0.2.7, unknown, 10.0.0.2"], "10.0.0.1"), "10.0.0.2");
+    }
+
+    #[test]
+    fn addresses_are_read_as_proxies_write_them() {
+        assert_eq!(address(&["192.0.2.7:4711"], "10.0.0.1"), "192.0.2.7");
+        assert_eq!(address(&["[2001:db8::9]:4711"], "10.0.0.1"), "2001:db8::9");
+        assert_eq!(address(&["[2001:db8::9]"], "10.0.0.1"), "2001:db8::9");
+        assert_eq!(address(&["2001:db8::9"], "10.0.0.1"), "2001:db8::9");
+        assert_eq!(address(&["::ffff:192.0.2.7"], "10.0.0.1"), "192.0.2.7");
+    }
+
+    #[test]
+    fn the_scheme_comes_from_a_trusted_proxy_or_is_ws() {
+        let mut headers = HeaderMap::new();
+        let settings = trusting(&["10.0.0.0/8"]);
+        let url = |headers: &HeaderMap, peer: &str| own_url(headers, peer.parse().unwrap(), &settings);
+        assert_eq!(url(&headers, "10.0.0.1"), None);
+        headers.insert(HOST, "relay.example:7777".parse().unwrap());
+        headers.insert(X_FORWARDED_PROTO, "https".parse().unwrap());
+        assert_eq!(url(&headers, "192.0.2.1").as_deref(), Some("ws://relay.example:7777"));
+        assert_eq!(url(&headers, "10.0.0.1").as_deref(), Some("wss://relay.example:7777"));
+    }
+}
