@@ -3,6 +3,7 @@
 //! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
 
 pub mod matcher;
+pub mod message;
 pub mod outbox;
 pub mod policy;
 pub mod store;

@@ -233,8 +233,7 @@ impl<T> Matcher<T> {
     fn question(&mut self, filter: &Filter) -> u32 {
         let Self { questions, postings, filed, distinct, keys, .. } = self;
         let hash = self.distinct_secret.hash_one(meaning(filter));
-        let equal =
-            |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.filter) == meaning(filter));
+        let equal = |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.filter) == meaning(filter));
         let hash_of = |index: &u32| questions.get(*index).map_or(0, |known| known.hash);
         match distinct.entry(hash, equal, hash_of) {
             Entry::Occupied(known) => *known.get(),
