@@ -23,7 +23,10 @@ pub struct Submission {
 impl Submission {
     /// Answers it.
     pub fn answer(self, verdict: Verdict) {
-        self.outbox.reply(Reply::Ok { id: ReplyId::Id(self.event.id()), verdict });
+        let Self { event, outbox, in_flight, .. } = self;
+        // First: the answer wakes the connection, which then asks how much is still under way.
+        drop(in_flight);
+        outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
     }
 
     /// Answers it with a refusal.
