@@ -1,5 +1,6 @@
 //! What bounds a client's life. The app fills this from its configuration and may swap it while the relay runs.
 
+use crate::message::ParseLimits;
 use crate::outbox::OutboxLimits;
 use crate::query::QueryLimits;
 use ipnet::IpNet;
@@ -33,6 +34,8 @@ pub struct ConnectionSettings {
     pub outbox: OutboxLimits,
     /// How queries are bounded.
     pub query: QueryLimits,
+    /// How much one message may ask for.
+    pub parse: ParseLimits,
     /// How often one connection may send a message; `None`: as often as it likes.
     pub messages: Option<Rate>,
     /// How often one address (or one IPv6 /64) may send an event; `None`: as often as it likes.
