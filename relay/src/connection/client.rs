@@ -3,23 +3,22 @@
 
 use super::CloseReason;
 use super::ConnectionSettings;
-use super::clock::{Clock, Due, GOODBYE_TIMEOUT};
+use super::clock::{Clock, Due};
 use super::listener::Gate;
+use super::reading::Reading;
 use super::session::{Session, Waiting};
-use super::socket::{HIGH_WATER_BYTES, Socket};
+use super::socket::Socket;
 use super::upgrade::Upgraded;
-use crate::message;
 use crate::outbox::{Item, Outbox};
-use crate::types::{Refusal, Reply, now};
-use futures_util::{FutureExt, SinkExt, Stream};
+use futures_util::FutureExt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// tungstenite's read buffer. Small: it is what an idle connection costs most.
 pub(super) const READ_BUFFER_BYTES: usize = 4096;
@@ -68,7 +67,7 @@ pub(super) async fn run(gate: &Gate, upgraded: Upgraded) {
     connection.session.end(gate);
     let address = connection.session.client.address;
     let (bytes_in, bytes_out) = connection.part(reason).await;
-    gate.services.metrics.ended(reason);
+    gate.services.metrics.count_end(reason, bytes_in, bytes_out);
     let seconds = begun.elapsed().as_secs_f32();
     tracing::debug!(%address, reason = reason.label(), seconds, bytes_in, bytes_out, "a connection ended");
 }

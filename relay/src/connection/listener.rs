@@ -18,6 +18,9 @@ const POLITE_REFUSALS: usize = 64;
 /// How long turning one away may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How much of a request is read before it is refused.
+const MAX_REFUSED_BYTES: usize = 16 * 1024;
+
 /// How long to wait when no connection can be accepted, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -89,15 +92,14 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
     // if it did, slower would be better than not at all.
     let _ = stream.set_nodelay(true);
     let settings = gate.services.settings.load();
-    let slot = match gate.services.shutdown.is_draining() {
-        true => None,
-        false => gate.slots.enter(settings.max_connections),
-    };
-    if let Some(slot) = slot {
+    if gate.services.shutdown.is_draining() {
+        gate.services.metrics.refused_draining.increment(1);
+    } else if let Some(slot) = gate.slots.enter(settings.max_connections) {
         tokio::spawn(serve(gate.clone(), stream, peer, slot));
         return;
+    } else {
+        gate.services.metrics.refused_full.increment(1);
     }
-    gate.services.metrics.refused_full.increment(1);
     if let Ok(permit) = refusals.clone().try_acquire_owned() {
         tokio::spawn(async move {
             // Whether the client hears it is its own affair.
@@ -108,38 +110,29 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
 }
 
 async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    gate.services.metrics.open.increment(1);
+    gate.services.metrics.active.increment(1);
     let deadline = gate.services.settings.load().handshake_timeout;
     // Boxed, so that the future of an open connection is not as large as hyper's.
     let handshake = Box::pin(upgrade::handshake(stream, peer.ip(), &gate));
     if let Ok(Some(upgraded)) = timeout(deadline, handshake).await {
         client::run(&gate, upgraded).await;
     }
-    gate.services.metrics.open.decrement(1);
+    gate.services.metrics.active.decrement(1);
     drop(slot);
 }
 
 /// Answers 503 and hangs up. The request is read first: closing a socket with unread bytes resets it, and the client
 /// would lose the answer.
 async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    let mut request = [0; 2048];
-    let mut tail = [0; 4];
-    loop {
-        let read = stream.read(&mut request).await?;
-        for byte in request.iter().take(read) {
-            tail.rotate_left(1);
-            tail[3] = *byte;
-            if &tail == b"\r\n\r\n" {
-                break;
-            }
-        }
-        if read == 0 || &tail == b"\r\n\r\n" {
+    let mut request = Vec::with_capacity(1024);
+    while !request.ends_with(b"\r\n\r\n") && request.len() < MAX_REFUSED_BYTES {
+        if stream.read_buf(&mut request).await? == 0 {
             break;
         }
     }
     stream.write_all(pages::UNAVAILABLE).await?;
     stream.shutdown().await?;
-    while stream.read(&mut request).await? > 0 {}
+    while stream.read(request.as_mut_slice()).await? > 0 {}
     Ok(())
 }
 

@@ -57,7 +57,9 @@ impl ConnectionMetrics {
         counter.increment(1);
     }
 
-    pub(super) fn count_end(&self, reason: CloseReason) {
+    pub(super) fn count_end(&self, reason: CloseReason, bytes_in: u64, bytes_out: u64) {
+        self.received_bytes.increment(bytes_in);
+        self.sent_bytes.increment(bytes_out);
         if let Some(counter) = self.closed.get(reason.index()) {
             counter.increment(1);
         }

@@ -3,16 +3,13 @@
 use super::settings::Rate;
 use super::slots::network;
 use arc_swap::ArcSwapOption;
-use governor::clock::DefaultClock;
-use governor::state::InMemoryState;
-use governor::state::direct::NotKeyed;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Limits one connection's messages. Takes memory only while a rate is set.
 #[derive(Default)]
-pub(super) struct MessageRate(Option<(Rate, Box<RateLimiter<NotKeyed, InMemoryState, DefaultClock>>)>);
+pub(super) struct MessageRate(Option<Box<(Rate, DefaultDirectRateLimiter)>>);
 
 impl MessageRate {
     /// Counts one message; false: it was one too many. A changed rate begins with a full burst.
@@ -21,10 +18,10 @@ impl MessageRate {
             self.0 = None;
             return true;
         };
-        if self.0.as_ref().is_none_or(|(current, _)| *current != rate) {
-            self.0 = Some((rate, Box::new(RateLimiter::direct(quota(rate)))));
+        if self.0.as_ref().is_none_or(|current| current.0 != rate) {
+            self.0 = Some(Box::new((rate, RateLimiter::direct(quota(rate)))));
         }
-        self.0.as_ref().is_none_or(|(_, limiter)| limiter.check().is_ok())
+        self.0.as_ref().is_none_or(|current| current.1.check().is_ok())
     }
 }
 

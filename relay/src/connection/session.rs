@@ -8,7 +8,7 @@ use super::upgrade::Client;
 use crate::ingest::{InFlight, IngestClosed, Submission};
 use crate::message::ClientMessage;
 use crate::outbox::Outbox;
-use crate::policy::{self, Rules};
+use crate::policy::{self, RelayUrl};
 use crate::types::{Access, Event, EventId, PublicKey, Refusal, Reply, ReplyId, Verdict, now};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -73,9 +73,9 @@ impl Session {
     }
 
     /// What this client may read as of now.
-    pub(super) fn access(&mut self, rules: &Rules) -> &Access {
-        if self.access.private_kinds != rules.private_kinds {
-            self.access.private_kinds = rules.private_kinds.clone();
+    pub(super) fn access(&mut self, settings: &ConnectionSettings) -> &Access {
+        if self.access.private_kinds != settings.private_kinds {
+            self.access.private_kinds = settings.private_kinds.clone();
         }
         &self.access
     }
@@ -105,7 +105,7 @@ impl Session {
             }
         };
         let rules = services.rules.load();
-        self.access(&rules);
+        self.access(&settings);
         match message {
             ClientMessage::Event(event) => return self.hand_in(event, received_at, gate, &settings),
             ClientMessage::Auth(event) => return self.authenticate(event, gate, &settings),
@@ -161,9 +161,10 @@ impl Session {
 
     /// AUTH (NIP-42): what is cheap to check is checked at once, the signature by the CPU workers.
     fn authenticate(&self, event: Event, gate: &Gate, settings: &ConnectionSettings) -> Option<Waiting> {
-        let own_url = settings.public_url.as_deref().or(self.client.own_url.as_deref());
-        let checked = policy::check_authentication(&event, &self.challenge, own_url.as_slice(), now());
-        let checked = checked.and_then(|()| match self.access.authenticated.len() < MAX_AUTHENTICATED {
+        let as_seen = || RelayUrl::parse(self.client.own_url.as_deref()?).ok();
+        let own_url = settings.public_url.clone().or_else(as_seen);
+        let checked = policy::check_auth(&event, &self.challenge, own_url.as_slice(), now());
+        let checked = checked.and_then(|_| match self.access.authenticated.len() < MAX_AUTHENTICATED {
             true => Ok(()),
             false => Err(Refusal::WrongAuthentication("too many keys have authenticated here".to_owned())),
         });

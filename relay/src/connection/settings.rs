@@ -2,7 +2,9 @@
 
 use crate::message::ParseLimits;
 use crate::outbox::OutboxLimits;
+use crate::policy::RelayUrl;
 use crate::query::QueryLimits;
+use crate::types::PrivateKinds;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -14,7 +16,9 @@ use std::time::Duration;
 pub struct ConnectionSettings {
     /// The relay's own address as clients name it when they authenticate (NIP-42). `None`: whatever the client's
     /// `Host` header says, which suits a relay that is reached in several ways but lets a proxy replay a proof.
-    pub public_url: Option<String>,
+    pub public_url: Option<RelayUrl>,
+    /// The kinds that only their recipients may read.
+    pub private_kinds: PrivateKinds,
     /// The largest message that is served. One up to twice as large is answered with a refusal, a still larger one
     /// ends the connection. Settled when a connection begins.
     pub max_message_bytes: usize,

@@ -115,13 +115,19 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Hangs up at once. What the client has not taken is thrown away instead of waiting in the kernel.
+    pub(super) fn abort(self) {
+        // If it fails, the kernel waits a little longer for the client.
+        let _ = self.stream.set_zero_linger();
+    }
+
     /// Says that nothing more will be sent, then reads and drops what still comes until the client hangs up. Closing
     /// a socket with unread bytes resets it, and the client would lose what it has not read yet. The caller sets a
     /// deadline.
     pub(super) async fn linger(mut self) -> io::Result<()> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         self.stream.shutdown().await?;
-        let mut dropped = [0; 1024];
+        let mut dropped = [0; 512];
         while self.stream.read(&mut dropped).await? > 0 {}
         Ok(())
     }

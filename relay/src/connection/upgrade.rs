@@ -45,7 +45,13 @@ pub(super) struct Client {
 pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) -> Option<Upgraded> {
     let settings = gate.services.settings.load_full();
     let peer = match settings.proxy_protocol {
-        true => behind_proxy(&mut stream, peer, &settings).await?,
+        true => match behind_proxy(&mut stream, peer, &settings).await {
+            Some(client) => client,
+            None => {
+                gate.services.metrics.refused_proxy.increment(1);
+                return None;
+            }
+        },
         false => peer,
     };
     // An address that opens connections without ever sending a request is limited too. Where the request will say
@@ -64,13 +70,10 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
             let slot = place.lock().take().unwrap_or_else(|| gate.slots.enter_from(address, max_per_address))?;
             Some(Client { address, own_url: forwarded::own_url(headers, peer, &settings), _slot: slot })
         };
-        let page = match answer(&request, gate, client) {
-            Ok((client, page)) => {
-                *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client));
-                page
-            }
-            Err(page) => page,
-        };
+        let (page, client) = answer(&request, gate, client);
+        if let Some(client) = client {
+            *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client));
+        }
         std::future::ready(Ok::<_, Infallible>(page))
     };
     let mut http = http1::Builder::new();
@@ -102,40 +105,52 @@ async fn behind_proxy(stream: &mut TcpStream, peer: IpAddr, settings: &Connectio
     }
 }
 
-/// The answer to a request; `Ok` where the connection becomes a WebSocket. `client` gives nothing where the client's
+/// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its
 /// address has too many connections.
 fn answer(
     request: &Request<Incoming>,
     gate: &Gate,
     client: impl FnOnce() -> Option<Client>,
-) -> Result<(Client, Page), Page> {
-    if request.uri().path() != "/" {
-        return Err(pages::text(StatusCode::NOT_FOUND, "there is nothing here, the relay is at /\n"));
-    }
+) -> (Page, Option<Client>) {
+    let services = &gate.services;
     let headers = request.headers();
-    if !has_token(headers, header::UPGRADE, "websocket") {
-        return Err(pages::root(request.method(), headers, &gate.services.information.load()));
+    if request.uri().path() != "/" {
+        return (pages::text(StatusCode::NOT_FOUND, "there is nothing here, the relay is at /\n"), None);
     }
-    let accept = check(request)?;
-    if gate.services.shutdown.is_draining() {
-        return Err(pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"));
+    if !has_token(headers, header::UPGRADE, "websocket") {
+        return (pages::root(request.method(), headers, &services.information.load()), None);
+    }
+    let accept = match check(request) {
+        Ok(accept) => accept,
+        Err((status, words)) => {
+            let mut page = pages::text(status, words);
+            if status == StatusCode::UPGRADE_REQUIRED {
+                pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
+                pages::set(&mut page, header::UPGRADE, "websocket");
+            }
+            return (page, None);
+        }
+    };
+    if services.shutdown.is_draining() {
+        services.metrics.refused_draining.increment(1);
+        return (pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
     }
     let Some(client) = client() else {
-        gate.services.metrics.refused_address.increment(1);
-        return Err(pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"));
+        services.metrics.refused_address.increment(1);
+        return (pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
     };
     let mut page = pages::text(StatusCode::SWITCHING_PROTOCOLS, "");
     page.headers_mut().remove(header::CONTENT_TYPE);
     pages::set(&mut page, header::CONNECTION, "upgrade");
     pages::set(&mut page, header::UPGRADE, "websocket");
     page.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Ok((client, page))
+    (page, Some(client))
 }
 
 /// Checks an opening handshake (RFC 6455, 4.2.1) and gives the value that proves it was understood.
-fn check(request: &Request<Incoming>) -> Result<HeaderValue, Page> {
+fn check(request: &Request<Incoming>) -> Result<HeaderValue, (StatusCode, &'static str)> {
     let headers = request.headers();
-    let bad = |words| pages::text(StatusCode::BAD_REQUEST, words);
+    let bad = |words| (StatusCode::BAD_REQUEST, words);
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(bad("a WebSocket begins with GET and HTTP/1.1\n"));
     }
@@ -143,10 +158,7 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, Page> {
         return Err(bad("a WebSocket begins with `Connection: upgrade`\n"));
     }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut page = pages::text(StatusCode::UPGRADE_REQUIRED, "this relay speaks WebSocket version 13\n");
-        pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
-        pages::set(&mut page, header::UPGRADE, "websocket");
-        return Err(page);
+        return Err((StatusCode::UPGRADE_REQUIRED, "this relay speaks WebSocket version 13\n"));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).filter(|key| is_key(key));
     let key = key.ok_or_else(|| bad("a WebSocket begins with a key of 16 bytes in base64\n"))?;

@@ -57,7 +57,7 @@ impl Connection<'_> {
             if self.items.is_empty() {
                 break false;
             }
-            let (now, access) = (now(), self.session.access(&services.rules.load()));
+            let (now, access) = (now(), self.session.access(&services.settings.load()));
             for item in self.items.drain(..) {
                 // Death, expiry and access count as of the moment of sending.
                 match item {
@@ -100,11 +100,11 @@ impl Connection<'_> {
     }
 
     /// Says goodbye in the way that the reason asks for, and gives the bytes that were received and sent.
-    pub(super) async fn part(mut self, reason: CloseReason) -> (u64, u64) {
-        use CloseReason::{ClientClosed, ClientGone, PongTimeout, WriteStall};
+    pub(super) async fn part(self, reason: CloseReason) -> (u64, u64) {
+        use CloseReason::{ClientGone, PongTimeout, WriteStall};
         let traffic = self.socket.get_ref().traffic();
         match reason {
-            ClientGone | PongTimeout | WriteStall => {}
+            ClientGone | PongTimeout | WriteStall => self.socket.into_inner().abort(),
             // However it ends, the connection is over.
             _ => drop(timeout(GOODBYE_TIMEOUT, self.say_goodbye(reason)).await),
         }

@@ -25,6 +25,7 @@ use crate::store::Store;
 use crate::types::Event;
 use crate::verify::Workers;
 use arc_swap::ArcSwap;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -60,8 +61,8 @@ pub(crate) enum Job {
     Question(Arc<Event>, oneshot::Sender<bool>),
 }
 
-impl Job {
-    fn event(&self) -> &Event {
+impl AsRef<Event> for Job {
+    fn as_ref(&self) -> &Event {
         match self {
             Self::Submitted(submission) => &submission.event,
             Self::Question(event, _) => event,
@@ -78,13 +79,13 @@ pub struct Stations {
 }
 
 impl Ingest {
-    /// Starts the stations.
+    /// Starts the stations. Fails when the system gives no thread.
     pub fn start(
         store: Arc<dyn Store>,
         log: Arc<Log>,
         rules: Arc<ArcSwap<Rules>>,
         settings: IngestSettings,
-    ) -> (Self, Stations) {
+    ) -> io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
         let (write_in, write_out) = mpsc::channel(settings.queue);
@@ -92,9 +93,9 @@ impl Ingest {
         let follow = tokio::spawn(follow::run(log.clone(), follow_out));
         let write = tokio::spawn(write::run(store.clone(), log.clone(), write_out, follow_in, settings.writer));
         let workers =
-            Workers::spawn(settings.verify_threads, verify_out, move |job: Job, holds| job.checked(holds, &write_in));
+            Workers::spawn(settings.verify_threads, verify_out, move |job: Job, holds| job.checked(holds, &write_in))?;
         let admit = tokio::spawn(admit::run(store, log, rules, admit_out, verify_in.clone()));
-        (Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow })
+        Ok((Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow }))
     }
 
     /// Hands an event in; its OK will come to the submission's outbox. Waits while the stations are busy. Cancel
