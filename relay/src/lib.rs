@@ -16,5 +16,6 @@ pub mod policy;
 pub mod query;
 pub mod store;
 pub mod telemetry;
+pub mod transfer;
 pub mod types;
 pub mod verify;
