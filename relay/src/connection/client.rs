@@ -1,15 +1,16 @@
 //! One client's life after the handshake: one task that reads, writes and watches the clock, and never waits for one
 //! of them while another could go on.
 
-use super::CloseReason;
 use super::ConnectionSettings;
 use super::clock::{Clock, Due};
 use super::listener::Gate;
 use super::reading::Reading;
+use super::reason::name;
 use super::session::{Session, Waiting};
 use super::socket::Socket;
 use super::upgrade::Upgraded;
 use crate::outbox::{Item, Outbox};
+use crate::telemetry::{CloseReason, ConnectionOutcome};
 use futures_util::FutureExt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 /// tungstenite's read buffer. Small: it is what an idle connection costs most.
 pub(super) const READ_BUFFER_BYTES: usize = 4096;
@@ -33,6 +34,8 @@ pub(super) struct Connection<'a> {
     pub(super) session: Session,
     pub(super) waiting: Option<Waiting>,
     pub(super) clock: Clock,
+    /// The bytes received and sent that were counted already.
+    pub(super) counted: (u64, u64),
     pub(super) items: Vec<Item>,
     pub(super) scratch: String,
     /// The last message, if it was large. While it lives, tungstenite cannot keep its buffer for the next one.
@@ -58,18 +61,20 @@ pub(super) async fn run(gate: &Gate, upgraded: Upgraded) {
         session,
         waiting: None,
         clock: Clock::new(),
+        counted: (0, 0),
         items: Vec::new(),
         scratch: String::new(),
         large: None,
     };
-    gate.services.metrics.accepted.increment(1);
+    let metrics = &gate.services.metrics;
+    metrics.connections.of(ConnectionOutcome::Accepted).increment(1);
     let reason = connection.serve().await;
     connection.session.end(gate);
     let address = connection.session.client.address;
     let (bytes_in, bytes_out) = connection.part(reason).await;
-    gate.services.metrics.count_end(reason, bytes_in, bytes_out);
+    metrics.connections_closed.of(reason).increment(1);
     let seconds = begun.elapsed().as_secs_f32();
-    tracing::debug!(%address, reason = reason.label(), seconds, bytes_in, bytes_out, "a connection ended");
+    tracing::debug!(%address, reason = name(reason), seconds, bytes_in, bytes_out, "a connection ended");
 }
 
 /// tungstenite refuses what no [`ConnectionSettings::max_message_bytes`] can answer; its own write buffer only ever
@@ -109,10 +114,24 @@ impl Connection<'_> {
 
     /// Does all that can be done without waiting. Ready with the reason once the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<CloseReason> {
-        match self.work(cx).and_then(|()| self.look_at(timer, cx)) {
+        let result = self.work(cx).and_then(|()| self.look_at(timer, cx));
+        self.count_traffic();
+        match result {
             Ok(()) => Poll::Pending,
             Err(reason) => Poll::Ready(reason),
         }
+    }
+
+    fn count_traffic(&mut self) {
+        let metrics = &self.gate.services.metrics;
+        let (received, sent) = self.socket.get_ref().traffic();
+        if received > self.counted.0 {
+            metrics.received_bytes.increment(received - self.counted.0);
+        }
+        if sent > self.counted.1 {
+            metrics.sent_bytes.increment(sent - self.counted.1);
+        }
+        self.counted = (received, sent);
     }
 
     /// Reads and writes until neither can go on.
@@ -122,7 +141,7 @@ impl Connection<'_> {
                 && let Poll::Ready(outcome) = waiting.poll_unpin(cx)
             {
                 self.waiting = None;
-                self.session.resume(outcome);
+                self.session.resume(outcome, self.gate);
             }
             let reading = self.read(cx)?;
             let empty = self.write(cx)?;
@@ -134,7 +153,7 @@ impl Connection<'_> {
             };
             if !may_go_on {
                 let done = self.clock.is_leaving() && empty && self.session.in_flight() == 0;
-                return if done { Err(CloseReason::ShuttingDown) } else { Ok(()) };
+                return if done { Err(CloseReason::Shutdown) } else { Ok(()) };
             }
         }
     }

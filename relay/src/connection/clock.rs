@@ -1,7 +1,8 @@
 //! Everything that has a deadline in a client's life, behind one timer.
 
+use super::ConnectionSettings;
 use super::socket::Socket;
-use super::{CloseReason, ConnectionSettings};
+use crate::telemetry::CloseReason;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -95,7 +96,7 @@ impl Clock {
         let now = Instant::now();
         let over = |since: Option<Instant>, time: Duration| since.is_some_and(|since| since + time <= now);
         if over(self.leaving_since, GOODBYE_TIMEOUT) {
-            Due::Close(CloseReason::ShuttingDown)
+            Due::Close(CloseReason::Shutdown)
         } else if over(blocked_since, settings.write_stall) {
             Due::Close(CloseReason::WriteStall)
         } else if over(self.message.map(|(_, since)| since), settings.message_timeout) {

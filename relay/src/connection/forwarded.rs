@@ -43,19 +43,21 @@ fn parse(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
     let plain = bracketed.unwrap_or(text);
     plain
         .parse::<IpAddr>()
-        .or_else(|error| plain.parse::<std::net::SocketAddrV4>().map(|with_port| (*with_port.ip()).into()).or(Err(error)))
+        .or_else(|error| {
+            plain.parse::<std::net::SocketAddrV4>().map(|with_port| (*with_port.ip()).into()).or(Err(error))
+        })
         .map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::tests::settings;
+    use crate::config::Config;
 
     fn trusting(networks: &[&str]) -> ConnectionSettings {
         ConnectionSettings {
             trusted_networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
-            ..settings()
+            ..ConnectionSettings::new(&Config::default())
         }
     }
 

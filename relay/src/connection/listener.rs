@@ -3,6 +3,7 @@
 use super::rate::EventRate;
 use super::slots::{Slot, Slots};
 use super::{Services, client, pages, upgrade};
+use crate::telemetry::ConnectionOutcome;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,12 +94,12 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
     let _ = stream.set_nodelay(true);
     let settings = gate.services.settings.load();
     if gate.services.shutdown.is_draining() {
-        gate.services.metrics.refused_draining.increment(1);
+        count(gate, ConnectionOutcome::Draining);
     } else if let Some(slot) = gate.slots.enter(settings.max_connections) {
         tokio::spawn(serve(gate.clone(), stream, peer, slot));
         return;
     } else {
-        gate.services.metrics.refused_full.increment(1);
+        count(gate, ConnectionOutcome::Full);
     }
     if let Ok(permit) = refusals.clone().try_acquire_owned() {
         tokio::spawn(async move {
@@ -109,15 +110,21 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
     }
 }
 
+fn count(gate: &Gate, outcome: ConnectionOutcome) {
+    gate.services.metrics.connections.of(outcome).increment(1);
+}
+
 async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    gate.services.metrics.active.increment(1);
+    gate.services.metrics.connections_active.increment(1);
     let deadline = gate.services.settings.load().handshake_timeout;
     // Boxed, so that the future of an open connection is not as large as hyper's.
     let handshake = Box::pin(upgrade::handshake(stream, peer.ip(), &gate));
-    if let Ok(Some(upgraded)) = timeout(deadline, handshake).await {
-        client::run(&gate, upgraded).await;
+    match timeout(deadline, handshake).await {
+        Ok(Some(upgraded)) => client::run(&gate, upgraded).await,
+        Ok(None) => {}
+        Err(_) => count(&gate, ConnectionOutcome::Handshake),
     }
-    gate.services.metrics.active.decrement(1);
+    gate.services.metrics.connections_active.decrement(1);
     drop(slot);
 }
 
@@ -144,7 +151,6 @@ fn is_the_clients_fault(error: &io::Error) -> bool {
 
 /// Out of file descriptors or memory: those that are connected go on, and the next try comes a little later.
 async fn wait_a_little(gate: &Gate, back_off: &mut Option<Duration>, error: &io::Error) {
-    gate.services.metrics.accept_failures.increment(1);
     let wait = match *back_off {
         Some(last) => (last * 2).min(BACK_OFF.1),
         None => {

@@ -14,7 +14,6 @@ mod clock;
 mod forwarded;
 mod frames;
 mod listener;
-mod metrics;
 mod pages;
 mod proxy;
 mod rate;
@@ -29,9 +28,7 @@ mod subscriptions;
 mod upgrade;
 mod writing;
 
-pub use self::metrics::ConnectionMetrics;
 pub use listener::Listener;
-pub use reason::CloseReason;
 pub use settings::{ConnectionSettings, Rate};
 pub use shutdown::{Shutdown, ShutdownTrigger, shutdown};
 
@@ -39,6 +36,7 @@ use crate::ingest::Ingest;
 use crate::log::Log;
 use crate::policy::Rules;
 use crate::query::Queries;
+use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use hyper::body::Bytes;
 use std::sync::Arc;
@@ -60,5 +58,5 @@ pub struct Services {
     /// When to leave.
     pub shutdown: Shutdown,
     /// What is counted.
-    pub metrics: ConnectionMetrics,
+    pub metrics: Arc<Metrics>,
 }

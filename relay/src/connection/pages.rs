@@ -94,7 +94,8 @@ mod tests {
             headers.insert(header::ACCEPT, accept.parse().unwrap());
             wants_information(&headers)
         };
-        for accept in ["application/nostr+json", "text/html, Application/Nostr+JSON;q=0.9", "application/nostr+json;v=1"]
+        for accept in
+            ["application/nostr+json", "text/html, Application/Nostr+JSON;q=0.9", "application/nostr+json;v=1"]
         {
             assert!(wants(accept), "{accept}");
         }

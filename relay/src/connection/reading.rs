@@ -1,7 +1,7 @@
 //! The half of a connection that listens.
 
-use super::CloseReason;
 use super::client::{Connection, READ_BUFFER_BYTES};
+use crate::telemetry::CloseReason;
 use crate::types::{Refusal, Reply};
 use futures_util::Stream;
 use std::pin::Pin;
@@ -27,9 +27,7 @@ pub(super) enum Reading {
 impl Connection<'_> {
     /// True when the next message may be read.
     pub(super) fn may_read(&self) -> bool {
-        self.waiting.is_none()
-            && !self.clock.is_leaving()
-            && self.session.room(&self.gate.services.settings.load()) > 0
+        self.waiting.is_none() && !self.clock.is_leaving() && self.session.room(&self.gate.services.settings.load()) > 0
     }
 
     /// Reads what is there, as far as the answers that it leads to stay bounded.
@@ -44,7 +42,7 @@ impl Connection<'_> {
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => self.receive(message)?,
                 Poll::Ready(Some(Err(error))) => return Err(self.failed(error)),
-                Poll::Ready(None) => return Err(CloseReason::ClientGone),
+                Poll::Ready(None) => return Err(CloseReason::Lost),
                 Poll::Pending => {
                     self.large = None;
                     reading = Reading::Idle;
@@ -72,7 +70,7 @@ impl Connection<'_> {
                 let words = "messages are text, this one was binary".to_owned();
                 self.outbox.reply(Reply::Notice(Refusal::Invalid(words)));
             }
-            Message::Close(_) => return Err(CloseReason::ClientClosed),
+            Message::Close(_) => return Err(CloseReason::Client),
             // tungstenite has queued the pong.
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
@@ -80,8 +78,8 @@ impl Connection<'_> {
     }
 
     fn failed(&self, error: tungstenite::Error) -> CloseReason {
-        let reason = CloseReason::from(error);
-        if reason == CloseReason::MessageTooLarge {
+        let reason = super::reason::reason(&error);
+        if reason == CloseReason::TooLarge {
             let max_bytes = self.settings.max_message_bytes;
             self.outbox.reply(Reply::Notice(Refusal::MessageTooLarge { max_bytes }));
         }

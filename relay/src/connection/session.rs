@@ -1,14 +1,15 @@
 //! What a client has said so far, and what each of its messages means. No sockets here.
 
-use super::ConnectionSettings;
 use super::listener::Gate;
 use super::rate::MessageRate;
 use super::subscriptions::Subscriptions;
 use super::upgrade::Client;
+use super::{ConnectionSettings, Services};
 use crate::ingest::{InFlight, IngestClosed, Submission};
 use crate::message::ClientMessage;
 use crate::outbox::Outbox;
 use crate::policy::{self, RelayUrl};
+use crate::telemetry::{MessageType, Operation};
 use crate::types::{Access, Event, EventId, PublicKey, Refusal, Reply, ReplyId, Verdict, now};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub(super) enum Outcome {
     /// It was not: the relay is shutting down.
     TurnedAway(EventId),
     /// The signature of an AUTH was checked.
-    Checked(Arc<Event>, Result<bool, IngestClosed>),
+    Checked(Arc<Event>, Result<bool, IngestClosed>, Instant),
 }
 
 impl Session {
@@ -86,21 +87,20 @@ impl Session {
         let services = &gate.services;
         let settings = services.settings.load();
         let parsed = ClientMessage::parse(text, &settings.parse);
-        services.metrics.count_message(&parsed);
+        services.metrics.messages.of(message_type(&parsed)).increment(1);
         if !self.rate.allows(settings.messages) {
-            services.metrics.rate_limited.increment(1);
-            self.outbox.reply(refused(parsed, Refusal::RateLimited));
+            self.reply(refused(parsed, Refusal::RateLimited), services);
             return None;
         }
         if text.len() > settings.max_message_bytes {
             let refusal = Refusal::MessageTooLarge { max_bytes: settings.max_message_bytes };
-            self.outbox.reply(refused(parsed, refusal));
+            self.reply(refused(parsed, refusal), services);
             return None;
         }
         let message = match parsed {
             Ok(message) => message,
             Err(reply) => {
-                self.outbox.reply(reply);
+                self.reply(reply, services);
                 return None;
             }
         };
@@ -108,7 +108,7 @@ impl Session {
         self.access(&settings);
         match message {
             ClientMessage::Event(event) => return self.hand_in(event, received_at, gate, &settings),
-            ClientMessage::Auth(event) => return self.authenticate(event, gate, &settings),
+            ClientMessage::Auth(event) => return self.authenticate(event, received_at, gate, &settings),
             ClientMessage::Close(id) => self.subscriptions.close(&id, &services.log),
             ClientMessage::Req(id, filters) => {
                 // Whatever becomes of the new one, its id no longer means the old one.
@@ -117,12 +117,12 @@ impl Session {
                     .and_then(|()| self.subscriptions.check_room(settings.max_subscriptions));
                 match admitted {
                     Ok(()) => self.subscriptions.open(id, filters, &self.outbox, &self.access, services),
-                    Err(refusal) => self.outbox.reply(Reply::Closed(id, refusal)),
+                    Err(refusal) => self.reply(Reply::Closed(id, refusal), services),
                 }
             }
             ClientMessage::Count(id, filters) => match policy::check_read(&filters, &rules, &self.access) {
                 Ok(()) => self.subscriptions.count(id, filters, &self.outbox, &self.access, services),
-                Err(refusal) => self.outbox.reply(Reply::Closed(id, refusal)),
+                Err(refusal) => self.reply(Reply::Closed(id, refusal), services),
             },
         }
         None
@@ -138,14 +138,14 @@ impl Session {
     ) -> Option<Waiting> {
         let id = event.id();
         if !gate.events.allows(self.client.address, settings.events_per_address) {
-            gate.services.metrics.rate_limited.increment(1);
-            self.answer(id, Verdict::Refused(Refusal::RateLimited));
+            self.answer(id, Verdict::Refused(Refusal::RateLimited), &gate.services);
             return None;
         }
         let submission = Submission {
             event: Arc::new(event),
             access: self.access.clone(),
             outbox: self.outbox.clone(),
+            metrics: gate.services.metrics.clone(),
             received_at,
             in_flight: InFlight::start(&self.in_flight),
         };
@@ -160,7 +160,13 @@ impl Session {
     }
 
     /// AUTH (NIP-42): what is cheap to check is checked at once, the signature by the CPU workers.
-    fn authenticate(&self, event: Event, gate: &Gate, settings: &ConnectionSettings) -> Option<Waiting> {
+    fn authenticate(
+        &self,
+        event: Event,
+        received_at: Instant,
+        gate: &Gate,
+        settings: &ConnectionSettings,
+    ) -> Option<Waiting> {
         let as_seen = || RelayUrl::parse(self.client.own_url.as_deref()?).ok();
         let own_url = settings.public_url.clone().or_else(as_seen);
         let checked = policy::check_auth(&event, &self.challenge, own_url.as_slice(), now());
@@ -169,22 +175,28 @@ impl Session {
             false => Err(Refusal::WrongAuthentication("too many keys have authenticated here".to_owned())),
         });
         if let Err(refusal) = checked {
-            self.answer(event.id(), Verdict::Refused(refusal));
+            self.answer(event.id(), Verdict::Refused(refusal), &gate.services);
             return None;
         }
         let (event, ingest) = (Arc::new(event), gate.services.ingest.clone());
         Some(Box::pin(async move {
             let holds = ingest.signature_holds(event.clone()).await;
-            Outcome::Checked(event, holds)
+            Outcome::Checked(event, holds, received_at)
         }))
     }
 
     /// Takes up what a [`Waiting`] has come to.
-    pub(super) fn resume(&mut self, outcome: Outcome) {
+    pub(super) fn resume(&mut self, outcome: Outcome, gate: &Gate) {
         let (event, holds) = match outcome {
             Outcome::HandedIn => return,
-            Outcome::TurnedAway(id) => return self.answer(id, Verdict::Refused(Refusal::ShuttingDown)),
-            Outcome::Checked(event, holds) => (event, holds),
+            Outcome::TurnedAway(id) => {
+                return self.answer(id, Verdict::Refused(Refusal::ShuttingDown), &gate.services);
+            }
+            Outcome::Checked(event, holds, received_at) => {
+                let latency = gate.services.metrics.query_latency.of(Operation::Auth);
+                latency.record(received_at.elapsed());
+                (event, holds)
+            }
         };
         let verdict = match holds {
             Ok(true) => {
@@ -194,7 +206,7 @@ impl Session {
             Ok(false) => Verdict::Refused(Refusal::WrongSignature),
             Err(IngestClosed) => Verdict::Refused(Refusal::ShuttingDown),
         };
-        self.answer(event.id(), verdict);
+        self.answer(event.id(), verdict, &gate.services);
     }
 
     fn add_reader(&mut self, pubkey: PublicKey) {
@@ -203,8 +215,18 @@ impl Session {
         }
     }
 
-    fn answer(&self, id: EventId, verdict: Verdict) {
-        self.outbox.reply(Reply::Ok { id: ReplyId::Id(id), verdict });
+    fn answer(&self, id: EventId, verdict: Verdict, services: &Services) {
+        self.reply(Reply::Ok { id: ReplyId::Id(id), verdict }, services);
+    }
+
+    fn reply(&self, reply: Reply, services: &Services) {
+        if let Reply::Ok { verdict: Verdict::Refused(refusal), .. }
+        | Reply::Closed(_, refusal)
+        | Reply::Notice(refusal) = &reply
+        {
+            services.metrics.refusals.of(refusal).increment(1);
+        }
+        self.outbox.reply(reply);
     }
 
     /// Ends every subscription and query. What was handed in goes on; its answers just find nobody.
@@ -223,5 +245,16 @@ fn refused(message: Result<ClientMessage, Reply>, refusal: Refusal) -> Reply {
         Err(Reply::Ok { id, .. }) => Reply::Ok { id, verdict: Verdict::Refused(refusal) },
         Err(Reply::Closed(id, _)) => Reply::Closed(id, refusal),
         Ok(ClientMessage::Close(_)) | Err(_) => Reply::Notice(refusal),
+    }
+}
+
+fn message_type(parsed: &Result<ClientMessage, Reply>) -> MessageType {
+    match parsed {
+        Ok(ClientMessage::Event(_)) => MessageType::Event,
+        Ok(ClientMessage::Req(..)) => MessageType::Req,
+        Ok(ClientMessage::Count(..)) => MessageType::Count,
+        Ok(ClientMessage::Close(_)) => MessageType::Close,
+        Ok(ClientMessage::Auth(_)) => MessageType::Auth,
+        Err(_) => MessageType::Invalid,
     }
 }

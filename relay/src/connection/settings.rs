@@ -1,5 +1,6 @@
 //! What bounds a client's life. The app fills this from its configuration and may swap it while the relay runs.
 
+use crate::config::Config;
 use crate::message::ParseLimits;
 use crate::outbox::OutboxLimits;
 use crate::policy::RelayUrl;
@@ -71,7 +72,71 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
+/// NIP-01's limit.
+const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
+
+/// The most queries of one connection at the same time. More only make it wait for itself: the store has a few
+/// connections for everybody.
+const MAX_RUNNING_QUERIES: usize = 16;
+
+/// File descriptors that connections leave to the rest: the store's files, the admin listener, the log.
+const SPARE_DESCRIPTORS: u64 = 128;
+
+impl Rate {
+    /// So many a second, so many at once but at least one; `None` where a second has none.
+    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+        let per_second = NonZeroU32::new(per_second)?;
+        Some(Self { per_second, burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN) })
+    }
+}
+
+/// How many connections the limit on file descriptors leaves room for.
+fn affordable_connections() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors.saturating_sub(SPARE_DESCRIPTORS).max(1)).unwrap_or(usize::MAX)
+}
+
 impl ConnectionSettings {
+    /// What a configuration says about connections.
+    pub fn new(config: &Config) -> Self {
+        let Config { limits, queues, timeouts, proxy, .. } = config;
+        Self {
+            public_url: RelayUrl::parse(&config.public_url_or_empty).ok(),
+            private_kinds: config.access.private_kinds.clone(),
+            max_message_bytes: limits.max_message_bytes,
+            max_connections: match limits.max_connections {
+                0 => affordable_connections(),
+                max => max,
+            },
+            max_connections_per_address: limits.max_connections_per_address,
+            max_subscriptions: limits.max_subscriptions,
+            max_running_queries: MAX_RUNNING_QUERIES,
+            max_pending_replies: queues.pending_replies_per_connection,
+            outbox: OutboxLimits { max_events: queues.outbox_events, max_bytes: queues.outbox_bytes },
+            query: QueryLimits {
+                default_limit: limits.default_limit,
+                max_limit: limits.max_limit,
+                max_text_bytes: queues.outbox_bytes,
+                head_timeout: config.database.statement_timeout,
+            },
+            parse: ParseLimits {
+                max_filters: limits.max_filters,
+                max_filter_values: limits.max_filter_values,
+                max_subscription_id_chars: MAX_SUBSCRIPTION_ID_CHARS,
+            },
+            messages: Rate::new(limits.messages_per_second, limits.messages_burst),
+            events_per_address: Rate::new(limits.events_per_second_per_address, limits.events_burst_per_address),
+            handshake_timeout: timeouts.handshake,
+            header_timeout: timeouts.headers,
+            message_timeout: timeouts.message,
+            ping_interval: Some(timeouts.ping_interval).filter(|interval| !interval.is_zero()),
+            pong_timeout: timeouts.pong_timeout,
+            write_stall: timeouts.write_stall,
+            trusted_networks: proxy.trusted_networks.clone(),
+            proxy_protocol: proxy.proxy_protocol,
+        }
+    }
+
     /// True when `peer` is one of the operator's proxies. An IPv4 address inside IPv6 counts as what it is.
     pub(super) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();

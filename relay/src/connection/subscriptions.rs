@@ -3,6 +3,7 @@
 use super::Services;
 use crate::log::Log;
 use crate::outbox::{Outbox, Subscription};
+use crate::telemetry::{Metrics, Operation};
 use crate::types::{Access, Filter, Refusal, Reply, SubscriptionId};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -22,18 +23,23 @@ pub(super) struct Subscriptions {
 struct Running {
     count: Arc<AtomicUsize>,
     outbox: Arc<Outbox>,
+    metrics: Arc<Metrics>,
+    begun: Instant,
 }
 
 impl Running {
-    fn start(count: &Arc<AtomicUsize>, outbox: &Arc<Outbox>) -> Self {
+    fn start(count: &Arc<AtomicUsize>, outbox: &Arc<Outbox>, services: &Services) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
-        Self { count: count.clone(), outbox: outbox.clone() }
+        let metrics = services.metrics.clone();
+        metrics.queries_active.increment(1);
+        Self { count: count.clone(), outbox: outbox.clone(), metrics, begun: Instant::now() }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::AcqRel);
+        self.metrics.queries_active.decrement(1);
         self.outbox.wake();
     }
 }
@@ -63,14 +69,12 @@ impl Subscriptions {
         services: &Services,
     ) {
         let subscription = Subscription::new(id.clone(), filters.into(), outbox.clone());
-        let running = Running::start(&self.running, outbox);
+        let running = Running::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
-        let (latency, begun) = (services.metrics.req_latency.clone(), Instant::now());
         let asked = subscription.clone();
         let task = tokio::spawn(async move {
             queries.answer(&asked, &access, limits).await;
-            latency.record(begun.elapsed());
-            drop(running);
+            running.metrics.query_latency.of(Operation::Req).record(running.begun.elapsed());
         });
         self.open.insert(id, (subscription, task.abort_handle()));
     }
@@ -85,18 +89,16 @@ impl Subscriptions {
         services: &Services,
     ) {
         self.counts.retain(|(_, task)| !task.is_finished());
-        let running = Running::start(&self.running, outbox);
+        let running = Running::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
-        let (latency, begun) = (services.metrics.count_latency.clone(), Instant::now());
-        let (outbox, asked) = (outbox.clone(), id.clone());
+        let asked = id.clone();
         let task = tokio::spawn(async move {
             let reply = match queries.count(&filters, &access, limits).await {
                 Ok(count) => Reply::Count(asked, count),
                 Err(error) => Reply::Closed(asked, Refusal::from(&error)),
             };
-            latency.record(begun.elapsed());
-            outbox.reply(reply);
-            drop(running);
+            running.metrics.query_latency.of(Operation::Count).record(running.begun.elapsed());
+            running.outbox.reply(reply);
         });
         self.counts.push((id, task.abort_handle()));
     }

@@ -5,6 +5,7 @@ use super::listener::Gate;
 use super::pages::{self, Page};
 use super::slots::AddressSlot;
 use super::{ConnectionSettings, forwarded, proxy};
+use crate::telemetry::ConnectionOutcome;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
@@ -48,7 +49,7 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
         true => match behind_proxy(&mut stream, peer, &settings).await {
             Some(client) => client,
             None => {
-                gate.services.metrics.refused_proxy.increment(1);
+                gate.services.metrics.connections.of(ConnectionOutcome::Proxy).increment(1);
                 return None;
             }
         },
@@ -107,11 +108,7 @@ async fn behind_proxy(stream: &mut TcpStream, peer: IpAddr, settings: &Connectio
 
 /// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its
 /// address has too many connections.
-fn answer(
-    request: &Request<Incoming>,
-    gate: &Gate,
-    client: impl FnOnce() -> Option<Client>,
-) -> (Page, Option<Client>) {
+fn answer(request: &Request<Incoming>, gate: &Gate, client: impl FnOnce() -> Option<Client>) -> (Page, Option<Client>) {
     let services = &gate.services;
     let headers = request.headers();
     if request.uri().path() != "/" {
@@ -132,11 +129,11 @@ fn answer(
         }
     };
     if services.shutdown.is_draining() {
-        services.metrics.refused_draining.increment(1);
+        services.metrics.connections.of(ConnectionOutcome::Draining).increment(1);
         return (pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
     }
     let Some(client) = client() else {
-        services.metrics.refused_address.increment(1);
+        services.metrics.connections.of(ConnectionOutcome::AddressFull).increment(1);
         return (pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
     };
     let mut page = pages::text(StatusCode::SWITCHING_PROTOCOLS, "");

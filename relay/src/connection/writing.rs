@@ -1,16 +1,18 @@
 //! The half of a connection that speaks.
 
-use super::CloseReason;
 use super::client::Connection;
 use super::clock::GOODBYE_TIMEOUT;
+use super::reason::farewell;
 use super::socket::{HIGH_WATER_BYTES, Socket};
 use crate::message;
 use crate::outbox::{Item, Subscription};
+use crate::telemetry::CloseReason;
 use crate::types::now;
 use futures_util::SinkExt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// How many items are taken from the outbox at a time.
@@ -30,7 +32,7 @@ impl Connection<'_> {
             match self.socket.get_mut().poll_drain(cx) {
                 Poll::Ready(Ok(())) if left => {}
                 Poll::Ready(Ok(())) => return Ok(true),
-                Poll::Ready(Err(_)) => return Err(CloseReason::ClientGone),
+                Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
                 Poll::Pending => return Ok(false),
             }
         }
@@ -40,7 +42,6 @@ impl Connection<'_> {
     /// left.
     fn fill(&mut self) -> bool {
         let services = &self.gate.services;
-        let (mut events, mut replies) = (0, 0);
         let left = loop {
             let socket = self.socket.get_mut();
             if !socket.has_room() {
@@ -61,14 +62,10 @@ impl Connection<'_> {
             for item in self.items.drain(..) {
                 // Death, expiry and access count as of the moment of sending.
                 match item {
-                    Item::Reply(reply) => {
-                        socket.push_text(&message::reply(&reply));
-                        replies += 1;
-                    }
+                    Item::Reply(reply) => socket.push_text(&message::reply(&reply)),
                     Item::Stored { subscription, row } => {
                         if !subscription.is_closed() && row.expires_at.is_none_or(|at| at > now) {
                             push_event(socket, &mut self.scratch, &subscription, &row.text);
-                            events += 1;
                         }
                     }
                     Item::Live { subscription, insertion } => {
@@ -79,7 +76,6 @@ impl Connection<'_> {
                             && access.may_read(event)
                         {
                             push_event(socket, &mut self.scratch, &subscription, event.text());
-                            events += 1;
                         }
                     }
                 }
@@ -88,8 +84,6 @@ impl Connection<'_> {
                 break false;
             }
         };
-        services.metrics.events_sent.increment(events);
-        services.metrics.replies_sent.increment(replies);
         if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
             self.scratch = String::new();
         }
@@ -101,10 +95,10 @@ impl Connection<'_> {
 
     /// Says goodbye in the way that the reason asks for, and gives the bytes that were received and sent.
     pub(super) async fn part(self, reason: CloseReason) -> (u64, u64) {
-        use CloseReason::{ClientGone, PongTimeout, WriteStall};
+        use CloseReason::{Lost, PongTimeout, WriteStall};
         let traffic = self.socket.get_ref().traffic();
         match reason {
-            ClientGone | PongTimeout | WriteStall => self.socket.into_inner().abort(),
+            Lost | PongTimeout | WriteStall => self.socket.into_inner().abort(),
             // However it ends, the connection is over.
             _ => drop(timeout(GOODBYE_TIMEOUT, self.say_goodbye(reason)).await),
         }
@@ -112,21 +106,21 @@ impl Connection<'_> {
     }
 
     /// Sends the answers that are owed (events are not: their subscriptions are closed by now), then the close frame.
-    async fn say_goodbye(mut self, reason: CloseReason) -> Result<(), CloseReason> {
+    async fn say_goodbye(mut self, reason: CloseReason) -> Result<(), tungstenite::Error> {
         poll_fn(|cx| match self.write(cx) {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,
-            Err(reason) => Poll::Ready(Err(reason)),
+            Err(_) => Poll::Ready(Err(tungstenite::Error::ConnectionClosed)),
         })
         .await?;
-        match reason.farewell() {
+        match farewell(reason) {
             Some((code, words)) => self.socket.close(Some(CloseFrame { code, reason: words.into() })).await?,
             // tungstenite has the answer to the client's goodbye ready.
             None => self.socket.flush().await?,
         }
         let mut socket = self.socket.into_inner();
-        poll_fn(|cx| socket.poll_drain(cx)).await.map_err(|_| CloseReason::ClientGone)?;
-        socket.linger().await.map_err(|_| CloseReason::ClientGone)
+        poll_fn(|cx| socket.poll_drain(cx)).await?;
+        Ok(socket.linger().await?)
     }
 }
 

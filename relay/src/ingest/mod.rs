@@ -26,7 +26,6 @@ use crate::telemetry::Metrics;
 use crate::types::{Event, Refusal, Verified};
 use crate::verify::Workers;
 use arc_swap::ArcSwap;
-use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -62,13 +61,8 @@ pub(crate) enum Job {
     Question(Arc<Event>, oneshot::Sender<bool>),
 }
 
-<<<<<<< HEAD
-impl AsRef<Event> for Job {
-    fn as_ref(&self) -> &Event {
-=======
 impl AsRef<Arc<Event>> for Job {
     fn as_ref(&self) -> &Arc<Event> {
->>>>>>> main
         match self {
             Self::Submitted(submission) => &submission.event,
             Self::Question(event, _) => event,
@@ -98,21 +92,12 @@ impl Ingest {
         rules: Arc<ArcSwap<Rules>>,
         metrics: Arc<Metrics>,
         settings: IngestSettings,
-<<<<<<< HEAD
-    ) -> io::Result<(Self, Stations)> {
-=======
     ) -> std::io::Result<(Self, Stations)> {
->>>>>>> main
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
         let (write_in, write_out) = mpsc::channel(settings.queue);
         let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
         let follow = tokio::spawn(follow::run(log.clone(), follow_out));
-<<<<<<< HEAD
-        let write = tokio::spawn(write::run(store.clone(), log.clone(), write_out, follow_in, settings.writer));
-        let workers =
-            Workers::spawn(settings.verify_threads, verify_out, move |job: Job, holds| job.checked(holds, &write_in))?;
-=======
         let write = tokio::spawn(write::run(
             store.clone(),
             log.clone(),
@@ -124,7 +109,6 @@ impl Ingest {
         let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, move |job: Job, verified| {
             job.checked(verified, &write_in);
         })?;
->>>>>>> main
         let admit = tokio::spawn(admit::run(store, log, rules, admit_out, verify_in.clone()));
         Ok((Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow }))
     }

@@ -26,20 +26,16 @@ pub struct Submission {
 impl Submission {
     /// Answers it.
     pub fn answer(self, verdict: Verdict) {
-<<<<<<< HEAD
-        let Self { event, outbox, in_flight, .. } = self;
-        // First: the answer wakes the connection, which then asks how much is still under way.
-        drop(in_flight);
-        outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
-=======
         self.metrics.events.of(&verdict).increment(1);
         self.metrics.query_latency.of(Operation::Event).record(self.received_at.elapsed());
         if let Verdict::Refused(refusal) = &verdict {
             self.metrics.refusals.of(refusal).increment(1);
         }
         self.metrics.events_per_second.increment();
-        self.outbox.reply(Reply::Ok { id: ReplyId::Id(self.event.id()), verdict });
->>>>>>> main
+        let Self { event, outbox, in_flight, .. } = self;
+        // First: the answer wakes the connection, which then asks how much is still under way.
+        drop(in_flight);
+        outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
     }
 
     /// Answers it with a refusal.
