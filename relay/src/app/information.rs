@@ -6,9 +6,6 @@ use serde_json::{Map, Value, json};
 /// What this version does, in the numbers of the NIPs.
 const SUPPORTED_NIPS: [u16; 10] = [1, 9, 11, 13, 17, 40, 42, 45, 59, 70];
 
-/// Where its sources are.
-const SOFTWARE: &str = "https://github.com/skein-relay/skein";
-
 /// The longest subscription id (NIP-01).
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
 
@@ -56,7 +53,6 @@ pub(super) fn document(config: &Config) -> String {
         limitation.insert("created_at_lower_limit".to_owned(), json!(limits.max_age_seconds));
     }
     document.insert("supported_nips".to_owned(), json!(SUPPORTED_NIPS));
-    document.insert("software".to_owned(), json!(SOFTWARE));
     document.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     document.insert("limitation".to_owned(), limitation);
     Value::Object(document).to_string()
