@@ -287,8 +287,12 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
 }
 
 async fn run(mode: Snapshots) -> (Vec<String>, usize) {
-    let replica =
-        Arc::new(Replica { inner: Arc::new(MemoryStore::new()), mode, log: Mutex::new(None), reads: AtomicUsize::new(0) });
+    let replica = Arc::new(Replica {
+        inner: Arc::new(MemoryStore::new()),
+        mode,
+        log: Mutex::new(None),
+        reads: AtomicUsize::new(0),
+    });
     let log = Log::new(replica.head().await.unwrap(), 1 << 30);
     *replica.log.lock() = Some(log.clone());
     let settings = IngestSettings {
@@ -399,7 +403,9 @@ fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -
             alive.values().filter(|event| filter.matches(event)).map(|event| Row::from(&**event)).collect();
         rows.sort_by_key(|row| row.key.order());
         let limit = filter.limit.map_or(transcript.limits.default_limit, |limit| limit as usize);
-        keys.extend(rows.into_iter().take(limit.min(transcript.limits.max_limit)).map(|row| (row.key.order(), row.key.id)));
+        keys.extend(
+            rows.into_iter().take(limit.min(transcript.limits.max_limit)).map(|row| (row.key.order(), row.key.id)),
+        );
     }
     let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort();
