@@ -1,4 +1,4 @@
-//! The command line. One file a command; a new one gets a line in [`command`] and one in [`run`].
+//! The command line. One file a command; a new one gets a line in `command` and one in `run`.
 
 mod check_config;
 mod flags;
@@ -60,7 +60,9 @@ fn config_argument() -> Arg {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<(Option<std::path::PathBuf>, Vec<(String, String)>), clap::Error> {
+    type Given = (Option<std::path::PathBuf>, Vec<(String, String)>);
+
+    fn parse(arguments: &[&str]) -> Result<Given, clap::Error> {
         let document = Document::embedded();
         let matches = command(&document).try_get_matches_from([&["relay"], arguments].concat())?;
         let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);

@@ -184,6 +184,9 @@ fn no_secret_is_ever_shown() {
 
     for case in [
         Case::new().flag("database.urls", url),
+        Case::new().flag("database.durability", url),
+        Case::new().flag("admin.listen", url),
+        Case::new().flag("access.deny_kinds", url),
         Case::new().file(&format!("[database]\nurls = \"{url}")),
         Case::new().file(&format!("[database]\nread_connections = \"{url}\"")),
         Case::new().variable("RELAY_WORKERS_VERIFY_THREADS", url),
