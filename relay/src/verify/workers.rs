@@ -85,7 +85,8 @@ mod tests {
         let sender = std::thread::spawn(move || {
             for list in 0..100 {
                 let job = |n: usize| Job(if n.is_multiple_of(3) { wrong.clone() } else { right.clone() }, n);
-                send.blocking_send((list * 10..(list + 1) * 10).map(job).collect()).unwrap_or_else(|_| panic!("closed"));
+                send.blocking_send((list * 10..(list + 1) * 10).map(job).collect())
+                    .unwrap_or_else(|_| panic!("closed"));
             }
         });
         let mut out = Vec::new();
