@@ -10,7 +10,7 @@ mod reply;
 mod target;
 
 pub use frame::{Frame, FrameError, decode, encode_text};
-pub use reply::Reply;
+pub use reply::{Reply, event_id};
 pub use target::{Target, TargetError};
 
 use std::cell::RefCell;
@@ -49,6 +49,9 @@ pub enum ClientError {
         /// The server's words.
         reason: String,
     },
+    /// The server did not do what it was asked; carries its words.
+    #[error("the server refused: {0}")]
+    Refused(String),
     /// The server ended the connection without a Close frame.
     #[error("the server hung up")]
     HungUp,

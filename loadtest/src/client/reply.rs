@@ -52,7 +52,7 @@ impl<'a> Reply<'a> {
 
 /// The id of the event that `json` starts with, in hex. Where an event's content speaks of `"id":"`, JSON escapes the
 /// quotes, so the first hit is the real one.
-pub(crate) fn event_id(json: &[u8]) -> Option<&[u8]> {
+pub fn event_id(json: &[u8]) -> Option<&[u8]> {
     let at = memmem::find(json, b"\"id\"")?;
     string(json.get(at + 4..)?).map(|(id, _)| id).filter(|id| id.len() == 64)
 }

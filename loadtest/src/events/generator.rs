@@ -137,7 +137,7 @@ impl<'a> Generator<'a> {
         self.tags.push('[');
         match kind {
             1 => {
-                if self.random.percent(40) {
+                if self.random.percent(35) {
                     self.push_event("e");
                     self.push_person("p");
                     if self.random.percent(30) {
@@ -151,9 +151,6 @@ impl<'a> Generator<'a> {
             6 | 7 => {
                 self.push_event("e");
                 self.push_person("p");
-                if kind == 7 && self.random.percent(30) {
-                    self.push_tag("k", "1");
-                }
             }
             1111 => {
                 self.push_event("E");
@@ -169,7 +166,7 @@ impl<'a> Generator<'a> {
                 self.push_tag("bolt11", &format!("lnbc10u1p{preimage:064x}"));
             }
             3 => {
-                for _ in 0..5 + self.random.below(50) {
+                for _ in 0..5 + self.random.below(30) {
                     self.push_person("p");
                 }
             }

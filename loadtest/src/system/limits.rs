@@ -1,0 +1,116 @@
+//! What the hardware allows at best, measured on the spot: a figure says little without it.
+
+use super::thread_cpu;
+use crate::stats::Spread;
+use secp256k1::{Keypair, Secp256k1, SecretKey};
+use serde::Serialize;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// About an event as the wire carries it.
+const MESSAGE_BYTES: usize = 700;
+
+/// Costs that no relay on this machine can avoid.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Limits {
+    /// CPU of one core to check one signature, in microseconds.
+    pub verify_us: f64,
+    /// Time to write 4 KiB to a file and have it on disk (fdatasync), in microseconds.
+    pub fsync_us: f64,
+    /// CPU to send one message of 700 bytes over loopback in a write of its own, in microseconds.
+    pub send_us: f64,
+    /// Time for 100 bytes over loopback and back between two threads, in microseconds.
+    pub echo_us: f64,
+}
+
+impl Limits {
+    /// Measures for about a second; writes and removes a small file in `directory`.
+    ///
+    /// # Errors
+    /// The file's or a loopback socket's.
+    pub fn measure(directory: &Path) -> io::Result<Self> {
+        Ok(Self { verify_us: verify(), fsync_us: fsync(directory)?, send_us: send()?, echo_us: echo()? })
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn median(samples: Vec<f64>) -> f64 {
+    Spread::of(samples).map_or(0.0, |spread| spread.median)
+}
+
+fn verify() -> f64 {
+    const TIMES: u32 = 4_000;
+    let secp = Secp256k1::new();
+    let Ok(secret) = SecretKey::from_slice(&[7; 32]) else { return 0.0 };
+    let pair = Keypair::from_secret_key(&secp, &secret);
+    let message = [1; 32];
+    let signature = secp.sign_schnorr_no_aux_rand(&message, &pair);
+    let author = pair.x_only_public_key().0;
+    let start = thread_cpu();
+    let held = (0..TIMES).filter(|_| secp.verify_schnorr(&signature, &message, &author).is_ok()).count();
+    debug_assert_eq!(held, TIMES as usize);
+    micros(thread_cpu() - start) / f64::from(TIMES)
+}
+
+fn fsync(directory: &Path) -> io::Result<f64> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let sample = |_| {
+        let start = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.as_file().sync_data()?;
+        Ok(micros(start.elapsed()))
+    };
+    Ok(median((0..50).map(sample).collect::<io::Result<_>>()?))
+}
+
+/// A connected pair of loopback sockets without Nagle's delay.
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let far = listener.accept()?.0;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    Ok((near, far))
+}
+
+fn send() -> io::Result<f64> {
+    const TIMES: u32 = 50_000;
+    let (mut near, mut far) = pair()?;
+    let reader = thread::spawn(move || {
+        let mut buffer = vec![0; 256 * 1024];
+        while far.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    let start = thread_cpu();
+    for _ in 0..TIMES {
+        near.write_all(&[0; MESSAGE_BYTES])?;
+    }
+    let used = thread_cpu() - start;
+    drop(near);
+    let _ = reader.join();
+    Ok(micros(used) / f64::from(TIMES))
+}
+
+fn echo() -> io::Result<f64> {
+    let (mut near, mut far) = pair()?;
+    let echoer = thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while far.read_exact(&mut buffer).is_ok() && far.write_all(&buffer).is_ok() {}
+    });
+    let mut buffer = [0; 100];
+    let sample = |_| {
+        let start = Instant::now();
+        near.write_all(&buffer)?;
+        near.read_exact(&mut buffer)?;
+        Ok(micros(start.elapsed()))
+    };
+    let samples = (0..5_000).map(sample).collect::<io::Result<Vec<_>>>()?;
+    drop(near);
+    let _ = echoer.join();
+    Ok(median(samples))
+}
