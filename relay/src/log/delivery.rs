@@ -20,7 +20,7 @@ impl Log {
             *delivery = Delivery::Behind(Place::end_of(position));
         }
         let registration = self.matcher.lock().insert(&subscription.filters, subscription.clone());
-        if !subscription.register(registration) {
+        if let Err(registration) = subscription.register(registration) {
             self.matcher.lock().remove(registration);
             return;
         }

@@ -5,6 +5,8 @@
 
 mod delivery;
 mod ring;
+#[cfg(test)]
+mod tests;
 
 pub use ring::Hole;
 

@@ -66,15 +66,15 @@ impl Subscription {
         self.delivery.lock()
     }
 
-    /// Notes where the matcher has filed the subscription. False when it was closed meanwhile: then the caller takes
-    /// it out again.
-    pub fn register(&self, registration: Registration) -> bool {
+    /// Notes where the matcher has filed the subscription; gives it back when the subscription was closed meanwhile:
+    /// then the caller takes it out again.
+    pub fn register(&self, registration: Registration) -> Result<(), Registration> {
         let delivery = self.delivery.lock();
         if *delivery == Delivery::Closed {
-            return false;
+            return Err(registration);
         }
         *self.registration.lock() = Some(registration);
-        true
+        Ok(())
     }
 
     /// Ends the subscription: nothing queued for it will be sent any more. Returns where the matcher has filed it,
