@@ -39,6 +39,8 @@ pub struct Live {
     pub events: Vec<Signed>,
     /// The rank of that author.
     pub author: usize,
+    /// What has not come when nothing came for this long is lost.
+    pub silence: Duration,
 }
 
 struct Shared {
@@ -56,7 +58,7 @@ struct Shared {
 }
 
 /// Subscribes, waits for every EOSE, then publishes all events and waits until everyone has everything, or until
-/// nothing has come for 20 s. Latency runs from handing the event to the socket to its reading at each subscriber,
+/// nothing has come for the plan's silence. Latency runs from handing the event to the socket to its reading at each subscriber,
 /// on one clock; with many subscribers, it contains the reading of those read before. Run it in a `LocalSet`.
 ///
 /// # Errors
@@ -86,7 +88,7 @@ pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Rando
     }
     let mut publisher = site.connect(plan.subscribers).await?;
     let meter = Meter::start(site.pid);
-    let published = send(&mut publisher, site, plan.pace, &events, &shared).await;
+    let published = send(&mut publisher, site, (plan.pace, plan.silence), &events, &shared).await;
     subscribers.abort_all();
     while subscribers.join_next().await.is_some() {}
     published?;
@@ -162,7 +164,7 @@ impl Shared {
 async fn send(
     client: &mut Client,
     site: &Site,
-    pace: Pace,
+    (pace, silence): (Pace, Duration),
     events: &[Signed],
     shared: &Shared,
 ) -> Result<(), ClientError> {
@@ -192,7 +194,7 @@ async fn send(
                 publish(client, &events[sent], shared);
                 sent += 1;
             }
-            () = tokio::time::sleep(SILENCE) => {
+            () = tokio::time::sleep(silence) => {
                 let delivered = shared.round.borrow().operations;
                 if delivered == heard {
                     return Ok(());

@@ -13,12 +13,12 @@ mod spawn;
 pub use idle::idle;
 pub use live::{Live, Pace, live};
 pub use meter::{Faults, Meter, Round};
-pub use plan::{Bench, Measurement, Where};
+pub use plan::{Bench, Measurement, Where, progress};
 pub use publish::{Publish, publish};
 pub use query::query;
 pub use report::{Bound, Report, Row};
 pub use shapes::{Question, Shape, questions};
-pub use spawn::{Relay, SpawnError};
+pub use spawn::{Relay, Running, SpawnError};
 
 use crate::client::{Client, ClientError, Scratch, Target};
 use std::net::IpAddr;

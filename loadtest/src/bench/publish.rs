@@ -59,12 +59,7 @@ pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<
     Ok(round)
 }
 
-async fn one(
-    mut client: Client,
-    site: Site,
-    in_flight: usize,
-    shared: Rc<RefCell<Shared>>,
-) -> Result<(), ClientError> {
+async fn one(mut client: Client, site: Site, in_flight: usize, shared: Rc<RefCell<Shared>>) -> Result<(), ClientError> {
     let mut pending = FxHashMap::<[u8; 32], Instant>::default();
     loop {
         {

@@ -75,7 +75,9 @@ async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), C
                     rows = count;
                     end = Some(None);
                 }
-                Reply::Closed { words, .. } => end = Some(Some(("CLOSED", String::from_utf8_lossy(words).into_owned()))),
+                Reply::Closed { words, .. } => {
+                    end = Some(Some(("CLOSED", String::from_utf8_lossy(words).into_owned())))
+                }
                 Reply::Notice(words) => end = Some(Some(("NOTICE", String::from_utf8_lossy(words).into_owned()))),
                 _ => {}
             });

@@ -5,9 +5,6 @@ use secp256k1::{Keypair, Secp256k1, SecretKey};
 use std::num::NonZero;
 use std::thread;
 
-/// Added to a data set's seed where fresh events are made for it: the same authors, other events.
-pub const PUBLISHERS_SALT: u64 = 0x5afe_c0de;
-
 /// Key pairs, by rank: the first author writes most.
 #[derive(Debug)]
 pub struct Authors {
@@ -62,7 +59,7 @@ fn secret(seed: u64, author: usize) -> SecretKey {
     let mut random = Random::new(seed ^ (author as u64).wrapping_mul(0xd6e8_feb8_6659_fd93));
     loop {
         let mut bytes = [0; 32];
-        bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_be_bytes()));
+        bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.bits().to_be_bytes()));
         // Almost every 32 bytes are a key; the next ones are where these are not.
         if let Ok(secret) = SecretKey::from_slice(&bytes) {
             return secret;

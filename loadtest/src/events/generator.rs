@@ -21,6 +21,8 @@ pub enum Kinds {
     Mixed,
     /// Only kinds of which every event is kept (NIP-01's regular ones), so that every one accepted is one stored.
     Regular,
+    /// Only notes of this one author, by rank.
+    NotesOf(usize),
 }
 
 /// What to make.
@@ -96,7 +98,11 @@ impl<'a> Generator<'a> {
             (1_000, 30_023),
         ];
         let kind = mixed.iter().find(|(end, _)| at < *end).map_or(1, |(_, kind)| *kind);
-        if self.plan.kinds == Kinds::Regular && matches!(kind, 0 | 3 | 10_000..) { 1 } else { kind }
+        match self.plan.kinds {
+            Kinds::Mixed => kind,
+            Kinds::Regular if !matches!(kind, 0 | 3 | 10_002 | 30_023) => kind,
+            Kinds::Regular | Kinds::NotesOf(_) => 1,
+        }
     }
 
     fn push_tag(&mut self, name: &str, value: &str) {
@@ -162,7 +168,7 @@ impl<'a> Generator<'a> {
                 self.push_event("e");
                 self.push_person("p");
                 self.push_person("P");
-                let preimage = self.random.next();
+                let preimage = self.random.bits();
                 self.push_tag("bolt11", &format!("lnbc10u1p{preimage:064x}"));
             }
             3 => {
@@ -204,7 +210,10 @@ impl Iterator for Generator<'_> {
         if made == self.plan.events {
             return None;
         }
-        let author = self.people.draw(&mut self.random);
+        let author = match self.plan.kinds {
+            Kinds::NotesOf(author) => author,
+            _ => self.people.draw(&mut self.random),
+        };
         let kind = self.kind();
         let created_at = self.created_at(made);
         self.tags.clear();

@@ -11,7 +11,7 @@ mod keys;
 mod random;
 mod sign;
 
-pub use author::{Authors, PUBLISHERS_SALT};
+pub use author::Authors;
 pub use draft::Draft;
 pub use generator::{Generator, Kinds, Plan};
 pub use keys::Keys;
@@ -21,17 +21,23 @@ pub use sign::{Signed, sign_all};
 use std::io::{self, Write};
 
 /// Writes the plan's events to `out` as JSON lines and calls `on` after each. Signatures are made up unless `signed`:
-/// they are a relay's dearest step and a query needs none that hold.
+/// they are a relay's dearest step and a query needs none that hold. Returns what can be asked of them.
 ///
 /// # Errors
 /// The writer's.
-pub fn fill(plan: Plan, authors: &Authors, signed: bool, out: &mut impl Write, mut on: impl FnMut()) -> io::Result<()> {
+pub fn fill(
+    plan: Plan,
+    authors: &Authors,
+    signed: bool,
+    out: &mut impl Write,
+    mut on: impl FnMut(),
+) -> io::Result<Keys> {
     const CHUNK: usize = 20_000;
     let mut generator = Generator::new(plan, authors);
     loop {
         let drafts = generator.by_ref().take(CHUNK).collect::<Vec<_>>();
         if drafts.is_empty() {
-            return Ok(());
+            return Ok(generator.into_keys());
         }
         if signed {
             for event in sign_all(drafts, authors) {
