@@ -54,9 +54,8 @@ pub fn check_auth(event: &Event, challenge: &str, own: &[RelayUrl], now: Timesta
         return wrong("created_at must be within 10 minutes of now");
     }
     let Ok(Tags { tags }) = serde_json::from_str(event.text()) else { return wrong("the tags cannot be read") };
-    let value = |name: &str| {
-        tags.iter().find(|tag| tag.first().is_some_and(|first| first == name)).and_then(|tag| tag.get(1))
-    };
+    let value =
+        |name: &str| tags.iter().find(|tag| tag.first().is_some_and(|first| first == name)).and_then(|tag| tag.get(1));
     if value("challenge").is_none_or(|answer| answer != challenge) {
         return wrong("the challenge is not this connection's");
     }

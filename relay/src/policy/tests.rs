@@ -83,8 +83,7 @@ fn mined(bits: u32, committed: Option<&str>) -> Event {
         })
         .find(|event| {
             let id = event.id();
-            u32::from_be_bytes([id.as_bytes()[0], id.as_bytes()[1], id.as_bytes()[2], id.as_bytes()[3]])
-                .leading_zeros()
+            u32::from_be_bytes([id.as_bytes()[0], id.as_bytes()[1], id.as_bytes()[2], id.as_bytes()[3]]).leading_zeros()
                 == bits
         })
         .unwrap()
@@ -121,7 +120,11 @@ fn a_gift_wrap_is_let_in_for_its_recipient() {
     assert_eq!(with_rules(&wrap(1059, BOB), rules.clone()), Ok(()));
     assert_eq!(with_rules(&wrap(21_059, BOB), rules.clone()), Ok(()));
     assert_eq!(with_rules(&wrap(1059, ALICE), rules.clone()), Err(Refusal::AuthorBlocked));
-    assert_eq!(with_rules(&wrap(1, BOB), rules), Err(Refusal::AuthorBlocked), "a note that names Bob is no gift to him");
+    assert_eq!(
+        with_rules(&wrap(1, BOB), rules),
+        Err(Refusal::AuthorBlocked),
+        "a note that names Bob is no gift to him"
+    );
 }
 
 #[test]
@@ -208,9 +211,8 @@ fn reading_may_ask_for_authentication() {
 
 #[test]
 fn private_kinds_ask_for_authentication() {
-    let check = |kinds: &[u16], access: &Access| {
-        check_read(&[asks_kinds(&[1]), asks_kinds(kinds)], &Rules::default(), access)
-    };
+    let check =
+        |kinds: &[u16], access: &Access| check_read(&[asks_kinds(&[1]), asks_kinds(kinds)], &Rules::default(), access);
     assert_eq!(check(&[1059], &Access::default()), Err(Refusal::PrivateNeedsAuthentication));
     assert_eq!(check(&[1, 1059], &Access::default()), Ok(()), "the public part can be answered");
     assert_eq!(check(&[1059], &authenticated(BOB)), Ok(()));

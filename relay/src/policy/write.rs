@@ -76,7 +76,10 @@ fn check_lists(event: &Event, rules: &Rules) -> Result<(), Refusal> {
     }
     let Some(allowed) = &rules.allowed_authors else { return Ok(()) };
     let known = if is_gift_wrap(kind) {
-        event.tag_values(b'p').filter_map(|value| PublicKey::from_hex(value.as_bytes()).ok()).any(|p| allowed.contains(&p))
+        event
+            .tag_values(b'p')
+            .filter_map(|value| PublicKey::from_hex(value.as_bytes()).ok())
+            .any(|p| allowed.contains(&p))
     } else {
         allowed.contains(&event.pubkey())
     };
