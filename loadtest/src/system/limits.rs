@@ -20,7 +20,7 @@ pub struct Limits {
     pub verify_us: f64,
     /// Time to write 4 KiB to a file and have it on disk (fdatasync), in microseconds.
     pub fsync_us: f64,
-    /// CPU to send one message of 700 bytes over loopback in a write of its own, in microseconds.
+    /// CPU to send one message of 700 bytes over loopback to a socket of its own, in microseconds.
     pub send_us: f64,
     /// Time for 100 bytes over loopback and back between two threads, in microseconds.
     pub echo_us: f64,
@@ -79,21 +79,28 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, far))
 }
 
+/// Each message goes to another, drained socket, as to another subscriber: on one busy socket the kernel would take
+/// many for the price of one.
 fn send() -> io::Result<f64> {
-    const TIMES: u32 = 50_000;
-    let (mut near, mut far) = pair()?;
+    const SOCKETS: usize = 64;
+    const TURNS: usize = 300;
+    let pairs = (0..SOCKETS).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
+    let (mut near, mut far): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let reader = thread::spawn(move || {
-        let mut buffer = vec![0; 256 * 1024];
-        while far.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        let mut buffer = [0; MESSAGE_BYTES];
+        // Once all have been read, one byte back starts the next turn.
+        while far.iter_mut().all(|far| far.read_exact(&mut buffer).is_ok()) && far[0].write_all(&[0]).is_ok() {}
     });
-    let start = thread_cpu();
-    for _ in 0..TIMES {
-        near.write_all(&[0; MESSAGE_BYTES])?;
+    let mut used = Duration::ZERO;
+    for _ in 0..TURNS {
+        let start = thread_cpu();
+        near.iter_mut().try_for_each(|near| near.write_all(&[0; MESSAGE_BYTES]))?;
+        used += thread_cpu() - start;
+        near[0].read_exact(&mut [0])?;
     }
-    let used = thread_cpu() - start;
     drop(near);
     let _ = reader.join();
-    Ok(micros(used) / f64::from(TIMES))
+    Ok(micros(used) / (SOCKETS * TURNS) as f64)
 }
 
 fn echo() -> io::Result<f64> {
@@ -113,4 +120,17 @@ fn echo() -> io::Result<f64> {
     drop(near);
     let _ = echoer.join();
     Ok(median(samples))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_a_cost() {
+        let Limits { verify_us, fsync_us, send_us, echo_us } = Limits::measure(&std::env::temp_dir()).unwrap();
+        for cost in [verify_us, fsync_us, send_us, echo_us] {
+            assert!(cost > 0.0 && cost < 1e6, "{cost}");
+        }
+    }
 }
