@@ -116,6 +116,10 @@ struct Relay {
     log: Arc<Log>,
 }
 
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::detached())
+}
+
 fn keys(author: u8) -> Keypair {
     Keypair::from_seckey_slice(&Secp256k1::new(), &[author + 1; 32]).unwrap()
 }
@@ -165,7 +169,7 @@ async fn publish(relay: &Relay, seed: u64) {
     let outbox = Outbox::new(OutboxLimits { max_events: 1, max_bytes: 1 });
     let mut published = Vec::new();
     let in_flight = Arc::new(AtomicUsize::new(0));
-    let metrics = Arc::new(Metrics::detached());
+    let metrics = metrics();
     let mut answered = 0;
     for _ in 0..EVENTS_A_PUBLISHER {
         let event = random_event(&mut rng, &published);
@@ -190,7 +194,7 @@ async fn publish(relay: &Relay, seed: u64) {
 async fn wait_for_answers(outbox: &Outbox, count: usize) -> usize {
     let mut items = Vec::new();
     while items.len() < count {
-        outbox.take(&mut items, usize::MAX);
+        outbox.take(&mut items, usize::MAX, usize::MAX);
         if items.len() < count {
             outbox.ready().await;
         }
@@ -264,7 +268,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
 /// What a connection's writer does: take, check, and replay what fell behind.
 fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut bool) -> bool {
     let mut items = Vec::new();
-    outbox.take(&mut items, 7);
+    outbox.take(&mut items, 7, usize::MAX);
     let behind = outbox.take_behind();
     for subscription in &behind {
         relay.log.catch_up(subscription);
@@ -299,17 +303,17 @@ async fn run(mode: Snapshots) -> (Vec<String>, usize) {
         log: Mutex::new(None),
         reads: AtomicUsize::new(0),
     });
-    let log = Log::new(replica.head().await.unwrap(), 1 << 30);
+    let log = Log::new(replica.head().await.unwrap(), 1 << 30, metrics());
     *replica.log.lock() = Some(log.clone());
     let settings = IngestSettings {
         queue: 64,
         verify_threads: 2,
-        writer: WriterSettings { max_batch: 8, sweep_interval: Duration::from_secs(3_600), sweep_batch: 10 },
+        writer: WriterSettings { max_batch: 8, sweep_interval: None, sweep_batch: 10 },
     };
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
     let (ingest, stations) =
-        Ingest::start(replica.clone(), log.clone(), rules, Arc::new(Metrics::detached()), settings).unwrap();
-    let relay = Arc::new(Relay { ingest, queries: Queries::new(replica.clone(), log.clone()), log: log.clone() });
+        Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
+    let relay = Arc::new(Relay { ingest, queries: Queries::new(replica.clone(), log.clone(), metrics()), log: log.clone() });
     let (finished, done) = tokio::sync::watch::channel(false);
     let subscribers: Vec<_> =
         (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();

@@ -131,9 +131,9 @@ impl Ingest {
         question.await.map_err(|_| IngestClosed)
     }
 
-    /// How many more events the first station would take at once, for metrics.
-    pub fn room(&self) -> usize {
-        self.admit.capacity()
+    /// How many events wait for a CPU worker, about; for metrics.
+    pub fn waiting_for_verification(&self) -> usize {
+        (self.verify.max_capacity() - self.verify.capacity()) * admit::CHUNK
     }
 }
 

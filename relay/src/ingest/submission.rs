@@ -32,7 +32,10 @@ impl Submission {
             self.metrics.refusals.of(refusal).increment(1);
         }
         self.metrics.events_per_second.increment();
-        self.outbox.reply(Reply::Ok { id: ReplyId::Id(self.event.id()), verdict });
+        let Self { event, outbox, in_flight, .. } = self;
+        // First: the answer wakes the connection, which then asks how much is still under way.
+        drop(in_flight);
+        outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
     }
 
     /// Answers it with a refusal.

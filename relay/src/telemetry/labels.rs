@@ -45,7 +45,8 @@ labels! {
     /// Why a connection ended.
     CloseReason = "reason" {
         Client = "client", Lost = "lost", PongTimeout = "pong_timeout", WriteStall = "write_stall",
-        MessageTimeout = "message_timeout", TooLarge = "too_large", Protocol = "protocol", Shutdown = "shutdown",
+        MessageTimeout = "message_timeout", TooLarge = "too_large", InvalidUtf8 = "invalid_utf8", Protocol = "protocol",
+        Shutdown = "shutdown",
     }
 
     /// What removed an event.
