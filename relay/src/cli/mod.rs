@@ -1,10 +1,16 @@
-//! The command line. One file a command; a new one gets a line in [`command`] and one in [`run`].
+//! The command line. One file a command; a new one gets a line in `command` and one in `run`.
 
+mod backup;
 mod check_config;
+mod delete;
+mod export;
 mod flags;
+mod import;
+mod progress;
 mod serve;
 
 use crate::config::{Document, Problems, Sources};
+use crate::types::Filter;
 use clap::{Arg, ArgMatches, Command};
 use std::process::ExitCode;
 
@@ -35,14 +41,30 @@ fn command(document: &Document) -> Command {
         .args(flags::arguments(document))
         .subcommand(Command::new("serve").about("Run the relay (the default)"))
         .subcommand(check_config::command())
+        .subcommand(import::command())
+        .subcommand(export::command())
+        .subcommand(backup::command())
+        .subcommand(delete::command())
         .disable_help_subcommand(true)
 }
 
-fn run(name: &str, _arguments: &ArgMatches, sources: Sources) -> anyhow::Result<ExitCode> {
+fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<ExitCode> {
     match name {
         "check-config" => check_config::run(&sources),
+        "import" => import::run(arguments, &sources),
+        "export" => export::run(arguments, &sources),
+        "backup" => backup::run(arguments, &sources),
+        "delete" => delete::run(arguments, &sources),
         _ => serve::run(sources),
     }
+}
+
+/// `--filter`, for the commands that speak of some events only.
+fn filter_argument() -> Arg {
+    let parse = |text: &str| {
+        Filter::parse(text).map_err(|error| format!("{error}; write it as in a REQ: {{\"kinds\":[1]}}"))
+    };
+    Arg::new("filter").long("filter").value_name("JSON").value_parser(parse).help("Only these events: a NIP-01 filter")
 }
 
 /// `--config`, which every command knows.
@@ -60,7 +82,9 @@ fn config_argument() -> Arg {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<(Option<std::path::PathBuf>, Vec<(String, String)>), clap::Error> {
+    type Given = (Option<std::path::PathBuf>, Vec<(String, String)>);
+
+    fn parse(arguments: &[&str]) -> Result<Given, clap::Error> {
         let document = Document::embedded();
         let matches = command(&document).try_get_matches_from([&["relay"], arguments].concat())?;
         let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);

@@ -19,11 +19,14 @@ use tokio::time::MissedTickBehavior;
 pub struct WriterSettings {
     /// The most events that one commit takes.
     pub max_batch: usize,
-    /// How often expired events are looked for.
-    pub sweep_interval: Duration,
+    /// How often expired events are looked for; `None`: they stay.
+    pub sweep_interval: Option<Duration>,
     /// How many expired events one commit removes.
     pub sweep_batch: usize,
 }
+
+/// A tick that no running relay lives to see.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 pub(super) async fn run(
     store: Arc<dyn Store>,
@@ -33,14 +36,14 @@ pub(super) async fn run(
     follow: mpsc::Sender<News>,
     settings: WriterSettings,
 ) {
-    let mut sweep = tokio::time::interval(settings.sweep_interval.max(Duration::from_millis(10)));
+    let mut sweep = tokio::time::interval(settings.sweep_interval.unwrap_or(NEVER));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut group = Vec::with_capacity(settings.max_batch);
     loop {
         let follows = tokio::select! {
             // The sweep first: it is due rarely, and a busy inbox must not starve it.
             biased;
-            _ = sweep.tick() => sweep_expired(&*store, &metrics, &follow, settings.sweep_batch).await,
+            _ = sweep.tick(), if settings.sweep_interval.is_some() => sweep_expired(&*store, &metrics, &follow, settings.sweep_batch).await,
             count = inbox.recv_many(&mut group, settings.max_batch) => {
                 if count == 0 {
                     return;
