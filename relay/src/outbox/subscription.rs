@@ -43,6 +43,17 @@ pub enum Delivery {
     Closed,
 }
 
+/// What became of an offered event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// It is in the outbox.
+    Pushed,
+    /// The outbox was full: from here on the ring is replayed.
+    FellBehind,
+    /// The subscription is not live here, or had it before.
+    NotNow,
+}
+
 /// One open REQ of one connection.
 pub struct Subscription {
     /// The id that the client chose.
@@ -66,15 +77,15 @@ impl Subscription {
         self.delivery.lock()
     }
 
-    /// Notes where the matcher has filed the subscription. False when it was closed meanwhile: then the caller takes
-    /// it out again.
-    pub fn register(&self, registration: Registration) -> bool {
+    /// Notes where the matcher has filed the subscription; gives it back when the subscription was closed meanwhile:
+    /// then the caller takes it out again.
+    pub fn register(&self, registration: Registration) -> Result<(), Registration> {
         let delivery = self.delivery.lock();
         if *delivery == Delivery::Closed {
-            return false;
+            return Err(registration);
         }
         *self.registration.lock() = Some(registration);
-        true
+        Ok(())
     }
 
     /// Ends the subscription: nothing queued for it will be sent any more. Returns where the matcher has filed it,
@@ -91,20 +102,21 @@ impl Subscription {
 
     /// Offers a live match. Pushes it if the subscription is live and has not had it; falls behind if the outbox is
     /// full. Never waits.
-    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>) {
+    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>) -> Offered {
         let mut delivery = self.delivery.lock();
         if let Delivery::Live(delivered) = *delivery
             && place > delivered
         {
             let item = Item::Live { subscription: self.clone(), insertion: insertion.clone() };
-            *delivery = match self.outbox.try_push(item) {
-                Ok(()) => Delivery::Live(place),
-                Err(_) => {
-                    self.outbox.fell_behind(self);
-                    Delivery::Behind(place.before())
-                }
-            };
+            if self.outbox.try_push(item).is_ok() {
+                *delivery = Delivery::Live(place);
+                return Offered::Pushed;
+            }
+            *delivery = Delivery::Behind(place.before());
+            self.outbox.fell_behind(self);
+            return Offered::FellBehind;
         }
+        Offered::NotNow
     }
 
     /// Offers an ephemeral event: delivered if the subscription is live and there is room, else dropped (at most

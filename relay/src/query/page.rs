@@ -48,7 +48,8 @@ impl Snapshot {
 
     /// Applies the entries after this snapshot's position; afterwards it is exact as of the tail's head.
     pub(super) fn apply(&mut self, tail: &Tail, filter: &Filter, access: &Access, now: Timestamp) {
-        for entry in tail.entries.iter().filter(|entry| entry.position > self.position) {
+        let read_at = self.position;
+        for entry in tail.entries.iter().filter(|entry| entry.position > read_at) {
             for change in entry.changes.iter() {
                 match change {
                     Change::Inserted(insertion) => self.insert(insertion, filter, access, now),

@@ -20,9 +20,11 @@ impl Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Epoch(pub u64);
 
-/// Where the matcher has filed one target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Registration(pub u64);
+/// Proof that the matcher has filed a target, to be handed back to the same matcher to take the target out again.
+/// It lives here because a subscription, which is a leaf, carries it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "without it the filters can never be removed"]
+pub struct Registration(pub(crate) u64);
 
 /// How far a reader of the log has come: a snapshot that carries it holds exactly the log up to `position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

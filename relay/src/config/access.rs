@@ -1,0 +1,59 @@
+//! `[access]` and `[proxy]`: who may do what, and whose word about a client's address counts.
+
+use super::values::{self, KindSet};
+use crate::types::{PrivateKinds, PublicKey};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// `[access]`: who may do what. A reload changes all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRules {
+    /// Only clients that have authenticated may read (NIP-42).
+    pub auth_to_read: bool,
+    /// Only clients that have authenticated may publish (NIP-42).
+    pub auth_to_write: bool,
+    /// Only clients that have authenticated may hand in gift wraps (NIP-59).
+    pub auth_to_write_gift_wraps: bool,
+    /// Kinds that only their recipients may read (NIP-17, NIP-59).
+    #[serde(deserialize_with = "private_kinds")]
+    pub private_kinds: PrivateKinds,
+    /// Authors whose events are taken; empty: everybody's.
+    #[serde(deserialize_with = "values::pubkeys")]
+    pub allow_pubkeys: BTreeSet<PublicKey>,
+    /// Authors whose events are refused.
+    #[serde(deserialize_with = "values::pubkeys")]
+    pub deny_pubkeys: BTreeSet<PublicKey>,
+    /// Kinds that are taken; empty: all.
+    pub allow_kinds: KindSet,
+    /// Kinds that are refused.
+    pub deny_kinds: KindSet,
+}
+
+fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKinds, D::Error> {
+    Ok(PrivateKinds::new(KindSet::deserialize(deserializer)?.iter().collect()))
+}
+
+/// `[proxy]`: what stands in front of the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// Networks whose word about a client's address is believed.
+    #[serde(deserialize_with = "networks")]
+    pub trusted_networks: Vec<IpNet>,
+    /// Every connection begins with a PROXY protocol header, version 2.
+    pub proxy_protocol: bool,
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parse = |text: &String| {
+        text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+            D::Error::custom(format_args!("\"{text}\" is no network: write it like 10.0.0.0/8, 2001:db8::/32 or ::1"))
+        })
+    };
+    texts.iter().map(parse).collect()
+}

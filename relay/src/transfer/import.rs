@@ -1,0 +1,258 @@
+//! Import: lines are parsed and verified on every core, stored by one writer, in batches.
+//!
+//! Resuming needs no bookkeeping: run the same import again. What is already stored is recognised by its id before
+//! any signature is checked, so it goes by at reading speed.
+
+use crate::store::{Outcome, Store, StoreError};
+use crate::types::{Event, KindClass, Verified, now};
+use crate::verify::Verifier;
+use std::io::BufRead;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// How many lines are one batch, and one transaction.
+const BATCH: usize = 512;
+
+/// How an import treats its source.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportSettings {
+    /// Check signatures. Ids are always checked.
+    pub verify: bool,
+    /// How many batches are worked on at the same time.
+    pub threads: usize,
+    /// The longest line that is read, in bytes; a longer one is rejected unread.
+    pub max_line_bytes: usize,
+}
+
+/// What became of the lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportReport {
+    /// Lines read, empty ones aside.
+    pub lines: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Events newly stored.
+    pub stored: u64,
+    /// Events that were there before.
+    pub duplicate: u64,
+    /// Older versions of replaceable or addressable events.
+    pub superseded: u64,
+    /// Events whose deletion is on record.
+    pub deleted: u64,
+    /// Events that have expired, or that are ephemeral: neither is kept.
+    pub not_kept: u64,
+    /// Lines that are no valid event.
+    pub rejected: u64,
+}
+
+/// A line that is no valid event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The line's number, from 1.
+    pub line: u64,
+    /// Why.
+    pub reason: String,
+    /// The line as it was read, unless it was too long or no UTF-8.
+    pub text: Option<String>,
+}
+
+/// Why an import stopped. What was reported as stored is stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The source could not be read.
+    #[error("cannot read the source: {0}")]
+    Read(#[from] std::io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A worker panicked; it has said where.
+    #[error("a worker panicked")]
+    Panicked,
+}
+
+struct Line {
+    number: u64,
+    text: Result<String, String>,
+}
+
+struct Batch {
+    lines: Vec<Line>,
+    bytes: u64,
+}
+
+/// Reads events from `source` until its end and stores them. `progress` is called after each batch with the totals so
+/// far and with the lines that were rejected in it.
+pub async fn import(
+    source: Box<dyn BufRead + Send>,
+    store: Arc<dyn Store>,
+    settings: ImportSettings,
+    mut progress: impl FnMut(&ImportReport, Vec<Rejected>),
+) -> Result<ImportReport, ImportError> {
+    let (batches_in, mut batches) = mpsc::channel(2);
+    let reader = tokio::task::spawn_blocking(move || read_batches(source, settings.max_line_bytes, &batches_in));
+    let mut total = ImportReport::default();
+    let mut workers = JoinSet::new();
+    loop {
+        // Batches are worked on side by side; each one's events enter the store in one transaction.
+        let next = if workers.len() < settings.threads.max(1) { batches.recv().await } else { None };
+        match next {
+            Some(batch) => {
+                workers.spawn(store_batch(store.clone(), batch, settings.verify));
+            }
+            None => {
+                let Some(done) = workers.join_next().await else { break };
+                let (report, rejected) = done.map_err(|_| ImportError::Panicked)??;
+                total.add(&report);
+                progress(&total, rejected);
+            }
+        }
+    }
+    reader.await.map_err(|_| ImportError::Panicked)??;
+    Ok(total)
+}
+
+fn read_batches(
+    mut source: Box<dyn BufRead + Send>,
+    max_line_bytes: usize,
+    batches: &mpsc::Sender<Batch>,
+) -> Result<(), std::io::Error> {
+    let mut number = 0;
+    loop {
+        let mut batch = Batch { lines: Vec::with_capacity(BATCH), bytes: 0 };
+        while batch.lines.len() < BATCH {
+            let mut line = Vec::new();
+            let read = read_line(&mut source, max_line_bytes, &mut line)?;
+            if read == 0 {
+                break;
+            }
+            number += 1;
+            batch.bytes += read;
+            let text = if line.len() > max_line_bytes {
+                Err(format!("longer than {max_line_bytes} bytes"))
+            } else {
+                String::from_utf8(line).map_err(|_| "not UTF-8".to_owned())
+            };
+            if text.as_ref().is_ok_and(|text| text.trim().is_empty()) {
+                continue;
+            }
+            batch.lines.push(Line { number, text });
+        }
+        if batch.bytes == 0 || batches.blocking_send(batch).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads one line into `line`, at most one byte more than `max` of it; returns the bytes consumed.
+fn read_line(source: &mut dyn BufRead, max: usize, line: &mut Vec<u8>) -> Result<u64, std::io::Error> {
+    let mut consumed = 0;
+    loop {
+        let available = source.fill_buf()?;
+        if available.is_empty() {
+            return Ok(consumed);
+        }
+        let end = memchr::memchr(b'\n', available);
+        let (content, used) = end.map_or((available, available.len()), |end| (&available[..end], end + 1));
+        let room = (max + 1).saturating_sub(line.len());
+        line.extend_from_slice(&content[..content.len().min(room)]);
+        source.consume(used);
+        consumed += used as u64;
+        if end.is_some() {
+            return Ok(consumed);
+        }
+    }
+}
+
+async fn store_batch(
+    store: Arc<dyn Store>,
+    batch: Batch,
+    verify: bool,
+) -> Result<(ImportReport, Vec<Rejected>), ImportError> {
+    let mut report = ImportReport { lines: batch.lines.len() as u64, bytes: batch.bytes, ..ImportReport::default() };
+    let (events, mut rejected) = on_a_cpu(move || parse(batch.lines)).await?;
+    let ids: Vec<_> = events.iter().map(|(_, _, event)| event.id()).collect();
+    let (known, _) = store.known(&ids).await?;
+    let mut fresh = Vec::with_capacity(events.len());
+    for ((line, text, event), known) in events.into_iter().zip(known) {
+        if known {
+            report.duplicate += 1;
+        } else if event.kind().class() == KindClass::Ephemeral {
+            report.not_kept += 1;
+        } else {
+            fresh.push((line, text, event));
+        }
+    }
+    let (verified, forged) = if verify { on_a_cpu(move || check(fresh)).await? } else { (trust(fresh), Vec::new()) };
+    rejected.extend(forged);
+    report.rejected = rejected.len() as u64;
+    if !verified.is_empty() {
+        for outcome in store.append(verified, now()).await?.outcomes {
+            match outcome {
+                Outcome::Stored => report.stored += 1,
+                Outcome::Duplicate => report.duplicate += 1,
+                Outcome::Superseded => report.superseded += 1,
+                Outcome::Deleted => report.deleted += 1,
+                Outcome::Expired => report.not_kept += 1,
+            }
+        }
+    }
+    rejected.sort_by_key(|rejected| rejected.line);
+    Ok((report, rejected))
+}
+
+type Parsed = (u64, String, Arc<Event>);
+
+async fn on_a_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ImportError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ImportError::Panicked)
+}
+
+fn parse(lines: Vec<Line>) -> (Vec<Parsed>, Vec<Rejected>) {
+    let mut events = Vec::with_capacity(lines.len());
+    let mut rejected = Vec::new();
+    for Line { number, text } in lines {
+        match text {
+            Ok(text) => match Event::parse(text.trim()) {
+                Ok(event) => events.push((number, text, Arc::new(event))),
+                Err(error) => {
+                    rejected.push(Rejected { line: number, reason: error.to_string(), text: Some(text) });
+                }
+            },
+            Err(reason) => rejected.push(Rejected { line: number, reason, text: None }),
+        }
+    }
+    (events, rejected)
+}
+
+fn check(events: Vec<Parsed>) -> (Vec<Verified>, Vec<Rejected>) {
+    let verifier = Verifier::new();
+    let mut good = Vec::with_capacity(events.len());
+    let mut rejected = Vec::new();
+    for (line, text, event) in events {
+        match verifier.verify(&event) {
+            Some(verified) => good.push(verified),
+            None => {
+                let reason = "the signature does not hold".to_owned();
+                rejected.push(Rejected { line, reason, text: Some(text) });
+            }
+        }
+    }
+    (good, rejected)
+}
+
+fn trust(events: Vec<Parsed>) -> Vec<Verified> {
+    events.into_iter().map(|(_, _, event)| Verified::vouch(event)).collect()
+}
+
+impl ImportReport {
+    fn add(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.stored += other.stored;
+        self.duplicate += other.duplicate;
+        self.superseded += other.superseded;
+        self.deleted += other.deleted;
+        self.not_kept += other.not_kept;
+        self.rejected += other.rejected;
+    }
+}
