@@ -9,7 +9,8 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use relay::store::sqlite::{Durability, Options, SqliteStore};
+use relay::config::Durability;
+use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Read, Store};
 use relay::types::{Access, Event, EventId, Filter, Kind, PublicKey, TagFilter, Verified};
 use std::sync::Arc;

@@ -451,7 +451,7 @@ async fn expiry(store: &dyn Store) {
     let second = store.read(&Read { now: NOW + 1, ..ask(&all(), 2) }).await.unwrap();
     assert_eq!((ids(&second), second.complete), (id_list(&[&never, &later]), true));
     let t = Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() };
-    assert_eq!(store.count(&[t.clone()], &Access::default(), NOW).await.unwrap(), 2);
+    assert_eq!(store.count(std::slice::from_ref(&t), &Access::default(), NOW).await.unwrap(), 2);
     assert_eq!(store.count(&[t], &Access::default(), NOW + 1).await.unwrap(), 1);
     assert_eq!(append_at(store, &[&soon], NOW + 1).await.outcomes, [Outcome::Expired]);
     assert!(store.sweep_expired(NOW, 10).await.unwrap().changes.is_empty());

@@ -4,6 +4,8 @@ pub mod memory;
 pub mod rules;
 pub mod sqlite;
 
+pub use memory::MemoryStore;
+
 use crate::types::{Access, Change, EventId, Filter, Head, Key, Refusal, Row, Timestamp, Verified};
 use futures_util::future::BoxFuture;
 

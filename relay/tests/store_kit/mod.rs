@@ -1,7 +1,8 @@
 //! What the store's tests share: events made of small numbers, and filters.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
-use relay::store::sqlite::{Durability, Options, SqliteStore};
+use relay::config::Durability;
+use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Appended, Outcome, Page, Read, Store};
 use relay::types::{
     Access, Change, Event, EventId, Filter, Key, Kind, PublicKey, RemovalCause, TagFilter, Timestamp, Verified,
