@@ -103,5 +103,6 @@ pub(super) fn finish(settings: Vec<Effective>) -> Result<Loaded, Problems> {
 }
 
 fn read(table: Table) -> Result<Config, String> {
-    table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+    // The message may repeat a value, and a URL that was put into the wrong setting may hold a password.
+    table.try_into().map_err(|error: toml::de::Error| redact(error.message()))
 }

@@ -4,9 +4,10 @@ mod workers;
 
 pub use workers::Workers;
 
-use crate::types::Event;
+use crate::types::{Event, Verified};
 use secp256k1::schnorr::Signature;
 use secp256k1::{Secp256k1, VerifyOnly, XOnlyPublicKey};
+use std::sync::Arc;
 
 /// Checks BIP-340 signatures. Holds the curve's context; make one a thread.
 pub struct Verifier {
@@ -23,6 +24,11 @@ impl Verifier {
     /// A verifier with a context of its own.
     pub fn new() -> Self {
         Self { context: Secp256k1::verification_only() }
+    }
+
+    /// The event, vouched for, if its signature holds.
+    pub fn verify(&self, event: &Arc<Event>) -> Option<Verified> {
+        self.signature_holds(event).then(|| Verified::vouch(event.clone()))
     }
 
     /// True when the event's signature is its author's over its id (NIP-01). False also where the author is no point

@@ -1,11 +1,13 @@
 //! The threads that check signatures.
 
 use super::Verifier;
-use crate::types::Event;
+use crate::telemetry::Metrics;
+use crate::types::{Event, Verified};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::sync::mpsc::Receiver;
 
 /// Dedicated threads, named `verify-0` and on, that check the signatures of what comes through one bounded inbox.
@@ -19,22 +21,24 @@ pub struct Workers {
 
 impl Workers {
     /// Starts `threads` workers, at least one. Each takes one list of jobs at a time from `inbox`, checks the event of
-    /// each job, and calls `handler` with the job and whether its signature holds. The handler runs on the worker and
-    /// may block, for instance on a full channel: that is how the next station slows this one down. Lists are handled
+    /// each job, and calls `handler` with the job and, if its signature holds, the verified event. The handler runs on
+    /// the worker and may block, for instance on a full channel: that is how the next station slows this one down. Lists are handled
     /// in no particular order, the jobs of a list in theirs.
     ///
     /// Fails when the system gives no thread; then none is left running once the inbox's senders are gone.
-    pub fn spawn<J, H>(threads: usize, inbox: Receiver<Vec<J>>, handler: H) -> io::Result<Self>
+    pub fn spawn<J, H>(threads: usize, inbox: Receiver<Vec<J>>, metrics: Arc<Metrics>, handler: H) -> io::Result<Self>
     where
-        J: AsRef<Event> + Send + 'static,
-        H: Fn(J, bool) + Send + Sync + 'static,
+        J: AsRef<Arc<Event>> + Send + 'static,
+        H: Fn(J, Option<Verified>) + Send + Sync + 'static,
     {
         let inbox = Arc::new(Mutex::new(inbox));
         let handler = Arc::new(handler);
         let threads = (0..threads.max(1))
             .map(|number| {
-                let (inbox, handler) = (inbox.clone(), handler.clone());
-                std::thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&inbox, &*handler))
+                let (inbox, handler, metrics) = (inbox.clone(), handler.clone(), metrics.clone());
+                std::thread::Builder::new()
+                    .name(format!("verify-{number}"))
+                    .spawn(move || work(&inbox, &metrics, &*handler))
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { threads })
@@ -47,15 +51,21 @@ impl Workers {
     }
 }
 
-fn work<J: AsRef<Event>>(inbox: &Mutex<Receiver<Vec<J>>>, handler: &impl Fn(J, bool)) {
+fn work<J: AsRef<Arc<Event>>>(
+    inbox: &Mutex<Receiver<Vec<J>>>,
+    metrics: &Metrics,
+    handler: &impl Fn(J, Option<Verified>),
+) {
     let verifier = Verifier::new();
     loop {
         // One idle worker waits for the inbox, the others for the lock: whoever gets a list lets go at once.
         let jobs = inbox.lock().blocking_recv();
         let Some(jobs) = jobs else { return };
         for job in jobs {
-            let holds = verifier.signature_holds(job.as_ref());
-            handler(job, holds);
+            let start = Instant::now();
+            let verified = verifier.verify(job.as_ref());
+            metrics.signature.record(start.elapsed());
+            handler(job, verified);
         }
     }
 }
@@ -68,8 +78,8 @@ mod tests {
 
     struct Job(Arc<Event>, usize);
 
-    impl AsRef<Event> for Job {
-        fn as_ref(&self) -> &Event {
+    impl AsRef<Arc<Event>> for Job {
+        fn as_ref(&self) -> &Arc<Event> {
             &self.0
         }
     }
@@ -80,8 +90,9 @@ mod tests {
         let wrong = Arc::new(event(1, 2, |id| *id.as_bytes()));
         let (send, inbox) = mpsc::channel(2);
         let (next, mut results) = mpsc::channel(3);
-        let handler = move |job: Job, holds| next.blocking_send((job.1, holds)).unwrap();
-        let workers = Workers::spawn(threads, inbox, handler).unwrap();
+        let handler =
+            move |job: Job, verified: Option<Verified>| next.blocking_send((job.1, verified.is_some())).unwrap();
+        let workers = Workers::spawn(threads, inbox, Arc::new(Metrics::detached()), handler).unwrap();
         let sender = std::thread::spawn(move || {
             for list in 0..100 {
                 let job = |n: usize| Job(if n.is_multiple_of(3) { wrong.clone() } else { right.clone() }, n);

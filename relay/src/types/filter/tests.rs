@@ -114,3 +114,21 @@ fn an_error_repeats_little_of_what_the_client_wrote() {
     let Err(FilterError::Invalid(words)) = Filter::parse(&json) else { panic!("accepted") };
     assert!(words.len() < 300 && words.contains("`authors`"), "{words}");
 }
+
+proptest::proptest! {
+    /// Lists in any order, with doubles and with common beginnings, come out sorted and single.
+    #[test]
+    fn lists_are_canonical(numbers in proptest::collection::vec((0..3u8, 0..3u8), 1..30), limit: u64) {
+        let key = |(first, last): &(u8, u8)| {
+            let mut bytes = [*first; 32];
+            bytes[31] = *last;
+            PublicKey::from_bytes(bytes)
+        };
+        let wanted: std::collections::BTreeSet<PublicKey> = numbers.iter().map(key).collect();
+        let written: Vec<String> = numbers.iter().map(|pair| key(pair).to_hex()).collect();
+        let filter = Filter::parse(&format!(r##"{{"authors":{written:?},"#p":{written:?},"limit":{limit}}}"##)).unwrap();
+        proptest::prop_assert!(filter.authors.iter().flatten().eq(wanted.iter()));
+        proptest::prop_assert!(filter.tags[0].values.iter().map(|value| value.to_string()).eq(wanted.iter().map(PublicKey::to_hex)));
+        proptest::prop_assert_eq!(Filter::parse(&filter.to_json()).unwrap(), filter);
+    }
+}
