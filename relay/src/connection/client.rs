@@ -46,13 +46,15 @@ pub(super) struct Connection<'a> {
 pub(super) async fn run(gate: &Gate, upgraded: Upgraded) {
     let begun = Instant::now();
     let settings = gate.services.settings.load_full();
-    let mut socket = Socket::new(upgraded.stream);
-    socket.note_received(&upgraded.leftover);
+    let Upgraded { stream, leftover, client } = upgraded;
+    let mut socket = Socket::new(stream);
+    socket.note_received(&leftover);
     let config = websocket_config(settings.max_message_bytes);
-    let leftover = upgraded.leftover.to_vec();
+    // Copied and let go: even where nothing is left over, it holds on to hyper's buffer.
+    let leftover = Vec::from(leftover);
     let socket = WebSocketStream::from_partially_read(socket, leftover, Role::Server, Some(config)).await;
     let outbox = Outbox::new(settings.outbox);
-    let session = Session::new(upgraded.client, outbox.clone());
+    let session = Session::new(client, outbox.clone());
     let mut connection = Connection {
         gate,
         settings,
