@@ -19,6 +19,8 @@ mod hash;
 mod lookup;
 mod open;
 mod options;
+#[cfg(test)]
+mod plan_tests;
 mod pool;
 mod read;
 mod sql;
@@ -26,8 +28,9 @@ mod statements;
 mod text;
 mod write;
 
+pub use crate::config::Durability;
 pub use archive::{Archive, Exported, Stats};
-pub use options::{Durability, Options};
+pub use options::Options;
 
 use super::{Appended, Page, Read, Store, StoreError};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
