@@ -149,8 +149,8 @@ async fn running_out_of_descriptors_is_survived() {
     patiently("the first to be served", held[0].read_exact(&mut byte)).await.unwrap();
     let unserved = tokio::time::timeout(Duration::from_millis(300), held[79].read_exact(&mut byte)).await;
     assert!(unserved.is_err(), "control: the descriptors have run out");
-    drop(held.drain(..40));
-    patiently("the last to be served", held[39].read_exact(&mut byte)).await.unwrap();
+    drop(held.drain(..60));
+    patiently("the last to be served", held[19].read_exact(&mut byte)).await.unwrap();
     drop(held);
     let mut client = Client::connect(child.address).await;
     client.assert_served().await;

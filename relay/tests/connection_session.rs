@@ -65,23 +65,23 @@ async fn direct_messages_go_to_their_recipients_alone() {
     let (sender, ann, bob) = (Author::new(), Author::new(), Author::new());
     let (mut publisher, mut reader, mut stranger) =
         (relay.connect().await, relay.connect().await, relay.connect().await);
-    let to = |author: &Author| sender.event(1059, &[&["p", &author.pubkey().to_hex()]], "sealed");
+    let to = |author: &Author, content| sender.event(1059, &[&["p", &author.pubkey().to_hex()]], content);
 
     reader.send(json!(["REQ", "dm", {"kinds": [1059]}])).await;
     assert!(reader.closed("dm").await.starts_with("auth-required: "));
     // Whoever asks for everything just does not see them, stored or live.
     stranger.subscribe("all", json!({})).await;
-    let early = to(&ann);
+    let early = to(&ann, "early");
     assert!(publisher.publish(&early).await.0);
     assert_eq!(reader.authenticate(&ann).await, (true, String::new()));
     assert_eq!(reader.subscribe("dm", json!({"kinds": [1059]})).await.len(), 1);
-    let (late, others) = (to(&ann), to(&bob));
+    let (late, others) = (to(&ann, "late"), to(&bob, "not Ann's"));
     assert!(publisher.publish(&others).await.0 && publisher.publish(&late).await.0);
     assert_eq!(reader.event("dm").await["id"], late.id().to_hex());
 
     // A second key on the same connection counts as well, for what is open already.
     assert!(reader.authenticate(&bob).await.0);
-    let second = to(&bob);
+    let second = to(&bob, "second");
     assert!(publisher.publish(&second).await.0);
     assert_eq!(reader.event("dm").await["id"], second.id().to_hex());
     let note = sender.note("public");

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 /// tungstenite's read buffer. Small: it is what an idle connection costs most.
@@ -38,21 +37,32 @@ pub(super) struct Connection<'a> {
     pub(super) counted: (u64, u64),
     pub(super) items: Vec<Item>,
     pub(super) scratch: String,
-    /// The last message, if it was large. While it lives, tungstenite cannot keep its buffer for the next one.
-    pub(super) large: Option<Utf8Bytes>,
+    /// The last time, everything that had come was read.
+    pub(super) idle: bool,
+    /// A large message has made tungstenite's buffer large.
+    pub(super) bloated: bool,
 }
 
-/// Serves a client until one of us leaves.
-pub(super) async fn run(gate: &Gate, upgraded: Upgraded) {
+/// The buffer that a connection reads into. It is made before the handshake, so that what the handshake allocates
+/// and frees leaves no hole behind it.
+pub(super) fn read_buffer() -> Vec<u8> {
+    Vec::with_capacity(READ_BUFFER_BYTES)
+}
+
+/// Serves a client until one of us leaves. `buffer` is a [`read_buffer`].
+pub(super) async fn run(gate: &Gate, upgraded: Upgraded, mut buffer: Vec<u8>) {
     let begun = Instant::now();
     let settings = gate.services.settings.load_full();
-    let mut socket = Socket::new(upgraded.stream);
-    socket.note_received(&upgraded.leftover);
     let config = websocket_config(settings.max_message_bytes);
-    let leftover = upgraded.leftover.to_vec();
-    let socket = WebSocketStream::from_partially_read(socket, leftover, Role::Server, Some(config)).await;
+    let Upgraded { stream, leftover, client } = upgraded;
+    let mut socket = Socket::new(stream);
+    socket.note_received(&leftover);
+    buffer.extend_from_slice(&leftover);
+    // Even where nothing is left over, it holds on to hyper's buffer.
+    drop(leftover);
+    let socket = WebSocketStream::from_partially_read(socket, buffer, Role::Server, Some(config)).await;
     let outbox = Outbox::new(settings.outbox);
-    let session = Session::new(upgraded.client, outbox.clone());
+    let session = Session::new(client, outbox.clone());
     let mut connection = Connection {
         gate,
         settings,
@@ -64,17 +74,36 @@ pub(super) async fn run(gate: &Gate, upgraded: Upgraded) {
         counted: (0, 0),
         items: Vec::new(),
         scratch: String::new(),
-        large: None,
+        idle: true,
+        bloated: false,
     };
     let metrics = &gate.services.metrics;
     metrics.connections.of(ConnectionOutcome::Accepted).increment(1);
-    let reason = connection.serve().await;
+    let reason = loop {
+        match connection.serve().await {
+            Ended::For(reason) => break reason,
+            Ended::Bloated => {
+                let socket = connection.socket.into_inner();
+                connection.socket =
+                    WebSocketStream::from_partially_read(socket, read_buffer(), Role::Server, Some(config)).await;
+            }
+        }
+    };
     connection.session.end(gate);
     let address = connection.session.client.address;
-    let (bytes_in, bytes_out) = connection.part(reason).await;
+    // Boxed, so that what happens once in the end takes no space until then.
+    let (bytes_in, bytes_out) = Box::pin(connection.part(reason)).await;
     metrics.connections_closed.of(reason).increment(1);
     let seconds = begun.elapsed().as_secs_f32();
     tracing::debug!(%address, reason = name(reason), seconds, bytes_in, bytes_out, "a connection ended");
+}
+
+/// Why [`Connection::serve`] came to an end.
+enum Ended {
+    /// The connection is over.
+    For(CloseReason),
+    /// tungstenite is to get a new buffer: it never shrinks its own, and nothing of use is in it.
+    Bloated,
 }
 
 /// tungstenite refuses what no [`ConnectionSettings::max_message_bytes`] can answer; its own write buffer only ever
@@ -91,7 +120,7 @@ fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
 
 impl Connection<'_> {
     /// Reads and writes until there is a reason to end.
-    async fn serve(&mut self) -> CloseReason {
+    async fn serve(&mut self) -> Ended {
         let outbox = self.outbox.clone();
         let shutdown = self.gate.services.shutdown.clone();
         // Not all at once: the other relays would have to take all the clients in the same second.
@@ -107,18 +136,23 @@ impl Connection<'_> {
                 biased;
                 () = &mut ready => ready.set(outbox.ready()),
                 () = &mut leave => self.clock.leave(),
-                reason = poll_fn(|cx| self.poll(cx, timer.as_mut())) => return reason,
+                ended = poll_fn(|cx| self.poll(cx, timer.as_mut())) => return ended,
             }
         }
     }
 
-    /// Does all that can be done without waiting. Ready with the reason once the connection is over.
-    fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<CloseReason> {
+    /// Does all that can be done without waiting.
+    fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Ended> {
         let result = self.work(cx).and_then(|()| self.look_at(timer, cx));
         self.count_traffic();
         match result {
+            // All that was read were whole frames and is dealt with, so the buffer is empty.
+            Ok(()) if self.bloated && self.idle && !self.socket.get_ref().frames().is_inside() => {
+                self.bloated = false;
+                Poll::Ready(Ended::Bloated)
+            }
             Ok(()) => Poll::Pending,
-            Err(reason) => Poll::Ready(reason),
+            Err(reason) => Poll::Ready(Ended::For(reason)),
         }
     }
 

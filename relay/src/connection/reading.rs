@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 /// How many messages are read before what they led to is written.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// A message from this size on has its buffer thrown away rather than used again.
+/// After a message of this size the buffer that it needed is thrown away.
 const LARGE_MESSAGE_BYTES: usize = 4 * READ_BUFFER_BYTES;
 
 /// What stopped the reading.
@@ -44,12 +44,12 @@ impl Connection<'_> {
                 Poll::Ready(Some(Err(error))) => return Err(self.failed(error)),
                 Poll::Ready(None) => return Err(CloseReason::Lost),
                 Poll::Pending => {
-                    self.large = None;
                     reading = Reading::Idle;
                     break;
                 }
             }
         }
+        self.idle = matches!(reading, Reading::Idle);
         self.clock.heard(self.socket.get_ref());
         if matches!(reading, Reading::Paused) {
             self.clock.paused();
@@ -58,15 +58,13 @@ impl Connection<'_> {
     }
 
     fn receive(&mut self, message: Message) -> Result<(), CloseReason> {
-        self.large = None;
         match message {
             Message::Text(text) => {
+                self.bloated |= text.len() >= LARGE_MESSAGE_BYTES;
                 self.waiting = self.session.receive(text.as_str(), self.gate);
-                if text.len() >= LARGE_MESSAGE_BYTES {
-                    self.large = Some(text);
-                }
             }
-            Message::Binary(_) => {
+            Message::Binary(bytes) => {
+                self.bloated |= bytes.len() >= LARGE_MESSAGE_BYTES;
                 let words = "messages are text, this one was binary".to_owned();
                 self.outbox.reply(Reply::Notice(Refusal::Invalid(words)));
             }

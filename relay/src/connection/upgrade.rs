@@ -79,14 +79,16 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
             let slot = place.lock().take().unwrap_or_else(|| gate.slots.enter_from(address, max_per_address))?;
             Some(Client { address, own_url: forwarded::own_url(headers, peer, &settings), _slot: slot })
         };
-        let (page, client) = answer(&request, gate, client);
-        if let Some(client) = client {
-            *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client));
+        let (mut page, client) = answer(&request, gate, client);
+        match client {
+            Some(client) => *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client)),
+            // One request a connection. Not by hyper's own setting, which would close upgraded ones as well.
+            None => pages::set(&mut page, header::CONNECTION, "close"),
         }
         std::future::ready(Ok::<_, Infallible>(page))
     };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADER_BYTES).keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADER_BYTES);
     let served = http.serve_connection(TokioIo::new(stream), service_fn(serve)).with_upgrades().await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "an HTTP request went wrong");

@@ -196,6 +196,8 @@ impl Client {
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Err(Goodbye::Closed(frame.code.into(), frame.reason.to_string()));
                 }
+                // RFC 6455's number for a goodbye without one.
+                Some(Ok(Message::Close(None))) => return Err(Goodbye::Closed(1005, String::new())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(other)) => panic!("a relay sends no {other:?}"),
                 Some(Err(_)) | None => return Err(Goodbye::Gone),

@@ -3,7 +3,7 @@
 //! Nothing here sleeps to let something happen: every wait is for a message or a state, with [`PATIENCE`] as the
 //! deadline after which the test fails.
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 mod author;
 mod child;

@@ -8,7 +8,7 @@ use relay::ingest::{Ingest, IngestSettings, Stations, WriterSettings};
 use relay::log::Log;
 use relay::policy::Rules;
 use relay::query::Queries;
-use relay::store::{MemoryStore, Store};
+use relay::store::{Store, memory::MemoryStore};
 use relay::telemetry::Metrics;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Default for Setup {
             ingest: IngestSettings {
                 queue: 1024,
                 verify_threads: 1,
-                writer: WriterSettings { max_batch: 256, sweep_interval: Duration::from_secs(3600), sweep_batch: 100 },
+                writer: WriterSettings { max_batch: 256, sweep_interval: None, sweep_batch: 100 },
             },
             information: "{}",
         }
@@ -74,7 +74,7 @@ impl Relay {
         let address = tcp.local_addr().unwrap();
         let metrics = Arc::new(Metrics::detached());
         let store = setup.store;
-        let log = Log::new(store.head().await.unwrap(), setup.ring_bytes);
+        let log = Log::new(store.head().await.unwrap(), setup.ring_bytes, metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(setup.rules));
         let settings = Arc::new(ArcSwap::from_pointee(setup.settings));
         let (ingest, stations) =
@@ -82,7 +82,7 @@ impl Relay {
         let (trigger, signal) = shutdown();
         let services = Services {
             ingest,
-            queries: Queries::new(store.clone(), log.clone()),
+            queries: Queries::new(store.clone(), log.clone(), metrics.clone()),
             log: log.clone(),
             rules: rules.clone(),
             settings: settings.clone(),
