@@ -2,11 +2,20 @@
 //!
 //! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod ingest;
 pub mod log;
 pub mod matcher;
+pub mod message;
 pub mod outbox;
 pub mod policy;
 pub mod query;
 pub mod store;
+pub mod telemetry;
+pub mod transfer;
 pub mod types;
 pub mod verify;

@@ -22,7 +22,8 @@ pub use write::WriterSettings;
 use crate::log::Log;
 use crate::policy::Rules;
 use crate::store::Store;
-use crate::types::Event;
+use crate::telemetry::Metrics;
+use crate::types::{Event, Refusal, Verified};
 use crate::verify::Workers;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -60,13 +61,19 @@ pub(crate) enum Job {
     Question(Arc<Event>, oneshot::Sender<bool>),
 }
 
-impl Job {
-    fn event(&self) -> &Event {
+impl AsRef<Arc<Event>> for Job {
+    fn as_ref(&self) -> &Arc<Event> {
         match self {
             Self::Submitted(submission) => &submission.event,
             Self::Question(event, _) => event,
         }
     }
+}
+
+/// An event that may be stored.
+pub(crate) struct Admitted {
+    submission: Submission,
+    verified: Verified,
 }
 
 /// The running stations, in the order in which they end once the doors are closed.
@@ -78,23 +85,32 @@ pub struct Stations {
 }
 
 impl Ingest {
-    /// Starts the stations.
+    /// Starts the stations. Fails when the system gives no thread.
     pub fn start(
         store: Arc<dyn Store>,
         log: Arc<Log>,
         rules: Arc<ArcSwap<Rules>>,
+        metrics: Arc<Metrics>,
         settings: IngestSettings,
-    ) -> (Self, Stations) {
+    ) -> std::io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
         let (write_in, write_out) = mpsc::channel(settings.queue);
         let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
         let follow = tokio::spawn(follow::run(log.clone(), follow_out));
-        let write = tokio::spawn(write::run(store.clone(), log.clone(), write_out, follow_in, settings.writer));
-        let workers =
-            Workers::spawn(settings.verify_threads, verify_out, move |job: Job, holds| job.checked(holds, &write_in));
+        let write = tokio::spawn(write::run(
+            store.clone(),
+            log.clone(),
+            metrics.clone(),
+            write_out,
+            follow_in,
+            settings.writer,
+        ));
+        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, move |job: Job, verified| {
+            job.checked(verified, &write_in);
+        })?;
         let admit = tokio::spawn(admit::run(store, log, rules, admit_out, verify_in.clone()));
-        (Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow })
+        Ok((Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow }))
     }
 
     /// Hands an event in; its OK will come to the submission's outbox. Waits while the stations are busy. Cancel
@@ -115,25 +131,28 @@ impl Ingest {
         question.await.map_err(|_| IngestClosed)
     }
 
-    /// How many more events the first station would take at once, for metrics.
-    pub fn room(&self) -> usize {
-        self.admit.capacity()
+    /// How many events wait for a CPU worker, about; for metrics.
+    pub fn waiting_for_verification(&self) -> usize {
+        (self.verify.max_capacity() - self.verify.capacity()) * admit::CHUNK
     }
 }
 
 impl Job {
-    fn checked(self, holds: bool, write: &mpsc::Sender<Submission>) {
+    fn checked(self, verified: Option<Verified>, write: &mpsc::Sender<Admitted>) {
         match self {
             Self::Question(_, answer) => {
                 // Nobody waits any more when the connection has gone.
-                let _ = answer.send(holds);
+                let _ = answer.send(verified.is_some());
             }
-            Self::Submitted(submission) if holds => {
-                if let Err(mpsc::error::SendError(submission)) = write.blocking_send(submission) {
-                    submission.refuse(crate::types::Refusal::ShuttingDown);
+            Self::Submitted(submission) => match verified {
+                None => submission.refuse(Refusal::WrongSignature),
+                Some(verified) => {
+                    let admitted = Admitted { submission, verified };
+                    if let Err(mpsc::error::SendError(admitted)) = write.blocking_send(admitted) {
+                        admitted.submission.refuse(Refusal::ShuttingDown);
+                    }
                 }
-            }
-            Self::Submitted(submission) => submission.refuse(crate::types::Refusal::WrongSignature),
+            },
         }
     }
 }

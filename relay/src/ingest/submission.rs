@@ -1,6 +1,7 @@
 //! One event on its way, with the way back to its sender.
 
 use crate::outbox::Outbox;
+use crate::telemetry::{Metrics, Operation};
 use crate::types::{Access, Event, Refusal, Reply, ReplyId, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,8 @@ pub struct Submission {
     pub access: Access,
     /// Where the OK goes.
     pub outbox: Arc<Outbox>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
     /// When it was read from the socket.
     pub received_at: Instant,
     /// Counts it as under way until it is answered.
@@ -23,7 +26,16 @@ pub struct Submission {
 impl Submission {
     /// Answers it.
     pub fn answer(self, verdict: Verdict) {
-        self.outbox.reply(Reply::Ok { id: ReplyId::Id(self.event.id()), verdict });
+        self.metrics.events.of(&verdict).increment(1);
+        self.metrics.query_latency.of(Operation::Event).record(self.received_at.elapsed());
+        if let Verdict::Refused(refusal) = &verdict {
+            self.metrics.refusals.of(refusal).increment(1);
+        }
+        self.metrics.events_per_second.increment();
+        let Self { event, outbox, in_flight, .. } = self;
+        // First: the answer wakes the connection, which then asks how much is still under way.
+        drop(in_flight);
+        outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
     }
 
     /// Answers it with a refusal.

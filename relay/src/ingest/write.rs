@@ -3,13 +3,14 @@
 //! A group is whatever has come while the last commit ran, so an idle relay commits each event at once and a busy one
 //! shares each fsync among hundreds. Sweeps run here too: positions must reach the follower in order.
 
-use super::Submission;
 use super::follow::News;
+use super::{Admitted, Submission};
 use crate::log::Log;
 use crate::store::{Appended, Outcome, Store, StoreError};
-use crate::types::{KindClass, LogEntry, Refusal, Verdict, Verified, now};
+use crate::telemetry::Metrics;
+use crate::types::{Change, KindClass, LogEntry, Refusal, Verdict, now};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -18,32 +19,37 @@ use tokio::time::MissedTickBehavior;
 pub struct WriterSettings {
     /// The most events that one commit takes.
     pub max_batch: usize,
-    /// How often expired events are looked for.
-    pub sweep_interval: Duration,
+    /// How often expired events are looked for; `None`: they stay.
+    pub sweep_interval: Option<Duration>,
     /// How many expired events one commit removes.
     pub sweep_batch: usize,
 }
 
+/// A tick that no running relay lives to see.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
 pub(super) async fn run(
     store: Arc<dyn Store>,
     log: Arc<Log>,
-    mut inbox: mpsc::Receiver<Submission>,
+    metrics: Arc<Metrics>,
+    mut inbox: mpsc::Receiver<Admitted>,
     follow: mpsc::Sender<News>,
     settings: WriterSettings,
 ) {
-    let mut sweep = tokio::time::interval(settings.sweep_interval.max(Duration::from_millis(10)));
+    let mut sweep = tokio::time::interval(settings.sweep_interval.unwrap_or(NEVER));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut group = Vec::with_capacity(settings.max_batch);
     loop {
         let follows = tokio::select! {
             // The sweep first: it is due rarely, and a busy inbox must not starve it.
             biased;
-            _ = sweep.tick() => sweep_expired(&*store, &follow, settings.sweep_batch).await,
+            _ = sweep.tick(), if settings.sweep_interval.is_some() => sweep_expired(&*store, &metrics, &follow, settings.sweep_batch).await,
             count = inbox.recv_many(&mut group, settings.max_batch) => {
                 if count == 0 {
                     return;
                 }
-                commit(&*store, &log, std::mem::take(&mut group), &follow).await
+                metrics.ingest_queue.set(inbox.len() as f64);
+                commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow).await
             }
         };
         if follows.is_err() {
@@ -56,24 +62,29 @@ pub(super) async fn run(
 async fn commit(
     store: &dyn Store,
     log: &Log,
-    group: Vec<Submission>,
+    metrics: &Metrics,
+    group: Vec<Admitted>,
     follow: &mpsc::Sender<News>,
 ) -> Result<(), mpsc::error::SendError<News>> {
     let (ephemeral, stored): (Vec<_>, Vec<_>) =
-        group.into_iter().partition(|submission| submission.event.kind().class() == KindClass::Ephemeral);
-    for submission in ephemeral {
+        group.into_iter().partition(|admitted| admitted.submission.event.kind().class() == KindClass::Ephemeral);
+    for Admitted { submission, .. } in ephemeral {
         follow.send(News::Ephemeral(submission.event.clone())).await?;
         submission.answer(Verdict::Accepted);
     }
     if stored.is_empty() {
         return Ok(());
     }
-    let batch = stored.iter().map(|submission| Verified::vouch(submission.event.clone())).collect();
+    let (stored, batch): (Vec<_>, Vec<_>) =
+        stored.into_iter().map(|Admitted { submission, verified }| (submission, verified)).unzip();
+    metrics.batch_events.record(stored.len() as f64);
+    let start = Instant::now();
     match store.append(batch, now()).await {
         Ok(appended) => {
+            metrics.commit.record(start.elapsed());
             let outcomes = appended.outcomes.clone();
             let position = appended.head.position;
-            hand_on(appended, follow).await?;
+            hand_on(appended, metrics, follow).await?;
             log.acknowledge(position);
             for (submission, outcome) in stored.into_iter().zip(outcomes) {
                 let verdict = verdict(outcome, &submission);
@@ -81,6 +92,7 @@ async fn commit(
             }
         }
         Err(error) => {
+            metrics.store_errors.increment(1);
             tracing::error!(%error, events = stored.len(), "a batch could not be stored; its events were refused");
             let refusal = Refusal::from(&error);
             stored.into_iter().for_each(|submission| submission.refuse(refusal.clone()));
@@ -89,7 +101,16 @@ async fn commit(
     Ok(())
 }
 
-async fn hand_on(appended: Appended, follow: &mpsc::Sender<News>) -> Result<(), mpsc::error::SendError<News>> {
+async fn hand_on(
+    appended: Appended,
+    metrics: &Metrics,
+    follow: &mpsc::Sender<News>,
+) -> Result<(), mpsc::error::SendError<News>> {
+    for change in &appended.changes {
+        if let Change::Removed(removal) = change {
+            metrics.removals.of(removal.cause).increment(1);
+        }
+    }
     if appended.changes.is_empty() {
         return Ok(());
     }
@@ -110,11 +131,12 @@ fn verdict(outcome: Outcome, submission: &Submission) -> Verdict {
 
 async fn sweep_expired(
     store: &dyn Store,
+    metrics: &Metrics,
     follow: &mpsc::Sender<News>,
     batch: usize,
 ) -> Result<(), mpsc::error::SendError<News>> {
     match store.sweep_expired(now(), batch).await {
-        Ok(swept) => hand_on(swept, follow).await,
+        Ok(swept) => hand_on(swept, metrics, follow).await,
         Err(StoreError::Closed) => Ok(()),
         Err(error) => {
             tracing::warn!(%error, "expired events could not be swept; the next sweep tries again");

@@ -1,7 +1,7 @@
 //! From the log to the outboxes: live pushes, and the replay for whoever starts late or fell behind.
 
 use super::Log;
-use crate::outbox::{Delivery, Item, Place, Subscription};
+use crate::outbox::{Delivery, Item, Offered, Place, Subscription};
 use crate::types::{Change, Insertion, LogEntry, Position, Refusal, Reply};
 use std::sync::Arc;
 
@@ -80,13 +80,20 @@ impl Log {
 
     /// Pushes one new entry to every live subscription that it concerns.
     pub(super) fn deliver(&self, entry: &LogEntry) {
+        let (mut pushed, mut fell_behind) = (0, 0);
         for (place, insertion) in insertions(entry) {
             if !insertion.is_dead() {
                 // Locked for each event anew, so that a large batch does not keep new subscriptions waiting.
                 let mut matcher = self.matcher.lock();
-                matcher.for_each_match(&insertion.event, |subscription| subscription.offer(place, insertion));
+                matcher.for_each_match(&insertion.event, |subscription| match subscription.offer(place, insertion) {
+                    Offered::Pushed => pushed += 1,
+                    Offered::FellBehind => fell_behind += 1,
+                    Offered::NotNow => {}
+                });
             }
         }
+        self.metrics.deliveries.increment(pushed);
+        self.metrics.slow_clients.increment(fell_behind);
     }
 }
 

@@ -12,7 +12,8 @@ pub use ring::Hole;
 
 use crate::matcher::Matcher;
 use crate::outbox::Subscription;
-use crate::types::{Change, Event, EventId, Head, Insertion, LogEntry, Position, RemovalCause};
+use crate::telemetry::Metrics;
+use crate::types::{Change, Event, EventId, Head, Insertion, LogEntry, Position};
 use parking_lot::{Mutex, RwLock};
 use ring::Ring;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub struct Log {
     matcher: Mutex<Matcher<Arc<Subscription>>>,
     head: watch::Sender<Head>,
     acknowledged: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// What the ring holds, for metrics.
@@ -59,12 +61,13 @@ pub struct RingFacts {
 
 impl Log {
     /// A log that continues after `head`, whose ring keeps about `ring_bytes` of recent changes.
-    pub fn new(head: Head, ring_bytes: usize) -> Arc<Self> {
+    pub fn new(head: Head, ring_bytes: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             ring: RwLock::new(Ring::new(head, ring_bytes)),
             matcher: Mutex::new(Matcher::new()),
             head: watch::Sender::new(head),
             acknowledged: AtomicU64::new(head.position.0),
+            metrics,
         })
     }
 
@@ -81,12 +84,15 @@ impl Log {
 
     /// Delivers an ephemeral event to the subscriptions that are live now and returns their number. It has no
     /// position and is kept nowhere.
-    pub fn broadcast(&self, event: Arc<Event>) -> usize {
+    pub fn broadcast(&self, event: Arc<Event>) -> u64 {
         let insertion = Insertion::new(event);
-        let mut delivered = 0;
+        let (mut delivered, mut dropped) = (0, 0);
         self.matcher.lock().for_each_match(&insertion.event, |subscription| {
-            delivered += usize::from(subscription.offer_ephemeral(&insertion));
+            let count = if subscription.offer_ephemeral(&insertion) { &mut delivered } else { &mut dropped };
+            *count += 1;
         });
+        self.metrics.deliveries.increment(delivered);
+        self.metrics.ephemeral_dropped.increment(dropped);
         delivered
     }
 
@@ -141,15 +147,5 @@ impl Log {
     pub fn subscriptions(&self) -> (usize, usize) {
         let matcher = self.matcher.lock();
         (matcher.len(), matcher.distinct_filters())
-    }
-}
-
-/// A short name for why an event was removed, for metrics and logs.
-pub const fn cause_name(cause: RemovalCause) -> &'static str {
-    match cause {
-        RemovalCause::Replaced => "replaced",
-        RemovalCause::Deleted => "deleted",
-        RemovalCause::Expired => "expired",
-        RemovalCause::Administered => "administered",
     }
 }

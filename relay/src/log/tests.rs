@@ -2,6 +2,7 @@
 
 use super::{Hole, Log, OutOfReach};
 use crate::outbox::{Delivery, Item, Outbox, OutboxLimits, Subscription};
+use crate::telemetry::Metrics;
 use crate::types::{
     Change, Event, EventId, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, Refusal, Removal,
     RemovalCause, Reply, SubscriptionId,
@@ -11,6 +12,10 @@ use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 
 const RING_BYTES: usize = 1 << 20;
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::detached())
+}
 
 fn event(kind: u16, salt: u64) -> Arc<Event> {
     let pubkey = PublicKey::from_bytes([1; 32]);
@@ -39,7 +44,7 @@ fn subscription(filters: Arc<[Filter]>, max_events: usize) -> Arc<Subscription> 
 /// What a connection's writer would do once: take everything, and replay what fell behind.
 fn drain(log: &Log, outbox: &Outbox) -> Vec<Item> {
     let mut items = Vec::new();
-    outbox.take(&mut items, usize::MAX);
+    outbox.take(&mut items, usize::MAX, usize::MAX);
     for behind in outbox.take_behind() {
         log.catch_up(&behind);
     }
@@ -67,7 +72,7 @@ fn live_ids(items: &[Item]) -> Vec<EventId> {
 
 #[test]
 fn the_ring_refuses_a_hole_and_ignores_what_it_has() {
-    let log = Log::new(Head { position: Position(10), ..Head::default() }, RING_BYTES);
+    let log = Log::new(Head { position: Position(10), ..Head::default() }, RING_BYTES, metrics());
     assert_eq!(log.apply(&entry(12, &[event(1, 0)])), Err(Hole { expected: Position(11), got: Position(12) }));
     log.apply(&entry(11, &[event(1, 1)])).expect("the next entry");
     log.apply(&entry(11, &[event(1, 2)])).expect("an echo is ignored");
@@ -79,7 +84,7 @@ fn the_ring_refuses_a_hole_and_ignores_what_it_has() {
 
 #[test]
 fn the_ring_is_bounded_and_keeps_the_newest() {
-    let log = Log::new(Head::default(), 10_000);
+    let log = Log::new(Head::default(), 10_000, metrics());
     for position in 1..=1_000 {
         log.apply(&entry(position, &[event(1, position)])).expect("contiguous");
     }
@@ -91,7 +96,7 @@ fn the_ring_is_bounded_and_keeps_the_newest() {
 
 #[test]
 fn a_subscription_gets_what_came_after_its_position_and_then_live_each_once() {
-    let log = Log::new(Head::default(), RING_BYTES);
+    let log = Log::new(Head::default(), RING_BYTES, metrics());
     let events: Vec<_> = (0..6).map(|salt| event(1, salt)).collect();
     log.apply(&entry(1, &events[0..1])).expect("contiguous");
     log.apply(&entry(2, &events[1..3])).expect("contiguous");
@@ -104,7 +109,7 @@ fn a_subscription_gets_what_came_after_its_position_and_then_live_each_once() {
 
 #[test]
 fn a_full_outbox_is_replayed_from_the_ring_in_order() {
-    let log = Log::new(Head::default(), RING_BYTES);
+    let log = Log::new(Head::default(), RING_BYTES, metrics());
     let subscription = subscription(of_kind(1), 3);
     log.open(&subscription, Position(0));
     let mut expected = Vec::new();
@@ -120,7 +125,7 @@ fn a_full_outbox_is_replayed_from_the_ring_in_order() {
 
 #[test]
 fn whoever_falls_behind_the_ring_is_told_so() {
-    let log = Log::new(Head::default(), 5_000);
+    let log = Log::new(Head::default(), 5_000, metrics());
     let subscription = subscription(of_kind(1), 1);
     log.open(&subscription, Position(0));
     for position in 1..=100 {
@@ -135,7 +140,7 @@ fn whoever_falls_behind_the_ring_is_told_so() {
 
 #[test]
 fn a_quiet_subscription_is_not_behind_because_its_last_match_was_long_ago() {
-    let log = Log::new(Head::default(), 5_000);
+    let log = Log::new(Head::default(), 5_000, metrics());
     let subscription = subscription(of_kind(1), 1);
     log.open(&subscription, Position(0));
     for position in 1..=100 {
@@ -148,7 +153,7 @@ fn a_quiet_subscription_is_not_behind_because_its_last_match_was_long_ago() {
 
 #[test]
 fn a_removed_event_is_dead_in_every_outbox_and_in_every_replay() {
-    let log = Log::new(Head::default(), RING_BYTES);
+    let log = Log::new(Head::default(), RING_BYTES, metrics());
     let (early, late) = (subscription(of_kind(1), 10), subscription(of_kind(1), 10));
     log.open(&early, Position(0));
     let (gone, stays) = (event(1, 1), event(1, 2));
@@ -162,7 +167,7 @@ fn a_removed_event_is_dead_in_every_outbox_and_in_every_replay() {
 
 #[test]
 fn a_closed_subscription_gets_nothing_more_and_leaves_the_matcher() {
-    let log = Log::new(Head::default(), RING_BYTES);
+    let log = Log::new(Head::default(), RING_BYTES, metrics());
     let subscription = subscription(of_kind(1), 10);
     log.open(&subscription, Position(0));
     log.forget(&subscription);
@@ -174,7 +179,7 @@ fn a_closed_subscription_gets_nothing_more_and_leaves_the_matcher() {
 
 #[test]
 fn ephemeral_events_reach_who_is_live_and_are_kept_nowhere() {
-    let log = Log::new(Head::default(), RING_BYTES);
+    let log = Log::new(Head::default(), RING_BYTES, metrics());
     let (live, held) = (subscription(of_kind(20_001), 10), subscription(of_kind(20_001), 10));
     log.open(&live, Position(0));
     let event = event(20_001, 1);
@@ -188,7 +193,7 @@ fn ephemeral_events_reach_who_is_live_and_are_kept_nowhere() {
 #[test]
 fn opening_and_draining_race_with_the_follower_and_lose_nothing() {
     const ENTRIES: u64 = 3_000;
-    let log = Log::new(Head::default(), 1 << 30);
+    let log = Log::new(Head::default(), 1 << 30, metrics());
     let entries: Vec<LogEntry> = (1..=ENTRIES)
         .map(|position| {
             let events: Vec<_> =

@@ -13,7 +13,9 @@ mod slab;
 mod tests;
 
 use crate::types::{Event, Filter, Registration};
-use filing::{Field, Keys, rarest_field};
+#[cfg(test)]
+use filing::Field;
+use filing::{Keys, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -52,6 +54,8 @@ struct Asker<T> {
     /// The last event it was told of.
     told: u64,
     first_question: u32,
+    /// Tells it from those that had its index before it.
+    generation: u32,
 }
 
 /// The index. `T` is whom to tell: a subscription, a cache entry.
@@ -72,6 +76,7 @@ pub struct Matcher<T> {
     keys: Keys,
     frequencies: Frequencies,
     stats: MatcherStats,
+    insertions: u32,
     scratch: Scratch,
     #[cfg(test)]
     blind: Option<fn(Field) -> bool>,
@@ -105,6 +110,7 @@ impl<T> Matcher<T> {
             keys: Keys::new(),
             frequencies: Frequencies::new(),
             stats: MatcherStats::default(),
+            insertions: 0,
             scratch: Scratch::default(),
             #[cfg(test)]
             blind: None,
@@ -134,7 +140,9 @@ impl<T> Matcher<T> {
     /// Registers `target` for every event that at least one of `filters` matches. Takes time in proportion to the
     /// values in the filters.
     pub fn insert(&mut self, filters: &[Filter], target: T) -> Registration {
-        let asker = self.askers.insert(Asker { target, told: 0, first_question: NONE });
+        self.insertions = self.insertions.wrapping_add(1);
+        let generation = self.insertions;
+        let asker = self.askers.insert(Asker { target, told: 0, first_question: NONE, generation });
         let mut first_question = NONE;
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
             let index = self.question(filter);
@@ -146,13 +154,15 @@ impl<T> Matcher<T> {
         if let Some(asker) = self.askers.get_mut(asker) {
             asker.first_question = first_question;
         }
-        Registration(asker)
+        Registration(u64::from(generation) << 32 | u64::from(asker))
     }
 
-    /// Ends a registration and returns its target. Takes time in proportion to the values in its own filters, no
+    /// Ends a registration and returns its target, once. Takes time in proportion to the values in its own filters, no
     /// matter how many others share them.
     pub fn remove(&mut self, registration: Registration) -> Option<T> {
-        let asker = self.askers.remove(registration.0)?;
+        let (generation, index) = ((registration.0 >> 32) as u32, registration.0 as u32);
+        self.askers.get(index).filter(|asker| asker.generation == generation)?;
+        let asker = self.askers.remove(index)?;
         let mut link = asker.first_question;
         while let Some(left) = self.asking.remove(link) {
             link = left.sibling;

@@ -1,1 +1,189 @@
-//! x
+//! The index against the plain way: comparing every event with every filter.
+
+use super::Matcher;
+use super::filing::Field;
+use crate::types::{Event, EventId, Filter, Kind, PublicKey, Registration, TagFilter};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet};
+
+const LETTERS: &[u8] = b"eptdP";
+
+/// A small number, low ones far more often: so that values meet.
+fn skewed(rng: &mut StdRng, below: u8) -> u8 {
+    let draw = rng.random_range(0..below);
+    draw.min(rng.random_range(0..below)).min(rng.random_range(0..below))
+}
+
+fn author(rng: &mut StdRng) -> PublicKey {
+    PublicKey::from_bytes([skewed(rng, 24); 32])
+}
+
+fn kind(rng: &mut StdRng) -> Kind {
+    Kind([1, 7, 0, 6, 3, 30_023, 31_337, 9735][usize::from(skewed(rng, 8))])
+}
+
+fn value(rng: &mut StdRng) -> String {
+    format!("value {}", skewed(rng, 16))
+}
+
+fn event(rng: &mut StdRng) -> Event {
+    let tags: Vec<_> = (0..rng.random_range(0..6))
+        .map(|_| vec![char::from(*LETTERS.choose(rng).unwrap()).to_string(), value(rng)])
+        .collect();
+    Event::build(author(rng), rng.random_range(0..100), kind(rng), &tags, "", |_| [0; 64])
+}
+
+fn some<V: Ord>(rng: &mut StdRng, chance: f64, draw: impl Fn(&mut StdRng) -> V) -> Option<Box<[V]>> {
+    let values: BTreeSet<V> = (0..rng.random_range(1..4)).map(|_| draw(rng)).collect();
+    rng.random_bool(chance).then(|| values.into_iter().collect())
+}
+
+fn filter(rng: &mut StdRng, ids: &[EventId]) -> Filter {
+    let mut letters: Vec<u8> = LETTERS.iter().copied().filter(|_| rng.random_bool(0.1)).collect();
+    letters.sort_unstable();
+    let mut tag = |letter| Some(TagFilter { letter, values: some(rng, 1.0, |rng| value(rng).into())? });
+    let tags = letters.into_iter().filter_map(&mut tag).collect();
+    Filter {
+        tags,
+        ids: if rng.random_bool(0.1) { some(rng, 1.0, |rng| *ids.choose(rng).unwrap()) } else { None },
+        authors: some(rng, 0.5, author),
+        kinds: some(rng, 0.5, kind),
+        since: rng.random_bool(0.2).then(|| rng.random_range(0..60)),
+        until: rng.random_bool(0.2).then(|| rng.random_range(40..100)),
+        limit: rng.random_bool(0.3).then(|| rng.random_range(0..3)),
+    }
+}
+
+/// What a comparison came to.
+#[derive(Debug, Default)]
+struct Outcome {
+    pairs: usize,
+    matches: usize,
+    differences: usize,
+}
+
+/// Compares index and plain way over `events` events and about 200 sets of filters that come and go.
+fn compare(seed: u64, events: usize, blind: Option<fn(Field) -> bool>) -> Outcome {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut matcher = Matcher::new();
+    matcher.blind = blind;
+    let mut plain: BTreeMap<u64, (Registration, Vec<Filter>)> = BTreeMap::new();
+    let mut outcome = Outcome::default();
+    // Filters may ask for ids, so the events are there first.
+    let events: Vec<Event> = (0..events).map(|_| event(&mut rng)).collect();
+    for (turn, event) in events.iter().enumerate() {
+        let coming: Vec<EventId> = events.iter().skip(turn).take(40).map(Event::id).collect();
+        while plain.len() < 200 || rng.random_bool(0.8) {
+            let target = rng.random::<u64>();
+            let mut filters: Vec<Filter> = (0..skewed(&mut rng, 5)).map(|_| filter(&mut rng, &coming)).collect();
+            // Now and then somebody asks what somebody else asks already.
+            if let Some((_, others)) = plain.values().nth(rng.random_range(0..400)) {
+                filters.extend_from_slice(others);
+            }
+            plain.insert(target, (matcher.insert(&filters, target), filters));
+        }
+        while plain.len() > 200 {
+            let target = *plain.keys().nth(rng.random_range(0..plain.len())).unwrap();
+            let (registration, _) = plain.remove(&target).unwrap();
+            assert_eq!(matcher.remove(registration), Some(target));
+            assert_eq!(matcher.remove(registration), None, "a registration ends once");
+        }
+        assert_eq!(matcher.len(), plain.len());
+        let mut found = Vec::new();
+        matcher.for_each_match(event, |target| found.push(*target));
+        found.sort_unstable();
+        let expected: Vec<u64> = plain
+            .iter()
+            .filter(|(_, (_, filters))| filters.iter().any(|filter| filter.matches(event)))
+            .map(|(target, _)| *target)
+            .collect();
+        outcome.pairs += plain.len();
+        outcome.matches += expected.len();
+        outcome.differences += usize::from(found != expected);
+    }
+    for (target, (registration, _)) in plain {
+        assert_eq!(matcher.remove(registration), Some(target));
+    }
+    assert_eq!((matcher.len(), matcher.distinct_filters()), (0, 0));
+    assert!(matcher.filed.is_empty(), "every posting list is gone with its last filter");
+    outcome
+}
+
+#[test]
+fn index_and_plain_comparison_agree_on_a_million_pairs() {
+    let outcomes: Vec<Outcome> = (0..5).map(|seed| compare(seed, 1_000, None)).collect();
+    let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
+    let (pairs, matches) = (sum(|outcome| outcome.pairs), sum(|outcome| outcome.matches));
+    println!("{pairs} pairs of an event and a set of filters, {matches} matches");
+    assert_eq!(sum(|outcome| outcome.differences), 0);
+    assert!(pairs >= 1_000_000 && matches >= 50_000, "{pairs} pairs, {matches} matches");
+}
+
+/// The control: an index that misses any one field does not survive the comparison, so the comparison uses them all.
+#[test]
+fn an_index_that_is_blind_to_one_field_is_found_out() {
+    let blind: [fn(Field) -> bool; 6] = [
+        |field| field == Field::Id,
+        |field| matches!(field, Field::Tag(_)),
+        |field| field == Field::Pair,
+        |field| field == Field::Author,
+        |field| field == Field::Kind,
+        |field| field == Field::All,
+    ];
+    for (number, blind) in blind.into_iter().enumerate() {
+        let outcome = compare(99, 300, Some(blind));
+        assert!(outcome.differences > 0, "nobody misses field {number}: {outcome:?}");
+    }
+}
+
+#[test]
+fn equal_filters_are_filed_once_whatever_their_limit() {
+    let mut matcher = Matcher::new();
+    let wide = |limit| Filter { kinds: Some(Box::new([Kind(1)])), limit, ..Filter::default() };
+    let registrations: Vec<_> =
+        (0..100_000).map(|target| matcher.insert(&[wide(Some(target % 7)), wide(None)], target)).collect();
+    assert_eq!((matcher.len(), matcher.distinct_filters()), (100_000, 1));
+    let note = Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &[], "", |_| [0; 64]);
+    let mut told = 0;
+    matcher.for_each_match(&note, |_| told += 1);
+    assert_eq!(told, 100_000, "each target once, though two of its filters match");
+    assert_eq!(matcher.stats().candidates, 1);
+    // In this order a search through the list would take 5 thousand million steps.
+    for registration in registrations {
+        assert!(matcher.remove(registration).is_some());
+    }
+    assert_eq!((matcher.len(), matcher.distinct_filters()), (0, 0));
+}
+
+#[test]
+fn an_event_with_thousands_of_equal_or_wanted_tags_stays_cheap() {
+    let mut matcher = Matcher::new();
+    let asks = |value: String, since| Filter {
+        tags: Box::new([TagFilter { letter: b't', values: Box::new([value.into()]) }]),
+        since,
+        ..Filter::default()
+    };
+    for number in 0..5_000 {
+        let _ = matcher.insert(&[asks("same".into(), Some(number)), asks(format!("topic {number}"), None)], number);
+    }
+    let event =
+        |tags: Vec<Vec<String>>| Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &tags, "", |_| [0; 64]);
+    let mut told = 0;
+    matcher.for_each_match(&event(vec![vec!["t".into(), "same".into()]; 5_000]), |_| told += 1);
+    assert_eq!((told, matcher.stats().candidates), (2, 5_000), "a repeated tag is looked up once");
+    let every = (0..5_000).map(|number| vec!["t".into(), format!("topic {number}")]).collect();
+    told = 0;
+    matcher.for_each_match(&event(every), |_| told += 1);
+    assert_eq!(told, 5_000);
+}
+
+#[test]
+fn a_filter_that_nothing_can_match_is_not_filed() {
+    let mut matcher = Matcher::new();
+    let impossible = Filter { since: Some(2), until: Some(1), ..Filter::default() };
+    let registration = matcher.insert(&[impossible], ());
+    assert_eq!((matcher.len(), matcher.distinct_filters()), (1, 0));
+    assert_eq!(matcher.remove(registration), Some(()));
+}

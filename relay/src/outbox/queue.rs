@@ -140,16 +140,34 @@ impl Outbox {
         self.ready.notified().await;
     }
 
-    /// Moves up to `max` items to `out`, oldest first, and says whether anything is left (items or subscriptions
-    /// that fell behind).
-    pub fn take(&self, out: &mut Vec<Item>, max: usize) -> bool {
+    /// Ends a wait in [`ready`](Self::ready) although nothing was queued: something else has happened that the
+    /// connection wants to know.
+    pub fn wake(&self) {
+        self.ready.notify_one();
+    }
+
+    /// How many answers wait.
+    pub fn replies(&self) -> usize {
+        let queue = self.queue.lock();
+        queue.items.len() - queue.events
+    }
+
+    /// Moves up to `max_items` items to `out`, oldest first, and stops after the one that brings the bytes of event
+    /// text to `max_bytes`. Says whether anything is left (items or subscriptions that fell behind).
+    pub fn take(&self, out: &mut Vec<Item>, max_items: usize, max_bytes: usize) -> bool {
         let mut queue = self.queue.lock();
-        let count = queue.items.len().min(max);
+        let (mut count, mut events, mut bytes) = (0, 0, 0);
+        for item in queue.items.iter().take(max_items) {
+            if bytes >= max_bytes {
+                break;
+            }
+            count += 1;
+            if let Some(size) = item.event_bytes() {
+                events += 1;
+                bytes += size;
+            }
+        }
         out.extend(queue.items.drain(..count));
-        let (events, bytes) = out[out.len() - count..]
-            .iter()
-            .filter_map(Item::event_bytes)
-            .fold((0, 0), |(events, bytes), size| (events + 1, bytes + size));
         queue.events -= events;
         queue.bytes -= bytes;
         if queue.items.is_empty() {

@@ -43,6 +43,17 @@ pub enum Delivery {
     Closed,
 }
 
+/// What became of an offered event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// It is in the outbox.
+    Pushed,
+    /// The outbox was full: from here on the ring is replayed.
+    FellBehind,
+    /// The subscription is not live here, or had it before.
+    NotNow,
+}
+
 /// One open REQ of one connection.
 pub struct Subscription {
     /// The id that the client chose.
@@ -91,20 +102,21 @@ impl Subscription {
 
     /// Offers a live match. Pushes it if the subscription is live and has not had it; falls behind if the outbox is
     /// full. Never waits.
-    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>) {
+    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>) -> Offered {
         let mut delivery = self.delivery.lock();
         if let Delivery::Live(delivered) = *delivery
             && place > delivered
         {
             let item = Item::Live { subscription: self.clone(), insertion: insertion.clone() };
-            *delivery = match self.outbox.try_push(item) {
-                Ok(()) => Delivery::Live(place),
-                Err(_) => {
-                    self.outbox.fell_behind(self);
-                    Delivery::Behind(place.before())
-                }
-            };
+            if self.outbox.try_push(item).is_ok() {
+                *delivery = Delivery::Live(place);
+                return Offered::Pushed;
+            }
+            *delivery = Delivery::Behind(place.before());
+            self.outbox.fell_behind(self);
+            return Offered::FellBehind;
         }
+        Offered::NotNow
     }
 
     /// Offers an ephemeral event: delivered if the subscription is live and there is room, else dropped (at most

@@ -1,1 +1,13 @@
-//! x
+//! Admission: pure rules over what was parsed, the cheap ones first. No I/O, no clock, no state, so a test says it all.
+
+mod auth;
+mod read;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use auth::{MAX_AUTH_AGE_SECONDS, RelayUrl, RelayUrlError, check_auth};
+pub use read::check_read;
+pub use rules::Rules;
+pub use write::check;

@@ -14,11 +14,12 @@ mod tests;
 use crate::log::{Log, LogClosed, OutOfReach};
 use crate::outbox::Subscription;
 use crate::store::{Page, Read, Store, StoreError};
+use crate::telemetry::Metrics;
 use crate::types::{Access, Filter, Position, Refusal, Reply, now};
 use futures_util::future::try_join_all;
 use page::Snapshot;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How queries are bounded.
 #[derive(Debug, Clone, Copy)]
@@ -74,12 +75,13 @@ const MAX_ROUNDS: usize = 8;
 pub struct Queries {
     store: Arc<dyn Store>,
     log: Arc<Log>,
+    metrics: Arc<Metrics>,
 }
 
 impl Queries {
     /// Answers from `store`, brought up to date from `log`.
-    pub fn new(store: Arc<dyn Store>, log: Arc<Log>) -> Arc<Self> {
-        Arc::new(Self { store, log })
+    pub fn new(store: Arc<dyn Store>, log: Arc<Log>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { store, log, metrics })
     }
 
     /// Answers a REQ whole: stored events, EOSE, then live; or CLOSED with the reason. Dropping the future is safe:
@@ -159,8 +161,19 @@ impl Queries {
             now: now(),
             max_text_bytes: limits.max_text_bytes,
         };
-        let Page { rows, rest, head, complete } = self.store.read(&read).await?;
+        let Page { rows, rest, head, complete } = self.timed(self.store.read(&read)).await?;
         Ok(Snapshot::new(rows, rest, head.position, complete, limit))
+    }
+
+    /// Counts how long the store takes and whether it fails.
+    async fn timed<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let start = Instant::now();
+        let result = call.await;
+        self.metrics.store_read.record(start.elapsed());
+        if result.is_err() {
+            self.metrics.store_errors.increment(1);
+        }
+        result
     }
 
     async fn reach(&self, position: Position, limits: QueryLimits) -> Result<(), QueryError> {

@@ -1,5 +1,8 @@
 //! Where events lie: one trait, its guarantees, and the stores behind it.
 
+pub mod memory;
+pub mod rules;
+
 use crate::types::{Access, Change, EventId, Filter, Head, Key, Refusal, Row, Timestamp, Verified};
 use futures_util::future::BoxFuture;
 

@@ -5,7 +5,7 @@
 
 use crate::store::{Outcome, Store, StoreError};
 use crate::types::{Event, KindClass, Verified, now};
-use crate::verify::signature_holds;
+use crate::verify::Verifier;
 use std::io::BufRead;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -225,13 +225,19 @@ fn parse(lines: Vec<Line>) -> (Vec<Parsed>, Vec<Rejected>) {
 }
 
 fn check(events: Vec<Parsed>) -> (Vec<Verified>, Vec<Rejected>) {
-    let (good, bad): (Vec<_>, Vec<_>) = events.into_iter().partition(|(_, _, event)| signature_holds(event));
-    let rejected = bad.into_iter().map(|(line, text, _)| Rejected {
-        line,
-        reason: "the signature does not hold".to_owned(),
-        text: Some(text),
-    });
-    (trust(good), rejected.collect())
+    let verifier = Verifier::new();
+    let mut good = Vec::with_capacity(events.len());
+    let mut rejected = Vec::new();
+    for (line, text, event) in events {
+        match verifier.verify(&event) {
+            Some(verified) => good.push(verified),
+            None => {
+                let reason = "the signature does not hold".to_owned();
+                rejected.push(Rejected { line, reason, text: Some(text) });
+            }
+        }
+    }
+    (good, rejected)
 }
 
 fn trust(events: Vec<Parsed>) -> Vec<Verified> {

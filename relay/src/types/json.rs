@@ -1,12 +1,13 @@
-//! Strict pieces of JSON that the readers of events, filters and messages share.
+//! Strict pieces of JSON that the readers and writers of events, filters and messages share.
 
 use super::hex;
 use serde::de::{DeserializeSeed, Deserializer, Error, Unexpected, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-/// The most bytes of an error's text: a client's own words may be quoted in it, and those can be long.
-const MAX_ERROR_BYTES: usize = 200;
+/// A longer error loses its middle. It quotes what the client wrote, and what was expected stands at its end.
+const MAX_ERROR_BYTES: usize = 240;
+const ERROR_HEAD_BYTES: usize = 80;
 
 /// Reads one value and nothing after it. The error is a text for a person, at most a few hundred bytes long.
 pub(crate) fn read<'de, S: DeserializeSeed<'de>>(json: &'de str, seed: S) -> Result<S::Value, String> {
@@ -16,14 +17,62 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(json: &'de str, seed: S) -> Res
         .map_err(|error| explain(&error))
 }
 
-/// The words of an error, shortened in the middle of a quotation if need be.
+/// The words of an error, without the middle where a quotation makes them too long.
 pub(crate) fn explain(error: &serde_json::Error) -> String {
-    let mut words = error.to_string();
-    if words.len() > MAX_ERROR_BYTES {
-        words.truncate(words.floor_char_boundary(MAX_ERROR_BYTES));
-        words.push('…');
+    let words = error.to_string();
+    if words.len() <= MAX_ERROR_BYTES {
+        return words;
     }
-    words
+    let head = words.floor_char_boundary(ERROR_HEAD_BYTES);
+    let tail = words.ceil_char_boundary(words.len() - (MAX_ERROR_BYTES - ERROR_HEAD_BYTES));
+    format!("{} … {}", &words[..head], &words[tail..])
+}
+
+/// Appends `text` between quotation marks: `\n \" \\ \r \t \b \f` as NIP-01 has it, the other control characters as
+/// `\u00xx`, everything else verbatim.
+pub(crate) fn push_string(text: &str, out: &mut String) {
+    out.push('"');
+    let mut clean_from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        // An ASCII byte always stands on a character boundary.
+        out.push_str(&text[clean_from..at]);
+        clean_from = at + 1;
+        match byte {
+            b'\n' => out.push_str("\\n"),
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x08 => out.push_str("\\b"),
+            0x0c => out.push_str("\\f"),
+            control => {
+                out.push_str("\\u00");
+                hex::push(&[control], out);
+            }
+        }
+    }
+    out.push_str(&text[clean_from..]);
+    out.push('"');
+}
+
+/// How many bytes [`push_string`] appends.
+pub(crate) fn quoted_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'\n' | b'"' | b'\\' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
+}
+
+/// Appends, between quotation marks, a text that holds nothing to escape.
+pub(crate) fn push_clean_string(text: &str, out: &mut String) {
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
 }
 
 /// Parses `value` once; a second one under the same key is an error.

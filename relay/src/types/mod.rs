@@ -12,8 +12,10 @@ mod row;
 mod verdict;
 
 pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
+pub(crate) use event::ParsedEvent;
 pub use event::{Event, EventError, Tag, Verified};
-pub use filter::{Filter, TagFilter};
+pub(crate) use filter::FilterSeed;
+pub use filter::{Filter, FilterError, TagFilter};
 pub use hex::HexError;
 pub use id::{EventId, PublicKey};
 pub use kind::{Kind, KindClass};

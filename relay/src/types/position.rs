@@ -24,7 +24,7 @@ pub struct Epoch(pub u64);
 /// It lives here because a subscription, which is a leaf, carries it.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "without it the filters can never be removed"]
-pub struct Registration(pub(crate) u32);
+pub struct Registration(pub(crate) u64);
 
 /// How far a reader of the log has come: a snapshot that carries it holds exactly the log up to `position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

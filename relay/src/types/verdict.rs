@@ -110,6 +110,45 @@ pub enum Refusal {
     ShuttingDown,
 }
 
+impl Refusal {
+    /// A short name of the reason, one of a fixed few: a label for metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::Unsupported(_) => "unsupported",
+            Self::WrongId => "wrong_id",
+            Self::WrongSignature => "wrong_signature",
+            Self::MessageTooLarge { .. } => "message_too_large",
+            Self::TooManyTags { .. } => "too_many_tags",
+            Self::ContentTooLong { .. } => "content_too_long",
+            Self::TooOld { .. } => "too_old",
+            Self::TooNew { .. } => "too_new",
+            Self::Expired { .. } => "expired",
+            Self::ProofOfWork { .. } => "proof_of_work",
+            Self::Deleted => "deleted",
+            Self::AuthorBlocked => "author_blocked",
+            Self::KindBlocked(_) => "kind_blocked",
+            Self::ProtectedNeedsAuthentication => "protected_needs_authentication",
+            Self::ProtectedNotAuthor => "protected_not_author",
+            Self::ProtectedEmbedded => "protected_embedded",
+            Self::WriteNeedsAuthentication => "write_needs_authentication",
+            Self::ReadNeedsAuthentication => "read_needs_authentication",
+            Self::PrivateNeedsAuthentication => "private_needs_authentication",
+            Self::AuthenticationAsEvent => "authentication_as_event",
+            Self::WrongAuthentication(_) => "wrong_authentication",
+            Self::RateLimited => "rate_limited",
+            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
+            Self::TooSlow => "too_slow",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::StoreFailed => "store_failed",
+            Self::DiskFull => "disk_full",
+            Self::DatabaseLocked => "database_locked",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
 /// One message to a client that answers something, as opposed to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -141,6 +180,6 @@ pub enum ReplyId {
     Unreadable,
 }
 
-/// A subscription id: 1 to 64 characters, unescaped. Cheap to clone.
+/// A subscription id, unescaped: 1 to 64 characters, except inside a CLOSED that refuses another. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubscriptionId(pub std::sync::Arc<str>);

@@ -1,9 +1,9 @@
 //! Events made here rather than parsed: for tests, benches and load tools.
 
-use super::canonical::{self, Object, Scalars};
+use super::canonical::{Object, Scalars};
 use super::tags::Tags;
 use super::{Event, EventParts};
-use crate::types::{EventId, Kind, PublicKey, Timestamp};
+use crate::types::{EventId, Kind, PublicKey, Timestamp, json};
 
 impl Event {
     /// Makes an event as a client would: `sign` gets the id and gives the signature. A negative `created_at` counts as
@@ -20,7 +20,7 @@ impl Event {
         let scalars = Scalars { pubkey, created_at: created_at.max(0), kind };
         let tags = gather(tags);
         let write = |id, signature: &[u8; 64]| {
-            let push_content = |out: &mut String| canonical::push_string(content, out);
+            let push_content = |out: &mut String| json::push_string(content, out);
             Object::write(id, scalars, &tags.text, content.len(), push_content, signature)
         };
         let id = write(EventId::from_bytes([0; 32]), &[0; 64]).hash();

@@ -5,43 +5,6 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::ops::Range;
 
-/// Appends `text` between quotation marks: `\n \" \\ \r \t \b \f` as NIP-01 has it, the other control characters as
-/// `\u00xx`, everything else verbatim.
-pub(super) fn push_string(text: &str, out: &mut String) {
-    out.push('"');
-    let mut clean_from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        // An ASCII byte always stands on a character boundary.
-        out.push_str(&text[clean_from..at]);
-        clean_from = at + 1;
-        match byte {
-            b'\n' => out.push_str("\\n"),
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x08 => out.push_str("\\b"),
-            0x0c => out.push_str("\\f"),
-            control => {
-                out.push_str("\\u00");
-                hex::push(&[control], out);
-            }
-        }
-    }
-    out.push_str(&text[clean_from..]);
-    out.push('"');
-}
-
-/// Appends, between quotation marks, a text that holds nothing to escape.
-pub(super) fn push_clean_string(text: &str, out: &mut String) {
-    out.push('"');
-    out.push_str(text);
-    out.push('"');
-}
-
 /// The fields whose text opens the object and the serialisation that is hashed.
 #[derive(Clone, Copy)]
 pub(super) struct Scalars {

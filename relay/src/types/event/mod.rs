@@ -3,6 +3,8 @@
 mod build;
 mod canonical;
 mod parse;
+#[cfg(test)]
+mod properties;
 mod tags;
 #[cfg(test)]
 mod tests;

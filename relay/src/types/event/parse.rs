@@ -1,6 +1,6 @@
 //! The strict reader of an event's JSON: one pass over borrowed text, no tree of values in between.
 
-use super::canonical::{self, Object, Scalars};
+use super::canonical::{Object, Scalars};
 use super::tags::Tags;
 use super::{Event, EventError, EventParts};
 use crate::types::json::{self, Hex, Integer, Text, once};
@@ -39,7 +39,7 @@ impl<'a> ParsedEvent<'a> {
 
     fn write(&self) -> Object {
         let push_content = |out: &mut String| {
-            let push = if is_clean(&self.content) { canonical::push_clean_string } else { canonical::push_string };
+            let push = if is_clean(&self.content) { json::push_clean_string } else { json::push_string };
             push(&self.content, out);
         };
         Object::write(self.id, self.scalars, &self.tags.text, self.content.len(), push_content, &self.signature)

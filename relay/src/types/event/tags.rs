@@ -1,8 +1,7 @@
 //! What a relay looks at in an event's tags, gathered while their canonical text is written.
 
 use super::Tag;
-use super::canonical;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, json};
 
 /// The tags of one event: their canonical text and what is known from them.
 pub(super) struct Tags {
@@ -46,7 +45,7 @@ impl Tags {
             self.text.push(',');
         }
         self.elements += 1;
-        let push = if clean { canonical::push_clean_string } else { canonical::push_string };
+        let push = if clean { json::push_clean_string } else { json::push_string };
         push(element, &mut self.text);
     }
 

@@ -65,3 +65,141 @@ fn both_forms_of_hashing_control_characters_are_taken() {
         assert_eq!(Event::parse(&neither).unwrap_err(), EventError::WrongId(EventId::from_bytes([0; 32])));
     }
 }
+
+/// The object of an event, each field as JSON text: one can be spoiled before it is put together and, where it can
+/// still be hashed, given its right id.
+fn object(spoil: impl Fn(&mut Vec<(&'static str, String)>)) -> String {
+    let event = sample(&[], "hello");
+    let mut fields = vec![
+        ("id", format!("\"{}\"", event.id())),
+        ("pubkey", format!("\"{}\"", event.pubkey())),
+        ("created_at", "1700000000".to_owned()),
+        ("kind", "1".to_owned()),
+        ("tags", "[]".to_owned()),
+        ("content", "\"hello\"".to_owned()),
+        ("sig", format!("\"{}\"", "cd".repeat(64))),
+    ];
+    spoil(&mut fields);
+    let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+fn set(field: &'static str, value: &str) -> String {
+    object(|fields| fields.iter_mut().filter(|(key, _)| *key == field).for_each(|(_, old)| *old = value.to_owned()))
+}
+
+#[test]
+fn the_object_that_the_bad_ones_are_made_of_is_good() {
+    assert_eq!(Event::parse(&object(|_| ())).unwrap().text(), sample(&[], "hello").text());
+}
+
+#[test]
+fn what_is_not_an_event_is_invalid_and_the_words_name_the_key() {
+    let (a64, a63) = ("a".repeat(64), "a".repeat(63));
+    let sig127 = "c".repeat(127);
+    let cases = [
+        ("id", format!("\"{a63}\""), "`id`"),
+        ("id", format!("\"{a64}a\""), "`id`"),
+        ("id", format!("\"{}\"", a64.to_uppercase()), "`id`"),
+        ("id", format!("\"{a63}g\""), "`id`"),
+        ("id", format!("\"{a63}é\""), "`id`"),
+        ("id", "null".into(), "`id`"),
+        ("pubkey", format!("\"{}\"", a64.to_uppercase()), "`pubkey`"),
+        ("pubkey", "\"npub1drvpzev3syqt0kjrls50050uzf25gehpz9vgdw08hvex7e0vgfeq0eseet\"".into(), "`pubkey`"),
+        ("pubkey", format!("\"{a64}aa\""), "`pubkey`"),
+        ("sig", format!("\"{sig127}\""), "`sig`"),
+        ("sig", format!("\"{sig127}C\""), "`sig`"),
+        ("sig", format!("\"{sig127}cc\""), "`sig`"),
+        ("kind", "65536".into(), "`kind`"),
+        ("kind", "1.0".into(), "`kind`"),
+        ("kind", "1e0".into(), "`kind`"),
+        ("kind", "-1".into(), "`kind`"),
+        ("kind", "\"1\"".into(), "`kind`"),
+        ("kind", "01".into(), "invalid number"),
+        ("created_at", "-1".into(), "`created_at`"),
+        ("created_at", "-0".into(), "`created_at`"),
+        ("created_at", "1700000000.0".into(), "`created_at`"),
+        ("created_at", "9223372036854775808".into(), "`created_at`"),
+        ("created_at", "99999999999999999999".into(), "`created_at`"),
+        ("created_at", "1e999".into(), "number out of range"),
+        ("created_at", "null".into(), "`created_at`"),
+        ("tags", "[[]]".into(), "`tags`"),
+        ("tags", "[[1]]".into(), "`tags`"),
+        ("tags", "[\"t\"]".into(), "`tags`"),
+        ("tags", "[[\"t\",[\"x\"]]]".into(), "`tags`"),
+        ("tags", "[[\"t\",\"a\",null]]".into(), "`tags`"),
+        ("tags", "{}".into(), "`tags`"),
+        ("tags", "[[\"t\",\"\\udc00\"]]".into(), "hex escape"),
+        ("content", "null".into(), "`content`"),
+        ("content", "\"\\ud83d\"".into(), "hex escape"),
+        ("content", "\"\\ud83d\\u0041\"".into(), "surrogate"),
+        ("content", "\"\u{1}\"".into(), "control character"),
+        ("content", "\"line\nbreak\"".into(), "control character"),
+    ];
+    for (field, value, word) in cases {
+        match Event::parse(&set(field, &value)) {
+            Err(EventError::Invalid(words)) => assert!(words.contains(word), "{field} {value}: {words}"),
+            other => panic!("{field} {value}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_key_stands_there_once() {
+    for (index, key) in ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"].into_iter().enumerate() {
+        let missing = object(|fields| drop(fields.remove(index)));
+        let doubled = object(|fields| fields.push(fields[index].clone()));
+        for (json, word) in [(missing, "missing"), (doubled, "duplicate")] {
+            let Err(EventError::Invalid(words)) = Event::parse(&json) else { panic!("accepted {json}") };
+            assert!(words.contains(word) && words.contains(key), "{key}: {words}");
+        }
+    }
+    let trailing = object(|_| ()) + "x";
+    for json in ["", "null", "[]", "\"\"", "{}", "{\"id\"", &trailing] {
+        assert!(matches!(Event::parse(json), Err(EventError::Invalid(_))), "{json}");
+    }
+}
+
+#[test]
+fn the_id_is_checked_unless_the_text_is_our_own() {
+    let forged = set("content", "\"hallo\"");
+    assert_eq!(Event::parse(&forged).unwrap_err(), EventError::WrongId(sample(&[], "hello").id()));
+    assert_eq!(Event::from_stored(&forged).unwrap().content(), "hallo");
+}
+
+#[test]
+fn great_events_are_read() {
+    let many: Vec<_> = (0..10_000).map(|n| tag(&["t", &n.to_string()])).collect();
+    assert_eq!(Event::parse(sample(&many, "").text()).unwrap().tag_count(), 10_000);
+    let long = "é".repeat(500_000);
+    let event = Event::parse(sample(&[tag(&["x", &long])], &long).text()).unwrap();
+    assert_eq!(event.tag_values(b'x').next(), Some(&*long));
+    assert_eq!(event.content_chars(), 500_000);
+    let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    assert!(Event::parse(&object(|fields| fields.push(("x", deep.clone())))).is_ok());
+    assert!(Event::parse(&set("tags", &deep)).is_err());
+}
+
+#[test]
+fn special_tags_are_understood() {
+    let of = |tags: &[&[&str]]| sample(&tags.iter().map(|elements| tag(elements)).collect::<Vec<_>>(), "");
+    let expires = |value| of(&[&["expiration", value]]).expires_at();
+    assert_eq!(expires("1700000001"), Some(1_700_000_001));
+    assert_eq!(expires("0"), Some(0));
+    for value in ["", "+1", "-1", "1.0", "1e3", " 1", "soon", "9223372036854775808"] {
+        assert_eq!(expires(value), None, "{value}");
+    }
+    assert_eq!(
+        of(&[&["expiration"], &["expiration", "x"], &["expiration", "7"], &["expiration", "8"]]).expires_at(),
+        Some(7)
+    );
+    let event = of(&[&["expiration", "7"]]);
+    assert!(!event.is_expired(6) && event.is_expired(7));
+    assert!(of(&[&["-"]]).is_protected() && !of(&[&["e", "-"]]).is_protected());
+    let pow = |tags: &[&[&str]]| of(tags).committed_pow();
+    assert_eq!(pow(&[&["nonce", "1", "21"], &["nonce", "1", "30"]]), Some(21));
+    assert_eq!(pow(&[&["nonce", "1"], &["nonce", "1", "30"]]), None);
+    assert_eq!(pow(&[&["nonce", "1", "256"]]), None);
+    assert_eq!(of(&[&["d", "first"], &["d", "second"]]).identifier(), "first");
+    assert_eq!(of(&[&["d"], &["e", "x"]]).identifier(), "");
+}

@@ -1,5 +1,12 @@
 //! A filter in canonical form: equal questions are equal values.
 
+mod parse;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub(crate) use parse::FilterSeed;
+
 use super::{Event, EventId, Kind, PublicKey, Timestamp};
 
 /// What a REQ or COUNT asks for (NIP-01). All conditions hold at once. Every list is sorted, free of doubles and
@@ -31,7 +38,29 @@ pub struct TagFilter {
     pub values: Box<[Box<str>]>,
 }
 
+/// Why a text is not a filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// Not what NIP-01 asks for; says which key and what is expected, for a person, in at most a few hundred bytes.
+    #[error("{0}")]
+    Invalid(String),
+    /// A key that this relay does not know: ignoring it would widen the result.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
 impl Filter {
+    /// Reads one JSON object strictly (NIP-01): lists are non-empty, `ids`, `authors`, `#e` and `#p` hold exact
+    /// lowercase hex, no key is unknown or doubled. A greater `limit` than fits counts as the greatest that does.
+    pub fn parse(json: &str) -> Result<Self, FilterError> {
+        FilterSeed::read(json, usize::MAX)
+    }
+
+    /// The filter as one JSON object that parses to an equal filter.
+    pub fn to_json(&self) -> String {
+        write::object(self)
+    }
+
     /// True when `event` meets every condition. `limit` plays no part. Expiry and access are the caller's business.
     pub fn matches(&self, event: &Event) -> bool {
         self.matches_without_tags(event)

@@ -1,0 +1,38 @@
+# make run     start a relay on ws://127.0.0.1:7777, with its events in relay.db
+# make test    install what is missing, then everything that CI runs: checks and tests
+# make check   format, lints, documentation, unused dependencies, spelling, licences
+# make deps    only install what is missing
+# make bench   micro-benchmarks
+# make soak    the long tests
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := run
+.PHONY: run test check deps bench soak
+
+# Tools that Debian does not have lie here, out of the way of the system's.
+TOOLS := $(CURDIR)/target/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+run:
+	cargo run --release
+
+test: deps check
+	cargo test --workspace
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+	cargo machete
+	typos
+	cargo deny --log-level error check bans licenses sources
+
+deps:
+	scripts/deps.sh "$(TOOLS)"
+
+bench:
+	cargo bench --workspace
+
+soak:
+	cargo test --workspace --release -- --ignored --nocapture

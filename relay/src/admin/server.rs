@@ -1,0 +1,204 @@
+//! The admin thread: a listener with bounds of its own, and the upkeep of the metrics.
+
+use super::health::Health;
+use super::pages::router;
+use crate::telemetry::Exporter;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+/// The most connections at a time; more wait.
+const MAX_CONNECTIONS: usize = 64;
+/// The most time for a request's headers.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most time for one request, answer included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait after a failed accept, so that a lack of descriptors does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the admin thread could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address is not to be had.
+    #[error("`admin.listen` = {address}: {error}; choose another address, or \"\" to turn it off")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system gives no thread or no runtime.
+    #[error("the admin thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The running admin thread. Dropped, it is told to stop.
+#[derive(Debug)]
+pub struct Admin {
+    address: Option<SocketAddr>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Starts the thread. It always does the upkeep of the metrics; it listens where `listen` says so, and has
+    /// bound the address when this returns.
+    pub fn start(listen: Option<SocketAddr>, health: Arc<Health>, exporter: Arc<Exporter>) -> Result<Self, AdminError> {
+        let listener =
+            listen.map(|address| bind(address).map_err(|error| AdminError::Listen { address, error })).transpose()?;
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+        let pages = router(health, exporter.clone(), local);
+        let (stop, stopped) = oneshot::channel();
+        let run = async move {
+            tokio::select! {
+                () = upkeep(&exporter) => {}
+                () = serve(listener, pages) => {}
+                // An error says that the handle was dropped, which means the same.
+                _ = stopped => {}
+            }
+        };
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(run))?;
+        Ok(Self { address, stop, thread })
+    }
+
+    /// Where it listens, with the port that the system chose if 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Stops at once, answers under way included, and waits for the thread's end. Blocks for a moment.
+    pub fn stop(self) {
+        // Either fails only where the thread has ended already.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn upkeep(exporter: &Exporter) {
+    let mut ticks = tokio::time::interval(Exporter::UPKEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        exporter.upkeep();
+    }
+}
+
+/// Never ends; without a listener it does nothing.
+async fn serve(listener: Option<TcpListener>, pages: Router) {
+    let listener = match listener.map(tokio::net::TcpListener::from_std) {
+        Some(Ok(listener)) => listener,
+        Some(Err(error)) => {
+            tracing::error!(%error, "the admin listener is lost");
+            return std::future::pending().await;
+        }
+        None => return std::future::pending().await,
+    };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return std::future::pending().await };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener could not accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let pages = TowerToHyperService::new(pages.clone());
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).keep_alive(false);
+            // Whoever asked has gone, or was too slow: nothing to tell anybody.
+            let _ = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(stream), pages)).await;
+            drop(place);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    fn start() -> (Admin, Arc<Health>) {
+        let health = Health::new();
+        let exporter = Arc::new(Exporter::new().unwrap());
+        let admin = Admin::start(Some("127.0.0.1:0".parse().unwrap()), health.clone(), exporter).unwrap();
+        (admin, health)
+    }
+
+    fn ask(admin: &Admin, method: &str, path: &str, host: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(admin.address().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn get(admin: &Admin, path: &str) -> (u16, String) {
+        ask(admin, "GET", path, "localhost")
+    }
+
+    #[test]
+    fn ready_tells_what_a_load_balancer_needs() {
+        let (admin, health) = start();
+        assert_eq!(get(&admin, "/live"), (200, "live\n".to_owned()));
+        assert_eq!(get(&admin, "/ready").0, 503);
+        health.started();
+        assert_eq!(get(&admin, "/ready").0, 200);
+        health.fail("disk", "the disk is full");
+        let (status, body) = get(&admin, "/ready");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["faults"][0]["part"]), (503, &"disk".into()));
+        assert_eq!(body["faults"][0]["message"], "the disk is full");
+        assert!(body["faults"][0]["since"].as_u64().unwrap() > 1_700_000_000);
+        health.drain();
+        assert_eq!(get(&admin, "/ready").0, 404);
+        assert_eq!(get(&admin, "/live").0, 200);
+        admin.stop();
+    }
+
+    #[test]
+    fn only_what_is_listed_is_answered() {
+        let (admin, _health) = start();
+        let (status, index) = get(&admin, "/");
+        assert_eq!(status, 200);
+        for path in ["/live", "/ready", "/metrics"] {
+            assert!(index.contains(path));
+        }
+        assert!(get(&admin, "/metrics").1.contains("nostr_connections_active 0"));
+        assert_eq!(get(&admin, "/metrics/x").0, 404);
+        assert_eq!(ask(&admin, "POST", "/metrics", "localhost").0, 405);
+        assert_eq!(ask(&admin, "GET", "/metrics", "evil.example").0, 404);
+    }
+
+    #[test]
+    fn an_address_in_use_is_a_clear_error() {
+        let (admin, health) = start();
+        let exporter = Arc::new(Exporter::new().unwrap());
+        let error = Admin::start(admin.address(), health.clone(), exporter.clone()).unwrap_err().to_string();
+        assert!(error.contains("admin.listen") && error.contains("in use"), "{error}");
+        let silent = Admin::start(None, health, exporter).unwrap();
+        assert_eq!(silent.address(), None);
+        silent.stop();
+        admin.stop();
+    }
+}

@@ -1,0 +1,92 @@
+//! The relay information document (NIP-11), from the settings that are in force.
+
+use crate::config::Config;
+use serde_json::{Map, Value, json};
+
+/// What this version does, in the numbers of the NIPs.
+const SUPPORTED_NIPS: [u16; 10] = [1, 9, 11, 13, 17, 40, 42, 45, 59, 70];
+
+/// The longest subscription id (NIP-01).
+const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
+
+/// The document, as JSON. Everything that is enforced is told, everything that is told is enforced.
+pub(super) fn document(config: &Config) -> String {
+    let Config { limits, access, info, .. } = config;
+    let mut document = Map::new();
+    for (key, text) in [
+        ("name", &info.name),
+        ("description", &info.description),
+        ("banner", &info.banner),
+        ("icon", &info.icon),
+        ("pubkey", &info.pubkey),
+        ("self", &info.own_pubkey),
+        ("contact", &info.contact),
+        ("terms_of_service", &info.terms_of_service),
+    ] {
+        if !text.is_empty() {
+            document.insert(key.to_owned(), Value::String(text.clone()));
+        }
+    }
+    let restricted = access.auth_to_write
+        || limits.min_pow_bits > 0
+        || !access.allow_pubkeys.is_empty()
+        || !access.allow_kinds.is_empty();
+    let mut limitation = json!({
+        "max_message_length": limits.max_message_bytes,
+        "max_subscriptions": limits.max_subscriptions,
+        "max_filters": limits.max_filters,
+        "max_filter_values": limits.max_filter_values,
+        "max_subid_length": MAX_SUBSCRIPTION_ID_CHARS,
+        "max_limit": limits.max_limit,
+        "default_limit": limits.default_limit,
+        "max_event_tags": limits.max_event_tags,
+        "max_content_length": limits.max_content_chars,
+        "min_pow_difficulty": limits.min_pow_bits,
+        "auth_required": access.auth_to_read && access.auth_to_write,
+        "payment_required": false,
+        "restricted_writes": restricted,
+        "created_at_upper_limit": limits.max_ahead_seconds,
+    });
+    if limits.max_age_seconds > 0
+        && let Some(limitation) = limitation.as_object_mut()
+    {
+        limitation.insert("created_at_lower_limit".to_owned(), json!(limits.max_age_seconds));
+    }
+    document.insert("supported_nips".to_owned(), json!(SUPPORTED_NIPS));
+    document.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+    document.insert("limitation".to_owned(), limitation);
+    Value::Object(document).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(config: &Config) -> Value {
+        serde_json::from_str(&document(config)).expect("valid JSON")
+    }
+
+    #[test]
+    fn what_is_set_is_told_and_what_is_not_set_is_left_out() {
+        let mut config = Config::default();
+        assert_eq!(parsed(&config)["limitation"]["created_at_lower_limit"], Value::Null);
+        assert!(parsed(&config).get("contact").is_none());
+        config.limits.max_age_seconds = 3_600;
+        config.limits.max_limit = 77;
+        config.info.contact = "mailto:op@example.com".to_owned();
+        config.info.own_pubkey = "ab".repeat(32);
+        let document = parsed(&config);
+        assert_eq!(document["limitation"]["created_at_lower_limit"], 3_600);
+        assert_eq!(document["limitation"]["max_limit"], 77);
+        assert_eq!(document["contact"], "mailto:op@example.com");
+        assert_eq!(document["self"], "ab".repeat(32));
+    }
+
+    #[test]
+    fn writes_are_restricted_as_soon_as_one_rule_says_so() {
+        let mut config = Config::default();
+        assert_eq!(parsed(&config)["limitation"]["restricted_writes"], false);
+        config.limits.min_pow_bits = 8;
+        assert_eq!(parsed(&config)["limitation"]["restricted_writes"], true);
+    }
+}

@@ -1,0 +1,53 @@
+//! `[database]` and `[redis]`: where events are kept, and how relays of one cluster talk.
+
+use super::redacted::Redacted;
+use super::values;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// `[database]`: where events are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// One `sqlite:` URL.
+    pub urls: Vec<Redacted>,
+    /// What an OK promises.
+    pub durability: Durability,
+    /// Connections that read; 0: [`read_connections`](Self::read_connections) chooses.
+    #[serde(rename = "read_connections")]
+    pub read_connections_or_zero: u32,
+    /// The longest one query may run.
+    #[serde(rename = "statement_timeout_seconds", deserialize_with = "values::seconds")]
+    pub statement_timeout: Duration,
+    /// The longest a query waits for a free connection.
+    #[serde(rename = "pool_wait_seconds", deserialize_with = "values::seconds")]
+    pub pool_wait: Duration,
+}
+
+impl Database {
+    /// How many connections read: what was set, or twice the number of cores, at least 4.
+    pub fn read_connections(&self) -> u32 {
+        match self.read_connections_or_zero {
+            0 => (2 * values::cores()).clamp(4, 1024) as u32,
+            set => set,
+        }
+    }
+}
+
+/// What an OK promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The event survives a power cut.
+    Full,
+    /// The event survives a crash of the relay; a power cut may take the last moments.
+    Relaxed,
+}
+
+/// `[redis]`: how relays of one cluster tell each other what is new. Refused unless empty, for now.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// The server's URL; empty: none.
+    pub url: Redacted,
+}

@@ -1,0 +1,108 @@
+//! From sources to a configuration: merge, read, check.
+
+use super::Config;
+use super::document::{Document, set};
+use super::error::{Problem, Problems};
+use super::redacted::redact;
+use super::sources::{Given, Origin, Sources, collect};
+use super::validate::validate;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use toml::{Table, Value};
+
+/// A configuration that is in order, and where it came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the relay runs with.
+    pub config: Arc<Config>,
+    /// Every setting in the order of `relay.example.toml`.
+    pub settings: Vec<Effective>,
+}
+
+/// One setting as it is in force. `Display` shows `key = value` without secrets.
+#[derive(Clone, PartialEq)]
+pub struct Effective {
+    /// `section.key`.
+    pub key: String,
+    /// Where the value came from.
+    pub origin: Origin,
+    /// True when a reload cannot change it.
+    pub needs_restart: bool,
+    pub(super) value: Value,
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = ", self.key)?;
+        match (&self.origin, &self.value) {
+            (Origin::OwnFile(..), _) => f.write_str("\"***\""),
+            (_, value) => without_secrets(value).fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} (from {})", self.origin)
+    }
+}
+
+fn without_secrets(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(redact(text)),
+        Value::Array(items) => Value::Array(items.iter().map(without_secrets).collect()),
+        value => value.clone(),
+    }
+}
+
+/// Reads every source and checks the result. Fails with everything that is wrong, not only the first.
+pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    let document = Document::embedded();
+    let (given, mut problems) = collect(&document, sources);
+    // A later source replaces an earlier one.
+    let mut given: BTreeMap<String, Given> = given.into_iter().map(|given| (given.key.clone(), given)).collect();
+
+    // Each value is tried alone among the defaults, so that an error can name its setting and none hides another.
+    for Given { key, value, origin } in given.values() {
+        let mut table = document.defaults();
+        set(&mut table, key, value.clone());
+        if let Err(error) = read(table) {
+            let message = match origin {
+                Origin::OwnFile(..) => "what stands there is not what this setting takes".to_owned(),
+                _ => error,
+            };
+            problems.push(Problem { origin: origin.to_string(), ..Problem::new(key, message) });
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let effective = document.settings().map(|setting| {
+        let (value, origin) = given
+            .remove(&setting.key)
+            .map_or_else(|| (setting.default.clone(), Origin::Default), |given| (given.value, given.origin));
+        Effective { key: setting.key.clone(), origin, needs_restart: setting.needs_restart(), value }
+    });
+    finish(effective.collect())
+}
+
+/// Makes a configuration of settings that are each in order, and checks how they relate.
+pub(super) fn finish(settings: Vec<Effective>) -> Result<Loaded, Problems> {
+    let mut table = Table::new();
+    for setting in &settings {
+        set(&mut table, &setting.key, setting.value.clone());
+    }
+    let config = read(table).map_err(|error| Problems(vec![Problem::new("settings", error)]))?;
+    let mut problems = validate(&config);
+    for problem in &mut problems {
+        let origin = settings.iter().find(|setting| setting.key == problem.setting).map(|setting| &setting.origin);
+        problem.origin = origin.filter(|origin| **origin != Origin::Default).map(Origin::to_string).unwrap_or_default();
+    }
+    if problems.is_empty() { Ok(Loaded { config: Arc::new(config), settings }) } else { Err(Problems(problems)) }
+}
+
+fn read(table: Table) -> Result<Config, String> {
+    // The message may repeat a value, and a URL that was put into the wrong setting may hold a password.
+    table.try_into().map_err(|error: toml::de::Error| redact(error.message()))
+}

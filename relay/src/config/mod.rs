@@ -1,0 +1,93 @@
+//! Every setting. A leaf: stations take the part that concerns them.
+//!
+//! `relay.example.toml` is the one place where settings are documented and where defaults stand; it is embedded, and
+//! its values are what [`Config::default`] reads. The structs here say only what type a setting has, so that a
+//! setting missing on either side cannot be overlooked: reading the defaults would fail.
+//!
+//! A setting is named by one rule: `key` of `[section]` is `RELAY_SECTION_KEY` in the environment and `--section-key`
+//! on the command line.
+
+mod access;
+mod database;
+mod document;
+mod error;
+mod limits;
+mod load;
+mod redacted;
+mod reload;
+mod service;
+mod sources;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod values;
+
+pub use access::{AccessRules, Proxy};
+pub use database::{Database, Durability, Redis};
+pub use document::{Document, EXAMPLE, Section, Setting};
+pub use error::{Problem, Problems};
+pub use limits::{Limits, Queues, Timeouts};
+pub use load::{Effective, Loaded, load};
+pub use redacted::{Redacted, redact};
+pub use reload::{Live, Reload, reload};
+pub use service::{Admin, Expiry, Info, Log, LogFormat, Workers};
+pub use sources::{Origin, Sources};
+pub use validate::validate;
+pub use values::{KindSet, cores};
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+/// What the relay runs with. `relay.example.toml` says what each setting does.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect.
+    #[serde(deserialize_with = "values::address")]
+    pub listen: SocketAddr,
+    /// The relay's address as clients know it; [`Config::public_url`] also knows what an empty one means.
+    #[serde(rename = "public_url")]
+    pub public_url_or_empty: String,
+    /// The listener for operators.
+    pub admin: Admin,
+    /// Where events are kept.
+    pub database: Database,
+    /// How relays of one cluster talk.
+    pub redis: Redis,
+    /// What one client may ask for.
+    pub limits: Limits,
+    /// How much may wait in memory.
+    pub queues: Queues,
+    /// How long the relay waits for a client.
+    pub timeouts: Timeouts,
+    /// What stands in front of the relay.
+    pub proxy: Proxy,
+    /// Who may do what.
+    pub access: AccessRules,
+    /// What the relay tells about itself.
+    pub info: Info,
+    /// What it writes to standard error.
+    pub log: Log,
+    /// How many threads work.
+    pub workers: Workers,
+    /// How expired events leave the disk.
+    pub expiry: Expiry,
+}
+
+impl Config {
+    /// The relay's address as clients know it: what was set, or `ws://` and the address it listens on.
+    pub fn public_url(&self) -> String {
+        match self.public_url_or_empty.as_str() {
+            "" => format!("ws://{}", self.listen),
+            url => url.to_owned(),
+        }
+    }
+}
+
+impl Default for Config {
+    /// The values in `relay.example.toml`.
+    fn default() -> Self {
+        Document::embedded().defaults().try_into().expect("a test holds the embedded settings against the structs")
+    }
+}

@@ -1,0 +1,96 @@
+//! `[admin]`, `[info]`, `[log]`, `[workers]` and `[expiry]`: how the relay presents itself and does its own work.
+
+use super::values;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// `[admin]`: the listener for operators.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Where it listens; written empty, `None`: off.
+    #[serde(deserialize_with = "values::address_or_off")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[info]`: what the relay tells about itself (NIP-11). Empty texts are not told. A reload changes all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Info {
+    /// The relay's name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// URL of a wide picture.
+    pub banner: String,
+    /// URL of a square picture.
+    pub icon: String,
+    /// The operator's public key, 64 lowercase hex digits.
+    #[serde(deserialize_with = "values::pubkey_or_empty")]
+    pub pubkey: String,
+    /// The relay's own public key, 64 lowercase hex digits; `self` in NIP-11.
+    #[serde(rename = "self", deserialize_with = "values::pubkey_or_empty")]
+    pub own_pubkey: String,
+    /// Another way to the operator.
+    pub contact: String,
+    /// URL of its terms.
+    pub terms_of_service: String,
+}
+
+/// `[log]`: what the relay writes to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A level, or a filter as `tracing_subscriber::EnvFilter` reads it. A reload changes it.
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// For whom log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// `[workers]`: how many threads work.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workers {
+    /// Threads that check signatures; 0: [`verify_threads`](Self::verify_threads) chooses.
+    #[serde(rename = "verify_threads")]
+    pub verify_threads_or_zero: usize,
+    /// Threads that serve connections; 0: [`runtime_threads`](Self::runtime_threads) chooses.
+    #[serde(rename = "runtime_threads")]
+    pub runtime_threads_or_zero: usize,
+}
+
+impl Workers {
+    /// Threads that check signatures: what was set, or one a core.
+    pub fn verify_threads(&self) -> usize {
+        or_cores(self.verify_threads_or_zero)
+    }
+
+    /// Threads that serve connections: what was set, or one a core.
+    pub fn runtime_threads(&self) -> usize {
+        or_cores(self.runtime_threads_or_zero)
+    }
+}
+
+fn or_cores(threads: usize) -> usize {
+    if threads == 0 { values::cores() } else { threads }
+}
+
+/// `[expiry]`: how expired events leave the disk (NIP-40).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expiry {
+    /// Between two sweeps; zero: none.
+    #[serde(rename = "sweep_interval_seconds", deserialize_with = "values::seconds")]
+    pub sweep_interval: Duration,
+}

@@ -1,0 +1,203 @@
+//! How settings relate, and what no single value's type can say.
+
+use super::error::Problem;
+use super::{Config, Database, Limits};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// Everything that is wrong with settings that are each of the right type.
+pub fn validate(config: &Config) -> Vec<Problem> {
+    let mut check = Check(Vec::new());
+    addresses(config, &mut check);
+    database(&config.database, &mut check);
+    limits(&config.limits, &mut check);
+    queues_and_timeouts(config, &mut check);
+    service(config, &mut check);
+    check.0
+}
+
+struct Check(Vec<Problem>);
+
+impl Check {
+    fn that(&mut self, holds: bool, setting: &str, otherwise: impl Into<String>) {
+        if !holds {
+            self.0.push(Problem::new(setting, otherwise));
+        }
+    }
+
+    fn above_zero(&mut self, values: &[(&str, usize)]) {
+        for (setting, value) in values {
+            self.that(*value > 0, setting, "must be at least 1");
+        }
+    }
+}
+
+fn addresses(config: &Config, check: &mut Check) {
+    let url = &config.public_url_or_empty;
+    check.that(
+        url.is_empty() || is_url(url, &["ws", "wss"]),
+        "public_url",
+        "must begin with ws:// or wss:// and name a host, without a user, a query or a fragment",
+    );
+    if let Some(admin) = config.admin.listen {
+        let listen = config.listen;
+        let same_host = admin.ip() == listen.ip() || admin.ip().is_unspecified() || listen.ip().is_unspecified();
+        check.that(
+            admin.port() == 0 || admin.port() != listen.port() || !same_host,
+            "admin.listen",
+            format!("{admin} and `listen` = {listen} cannot both be had: choose another port"),
+        );
+    }
+    check.that(
+        config.redis.url.is_empty(),
+        "redis.url",
+        "this version runs as a single relay and uses no Redis: leave it empty",
+    );
+    check.that(
+        !config.proxy.proxy_protocol || !config.proxy.trusted_networks.is_empty(),
+        "proxy.proxy_protocol",
+        "would let nobody in: name your proxies in proxy.trusted_networks",
+    );
+}
+
+/// True for an absolute URL of one of `schemes` that names a host and holds no user, query or fragment.
+fn is_url(text: &str, schemes: &[&str]) -> bool {
+    let Ok(url) = text.parse::<hyper::Uri>() else { return false };
+    let host = url.authority().is_some_and(|authority| !authority.host().is_empty() && !text.contains('@'));
+    url.scheme_str().is_some_and(|scheme| schemes.contains(&scheme)) && host && !text.contains(['?', '#'])
+}
+
+fn database(database: &Database, check: &mut Check) {
+    match database.urls.as_slice() {
+        [url] => {
+            let url = url.expose();
+            let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+            check.that(
+                !postgres,
+                "database.urls",
+                "this version keeps events in SQLite and does not know PostgreSQL yet: use sqlite:relay.db",
+            );
+            check.that(
+                postgres || url.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty()),
+                "database.urls",
+                "must be a sqlite: URL that names a file, such as sqlite:relay.db",
+            );
+        }
+        [] => check.that(false, "database.urls", "must name a database, such as sqlite:relay.db"),
+        more => check.that(false, "database.urls", format!("names {} databases; this version uses one", more.len())),
+    }
+    check.that(database.read_connections_or_zero <= 1024, "database.read_connections", "must be at most 1024");
+    let waits = [
+        ("database.statement_timeout_seconds", database.statement_timeout),
+        ("database.pool_wait_seconds", database.pool_wait),
+    ];
+    above_zero(&waits, check);
+}
+
+fn limits(limits: &Limits, check: &mut Check) {
+    check.above_zero(&[
+        ("limits.max_subscriptions", limits.max_subscriptions),
+        ("limits.max_filters", limits.max_filters),
+        ("limits.max_filter_values", limits.max_filter_values),
+        ("limits.default_limit", limits.default_limit),
+        ("limits.max_limit", limits.max_limit),
+        ("limits.max_event_tags", limits.max_event_tags as usize),
+        ("limits.max_content_chars", limits.max_content_chars as usize),
+    ]);
+    check.that(
+        (1024..=64 << 20).contains(&limits.max_message_bytes),
+        "limits.max_message_bytes",
+        "must lie between 1024 bytes and 64 MiB",
+    );
+    check.that(
+        limits.default_limit <= limits.max_limit,
+        "limits.default_limit",
+        format!(
+            "{} is more than limits.max_limit = {}: lower it or raise that",
+            limits.default_limit, limits.max_limit
+        ),
+    );
+    check.that(
+        limits.max_content_chars as usize <= limits.max_message_bytes,
+        "limits.max_content_chars",
+        format!("{} do not fit into limits.max_message_bytes: lower it or raise that", limits.max_content_chars),
+    );
+    check.that(
+        limits.messages_per_second == 0 || limits.messages_burst > 0,
+        "limits.messages_burst",
+        "must be at least 1 where limits.messages_per_second is on",
+    );
+    check.that(
+        limits.events_per_second_per_address == 0 || limits.events_burst_per_address > 0,
+        "limits.events_burst_per_address",
+        "must be at least 1 where limits.events_per_second_per_address is on",
+    );
+}
+
+fn above_zero(durations: &[(&str, Duration)], check: &mut Check) {
+    for (setting, duration) in durations {
+        check.that(!duration.is_zero(), setting, "must be at least 1 second");
+    }
+}
+
+fn queues_and_timeouts(config: &Config, check: &mut Check) {
+    let (queues, timeouts) = (&config.queues, &config.timeouts);
+    check.above_zero(&[
+        ("queues.pending_replies_per_connection", queues.pending_replies_per_connection),
+        ("queues.outbox_events", queues.outbox_events),
+        ("queues.outbox_bytes", queues.outbox_bytes),
+    ]);
+    check.that(
+        queues.ring_bytes >= config.limits.max_message_bytes.max(queues.outbox_bytes),
+        "queues.ring_bytes",
+        "must be at least limits.max_message_bytes and at least queues.outbox_bytes: a client catches up from the ring",
+    );
+    let durations = [
+        ("timeouts.handshake_seconds", timeouts.handshake),
+        ("timeouts.headers_seconds", timeouts.headers),
+        ("timeouts.message_seconds", timeouts.message),
+        ("timeouts.pong_timeout_seconds", timeouts.pong_timeout),
+        ("timeouts.write_stall_seconds", timeouts.write_stall),
+    ];
+    above_zero(&durations, check);
+    check.that(
+        timeouts.headers <= timeouts.handshake,
+        "timeouts.headers_seconds",
+        "must not exceed timeouts.handshake_seconds, of which it is a part",
+    );
+    check.that(
+        timeouts.ping_interval.is_zero() || timeouts.pong_timeout <= timeouts.ping_interval,
+        "timeouts.pong_timeout_seconds",
+        "must not exceed timeouts.ping_interval_seconds: a ping is answered before the next one is sent",
+    );
+}
+
+fn service(config: &Config, check: &mut Check) {
+    let info = &config.info;
+    check.that(info.name.chars().count() <= 30, "info.name", "must have at most 30 characters (NIP-11)");
+    for (setting, url) in
+        [("info.banner", &info.banner), ("info.icon", &info.icon), ("info.terms_of_service", &info.terms_of_service)]
+    {
+        let web = url.is_empty() || url.starts_with("https://") || url.starts_with("http://");
+        check.that(web, setting, "must begin with https:// or http://");
+    }
+    check.that(
+        info.contact.is_empty() || info.contact.contains(':'),
+        "info.contact",
+        "must be a URI such as mailto:you@example.com or https://example.com (NIP-11)",
+    );
+    if let Err(error) = EnvFilter::builder().parse(&config.log.level) {
+        check.that(
+            false,
+            "log.level",
+            format!("is neither a level nor a filter such as \"info,relay=debug\": {error}"),
+        );
+    }
+    check.that(!config.log.level.trim().is_empty(), "log.level", "must not be empty: \"error\" is the quietest");
+    for (setting, threads) in [
+        ("workers.verify_threads", config.workers.verify_threads_or_zero),
+        ("workers.runtime_threads", config.workers.runtime_threads_or_zero),
+    ] {
+        check.that(threads <= 1024, setting, "must be at most 1024");
+    }
+}

@@ -1,0 +1,145 @@
+//! What bounds a client's life. The app fills this from its configuration and may swap it while the relay runs.
+
+use crate::config::Config;
+use crate::message::ParseLimits;
+use crate::outbox::OutboxLimits;
+use crate::policy::RelayUrl;
+use crate::query::QueryLimits;
+use crate::types::PrivateKinds;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// What bounds connections. Read anew for each message, so a swap takes effect at once, but for what is said to be
+/// settled when a connection begins.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// The relay's own address as clients name it when they authenticate (NIP-42). `None`: whatever the client's
+    /// `Host` header says, which suits a relay that is reached in several ways but lets a proxy replay a proof.
+    pub public_url: Option<RelayUrl>,
+    /// The kinds that only their recipients may read.
+    pub private_kinds: PrivateKinds,
+    /// The largest message that is served. One up to twice as large is answered with a refusal, a still larger one
+    /// ends the connection. Settled when a connection begins.
+    pub max_message_bytes: usize,
+    /// The most connections at the same time, whatever they are doing.
+    pub max_connections: usize,
+    /// The most connections from one address (or one IPv6 /64) at the same time; 0: any number.
+    pub max_connections_per_address: usize,
+    /// The most open subscriptions of one connection.
+    pub max_subscriptions: usize,
+    /// The most REQs and COUNTs of one connection that the store works on at the same time; the next ones wait
+    /// unread.
+    pub max_running_queries: usize,
+    /// The most answers that are owed to one connection, under way or queued; until it reads some, nothing more is
+    /// read from it.
+    pub max_pending_replies: usize,
+    /// How many events may wait for one connection. Settled when a connection begins.
+    pub outbox: OutboxLimits,
+    /// How queries are bounded.
+    pub query: QueryLimits,
+    /// How much one message may ask for.
+    pub parse: ParseLimits,
+    /// How often one connection may send a message; `None`: as often as it likes.
+    pub messages: Option<Rate>,
+    /// How often one address (or one IPv6 /64) may send an event; `None`: as often as it likes.
+    pub events_per_address: Option<Rate>,
+    /// From the acceptance of a connection to the end of its WebSocket handshake.
+    pub handshake_timeout: Duration,
+    /// For the headers of the HTTP request.
+    pub header_timeout: Duration,
+    /// For one message, from its first byte to its last.
+    pub message_timeout: Duration,
+    /// A client that was silent for so long gets a ping; `None`: no pings.
+    pub ping_interval: Option<Duration>,
+    /// How long a ping may stay without any sign of life.
+    pub pong_timeout: Duration,
+    /// How long a client may take no byte although some wait for it.
+    pub write_stall: Duration,
+    /// Networks whose word about a client's address is believed.
+    pub trusted_networks: Vec<IpNet>,
+    /// Every connection begins with a PROXY protocol header, version 2, and comes from a trusted network.
+    pub proxy_protocol: bool,
+}
+
+/// So many in a second for any length of time, and so many at once before that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// The sustained rate.
+    pub per_second: NonZeroU32,
+    /// The most at once.
+    pub burst: NonZeroU32,
+}
+
+/// NIP-01's limit.
+const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
+
+/// The most queries of one connection at the same time. More only make it wait for itself: the store has a few
+/// connections for everybody.
+const MAX_RUNNING_QUERIES: usize = 16;
+
+/// File descriptors that connections leave to the rest: the store's files, the admin listener, the log.
+const SPARE_DESCRIPTORS: u64 = 128;
+
+impl Rate {
+    /// So many a second, so many at once but at least one; `None` where a second has none.
+    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+        let per_second = NonZeroU32::new(per_second)?;
+        Some(Self { per_second, burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN) })
+    }
+}
+
+/// How many connections the limit on file descriptors leaves room for.
+fn affordable_connections() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors.saturating_sub(SPARE_DESCRIPTORS).max(1)).unwrap_or(usize::MAX)
+}
+
+impl ConnectionSettings {
+    /// What a configuration says about connections.
+    pub fn new(config: &Config) -> Self {
+        let Config { limits, queues, timeouts, proxy, .. } = config;
+        Self {
+            public_url: RelayUrl::parse(&config.public_url_or_empty).ok(),
+            private_kinds: config.access.private_kinds.clone(),
+            max_message_bytes: limits.max_message_bytes,
+            max_connections: match limits.max_connections {
+                0 => affordable_connections(),
+                max => max,
+            },
+            max_connections_per_address: limits.max_connections_per_address,
+            max_subscriptions: limits.max_subscriptions,
+            max_running_queries: MAX_RUNNING_QUERIES,
+            max_pending_replies: queues.pending_replies_per_connection,
+            outbox: OutboxLimits { max_events: queues.outbox_events, max_bytes: queues.outbox_bytes },
+            query: QueryLimits {
+                default_limit: limits.default_limit,
+                max_limit: limits.max_limit,
+                max_text_bytes: queues.outbox_bytes,
+                head_timeout: config.database.statement_timeout,
+            },
+            parse: ParseLimits {
+                max_filters: limits.max_filters,
+                max_filter_values: limits.max_filter_values,
+                max_subscription_id_chars: MAX_SUBSCRIPTION_ID_CHARS,
+            },
+            messages: Rate::new(limits.messages_per_second, limits.messages_burst),
+            events_per_address: Rate::new(limits.events_per_second_per_address, limits.events_burst_per_address),
+            handshake_timeout: timeouts.handshake,
+            header_timeout: timeouts.headers,
+            message_timeout: timeouts.message,
+            ping_interval: Some(timeouts.ping_interval).filter(|interval| !interval.is_zero()),
+            pong_timeout: timeouts.pong_timeout,
+            write_stall: timeouts.write_stall,
+            trusted_networks: proxy.trusted_networks.clone(),
+            proxy_protocol: proxy.proxy_protocol,
+        }
+    }
+
+    /// True when `peer` is one of the operator's proxies. An IPv4 address inside IPv6 counts as what it is.
+    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_networks.iter().any(|network| network.contains(&peer))
+    }
+}

@@ -1,0 +1,175 @@
+//! From a TCP stream to a WebSocket: who is it, what does the HTTP request want, and the opening handshake (RFC 6455,
+//! 4.2). hyper and all its buffers are gone afterwards.
+
+use super::listener::Gate;
+use super::pages::{self, Page};
+use super::slots::AddressSlot;
+use super::{ConnectionSettings, forwarded, proxy};
+use crate::telemetry::ConnectionOutcome;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, StatusCode, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// The most bytes of a request's headers.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// A client whose handshake is done.
+pub(super) struct Upgraded {
+    /// The bare stream.
+    pub(super) stream: TcpStream,
+    /// What came behind the request: the beginning of the first frames.
+    pub(super) leftover: Bytes,
+    /// Who it is.
+    pub(super) client: Client,
+}
+
+/// Who a client is, as far as we know.
+pub(super) struct Client {
+    /// Where it comes from.
+    pub(super) address: IpAddr,
+    /// The relay's URL as the client sees it.
+    pub(super) own_url: Option<Box<str>>,
+    /// Its place among those of its address.
+    _slot: AddressSlot,
+}
+
+/// Serves one HTTP request and returns the WebSocket if that is what became of it. The caller sets a deadline.
+pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) -> Option<Upgraded> {
+    let settings = gate.services.settings.load_full();
+    let peer = match settings.proxy_protocol {
+        true => match behind_proxy(&mut stream, peer, &settings).await {
+            Some(client) => client,
+            None => {
+                gate.services.metrics.connections.of(ConnectionOutcome::Proxy).increment(1);
+                return None;
+            }
+        },
+        false => peer,
+    };
+    // An address that opens connections without ever sending a request is limited too. Where the request will say
+    // whose connection it is, the place is taken when that is known.
+    let max_per_address = settings.max_connections_per_address;
+    let place = match settings.trusts(peer) {
+        true => None,
+        false => Some(gate.slots.enter_from(peer, max_per_address)),
+    };
+    let place = Mutex::new(place);
+    let upgrade = Mutex::new(None);
+    let serve = |mut request: Request<Incoming>| {
+        let headers = request.headers();
+        let client = || {
+            let address = forwarded::client_address(headers, peer, &settings);
+            let slot = place.lock().take().unwrap_or_else(|| gate.slots.enter_from(address, max_per_address))?;
+            Some(Client { address, own_url: forwarded::own_url(headers, peer, &settings), _slot: slot })
+        };
+        let (page, client) = answer(&request, gate, client);
+        if let Some(client) = client {
+            *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client));
+        }
+        std::future::ready(Ok::<_, Infallible>(page))
+    };
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .keep_alive(false);
+    let served = http.serve_connection(TokioIo::new(stream), service_fn(serve)).with_upgrades().await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "an HTTP request went wrong");
+    }
+    let (upgrade, client): (OnUpgrade, Client) = upgrade.into_inner()?;
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf, client })
+}
+
+/// Reads the PROXY header that must come first and returns the address that it names.
+async fn behind_proxy(stream: &mut TcpStream, peer: IpAddr, settings: &ConnectionSettings) -> Option<IpAddr> {
+    if !settings.trusts(peer) {
+        tracing::debug!(%peer, "refused: the PROXY protocol is on, and this is no trusted proxy");
+        return None;
+    }
+    match proxy::read_header(stream).await {
+        Ok(client) => Some(client.map_or(peer, |client| client.ip())),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "refused: the PROXY protocol is on");
+            None
+        }
+    }
+}
+
+/// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its
+/// address has too many connections.
+fn answer(request: &Request<Incoming>, gate: &Gate, client: impl FnOnce() -> Option<Client>) -> (Page, Option<Client>) {
+    let services = &gate.services;
+    let headers = request.headers();
+    if request.uri().path() != "/" {
+        return (pages::text(StatusCode::NOT_FOUND, "there is nothing here, the relay is at /\n"), None);
+    }
+    if !has_token(headers, header::UPGRADE, "websocket") {
+        return (pages::root(request.method(), headers, &services.information.load()), None);
+    }
+    let accept = match check(request) {
+        Ok(accept) => accept,
+        Err((status, words)) => {
+            let mut page = pages::text(status, words);
+            if status == StatusCode::UPGRADE_REQUIRED {
+                pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
+                pages::set(&mut page, header::UPGRADE, "websocket");
+            }
+            return (page, None);
+        }
+    };
+    if services.shutdown.is_draining() {
+        services.metrics.connections.of(ConnectionOutcome::Draining).increment(1);
+        return (pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
+    }
+    let Some(client) = client() else {
+        services.metrics.connections.of(ConnectionOutcome::AddressFull).increment(1);
+        return (pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
+    };
+    let mut page = pages::text(StatusCode::SWITCHING_PROTOCOLS, "");
+    page.headers_mut().remove(header::CONTENT_TYPE);
+    pages::set(&mut page, header::CONNECTION, "upgrade");
+    pages::set(&mut page, header::UPGRADE, "websocket");
+    page.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    (page, Some(client))
+}
+
+/// Checks an opening handshake (RFC 6455, 4.2.1) and gives the value that proves it was understood.
+fn check(request: &Request<Incoming>) -> Result<HeaderValue, (StatusCode, &'static str)> {
+    let headers = request.headers();
+    let bad = |words| (StatusCode::BAD_REQUEST, words);
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return Err(bad("a WebSocket begins with GET and HTTP/1.1\n"));
+    }
+    if !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(bad("a WebSocket begins with `Connection: upgrade`\n"));
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err((StatusCode::UPGRADE_REQUIRED, "this relay speaks WebSocket version 13\n"));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).filter(|key| is_key(key));
+    let key = key.ok_or_else(|| bad("a WebSocket begins with a key of 16 bytes in base64\n"))?;
+    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| bad("this key has no answer\n"))
+}
+
+/// True for 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
+}
+
+/// True when a header that is a list holds `token`.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+}

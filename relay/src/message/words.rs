@@ -1,0 +1,64 @@
+//! The one map from decisions to NIP-01's machine-readable prefixes and sentences for people.
+
+use crate::types::Refusal;
+
+/// The words of an OK for an event that was stored before.
+pub(super) const DUPLICATE: &str = "duplicate: this event is stored already";
+/// The words of an OK for an old version of a replaceable or addressable event.
+pub(super) const SUPERSEDED: &str = "duplicate: a newer version of this event is stored";
+
+/// `prefix: sentence`.
+pub(super) fn words(refusal: &Refusal) -> String {
+    use Refusal as R;
+    let (prefix, sentence) = match refusal {
+        R::Invalid(words) => (INVALID, words.clone()),
+        R::Unsupported(words) => (UNSUPPORTED, words.clone()),
+        R::WrongId => (INVALID, "the id is not the hash of the event".into()),
+        R::WrongSignature => (INVALID, "the signature does not hold".into()),
+        R::MessageTooLarge { max_bytes } => (INVALID, format!("a message may have at most {max_bytes} bytes")),
+        R::TooManyTags { max } => (INVALID, format!("an event may have at most {max} tags")),
+        R::ContentTooLong { max_chars } => (INVALID, format!("the content may have at most {max_chars} characters")),
+        R::TooOld { max_age_seconds } => {
+            (INVALID, format!("created_at lies more than {max_age_seconds} seconds in the past"))
+        }
+        R::TooNew { max_ahead_seconds } => {
+            (INVALID, format!("created_at lies more than {max_ahead_seconds} seconds in the future"))
+        }
+        R::Expired { at } => (INVALID, format!("the event expired at {at}")),
+        R::ProofOfWork { min_bits, found_bits } => {
+            (POW, format!("{min_bits} bits of proof of work are needed, this has {found_bits}"))
+        }
+        R::Deleted => (BLOCKED, "this event was deleted".into()),
+        R::AuthorBlocked => (BLOCKED, "this author may not write here".into()),
+        R::KindBlocked(kind) => (BLOCKED, format!("kind {} is not taken here", kind.0)),
+        R::ProtectedNeedsAuthentication => (AUTH_REQUIRED, "this event may only be published by its author".into()),
+        R::ProtectedNotAuthor => (RESTRICTED, "this event may only be published by its author".into()),
+        R::ProtectedEmbedded => (BLOCKED, "a repost must not embed a protected event".into()),
+        R::WriteNeedsAuthentication => (AUTH_REQUIRED, "authenticate to publish".into()),
+        R::ReadNeedsAuthentication => (AUTH_REQUIRED, "authenticate to read".into()),
+        R::PrivateNeedsAuthentication => (AUTH_REQUIRED, "these kinds are served to their recipients only".into()),
+        R::AuthenticationAsEvent => (INVALID, "kind 22242 belongs into an AUTH message".into()),
+        R::WrongAuthentication(words) => (INVALID, words.clone()),
+        R::RateLimited => (RATE_LIMITED, "slow down, you send too much".into()),
+        R::TooManySubscriptions { max } => {
+            (RATE_LIMITED, format!("a connection may hold at most {max} subscriptions: close some first"))
+        }
+        R::TooSlow => (ERROR, "too slow: events were lost on the way to you, subscribe again".into()),
+        R::Overloaded => (ERROR, "the relay is overloaded, try again later".into()),
+        R::Timeout => (ERROR, "the query took too long, narrow it down".into()),
+        R::StoreFailed => (ERROR, "the database failed, try again later".into()),
+        R::DiskFull => (ERROR, "the disk is full, nothing can be stored".into()),
+        R::DatabaseLocked => (ERROR, "the database is locked, try again later".into()),
+        R::ShuttingDown => (ERROR, "the relay is shutting down, connect again".into()),
+    };
+    format!("{prefix}: {sentence}")
+}
+
+const POW: &str = "pow";
+const BLOCKED: &str = "blocked";
+const RATE_LIMITED: &str = "rate-limited";
+const INVALID: &str = "invalid";
+const RESTRICTED: &str = "restricted";
+const ERROR: &str = "error";
+const AUTH_REQUIRED: &str = "auth-required";
+const UNSUPPORTED: &str = "unsupported";

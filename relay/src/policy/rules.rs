@@ -1,0 +1,75 @@
+//! What the operator decided: plain values, the defaults of a public relay.
+
+use crate::types::{Filter, Kind, PublicKey};
+use std::collections::{BTreeSet, HashSet};
+
+/// The admission rules of one relay. Every limit is inclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The most bytes of one client message.
+    pub max_message_bytes: usize,
+    /// The most tags of an event.
+    pub max_tags: u32,
+    /// The most Unicode characters of an event's content; `None` leaves it to the size of the message.
+    pub max_content_chars: Option<u32>,
+    /// The greatest age of an event in seconds; `None` takes any.
+    pub max_age_seconds: Option<u64>,
+    /// How many seconds an event may be ahead of this relay's clock.
+    pub max_ahead_seconds: u64,
+    /// The bits of proof of work that an event must commit to and have (NIP-13); 0 asks for none.
+    pub min_pow_bits: u8,
+    /// If set, only these authors may write. A gift wrap's author is a throw-away key (NIP-59): there one of its
+    /// recipients must be on the list.
+    pub allowed_authors: Option<HashSet<PublicKey>>,
+    /// These authors may not write.
+    pub denied_authors: HashSet<PublicKey>,
+    /// If set, only these kinds are taken.
+    pub allowed_kinds: Option<BTreeSet<Kind>>,
+    /// These kinds are not taken.
+    pub denied_kinds: BTreeSet<Kind>,
+    /// Writing asks for an authenticated connection (NIP-42).
+    pub auth_to_write: bool,
+    /// Handing in a gift wrap asks for an authenticated connection, since nothing else tells a spammer's (NIP-59).
+    pub auth_to_write_gift_wraps: bool,
+    /// Reading asks for an authenticated connection (NIP-42).
+    pub auth_to_read: bool,
+    /// The most filters of one REQ or COUNT.
+    pub max_filters: usize,
+    /// The most values of one filter, all its lists together.
+    pub max_filter_values: usize,
+    /// The limit of a filter that names none.
+    pub default_limit: u32,
+    /// The greatest limit that is honoured.
+    pub max_limit: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 128 * 1024,
+            max_tags: 5_000,
+            max_content_chars: None,
+            max_age_seconds: None,
+            max_ahead_seconds: 15 * 60,
+            min_pow_bits: 0,
+            allowed_authors: None,
+            denied_authors: HashSet::new(),
+            allowed_kinds: None,
+            denied_kinds: BTreeSet::new(),
+            auth_to_write: false,
+            auth_to_write_gift_wraps: false,
+            auth_to_read: false,
+            max_filters: 10,
+            max_filter_values: 1_000,
+            default_limit: 500,
+            max_limit: 5_000,
+        }
+    }
+}
+
+impl Rules {
+    /// How many stored events `filter` may get: what it asks for, within the rules.
+    pub fn limit_of(&self, filter: &Filter) -> u32 {
+        filter.limit.unwrap_or(self.default_limit).min(self.max_limit)
+    }
+}

@@ -1,0 +1,273 @@
+use super::{RelayUrl, Rules, check, check_auth, check_read};
+use crate::types::{Access, Event, Filter, Kind, PublicKey, Refusal, TagFilter, Timestamp};
+use smallvec::smallvec;
+
+const NOW: Timestamp = 1_700_000_000;
+const ALICE: PublicKey = PublicKey::from_bytes([0xaa; 32]);
+const BOB: PublicKey = PublicKey::from_bytes([0xbb; 32]);
+
+fn event_at(at: Timestamp, kind: u16, tags: &[&[&str]], content: &str) -> Event {
+    let tags: Vec<_> = tags.iter().map(|tag| tag.iter().map(ToString::to_string).collect()).collect();
+    Event::build(ALICE, at, Kind(kind), &tags, content, |_| [0; 64])
+}
+
+fn event(kind: u16, tags: &[&[&str]], content: &str) -> Event {
+    event_at(NOW, kind, tags, content)
+}
+
+fn note() -> Event {
+    event(1, &[], "hello")
+}
+
+fn with_rules(event: &Event, rules: Rules) -> Result<(), Refusal> {
+    check(event, &rules, &Access::default(), NOW)
+}
+
+fn by_default(event: &Event) -> Result<(), Refusal> {
+    with_rules(event, Rules::default())
+}
+
+fn authenticated(key: PublicKey) -> Access {
+    Access { authenticated: smallvec![key], ..Access::default() }
+}
+
+#[test]
+fn too_many_tags() {
+    let rules = Rules { max_tags: 2, ..Rules::default() };
+    let two: [&[&str]; 2] = [&["title", "x"], &["t", "y"]];
+    assert_eq!(with_rules(&event(1, &two, ""), rules.clone()), Ok(()));
+    let three: [&[&str]; 3] = [&["title", "x"], &["t", "y"], &["t", "z"]];
+    assert_eq!(with_rules(&event(1, &three, ""), rules), Err(Refusal::TooManyTags { max: 2 }));
+}
+
+#[test]
+fn a_content_is_measured_in_characters() {
+    let rules = Rules { max_content_chars: Some(3), ..Rules::default() };
+    assert_eq!(with_rules(&event(1, &[], "äöü"), rules.clone()), Ok(()));
+    assert_eq!(with_rules(&event(1, &[], "äöü!"), rules), Err(Refusal::ContentTooLong { max_chars: 3 }));
+}
+
+#[test]
+fn too_old() {
+    let rules = Rules { max_age_seconds: Some(60), ..Rules::default() };
+    assert_eq!(with_rules(&event_at(NOW - 60, 1, &[], ""), rules.clone()), Ok(()));
+    let refusal = Err(Refusal::TooOld { max_age_seconds: 60 });
+    assert_eq!(with_rules(&event_at(NOW - 61, 1, &[], ""), rules), refusal);
+    assert_eq!(by_default(&event_at(0, 1, &[], "")), Ok(()), "by default any past will do");
+    let any_age = Rules { max_age_seconds: Some(u64::MAX), ..Rules::default() };
+    assert_eq!(with_rules(&event_at(0, 1, &[], ""), any_age), Ok(()));
+}
+
+#[test]
+fn too_new() {
+    assert_eq!(by_default(&event_at(NOW + 900, 1, &[], "")), Ok(()));
+    assert_eq!(by_default(&event_at(NOW + 901, 1, &[], "")), Err(Refusal::TooNew { max_ahead_seconds: 900 }));
+    let any_time = Rules { max_ahead_seconds: u64::MAX, ..Rules::default() };
+    assert_eq!(with_rules(&event_at(i64::MAX, 1, &[], ""), any_time), Ok(()));
+}
+
+#[test]
+fn expired() {
+    let expires = |at: Timestamp| event(1, &[&["expiration", &at.to_string()]], "");
+    assert_eq!(by_default(&expires(NOW + 1)), Ok(()));
+    assert_eq!(by_default(&expires(NOW)), Err(Refusal::Expired { at: NOW }));
+}
+
+/// Mines until the id has exactly `bits` leading zero bits.
+fn mined(bits: u32, committed: Option<&str>) -> Event {
+    (0..)
+        .map(|nonce: u32| {
+            let nonce = nonce.to_string();
+            let tag: Vec<&str> = ["nonce", &nonce].into_iter().chain(committed).collect();
+            event(1, &[&tag], "")
+        })
+        .find(|event| {
+            let id = event.id();
+            u32::from_be_bytes([id.as_bytes()[0], id.as_bytes()[1], id.as_bytes()[2], id.as_bytes()[3]]).leading_zeros()
+                == bits
+        })
+        .unwrap()
+}
+
+#[test]
+fn proof_of_work_counts_as_far_as_it_was_committed_to() {
+    let rules = Rules { min_pow_bits: 9, ..Rules::default() };
+    let found = |found_bits| Err(Refusal::ProofOfWork { min_bits: 9, found_bits });
+    assert_eq!(with_rules(&mined(9, Some("9")), rules.clone()), Ok(()));
+    assert_eq!(with_rules(&mined(10, Some("30")), rules.clone()), Ok(()), "10 of the 30 intended are enough here");
+    assert_eq!(with_rules(&mined(8, Some("9")), rules.clone()), found(8), "not done");
+    assert_eq!(with_rules(&mined(9, Some("8")), rules.clone()), found(8), "luck");
+    assert_eq!(with_rules(&mined(9, None), rules), found(0), "luck without a promise");
+    assert_eq!(by_default(&mined(0, None)), Ok(()), "nothing is asked for by default");
+}
+
+#[test]
+fn lists_of_authors() {
+    let allowed = |key| Rules { allowed_authors: Some([key].into()), ..Rules::default() };
+    assert_eq!(with_rules(&note(), allowed(ALICE)), Ok(()));
+    assert_eq!(with_rules(&note(), allowed(BOB)), Err(Refusal::AuthorBlocked));
+    let denied = |key| Rules { denied_authors: [key].into(), ..Rules::default() };
+    assert_eq!(with_rules(&note(), denied(BOB)), Ok(()));
+    assert_eq!(with_rules(&note(), denied(ALICE)), Err(Refusal::AuthorBlocked));
+    let both = Rules { allowed_authors: Some([ALICE].into()), denied_authors: [ALICE].into(), ..Rules::default() };
+    assert_eq!(with_rules(&note(), both), Err(Refusal::AuthorBlocked), "denial wins");
+}
+
+#[test]
+fn a_gift_wrap_is_let_in_for_its_recipient() {
+    let rules = Rules { allowed_authors: Some([BOB].into()), ..Rules::default() };
+    let wrap = |kind, recipient: PublicKey| event(kind, &[&["p", &recipient.to_hex()]], "");
+    assert_eq!(with_rules(&wrap(1059, BOB), rules.clone()), Ok(()));
+    assert_eq!(with_rules(&wrap(21_059, BOB), rules.clone()), Ok(()));
+    assert_eq!(with_rules(&wrap(1059, ALICE), rules.clone()), Err(Refusal::AuthorBlocked));
+    assert_eq!(
+        with_rules(&wrap(1, BOB), rules),
+        Err(Refusal::AuthorBlocked),
+        "a note that names Bob is no gift to him"
+    );
+}
+
+#[test]
+fn a_gift_wrap_may_ask_for_authentication() {
+    let rules = Rules { auth_to_write_gift_wraps: true, ..Rules::default() };
+    let wrap = event(1059, &[&["p", &BOB.to_hex()]], "");
+    assert_eq!(with_rules(&wrap, rules.clone()), Err(Refusal::WriteNeedsAuthentication));
+    assert_eq!(check(&wrap, &rules, &authenticated(BOB), NOW), Ok(()), "anyone's will do: the author is a throw-away");
+    assert_eq!(with_rules(&note(), rules), Ok(()));
+}
+
+#[test]
+fn lists_of_kinds() {
+    let allowed = |kind| Rules { allowed_kinds: Some([Kind(kind)].into()), ..Rules::default() };
+    assert_eq!(with_rules(&note(), allowed(1)), Ok(()));
+    assert_eq!(with_rules(&note(), allowed(7)), Err(Refusal::KindBlocked(Kind(1))));
+    let denied = |kind| Rules { denied_kinds: [Kind(kind)].into(), ..Rules::default() };
+    assert_eq!(with_rules(&note(), denied(7)), Ok(()));
+    assert_eq!(with_rules(&note(), denied(1)), Err(Refusal::KindBlocked(Kind(1))));
+}
+
+#[test]
+fn an_authentication_is_no_event() {
+    assert_eq!(by_default(&event(22_241, &[], "")), Ok(()));
+    assert_eq!(by_default(&event(22_242, &[], "")), Err(Refusal::AuthenticationAsEvent));
+}
+
+#[test]
+fn writing_may_ask_for_authentication() {
+    let rules = Rules { auth_to_write: true, ..Rules::default() };
+    assert_eq!(with_rules(&note(), rules.clone()), Err(Refusal::WriteNeedsAuthentication));
+    assert_eq!(check(&note(), &rules, &authenticated(BOB), NOW), Ok(()), "Bob may hand in Alice's note");
+}
+
+#[test]
+fn a_protected_event_comes_from_its_author_only() {
+    let protected = event(1, &[&["-"]], "");
+    let check = |access: &Access| check(&protected, &Rules::default(), access, NOW);
+    assert_eq!(check(&authenticated(ALICE)), Ok(()));
+    assert_eq!(check(&authenticated(BOB)), Err(Refusal::ProtectedNotAuthor));
+    assert_eq!(check(&Access::default()), Err(Refusal::ProtectedNeedsAuthentication));
+    let both = Access { authenticated: smallvec![BOB, ALICE], ..Access::default() };
+    assert_eq!(check(&both), Ok(()), "each of a connection's keys counts");
+}
+
+#[test]
+fn a_repost_does_not_carry_a_protected_event_along() {
+    let inner = |tags: &[&[&str]]| event(1, tags, "inner").text().to_string();
+    let protected = inner(&[&["t", "x"], &["-"]]);
+    for kind in [6, 16] {
+        assert_eq!(by_default(&event(kind, &[], &protected)), Err(Refusal::ProtectedEmbedded));
+        assert_eq!(by_default(&event(kind, &[], &inner(&[&["t", "-"]]))), Ok(()), "a value is no tag");
+        assert_eq!(by_default(&event(kind, &[], "")), Ok(()));
+        assert_eq!(by_default(&event(kind, &[], "look: [\"-\"]")), Ok(()), "no event");
+    }
+    let escaped = protected.replace("\"-\"", "\"\\u002d\"");
+    assert_eq!(by_default(&event(6, &[], &escaped)), Err(Refusal::ProtectedEmbedded));
+    assert_eq!(by_default(&event(1, &[], &protected)), Ok(()), "only a repost embeds");
+}
+
+fn asks_kinds(kinds: &[u16]) -> Filter {
+    Filter { kinds: Some(kinds.iter().map(|kind| Kind(*kind)).collect()), ..Filter::default() }
+}
+
+#[test]
+fn a_question_may_have_so_many_filters_and_values() {
+    let rules = Rules { max_filters: 2, max_filter_values: 3, ..Rules::default() };
+    let check = |filters: &[Filter]| check_read(filters, &rules, &Access::default());
+    let two = [asks_kinds(&[1, 2, 3]), asks_kinds(&[4])];
+    assert_eq!(check(&two), Ok(()));
+    assert!(matches!(check(&[two[0].clone(), two[1].clone(), asks_kinds(&[5])]), Err(Refusal::Invalid(_))));
+    let tags = Box::new([TagFilter { letter: b't', values: Box::new(["x".into()]) }]);
+    let four = Filter { tags, ..asks_kinds(&[1, 2, 3]) };
+    assert!(matches!(check(&[four]), Err(Refusal::Invalid(_))), "the lists count together");
+}
+
+#[test]
+fn reading_may_ask_for_authentication() {
+    let rules = Rules { auth_to_read: true, ..Rules::default() };
+    let notes = [asks_kinds(&[1])];
+    assert_eq!(check_read(&notes, &rules, &Access::default()), Err(Refusal::ReadNeedsAuthentication));
+    assert_eq!(check_read(&notes, &rules, &authenticated(BOB)), Ok(()));
+}
+
+#[test]
+fn private_kinds_ask_for_authentication() {
+    let check =
+        |kinds: &[u16], access: &Access| check_read(&[asks_kinds(&[1]), asks_kinds(kinds)], &Rules::default(), access);
+    assert_eq!(check(&[1059], &Access::default()), Err(Refusal::PrivateNeedsAuthentication));
+    assert_eq!(check(&[1, 1059], &Access::default()), Ok(()), "the public part can be answered");
+    assert_eq!(check(&[1059], &authenticated(BOB)), Ok(()));
+}
+
+#[test]
+fn limits_are_bounded() {
+    let limit = |limit| Rules::default().limit_of(&Filter { limit, ..Filter::default() });
+    assert_eq!([limit(None), limit(Some(0)), limit(Some(5_000)), limit(Some(5_001))], [500, 0, 5_000, 5_000]);
+}
+
+fn auth(at: Timestamp, kind: u16, challenge: &str, relay: &str) -> Result<PublicKey, Refusal> {
+    let own = [RelayUrl::parse("wss://relay.example.com").unwrap(), RelayUrl::parse("ws://127.0.0.1:7777/x").unwrap()];
+    check_auth(&event_at(at, kind, &[&["relay", relay], &["challenge", challenge]], ""), "secret", &own, NOW)
+}
+
+#[test]
+fn an_auth_answers_challenge_kind_and_time() {
+    let url = "wss://relay.example.com/";
+    assert_eq!(auth(NOW, 22_242, "secret", url), Ok(ALICE));
+    assert!(matches!(auth(NOW, 22_242, "other", url), Err(Refusal::WrongAuthentication(_))));
+    assert!(matches!(auth(NOW, 22_242, "", url), Err(Refusal::WrongAuthentication(_))));
+    assert!(matches!(auth(NOW, 22_243, "secret", url), Err(Refusal::WrongAuthentication(_))));
+    for side in [-1, 1] {
+        assert_eq!(auth(NOW + side * 600, 22_242, "secret", url), Ok(ALICE));
+        assert!(matches!(auth(NOW + side * 601, 22_242, "secret", url), Err(Refusal::WrongAuthentication(_))));
+    }
+    let without_tags = event(22_242, &[], "");
+    assert!(check_auth(&without_tags, "secret", &[], NOW).is_err());
+}
+
+#[test]
+fn an_auth_names_this_relay_in_any_spelling() {
+    let here = |relay| auth(NOW, 22_242, "secret", relay).is_ok();
+    for relay in [
+        "wss://relay.example.com",
+        "wss://RELAY.Example.com/",
+        "WSS://relay.example.com:443/",
+        "wss://relay.example.com.",
+        "ws://127.0.0.1:7777/x/",
+    ] {
+        assert!(here(relay), "{relay}");
+    }
+    for relay in [
+        "wss://relay.example.org",
+        "wss://relay.example.com.evil.org",
+        "wss://relay.example.com@evil.org",
+        "wss://relay.example.com:444",
+        "wss://relay.example.com/other",
+        "ws://relay.example.com",
+        "ws://127.0.0.1:7777",
+        "https://relay.example.com",
+        "relay.example.com",
+        "",
+    ] {
+        assert!(!here(relay), "{relay}");
+    }
+}

@@ -1,0 +1,119 @@
+//! May this event come in?
+
+use super::Rules;
+use crate::types::{Access, Event, EventId, Kind, PublicKey, Refusal, Timestamp};
+use serde::Deserialize;
+
+/// Checks everything about `event` but its signature, as of `now`, for a client with `access`. The first rule that it
+/// breaks is the answer; the rules stand in the order of their cost.
+pub fn check(event: &Event, rules: &Rules, access: &Access, now: Timestamp) -> Result<(), Refusal> {
+    check_size(event, rules)?;
+    check_time(event, rules, now)?;
+    check_work(event, rules)?;
+    check_lists(event, rules)?;
+    check_authentication(event, rules, access)?;
+    check_embedded(event)
+}
+
+fn check_size(event: &Event, rules: &Rules) -> Result<(), Refusal> {
+    if event.tag_count() > rules.max_tags {
+        return Err(Refusal::TooManyTags { max: rules.max_tags });
+    }
+    match rules.max_content_chars {
+        Some(max_chars) if event.content_chars() > max_chars => Err(Refusal::ContentTooLong { max_chars }),
+        _ => Ok(()),
+    }
+}
+
+fn check_time(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refusal> {
+    let created_at = event.created_at();
+    if let Some(max_age_seconds) = rules.max_age_seconds
+        && created_at < now.saturating_sub_unsigned(max_age_seconds)
+    {
+        return Err(Refusal::TooOld { max_age_seconds });
+    }
+    if created_at > now.saturating_add_unsigned(rules.max_ahead_seconds) {
+        return Err(Refusal::TooNew { max_ahead_seconds: rules.max_ahead_seconds });
+    }
+    match event.expires_at() {
+        Some(at) if event.is_expired(now) => Err(Refusal::Expired { at }),
+        _ => Ok(()),
+    }
+}
+
+/// NIP-13. What counts is the lesser of the work that was done and the work that was meant to be done: a spammer who
+/// aims low and is lucky has not done more, and an event without a commitment has promised nothing.
+fn check_work(event: &Event, rules: &Rules) -> Result<(), Refusal> {
+    let min_bits = rules.min_pow_bits;
+    if min_bits == 0 {
+        return Ok(());
+    }
+    let found_bits = leading_zero_bits(event.id()).min(event.committed_pow().unwrap_or(0));
+    if found_bits < min_bits { Err(Refusal::ProofOfWork { min_bits, found_bits }) } else { Ok(()) }
+}
+
+fn leading_zero_bits(id: EventId) -> u8 {
+    let mut bits = 0u8;
+    for byte in id.as_bytes() {
+        bits = bits.saturating_add(byte.leading_zeros() as u8);
+        if *byte != 0 {
+            break;
+        }
+    }
+    bits
+}
+
+fn check_lists(event: &Event, rules: &Rules) -> Result<(), Refusal> {
+    let kind = event.kind();
+    if kind == Kind::CLIENT_AUTHENTICATION {
+        return Err(Refusal::AuthenticationAsEvent);
+    }
+    if rules.denied_kinds.contains(&kind) || rules.allowed_kinds.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
+        return Err(Refusal::KindBlocked(kind));
+    }
+    if rules.denied_authors.contains(&event.pubkey()) {
+        return Err(Refusal::AuthorBlocked);
+    }
+    let Some(allowed) = &rules.allowed_authors else { return Ok(()) };
+    let known = if is_gift_wrap(kind) {
+        event
+            .tag_values(b'p')
+            .filter_map(|value| PublicKey::from_hex(value.as_bytes()).ok())
+            .any(|p| allowed.contains(&p))
+    } else {
+        allowed.contains(&event.pubkey())
+    };
+    if known { Ok(()) } else { Err(Refusal::AuthorBlocked) }
+}
+
+const fn is_gift_wrap(kind: Kind) -> bool {
+    matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP)
+}
+
+fn check_authentication(event: &Event, rules: &Rules, access: &Access) -> Result<(), Refusal> {
+    let stranger = access.authenticated.is_empty();
+    if stranger && (rules.auth_to_write || (rules.auth_to_write_gift_wraps && is_gift_wrap(event.kind()))) {
+        return Err(Refusal::WriteNeedsAuthentication);
+    }
+    if event.is_protected() && !access.authenticated.contains(&event.pubkey()) {
+        return Err(if stranger { Refusal::ProtectedNeedsAuthentication } else { Refusal::ProtectedNotAuthor });
+    }
+    Ok(())
+}
+
+/// NIP-70: a repost (NIP-18) must not carry a protected event along. Reads the content only of reposts, and takes one
+/// that is no event for what it is: no embedding.
+fn check_embedded(event: &Event) -> Result<(), Refusal> {
+    #[derive(Deserialize)]
+    struct Embedded {
+        tags: Vec<Vec<serde_json::Value>>,
+    }
+    if !matches!(event.kind(), Kind::REPOST | Kind::GENERIC_REPOST) || event.content_chars() == 0 {
+        return Ok(());
+    }
+    let is_protection = |tag: &Vec<serde_json::Value>| tag.first().is_some_and(|name| name == "-");
+    match serde_json::from_str::<Embedded>(&event.content()) {
+        Ok(embedded) if embedded.tags.iter().any(is_protection) => Err(Refusal::ProtectedEmbedded),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,7 @@
+//! The rules of NIP-01 and NIP-09 as pure functions: every store decides by these and by nothing else.
+
+mod delete;
+mod replace;
+
+pub use delete::{Targets, may_delete, requesters, targets};
+pub use replace::{Address, key, supersedes};

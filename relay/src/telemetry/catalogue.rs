@@ -1,0 +1,144 @@
+//! Every metric of the relay, once: its name, unit, label, help and the station that feeds it. The type of its
+//! handle, its registration and its export all follow from this list.
+
+use super::labels::{
+    Build, CloseReason, ConnectionOutcome, EventOutcome, MessageType, Operation, PoolState, Reason, RemovedBy,
+};
+use super::rate::Rate;
+use super::series::{By, Kind, Series};
+use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
+
+/// What the catalogue says about one metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// The name under which it is exported.
+    pub name: &'static str,
+    /// What it does with numbers.
+    pub kind: Kind,
+    /// The unit of its numbers.
+    pub unit: Unit,
+    /// Its label and the label's values.
+    pub label: Option<(&'static str, &'static [&'static str])>,
+    /// The upper bounds of a histogram's buckets.
+    pub buckets: &'static [f64],
+    /// The station that feeds it.
+    pub station: &'static str,
+    /// What it counts; begins with a space.
+    pub help: &'static str,
+}
+
+/// Durations from 100 µs to 10 s.
+const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Durations from 10 µs to 100 ms: work of the processor.
+const WORK_SECONDS: &[f64] = &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
+/// Numbers of things.
+const NUMBERS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
+macro_rules! catalogue {
+    ($($(#[doc = $help:literal])+
+       $field:ident: $series:ty = $name:literal, $unit:ident, $station:literal $(, $buckets:ident)?;)+) => {
+        /// Every metric of the relay, in the order of travel. `process_*` come beside them, from `metrics-process`.
+        pub const CATALOGUE: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: <$series as Series>::KIND,
+            unit: Unit::$unit,
+            label: <$series as Series>::LABEL,
+            buckets: { let _buckets: &[f64] = &[]; $(let _buckets = $buckets;)? _buckets },
+            station: $station,
+            help: concat!($($help),+),
+        }),+];
+
+        /// A handle for every metric.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $($(#[doc = $help])+ pub $field: $series,)+
+        }
+
+        impl Metrics {
+            pub(super) fn register(recorder: &dyn Recorder) -> Self {
+                let metrics = Self { $($field: <$series as Series>::register(recorder, $name),)+ };
+                metrics.build_info.of(Build::This).set(1);
+                metrics
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// The version that runs; always 1.
+    build_info: By<Build, Gauge> = "nostr_build_info", Count, "app";
+
+    /// Client connections that are open.
+    connections_active: Gauge = "nostr_connections_active", Count, "connection";
+    /// Connections that clients began, by what became of them before they could speak.
+    connections: By<ConnectionOutcome, Counter> = "nostr_connections_total", Count, "connection";
+    /// Connections that ended, by why.
+    connections_closed: By<CloseReason, Counter> = "nostr_connections_closed_total", Count, "connection";
+    /// Bytes of messages that clients sent.
+    received_bytes: Counter = "nostr_received_bytes_total", Bytes, "connection";
+    /// Bytes of messages that were sent to clients.
+    sent_bytes: Counter = "nostr_sent_bytes_total", Bytes, "connection";
+    /// Events and answers that wait in the outboxes of all connections.
+    outbox_items: Gauge = "nostr_outbox_items", Count, "connection";
+    /// Subscriptions that fell behind because their client reads too slowly, and are to be replayed from the ring.
+    slow_subscriptions: Gauge = "nostr_slow_subscriptions", Count, "connection";
+    /// Times a subscription fell behind.
+    slow_clients: Counter = "nostr_slow_clients_total", Count, "connection";
+    /// Subscriptions that are open.
+    subscriptions_active: Gauge = "nostr_subscriptions_active", Count, "connection";
+
+    /// Messages that clients sent, by type.
+    messages: By<MessageType, Counter> = "nostr_messages_total", Count, "message";
+    /// Time from a message's arrival to the moment its answer is ready to be sent: OK for an event or an
+    /// authentication, EOSE for a REQ, COUNT for a count.
+    query_latency: By<Operation, Histogram> = "nostr_query_latency_seconds", Seconds, "message", SECONDS;
+    /// What was refused (events, REQs, counts, authentications), by why.
+    refusals: By<Reason, Counter> = "nostr_refusals_total", Count, "message";
+
+    /// Events that clients published, by what became of them.
+    events: By<EventOutcome, Counter> = "nostr_events_total", Count, "ingest";
+    /// Events that clients published, a second, over the last few seconds.
+    events_per_second: Rate = "nostr_events_per_second", CountPerSecond, "ingest";
+    /// Events that wait for the writer.
+    ingest_queue: Gauge = "nostr_ingest_queue_events", Count, "ingest";
+    /// Events in one batch of the writer.
+    batch_events: Histogram = "nostr_writer_batch_events", Count, "ingest", NUMBERS;
+    /// Time to store one batch, to the end of its commit.
+    commit: Histogram = "nostr_commit_seconds", Seconds, "ingest", SECONDS;
+    /// Removed events, by what removed them.
+    removals: By<RemovedBy, Counter> = "nostr_removals_total", Count, "ingest";
+    /// Events that wait for a thread that checks signatures.
+    verify_queue: Gauge = "nostr_verify_queue_events", Count, "verify";
+    /// Time to check one id and signature, without the wait.
+    signature: Histogram = "nostr_signature_seconds", Seconds, "verify", WORK_SECONDS;
+
+    /// Queries that wait or run.
+    queries_active: Gauge = "nostr_queries_active", Count, "query";
+    /// Time of one read of one filter in the store.
+    store_read: Histogram = "nostr_store_read_seconds", Seconds, "query", SECONDS;
+
+    /// The position of the log's head.
+    log_head: Gauge = "nostr_log_head_position", Count, "log";
+    /// How many positions the ring reaches back.
+    ring_positions: Gauge = "nostr_ring_positions", Count, "log";
+    /// Bytes of recent changes in the ring.
+    ring_bytes: Gauge = "nostr_ring_bytes", Bytes, "log";
+    /// Distinct filters that are watched for changes.
+    matcher_filters: Gauge = "nostr_matcher_filters", Count, "matcher";
+    /// Live events that were handed to subscriptions.
+    deliveries: Counter = "nostr_deliveries_total", Count, "matcher";
+    /// Ephemeral events that a full outbox did not take; they are sent at most once.
+    ephemeral_dropped: Counter = "nostr_ephemeral_dropped_total", Count, "matcher";
+
+    /// Connections to the database, by what they do.
+    database_connections: By<PoolState, Gauge> = "nostr_database_connections", Count, "store";
+    /// Calls that the store failed.
+    store_errors: Counter = "nostr_store_errors_total", Count, "store";
+}
+
+impl Metrics {
+    /// Handles that count nowhere: for tests and tools.
+    pub fn detached() -> Self {
+        Self::register(&NoopRecorder)
+    }
+}

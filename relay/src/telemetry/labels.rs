@@ -1,0 +1,141 @@
+//! The labels of metrics and their values.
+
+use super::series::Label;
+use crate::types::{Refusal, RemovalCause, Verdict};
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $label:ident = $name:literal { $($variant:ident = $value:expr,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $label {
+            $(#[doc = concat!("`", $value, "`")] $variant,)+
+        }
+
+        impl Label for $label {
+            const NAME: &'static str = $name;
+            const VALUES: &'static [&'static str] = &[$($value),+];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// What a client asked for.
+    Operation = "operation" { Req = "req", Count = "count", Event = "event", Auth = "auth", }
+
+    /// The type of a client's message; `invalid` is what could not be read.
+    MessageType = "type" {
+        Event = "event", Req = "req", Count = "count", Close = "close", Auth = "auth", Invalid = "invalid",
+    }
+
+    /// What became of a published event.
+    EventOutcome = "outcome" {
+        Accepted = "accepted", Duplicate = "duplicate", Superseded = "superseded", Refused = "refused",
+    }
+
+    /// What became of a connection before it could speak.
+    ConnectionOutcome = "outcome" {
+        Accepted = "accepted", Full = "full", AddressFull = "address_full", Draining = "draining",
+        Proxy = "proxy_header", Handshake = "handshake",
+    }
+
+    /// Why a connection ended.
+    CloseReason = "reason" {
+        Client = "client", Lost = "lost", PongTimeout = "pong_timeout", WriteStall = "write_stall",
+        MessageTimeout = "message_timeout", TooLarge = "too_large", InvalidUtf8 = "invalid_utf8", Protocol = "protocol",
+        Shutdown = "shutdown",
+    }
+
+    /// What removed an event.
+    RemovedBy = "cause" {
+        Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator",
+    }
+
+    /// What a database connection is doing.
+    PoolState = "state" { Idle = "idle", Busy = "busy", }
+
+    /// This program.
+    Build = "version" { This = env!("CARGO_PKG_VERSION"), }
+
+    /// Why something was refused: one value for each [`Refusal`].
+    Reason = "reason" {
+        Invalid = "invalid", Unsupported = "unsupported", WrongId = "wrong_id", WrongSignature = "wrong_signature",
+        MessageTooLarge = "message_too_large", TooManyTags = "too_many_tags", ContentTooLong = "content_too_long",
+        TooOld = "too_old", TooNew = "too_new", Expired = "expired", ProofOfWork = "proof_of_work",
+        Deleted = "deleted", AuthorBlocked = "author_blocked", KindBlocked = "kind_blocked",
+        ProtectedNeedsAuthentication = "protected_needs_authentication",
+        ProtectedNotAuthor = "protected_not_author", ProtectedEmbedded = "protected_embedded",
+        WriteNeedsAuthentication = "write_needs_authentication",
+        ReadNeedsAuthentication = "read_needs_authentication",
+        PrivateNeedsAuthentication = "private_needs_authentication",
+        AuthenticationAsEvent = "authentication_as_event", WrongAuthentication = "wrong_authentication",
+        RateLimited = "rate_limited", TooManySubscriptions = "too_many_subscriptions", TooSlow = "too_slow",
+        Overloaded = "overloaded", Timeout = "timeout", StoreFailed = "store_failed", DiskFull = "disk_full",
+        DatabaseLocked = "database_locked", ShuttingDown = "shutting_down",
+    }
+}
+
+impl From<&Verdict> for EventOutcome {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Accepted => Self::Accepted,
+            Verdict::Duplicate => Self::Duplicate,
+            Verdict::Superseded => Self::Superseded,
+            Verdict::Refused(_) => Self::Refused,
+        }
+    }
+}
+
+impl From<RemovalCause> for RemovedBy {
+    fn from(cause: RemovalCause) -> Self {
+        match cause {
+            RemovalCause::Replaced => Self::Replaced,
+            RemovalCause::Deleted => Self::Deleted,
+            RemovalCause::Expired => Self::Expired,
+            RemovalCause::Administered => Self::Operator,
+        }
+    }
+}
+
+macro_rules! same_name {
+    ($refusal:ident: $($variant:ident)+) => {
+        // No catch-all: a new refusal must find its reason.
+        match $refusal { $(Refusal::$variant { .. } => Self::$variant,)+ }
+    };
+}
+
+impl From<&Refusal> for Reason {
+    fn from(refusal: &Refusal) -> Self {
+        same_name!(refusal:
+            Invalid Unsupported WrongId WrongSignature MessageTooLarge TooManyTags ContentTooLong TooOld TooNew Expired
+            ProofOfWork Deleted AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
+            ProtectedEmbedded WriteNeedsAuthentication ReadNeedsAuthentication PrivateNeedsAuthentication
+            AuthenticationAsEvent WrongAuthentication RateLimited TooManySubscriptions TooSlow Overloaded Timeout
+            StoreFailed DiskFull DatabaseLocked ShuttingDown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Kind;
+
+    #[test]
+    fn a_reason_has_the_name_of_its_refusal() {
+        for refusal in [
+            Refusal::Invalid(String::new()),
+            Refusal::Expired { at: 0 },
+            Refusal::KindBlocked(Kind(4)),
+            Refusal::WrongAuthentication(String::new()),
+            Refusal::TooManySubscriptions { max: 1 },
+            Refusal::DiskFull,
+            Refusal::ShuttingDown,
+        ] {
+            assert_eq!(Reason::VALUES[Reason::from(&refusal).index()], refusal.reason());
+        }
+        assert_eq!(Reason::VALUES.len(), Reason::from(&Refusal::ShuttingDown).index() + 1, "the last is the last");
+    }
+}

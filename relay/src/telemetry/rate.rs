@@ -1,0 +1,46 @@
+//! Things a second, over the last few seconds: a gauge that dashboards can show without computing a rate.
+
+use super::series::{Handle, Kind, Series};
+use metrics::{Gauge, Key, Recorder};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The shortest time over which a rate means anything.
+const MIN_WINDOW: Duration = Duration::from_secs(1);
+
+/// Counts, and shows how fast it counts.
+#[derive(Debug)]
+pub struct Rate {
+    count: AtomicU64,
+    last: Mutex<(Instant, u64)>,
+    gauge: Gauge,
+}
+
+impl Rate {
+    /// Counts one.
+    pub fn increment(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Brings the gauge up to date, unless that was done less than a second ago.
+    pub(super) fn update(&self, now: Instant) {
+        let mut last = self.last.lock();
+        let elapsed = now.saturating_duration_since(last.0);
+        if elapsed >= MIN_WINDOW {
+            let count = self.count.load(Ordering::Relaxed);
+            self.gauge.set(count.wrapping_sub(last.1) as f64 / elapsed.as_secs_f64());
+            *last = (now, count);
+        }
+    }
+}
+
+impl Series for Rate {
+    const KIND: Kind = Kind::Gauge;
+    const LABEL: Option<(&'static str, &'static [&'static str])> = None;
+
+    fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
+        let gauge = Gauge::with_key(recorder, &Key::from_static_name(name));
+        Self { count: AtomicU64::new(0), last: Mutex::new((Instant::now(), 0)), gauge }
+    }
+}

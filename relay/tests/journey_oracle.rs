@@ -1,0 +1,447 @@
+//! Both journeys at once, without sockets: publishers and subscribers race on one relay, every subscription keeps a
+//! transcript, and afterwards each transcript is held against the log with a naive filter: nothing missing, nothing
+//! doubled, live events in log order.
+//!
+//! The store may lie about when its snapshots are from: one that lags (an older W, as a replica gives) must change
+//! nothing; one that claims a W it does not hold must be caught, or this test would see nothing.
+#![allow(clippy::unwrap_used)]
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use relay::ingest::{InFlight, Ingest, IngestSettings, Submission, WriterSettings};
+use relay::log::Log;
+use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
+use relay::policy::Rules;
+use relay::query::{Queries, QueryLimits};
+use relay::store::memory::MemoryStore;
+use relay::store::{Appended, Page, Read, Store, StoreError};
+use relay::telemetry::Metrics;
+use relay::types::{
+    Access, Change, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Reply, Row, SubscriptionId,
+    TagFilter, Timestamp, Verdict, Verified,
+};
+use secp256k1::{Keypair, Secp256k1};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const AUTHORS: u8 = 3;
+const EVENTS_A_PUBLISHER: usize = 1_500;
+const PUBLISHERS: u64 = 3;
+const SUBSCRIBERS: u64 = 6;
+
+/// How the store under test treats its snapshots.
+#[derive(Clone, Copy, PartialEq)]
+enum Snapshots {
+    /// As they are.
+    Honest,
+    /// Each answer waits until the head has moved on: an older W, honestly named.
+    Lagging,
+    /// As lagging, but W is claimed to be the head of now.
+    Lying,
+}
+
+struct Replica {
+    inner: Arc<dyn Store>,
+    mode: Snapshots,
+    log: Mutex<Option<Arc<Log>>>,
+    reads: AtomicUsize,
+}
+
+impl Replica {
+    async fn lag(&self, page: Page) -> Page {
+        let log = self.log.lock().clone();
+        let Some(log) = log.filter(|_| self.mode != Snapshots::Honest) else { return page };
+        let lag = self.reads.fetch_add(1, Ordering::Relaxed) as u64 % 7;
+        // At the end of the run the head stands still: then the snapshot is not overtaken.
+        let _ = tokio::time::timeout(Duration::from_millis(20), log.reach(Position(page.head.position.0 + lag))).await;
+        let position = if self.mode == Snapshots::Lying { log.head().position } else { page.head.position };
+        Page { head: Head { position, ..page.head }, ..page }
+    }
+}
+
+impl Store for Replica {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        self.inner.head()
+    }
+    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        self.inner.known(ids)
+    }
+    fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.inner.append(batch, now)
+    }
+    fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move { Ok(self.lag(self.inner.read(read).await?).await) })
+    }
+    fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.inner.fetch(ids)
+    }
+    fn count<'a>(
+        &'a self,
+        filters: &'a [Filter],
+        access: &'a Access,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.inner.count(filters, access, now)
+    }
+    fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.inner.sweep_expired(now, max)
+    }
+    fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.inner.remove(filter, max)
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+/// What one subscription saw.
+struct Transcript {
+    filters: Arc<[Filter]>,
+    limits: QueryLimits,
+    asked_at: Position,
+    eose_at: Position,
+    stored: Vec<EventId>,
+    live: Vec<EventId>,
+    /// The head when the last items were taken: everything up to it must be there.
+    drained_at: Position,
+}
+
+struct Relay {
+    ingest: Ingest,
+    queries: Arc<Queries>,
+    log: Arc<Log>,
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::detached())
+}
+
+fn keys(author: u8) -> Keypair {
+    Keypair::from_seckey_slice(&Secp256k1::new(), &[author + 1; 32]).unwrap()
+}
+
+fn signed(author: u8, created_at: Timestamp, kind: u16, tags: &[Vec<String>]) -> Arc<Event> {
+    let keys = keys(author);
+    let pubkey = PublicKey::from_bytes(keys.x_only_public_key().0.serialize());
+    let secp = Secp256k1::signing_only();
+    let sign = |id: &EventId| *secp.sign_schnorr_no_aux_rand(id.as_bytes(), &keys).as_ref();
+    Arc::new(Event::build(pubkey, created_at, Kind(kind), tags, "", sign))
+}
+
+fn random_event(rng: &mut StdRng, published: &[Arc<Event>]) -> Arc<Event> {
+    let author = rng.random_range(0..AUTHORS);
+    let at = rng.random_range(1_000..1_030);
+    let mut tags = vec![vec!["t".to_owned(), rng.random_range(0..4).to_string()]];
+    match rng.random_range(0..10) {
+        0..5 => tags.push(vec!["salt".to_owned(), rng.random::<u64>().to_string()]),
+        5..8 => return signed(author, at, [0, 10_000, 30_000][rng.random_range(0..3)], &tags),
+        _ => {
+            let targets = published.iter().rev().take(20).filter(|_| rng.random_bool(0.2));
+            tags.extend(targets.map(|event| vec!["e".to_owned(), event.id().to_hex()]).collect::<Vec<_>>());
+            return signed(author, at, 5, &tags);
+        }
+    }
+    signed(author, at, 1, &tags)
+}
+
+fn random_filter(rng: &mut StdRng) -> Filter {
+    let author = |author: u8| PublicKey::from_bytes(keys(author).x_only_public_key().0.serialize());
+    Filter {
+        authors: rng.random_bool(0.4).then(|| [author(rng.random_range(0..AUTHORS))].into()),
+        kinds: rng.random_bool(0.5).then(|| [Kind([0, 1, 5, 30_000][rng.random_range(0..4)])].into()),
+        tags: if rng.random_bool(0.3) {
+            [TagFilter { letter: b't', values: [rng.random_range(0..4).to_string().into()].into() }].into()
+        } else {
+            [].into()
+        },
+        since: rng.random_bool(0.2).then(|| rng.random_range(1_000..1_030)),
+        limit: rng.random_bool(0.7).then(|| rng.random_range(0..30)),
+        ..Filter::default()
+    }
+}
+
+async fn publish(relay: &Relay, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(1_000 + seed);
+    let outbox = Outbox::new(OutboxLimits { max_events: 1, max_bytes: 1 });
+    let mut published = Vec::new();
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let metrics = metrics();
+    let mut answered = 0;
+    for _ in 0..EVENTS_A_PUBLISHER {
+        let event = random_event(&mut rng, &published);
+        published.push(event.clone());
+        let submission = Submission {
+            event,
+            access: Access::default(),
+            outbox: outbox.clone(),
+            metrics: metrics.clone(),
+            received_at: Instant::now(),
+            in_flight: InFlight::start(&in_flight),
+        };
+        relay.ingest.submit(submission).await.unwrap();
+        if rng.random_bool(0.1) {
+            answered += wait_for_answers(&outbox, published.len() - answered).await;
+        }
+    }
+    wait_for_answers(&outbox, published.len() - answered).await;
+}
+
+/// Waits for `count` OKs, none of which may be an error of the relay.
+async fn wait_for_answers(outbox: &Outbox, count: usize) -> usize {
+    let mut items = Vec::new();
+    while items.len() < count {
+        outbox.take(&mut items, usize::MAX, usize::MAX);
+        if items.len() < count {
+            outbox.ready().await;
+        }
+    }
+    for item in &items {
+        let Item::Reply(Reply::Ok { verdict, .. }) = item else { panic!("not an OK") };
+        assert!(
+            matches!(
+                verdict,
+                Verdict::Accepted
+                    | Verdict::Duplicate
+                    | Verdict::Superseded
+                    | Verdict::Refused(relay::types::Refusal::Deleted)
+            ),
+            "{verdict:?}"
+        );
+    }
+    count
+}
+
+/// Opens subscriptions one after the other, each for a random while, until the publishers are done; the last one stays
+/// to the end.
+async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Receiver<bool>) -> Vec<Transcript> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut transcripts = Vec::new();
+    let mut last = false;
+    while !last {
+        last = *done.borrow();
+        let outbox = Outbox::new(OutboxLimits { max_events: rng.random_range(1..40), max_bytes: 1 << 20 });
+        let filters: Arc<[Filter]> = (0..rng.random_range(1..4)).map(|_| random_filter(&mut rng)).collect();
+        let subscription = Subscription::new(SubscriptionId("s".into()), filters.clone(), outbox.clone());
+        let limits = QueryLimits {
+            default_limit: 20,
+            max_limit: 25,
+            max_text_bytes: if rng.random_bool(0.3) { 2_000 } else { 1 << 20 },
+            head_timeout: Duration::from_secs(10),
+        };
+        let mut transcript = Transcript {
+            filters,
+            limits,
+            asked_at: relay.log.head().position,
+            eose_at: Position(0),
+            stored: Vec::new(),
+            live: Vec::new(),
+            drained_at: Position(0),
+        };
+        let query = tokio::spawn({
+            let (relay, subscription) = (relay.clone(), subscription.clone());
+            async move { relay.queries.answer(&subscription, &Access::default(), limits).await }
+        });
+        let wanted = rng.random_range(0..60);
+        let mut eose = false;
+        while !eose || (transcript.live.len() < wanted && !*done.borrow()) {
+            let mut changed = done.clone();
+            tokio::select! {
+                () = outbox.ready() => {}
+                _ = changed.changed() => {}
+            }
+            take(&relay, &outbox, &mut transcript, &mut eose);
+        }
+        query.await.unwrap();
+        // The head moves before its own entry is delivered; so what lies before the head was.
+        transcript.drained_at = Position(relay.log.head().position.0.saturating_sub(1));
+        while take(&relay, &outbox, &mut transcript, &mut eose) {}
+        relay.log.forget(&subscription);
+        transcripts.push(transcript);
+    }
+    transcripts
+}
+
+/// What a connection's writer does: take, check, and replay what fell behind.
+fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut bool) -> bool {
+    let mut items = Vec::new();
+    outbox.take(&mut items, 7, usize::MAX);
+    let behind = outbox.take_behind();
+    for subscription in &behind {
+        relay.log.catch_up(subscription);
+    }
+    let any = !items.is_empty() || !behind.is_empty();
+    for item in items {
+        match item {
+            Item::Reply(Reply::Eose(_)) => {
+                assert!(!std::mem::replace(eose, true), "a second EOSE");
+                transcript.eose_at = relay.log.head().position;
+            }
+            Item::Reply(other) => panic!("unexpected {other:?}"),
+            Item::Stored { row, .. } => {
+                assert!(!*eose, "a stored event after EOSE");
+                transcript.stored.push(row.key.id);
+            }
+            Item::Live { insertion, .. } => {
+                assert!(*eose, "a live event before EOSE");
+                if !insertion.is_dead() {
+                    transcript.live.push(insertion.event.id());
+                }
+            }
+        }
+    }
+    any
+}
+
+async fn run(mode: Snapshots) -> (Vec<String>, usize) {
+    let replica = Arc::new(Replica {
+        inner: Arc::new(MemoryStore::new()),
+        mode,
+        log: Mutex::new(None),
+        reads: AtomicUsize::new(0),
+    });
+    let log = Log::new(replica.head().await.unwrap(), 1 << 30, metrics());
+    *replica.log.lock() = Some(log.clone());
+    let settings = IngestSettings {
+        queue: 64,
+        verify_threads: 2,
+        writer: WriterSettings { max_batch: 8, sweep_interval: None, sweep_batch: 10 },
+    };
+    let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
+    let (ingest, stations) =
+        Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
+    let relay = Arc::new(Relay { ingest, queries: Queries::new(replica.clone(), log.clone(), metrics()), log: log.clone() });
+    let (finished, done) = tokio::sync::watch::channel(false);
+    let subscribers: Vec<_> =
+        (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();
+    futures_util::future::join_all((0..PUBLISHERS).map(|seed| publish(&relay, seed))).await;
+    log.reach(replica.head().await.unwrap().position).await.unwrap();
+    finished.send(true).unwrap();
+    let mut transcripts = Vec::new();
+    for subscriber in subscribers {
+        transcripts.extend(subscriber.await.unwrap());
+    }
+    drop(relay);
+    stations.drained().await.unwrap();
+    let entries = log.tail(Position(0)).unwrap().entries;
+    let errors = transcripts.iter().filter_map(|transcript| check(transcript, &entries).err()).collect();
+    (errors, transcripts.len())
+}
+
+/// Holds one transcript against the log: some H between asking and EOSE must explain all of it.
+fn check(transcript: &Transcript, entries: &[LogEntry]) -> Result<(), String> {
+    let mut reason = String::new();
+    for head in transcript.asked_at.0..=transcript.eose_at.0 {
+        match explain(transcript, entries, Position(head)) {
+            Ok(()) => return Ok(()),
+            Err(why) => reason = why,
+        }
+    }
+    Err(format!(
+        "no H in {}..={} explains a transcript of {} stored and {} live; at the last: {reason}",
+        transcript.asked_at.0,
+        transcript.eose_at.0,
+        transcript.stored.len(),
+        transcript.live.len()
+    ))
+}
+
+fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Result<(), String> {
+    let removed_at: HashMap<EventId, Position> = entries
+        .iter()
+        .flat_map(|entry| entry.changes.iter().map(move |change| (entry.position, change)))
+        .filter_map(|(position, change)| match change {
+            Change::Removed(removal) => Some((removal.id(), position)),
+            Change::Inserted(_) => None,
+        })
+        .collect();
+    // Stored: the naive answer at H, without what was removed before it could be sent.
+    let expected = naive_answer(transcript, entries, head);
+    let stored: HashSet<_> = transcript.stored.iter().copied().collect();
+    if stored.len() != transcript.stored.len() {
+        return Err("a stored event came twice".to_owned());
+    }
+    let mut rest = transcript.stored.iter();
+    let mut next = rest.next();
+    for id in &expected {
+        if next == Some(id) {
+            next = rest.next();
+        } else if !removed_at.get(id).is_some_and(|position| *position > head && *position <= transcript.eose_at) {
+            return Err(format!("a stored event is missing or out of order at {}", head.0));
+        }
+    }
+    if next.is_some() {
+        return Err(format!("a stored event is not part of the answer at {}", head.0));
+    }
+    // Live: every match after H, in order, once, without what died.
+    let matches = entries.iter().filter(|entry| entry.position > head).flat_map(|entry| {
+        let wanted = entry.changes.iter().filter_map(|change| match change {
+            Change::Inserted(insertion) if wants(transcript, &insertion.event) => Some(insertion.event.id()),
+            _ => None,
+        });
+        wanted.map(move |id| (entry.position, id)).collect::<Vec<_>>()
+    });
+    let mut live = transcript.live.iter();
+    let mut next = live.next();
+    for (position, id) in matches {
+        if next == Some(&id) {
+            next = live.next();
+        } else if position <= transcript.drained_at && !removed_at.contains_key(&id) {
+            return Err(format!("a live event at {} is missing or out of order", position.0));
+        }
+    }
+    if next.is_some() { Err("a live event came twice, or before its time".to_owned()) } else { Ok(()) }
+}
+
+fn wants(transcript: &Transcript, event: &Event) -> bool {
+    transcript.filters.iter().any(|filter| filter.matches(event))
+}
+
+fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Vec<EventId> {
+    let mut alive: HashMap<EventId, Arc<Event>> = HashMap::new();
+    for change in entries.iter().filter(|entry| entry.position <= head).flat_map(|entry| entry.changes.iter()) {
+        match change {
+            Change::Inserted(insertion) => drop(alive.insert(insertion.event.id(), insertion.event.clone())),
+            Change::Removed(removal) => drop(alive.remove(&removal.id())),
+        }
+    }
+    let mut keys = HashSet::new();
+    for filter in transcript.filters.iter() {
+        let mut rows: Vec<Row> =
+            alive.values().filter(|event| filter.matches(event)).map(|event| Row::from(&**event)).collect();
+        rows.sort_by_key(|row| row.key.order());
+        let limit = filter.limit.map_or(transcript.limits.default_limit, |limit| limit as usize);
+        keys.extend(
+            rows.into_iter().take(limit.min(transcript.limits.max_limit)).map(|row| (row.key.order(), row.key.id)),
+        );
+    }
+    let mut keys: Vec<_> = keys.into_iter().collect();
+    keys.sort();
+    keys.into_iter().map(|(_, id)| id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_transcript_agrees_with_the_log() {
+    let (errors, all) = run(Snapshots::Honest).await;
+    println!("{all} transcripts");
+    assert!(all > 30, "only {all} transcripts");
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lagging_snapshots_change_nothing() {
+    let (errors, all) = run(Snapshots::Lagging).await;
+    println!("{all} transcripts");
+    assert!(all > 20, "only {all} transcripts");
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn control_a_store_that_claims_a_later_position_is_caught() {
+    let (errors, all) = run(Snapshots::Lying).await;
+    println!("{} of {all} transcripts are wrong", errors.len());
+    assert!(!errors.is_empty(), "the oracle saw nothing in {all} transcripts");
+}

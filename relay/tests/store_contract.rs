@@ -1,0 +1,565 @@
+//! One suite for every store: the promises of `relay::store::Store`, rule by rule.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod store_kit;
+
+use relay::store::{Outcome, Read, Store, StoreError};
+use relay::types::{Access, EventId, Filter, Kind, PrivateKinds, Row, Timestamp};
+use store_kit::*;
+
+macro_rules! contract {
+    ($($rule:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $rule() {
+                super::$rule(&relay::store::memory::MemoryStore::new()).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    an_empty_store_answers,
+    an_event_is_stored_once,
+    a_batch_decides_in_order,
+    the_head_moves_once_a_call,
+    order_is_newest_first_then_lowest_id,
+    pages_join_without_gap_or_double,
+    texts_beyond_the_bound_come_as_keys,
+    every_condition_narrows,
+    tag_values_are_matched_exactly,
+    newest_version_stays,
+    equal_versions_the_lowest_id_stays,
+    addressable_versions_are_kept_apart_by_d,
+    versions_within_one_batch,
+    deletion_by_id,
+    deletion_within_one_batch,
+    deletion_by_address,
+    deletion_of_a_deletion_does_nothing,
+    a_stranger_deletes_nothing,
+    tombstones_block_and_outlive_their_request,
+    a_deleted_version_leaves_a_floor,
+    a_recipient_deletes_a_gift_wrap,
+    malformed_targets_are_ignored,
+    thousands_of_targets,
+    expiry,
+    the_operator_removes,
+    private_kinds_before_the_limit,
+    counts_are_distinct,
+    late_times_and_odd_values,
+    a_closed_store_says_so,
+}
+
+async fn an_empty_store_answers(store: &dyn Store) {
+    let page = page(store, &all(), 10).await;
+    assert!(page.rows.is_empty() && page.rest.is_empty() && page.complete);
+    assert_eq!((page.head, page.head.position.0), (store.head().await.unwrap(), 0));
+    let nothing = append(store, &[]).await;
+    assert_eq!((nothing.head, nothing.outcomes.len(), nothing.changes.len()), (page.head, 0, 0));
+    assert!(store.fetch(&[EventId::from_bytes([1; 32])]).await.unwrap().is_empty());
+    assert_eq!(store.count(&[all()], &Access::default(), NOW).await.unwrap(), 0);
+    assert_eq!(store.sweep_expired(NOW, 10).await.unwrap().head, page.head);
+    assert_eq!(store.remove(&all(), 10).await.unwrap().head, page.head);
+}
+
+async fn an_event_is_stored_once(store: &dyn Store) {
+    let (one, two) = (event(1, 1, 10, &[], "a"), event(1, 1, 11, &[], "b"));
+    let done = append(store, &[&one]).await;
+    assert_eq!(done.outcomes, [Outcome::Stored]);
+    assert_eq!(words(&done.changes), [("inserted", one.id())]);
+    let done = append(store, &[&one, &two, &two]).await;
+    assert_eq!(done.outcomes, [Outcome::Duplicate, Outcome::Stored, Outcome::Duplicate]);
+    assert_eq!(words(&done.changes), [("inserted", two.id())]);
+    let unknown = EventId::from_bytes([9; 32]);
+    let (known, head) = store.known(&[two.id(), unknown, one.id(), two.id()]).await.unwrap();
+    assert_eq!((known, head), (vec![true, false, true, true], done.head));
+    let mut rows = store.fetch(&[unknown, two.id(), one.id()]).await.unwrap();
+    rows.sort_by_key(|row| row.key.created_at);
+    assert_eq!(rows, [Row::from(&*one), Row::from(&*two)]);
+}
+
+async fn a_batch_decides_in_order(store: &dyn Store) {
+    let note = event(1, 1, 10, &[], "note");
+    let request = deletion(1, 20, &[e(&note)]);
+    let done = append(store, &[&note, &request, &note]).await;
+    assert_eq!(done.outcomes, [Outcome::Stored, Outcome::Stored, Outcome::Deleted]);
+    assert_eq!(words(&done.changes), [("inserted", note.id()), ("inserted", request.id()), ("deleted", note.id())]);
+    assert_eq!(stored(store, &all()).await, [request.id()]);
+}
+
+async fn the_head_moves_once_a_call(store: &dyn Store) {
+    let start = store.head().await.unwrap();
+    let events: Vec<_> = (0..300).map(|n| event(1, 1, n, &[], "x")).collect();
+    let done = append(store, &events.iter().collect::<Vec<_>>()).await;
+    assert_eq!(done.head.position, start.position.next());
+    assert_eq!((done.head.epoch, store.head().await.unwrap()), (start.epoch, done.head));
+    let again = append(store, &[&events[0]]).await;
+    assert_eq!(again.head, done.head, "nothing changed, so no position is taken");
+    assert_eq!(page(store, &all(), 5).await.head, done.head);
+    let none = Filter { since: Some(9), until: Some(8), ..all() };
+    let nothing = page(store, &none, 5).await;
+    assert!(nothing.rows.is_empty() && nothing.complete);
+    assert_eq!(nothing.head, done.head);
+}
+
+async fn order_is_newest_first_then_lowest_id(store: &dyn Store) {
+    let mut events: Vec<_> = (0..40).map(|n| event(n % 3, 1, i64::from(n / 10), &[], &n.to_string())).collect();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    events.sort_by_key(|event| key(event).order());
+    let order: Vec<_> = events.iter().map(|event| event.id()).collect();
+    for limit in 0..=41 {
+        let page = page(store, &all(), limit).await;
+        assert_eq!(ids(&page), order[..limit.min(40)], "limit {limit}");
+        assert_eq!(page.complete, limit >= 40);
+    }
+}
+
+async fn pages_join_without_gap_or_double(store: &dyn Store) {
+    let mut events: Vec<_> = (0..30).map(|n| event(n % 3, 1, i64::from(n / 10), &[], &n.to_string())).collect();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    events.sort_by_key(|event| key(event).order());
+    let (mut walked, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.read(&Read { after, ..ask(&all(), 7) }).await.unwrap();
+        walked.extend(ids(&page));
+        after = page.rows.last().map(|row| row.key);
+        if page.complete {
+            break;
+        }
+    }
+    assert_eq!(walked, events.iter().map(|event| event.id()).collect::<Vec<_>>());
+}
+
+async fn texts_beyond_the_bound_come_as_keys(store: &dyn Store) {
+    let sizes = [100, 20_000, 100, 70_000, 100, 100];
+    let events: Vec<_> = sizes.iter().zip(1..).map(|(size, n)| event(1, 1, 100 - n, &[], &"x".repeat(*size))).collect();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    let keys: Vec<_> = events.iter().map(|event| key(event)).collect();
+    for (bound, rows) in [(0, 1), (1_000, 2), (21_500, 4), (30_000, 4), (1_000_000, 6)] {
+        let page = store.read(&Read { max_text_bytes: bound, ..ask(&all(), 100) }).await.unwrap();
+        assert_eq!(page.rows, events[..rows].iter().map(|event| Row::from(&**event)).collect::<Vec<_>>());
+        assert_eq!((page.rest, page.complete), (keys[rows..].to_vec(), true), "bound {bound}");
+    }
+    let rest: Vec<_> = keys[4..].iter().map(|key| key.id).collect();
+    assert_eq!(store.fetch(&rest).await.unwrap().len(), 2);
+}
+
+async fn every_condition_narrows(store: &dyn Store) {
+    let p = author(9).to_hex();
+    let events = [
+        event(1, 1, 10, &[tag("p", &p), tag("t", "x")], ""),
+        event(1, 7, 11, &[tag("p", &p)], ""),
+        event(2, 1, 12, &[tag("t", "x"), tag("t", "y")], ""),
+        event(2, 7, 13, &[tag("t", "y"), tag("T", "x")], ""),
+        event(3, 30023, 14, &[tag("d", ""), tag("long", "x")], ""),
+    ];
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    let expect = |filter: Filter, wanted: &[usize]| {
+        let wanted: Vec<_> = wanted.iter().rev().map(|n| events[*n].id()).collect();
+        async move { assert_eq!(stored(store, &filter).await, wanted, "{filter:?}") }
+    };
+    let authors = |list: &[u8]| sorted(&list.iter().map(|n| author(*n)).collect::<Vec<_>>());
+    let kinds = |list: &[u16]| sorted(&list.iter().map(|n| Kind(*n)).collect::<Vec<_>>());
+    let tags = |list: &[(u8, &[&str])]| list.iter().map(|(l, v)| tag_filter(*l, v)).collect::<Box<[_]>>();
+    expect(Filter { ids: sorted(&[events[0].id(), events[3].id()]), ..all() }, &[0, 3]).await;
+    expect(Filter { ids: sorted(&[events[0].id(), events[3].id()]), kinds: kinds(&[7]), ..all() }, &[3]).await;
+    expect(Filter { authors: authors(&[1]), ..all() }, &[0, 1]).await;
+    expect(Filter { authors: authors(&[1, 2, 4]), ..all() }, &[0, 1, 2, 3]).await;
+    expect(Filter { authors: authors(&[1, 2]), kinds: kinds(&[1]), ..all() }, &[0, 2]).await;
+    expect(Filter { authors: authors(&[2]), kinds: kinds(&[1, 7]), ..all() }, &[2, 3]).await;
+    expect(Filter { kinds: kinds(&[7]), ..all() }, &[1, 3]).await;
+    expect(Filter { kinds: kinds(&[7, 30023, 2]), ..all() }, &[1, 3, 4]).await;
+    expect(Filter { since: Some(11), until: Some(12), ..all() }, &[1, 2]).await;
+    expect(Filter { tags: tags(&[(b'p', &[&p])]), ..all() }, &[0, 1]).await;
+    expect(Filter { tags: tags(&[(b't', &["x", "y"])]), ..all() }, &[0, 2, 3]).await;
+    expect(Filter { tags: tags(&[(b't', &["x", "y"])]), kinds: kinds(&[7]), ..all() }, &[3]).await;
+    expect(Filter { tags: tags(&[(b'p', &[&p]), (b't', &["x"])]), ..all() }, &[0]).await;
+    expect(Filter { tags: tags(&[(b'T', &["x"])]), ..all() }, &[3]).await;
+    expect(Filter { tags: tags(&[(b'd', &[""])]), ..all() }, &[4]).await;
+    expect(Filter { tags: tags(&[(b'l', &["x"])]), ..all() }, &[]).await;
+    expect(Filter { tags: tags(&[(b't', &["x"])]), authors: authors(&[2]), ..all() }, &[2]).await;
+    expect(Filter { tags: tags(&[(b't', &["x"])]), since: Some(11), until: Some(12), ..all() }, &[2]).await;
+    expect(Filter { authors: authors(&[1]), since: Some(11), ..all() }, &[1]).await;
+}
+
+async fn tag_values_are_matched_exactly(store: &dyn Store) {
+    let odd =
+        ["", " ", "\"", "\\", "a\"],[\"t\",\"b", "é\u{1F600}", "\n\t\u{1}", "x".repeat(5000).leak(), "[\"t\",\"x\""];
+    let events: Vec<_> = odd.iter().zip(1..).map(|(value, n)| event(1, 1, n, &[tag("t", value)], value)).collect();
+    // The same byte sequences in a content or in a later element are no tag.
+    let decoy = event(1, 1, 99, &[vec!["q".into(), "[\"t\",\"b\"".into(), "t".into()]], "[\"t\",\"b\"]");
+    append(store, &events.iter().chain([&decoy]).collect::<Vec<_>>()).await;
+    for (value, event) in odd.iter().zip(&events) {
+        let filter = Filter { tags: [tag_filter(b't', &[value])].into(), ..all() };
+        assert_eq!(stored(store, &filter).await, [event.id()], "{value:?}");
+    }
+    let filter = Filter { tags: [tag_filter(b't', &odd)].into(), ..all() };
+    assert_eq!(stored(store, &filter).await.len(), odd.len());
+    let filter = Filter { tags: [tag_filter(b't', &["b"])].into(), ..all() };
+    assert!(stored(store, &filter).await.is_empty());
+}
+
+async fn newest_version_stays(store: &dyn Store) {
+    for (n, kind) in [(1, 0), (2, 3), (3, 10002), (4, 19999)] {
+        let versions: Vec<_> = [10, 30, 20].iter().map(|at| event(n, kind, *at, &[], "v")).collect();
+        assert_eq!(put(store, &versions[0]).await, Outcome::Stored);
+        let done = append(store, &[&versions[1]]).await;
+        assert_eq!(words(&done.changes), [("replaced", versions[0].id()), ("inserted", versions[1].id())]);
+        assert_eq!(put(store, &versions[2]).await, Outcome::Superseded);
+        assert_eq!(put(store, &versions[0]).await, Outcome::Superseded);
+        let filter = Filter { authors: sorted(&[author(n)]), ..all() };
+        assert_eq!(stored(store, &filter).await, [versions[1].id()]);
+        let (known, _) = store.known(&[versions[0].id(), versions[1].id()]).await.unwrap();
+        assert_eq!(known, [false, true]);
+    }
+    let regular =
+        [event(5, 1, 1, &[], ""), event(5, 1, 2, &[], ""), event(5, 9999, 3, &[], ""), event(5, 40000, 4, &[], "")];
+    append(store, &regular.iter().collect::<Vec<_>>()).await;
+    assert_eq!(stored(store, &Filter { authors: sorted(&[author(5)]), ..all() }).await.len(), 4);
+}
+
+async fn equal_versions_the_lowest_id_stays(store: &dyn Store) {
+    let (low, high) = twins(1, 0, 10, &[]);
+    assert_eq!(put(store, &high).await, Outcome::Stored);
+    assert_eq!(put(store, &low).await, Outcome::Stored);
+    assert_eq!(put(store, &high).await, Outcome::Superseded);
+    assert_eq!(stored(store, &all()).await, [low.id()]);
+    let (low, high) = twins(2, 30000, 10, &[tag("d", "x")]);
+    let done = append(store, &[&low, &high]).await;
+    assert_eq!(done.outcomes, [Outcome::Stored, Outcome::Superseded]);
+}
+
+async fn addressable_versions_are_kept_apart_by_d(store: &dyn Store) {
+    let events = [
+        event(1, 30023, 10, &[tag("d", "a")], ""),
+        event(1, 30023, 11, &[tag("d", "b"), tag("d", "a")], ""),
+        event(1, 30024, 12, &[tag("d", "a")], ""),
+        event(2, 30023, 13, &[tag("d", "a")], ""),
+        event(1, 30023, 14, &[], ""),
+    ];
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    assert_eq!(stored(store, &all()).await.len(), 5);
+    let empty = event(1, 30023, 15, &[tag("d", "")], "");
+    let done = append(store, &[&empty]).await;
+    assert_eq!(words(&done.changes), [("replaced", events[4].id()), ("inserted", empty.id())], "no d is an empty d");
+    let newer = event(1, 30023, 16, &[tag("d", "a")], "");
+    let done = append(store, &[&newer]).await;
+    assert_eq!(words(&done.changes), [("replaced", events[0].id()), ("inserted", newer.id())]);
+}
+
+async fn versions_within_one_batch(store: &dyn Store) {
+    let versions: Vec<_> = [10, 30, 20, 40].iter().map(|at| event(1, 0, *at, &[tag("t", "x")], "")).collect();
+    let done = append(store, &versions.iter().collect::<Vec<_>>()).await;
+    assert_eq!(done.outcomes, [Outcome::Stored, Outcome::Stored, Outcome::Superseded, Outcome::Stored]);
+    let [v0, v1, _, v3] = [0, 1, 2, 3].map(|n: usize| versions[n].id());
+    assert_eq!(
+        words(&done.changes),
+        [("inserted", v0), ("replaced", v0), ("inserted", v1), ("replaced", v1), ("inserted", v3)]
+    );
+    let filter = Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() };
+    assert_eq!(stored(store, &filter).await, [v3]);
+    assert_eq!(stored(store, &all()).await, [v3]);
+}
+
+async fn deletion_by_id(store: &dyn Store) {
+    let note = event(1, 1, 10, &[tag("t", "x")], "");
+    let profile = event(1, 0, 10, &[], "");
+    append(store, &[&note, &profile]).await;
+    // A request is older than its targets here: for `e` that does not matter.
+    let request = deletion(1, 5, &[e(&note), e(&profile)]);
+    let done = append(store, &[&request]).await;
+    assert_eq!(words(&done.changes), [("inserted", request.id()), ("deleted", note.id()), ("deleted", profile.id())]);
+    assert_eq!(stored(store, &all()).await, [request.id()]);
+    assert_eq!(put(store, &note).await, Outcome::Deleted);
+    assert_eq!(put(store, &profile).await, Outcome::Deleted);
+    assert_eq!(put(store, &request).await, Outcome::Duplicate);
+    assert!(stored(store, &Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() }).await.is_empty());
+}
+
+async fn deletion_within_one_batch(store: &dyn Store) {
+    let old = event(1, 30000, 10, &[tag("d", "x")], "");
+    append(store, &[&old]).await;
+    let new = event(1, 30000, 20, &[tag("d", "x")], "");
+    let request = deletion(1, 30, &[a(1, 30000, "x")]);
+    let late = event(1, 30000, 25, &[tag("d", "x")], "");
+    let next = event(1, 30000, 40, &[tag("d", "x")], "");
+    let done = append(store, &[&new, &request, &late, &next, &old]).await;
+    use Outcome::*;
+    assert_eq!(done.outcomes, [Stored, Stored, Deleted, Stored, Deleted]);
+    assert_eq!(
+        words(&done.changes),
+        [
+            ("replaced", old.id()),
+            ("inserted", new.id()),
+            ("inserted", request.id()),
+            ("deleted", new.id()),
+            ("inserted", next.id())
+        ]
+    );
+    assert_eq!(stored(store, &all()).await, [next.id(), request.id()]);
+    // A request before its target, in one batch.
+    let note = event(1, 1, 10, &[], "");
+    let request = deletion(1, 31, &[e(&note)]);
+    assert_eq!(append(store, &[&request, &note]).await.outcomes, [Stored, Deleted]);
+}
+
+async fn deletion_by_address(store: &dyn Store) {
+    let article = event(1, 30023, 20, &[tag("d", "x")], "");
+    let other = event(1, 30023, 20, &[tag("d", "y")], "");
+    let newer = event(1, 30024, 30, &[tag("d", "x")], "");
+    let profile = event(1, 0, 20, &[], "");
+    append(store, &[&article, &other, &newer, &profile]).await;
+    let request = deletion(1, 25, &[a(1, 30023, "x"), a(1, 30024, "x"), a(1, 0, "")]);
+    let done = append(store, &[&request]).await;
+    assert_eq!(
+        words(&done.changes),
+        [("inserted", request.id()), ("deleted", article.id()), ("deleted", profile.id())]
+    );
+    assert_eq!(put(store, &article).await, Outcome::Deleted);
+    assert_eq!(put(store, &event(1, 30023, 24, &[tag("d", "x")], "")).await, Outcome::Deleted);
+    assert_eq!(put(store, &event(1, 30023, 25, &[tag("d", "x")], "at the second")).await, Outcome::Deleted);
+    assert_eq!(put(store, &event(1, 30023, 26, &[tag("d", "x")], "")).await, Outcome::Stored);
+    assert_eq!(put(store, &event(1, 30024, 25, &[tag("d", "x")], "")).await, Outcome::Deleted);
+    // An earlier request does not take the later one's mark back.
+    assert_eq!(put(store, &deletion(1, 3, &[a(1, 0, "")])).await, Outcome::Stored);
+    assert_eq!(put(store, &event(1, 0, 24, &[], "")).await, Outcome::Deleted);
+}
+
+async fn deletion_of_a_deletion_does_nothing(store: &dyn Store) {
+    let note = event(1, 1, 10, &[], "");
+    let first = deletion(1, 20, &[e(&note)]);
+    let second = deletion(1, 30, &[e(&first)]);
+    let unseen = deletion(1, 21, &[tag("e", &"0".repeat(64))]);
+    let third = deletion(1, 31, &[e(&unseen)]);
+    let done = append(store, &[&note, &first, &second, &third, &unseen]).await;
+    assert_eq!(done.outcomes, [Outcome::Stored; 5]);
+    assert_eq!(stored(store, &all()).await, id_list(&[&third, &second, &unseen, &first]));
+    assert_eq!(put(store, &note).await, Outcome::Deleted);
+}
+
+async fn a_stranger_deletes_nothing(store: &dyn Store) {
+    let note = event(1, 1, 10, &[], "");
+    let article = event(1, 30023, 10, &[tag("d", "x")], "");
+    let unseen = event(1, 1, 11, &[], "");
+    append(store, &[&note, &article]).await;
+    let done = append(store, &[&deletion(2, 20, &[e(&note), e(&unseen), e(&article), a(1, 30023, "x")])]).await;
+    assert_eq!(done.changes.len(), 1);
+    assert_eq!(put(store, &unseen).await, Outcome::Stored);
+    assert_eq!(put(store, &event(1, 30023, 15, &[tag("d", "x")], "")).await, Outcome::Stored);
+    assert_eq!(stored(store, &Filter { authors: sorted(&[author(1)]), ..all() }).await.len(), 3);
+    // Nor does a `p` tag make anyone a recipient of what is no gift wrap.
+    let mention = event(1, 1, 12, &[tag("p", &author(2).to_hex())], "");
+    append(store, &[&mention, &deletion(2, 20, &[e(&mention)])]).await;
+    assert_eq!(put(store, &mention).await, Outcome::Duplicate);
+}
+
+async fn tombstones_block_and_outlive_their_request(store: &dyn Store) {
+    let note = event(1, 1, 10, &[], "");
+    let article = event(1, 30023, 10, &[tag("d", "x")], "");
+    let request = deletion(1, 20, &[e(&note), a(1, 30023, "x")]);
+    assert_eq!(put(store, &request).await, Outcome::Stored);
+    let gone = store.remove(&Filter { ids: sorted(&[request.id()]), ..all() }, 10).await.unwrap();
+    assert_eq!(words(&gone.changes), [("administered", request.id())]);
+    assert_eq!(append(store, &[&note, &article]).await.outcomes, [Outcome::Deleted; 2]);
+    assert!(stored(store, &all()).await.is_empty());
+}
+
+async fn a_deleted_version_leaves_a_floor(store: &dyn Store) {
+    let (old, new) = (event(1, 0, 10, &[], ""), event(1, 0, 20, &[], ""));
+    append(store, &[&old, &new]).await;
+    append(store, &[&deletion(1, 30, &[e(&new)])]).await;
+    assert_eq!(put(store, &new).await, Outcome::Deleted);
+    assert_eq!(put(store, &old).await, Outcome::Superseded);
+    assert_eq!(put(store, &event(1, 0, 19, &[], "")).await, Outcome::Superseded);
+    assert_eq!(put(store, &event(1, 0, 21, &[], "")).await, Outcome::Stored);
+    // The same within one batch.
+    let (old, new) = (event(2, 0, 10, &[], ""), event(2, 0, 20, &[], ""));
+    let done = append(store, &[&new, &deletion(2, 30, &[e(&new)]), &old]).await;
+    assert_eq!(done.outcomes, [Outcome::Stored, Outcome::Stored, Outcome::Superseded]);
+}
+
+async fn a_recipient_deletes_a_gift_wrap(store: &dyn Store) {
+    let wrap = |at, to: u8| event(1, 1059, at, &[tag("p", &author(to).to_hex())], "");
+    let (one, two, three) = (wrap(10, 2), wrap(11, 2), wrap(12, 3));
+    append(store, &[&one, &three]).await;
+    let request = deletion(2, 20, &[e(&one), e(&two), e(&three)]);
+    let done = append(store, &[&request]).await;
+    assert_eq!(words(&done.changes), [("inserted", request.id()), ("deleted", one.id())]);
+    assert_eq!(
+        append(store, &[&one, &two, &three]).await.outcomes,
+        [Outcome::Deleted, Outcome::Deleted, Outcome::Duplicate]
+    );
+}
+
+async fn malformed_targets_are_ignored(store: &dyn Store) {
+    let note = event(1, 1, 10, &[], "");
+    let hex = note.id().to_hex();
+    append(store, &[&note]).await;
+    let tags = [
+        tag("e", &hex.to_uppercase()),
+        tag("e", &hex[..63]),
+        tag("e", ""),
+        vec!["e".into()],
+        tag("a", "x"),
+        tag("a", &format!("1:{}:", author(1))),
+        tag("E", &hex),
+    ];
+    let done = append(store, &[&deletion(1, 20, &tags)]).await;
+    assert_eq!(done.changes.len(), 1);
+    assert_eq!(put(store, &note).await, Outcome::Duplicate);
+}
+
+async fn thousands_of_targets(store: &dyn Store) {
+    let events: Vec<_> = (0..300).map(|n| event(1, 1, n, &[], "")).collect();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    let mut tags: Vec<_> = (0..40_000_u32).map(|n| tag("e", &format!("{n:064x}"))).collect();
+    tags.extend((0..5_000).map(|n| a(1, 30000, &n.to_string())));
+    tags.extend(events.iter().map(|event| e(event)));
+    let request = deletion(1, 1000, &tags);
+    let done = append(store, &[&request]).await;
+    assert_eq!(done.changes.len(), 301);
+    assert_eq!(put(store, &events[0]).await, Outcome::Deleted);
+    assert_eq!(put(store, &event(1, 30000, 1000, &[tag("d", "4999")], "")).await, Outcome::Deleted);
+    assert_eq!(stored(store, &all()).await, [request.id()]);
+}
+
+async fn expiry(store: &dyn Store) {
+    let until = |at: Timestamp| tag("expiration", &at.to_string());
+    let gone = event(1, 1, 10, &[until(NOW)], "");
+    let soon = event(1, 1, 11, &[until(NOW + 1), tag("t", "x")], "");
+    let later = event(1, 0, 12, &[until(NOW + 10)], "");
+    let never = event(1, 1, 13, &[tag("t", "x")], "");
+    let done = append(store, &[&gone, &soon, &later, &never]).await;
+    assert_eq!(done.outcomes, [Outcome::Expired, Outcome::Stored, Outcome::Stored, Outcome::Stored]);
+    let first = page(store, &all(), 10).await;
+    assert_eq!(ids(&first), id_list(&[&never, &later, &soon]));
+    assert_eq!(first.rows.iter().map(|row| row.expires_at).collect::<Vec<_>>(), [None, Some(NOW + 10), Some(NOW + 1)]);
+    // Before it is swept, an expired event is in no page, does not count against a limit, and is not counted.
+    let second = store.read(&Read { now: NOW + 1, ..ask(&all(), 2) }).await.unwrap();
+    assert_eq!((ids(&second), second.complete), (id_list(&[&never, &later]), true));
+    let t = Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() };
+    assert_eq!(store.count(&[t.clone()], &Access::default(), NOW).await.unwrap(), 2);
+    assert_eq!(store.count(&[t], &Access::default(), NOW + 1).await.unwrap(), 1);
+    assert_eq!(append_at(store, &[&soon], NOW + 1).await.outcomes, [Outcome::Expired]);
+    assert!(store.sweep_expired(NOW, 10).await.unwrap().changes.is_empty());
+    let swept = store.sweep_expired(NOW + 100, 1).await.unwrap();
+    assert_eq!(words(&swept.changes), [("expired", soon.id())]);
+    let swept = store.sweep_expired(NOW + 100, 10).await.unwrap();
+    assert_eq!(words(&swept.changes), [("expired", later.id())]);
+    assert_eq!(stored(store, &all()).await, [never.id()]);
+    assert_eq!(put(store, &event(1, 0, 11, &[], "")).await, Outcome::Superseded, "an expired version leaves a floor");
+}
+
+async fn the_operator_removes(store: &dyn Store) {
+    let events: Vec<_> = (0..10).map(|n| event(1, 1, n, &[tag("t", "x")], "")).collect();
+    let profile = event(1, 0, 50, &[], "");
+    append(store, &events.iter().chain([&profile]).collect::<Vec<_>>()).await;
+    let filter = Filter { kinds: sorted(&[Kind(1)]), ..all() };
+    let done = store.remove(&filter, 4).await.unwrap();
+    assert_eq!(done.changes.len(), 4);
+    assert_eq!(done.head, store.head().await.unwrap());
+    assert_eq!(store.remove(&filter, 400).await.unwrap().changes.len(), 6);
+    assert_eq!(store.remove(&all(), 400).await.unwrap().changes.len(), 1);
+    assert!(stored(store, &Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() }).await.is_empty());
+    assert_eq!(put(store, &events[0]).await, Outcome::Stored);
+    assert_eq!(put(store, &event(1, 0, 40, &[], "")).await, Outcome::Stored, "an older one, too");
+}
+
+async fn private_kinds_before_the_limit(store: &dyn Store) {
+    let wrap = |at, to: u8| event(1, 1059, at, &[tag("p", &author(to).to_hex()), tag("t", "x")], "");
+    let (mine, theirs) = (wrap(90, 2), wrap(91, 3));
+    let note = event(1, 1, 10, &[tag("t", "x"), tag("p", &author(2).to_hex())], "");
+    let mut events: Vec<_> = (20..80).map(|at| wrap(at, 3)).collect();
+    events.extend([mine.clone(), theirs.clone(), note.clone()]);
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    let filters = [
+        all(),
+        Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() },
+        Filter { tags: [tag_filter(b't', &["x", "y"])].into(), ..all() },
+        Filter { tags: [tag_filter(b'p', &[&author(2).to_hex()])].into(), ..all() },
+        Filter { authors: sorted(&[author(1)]), ..all() },
+        Filter { kinds: sorted(&[Kind(1), Kind(1059)]), ..all() },
+        Filter { authors: sorted(&[author(1), author(2)]), kinds: sorted(&[Kind(1), Kind(1059)]), ..all() },
+        Filter { ids: sorted(&events.iter().map(|event| event.id()).collect::<Vec<_>>()), ..all() },
+    ];
+    for filter in &filters {
+        let read = |access: Access| async move {
+            let page = store.read(&Read { access: Some(&access), ..ask(filter, 2) }).await.unwrap();
+            let count = store.count(std::slice::from_ref(filter), &access, NOW).await.unwrap();
+            assert!(page.complete, "{filter:?}");
+            assert_eq!(count, page.rows.len() as u64, "{filter:?}");
+            ids(&page)
+        };
+        assert_eq!(read(reader(&[])).await, [note.id()], "{filter:?}");
+        assert_eq!(read(reader(&[1])).await, [note.id()], "a wrap's author is no reader: {filter:?}");
+        assert_eq!(read(reader(&[2])).await, [mine.id(), note.id()], "{filter:?}");
+        assert_eq!(read(reader(&[4, 2])).await, [mine.id(), note.id()], "{filter:?}");
+    }
+    let direct = event(5, 4, 100, &[tag("p", &author(6).to_hex())], "");
+    append(store, &[&direct]).await;
+    let private = PrivateKinds::new(vec![Kind(4)]);
+    for (keys, found) in [(&[][..], 0), (&[5], 1), (&[6], 1), (&[7], 0)] {
+        let access = Access { private_kinds: private.clone(), ..reader(keys) };
+        let filter = Filter { kinds: sorted(&[Kind(4)]), ..all() };
+        assert_eq!(page_for(store, &filter, &access).await.rows.len(), found, "{keys:?}");
+        assert_eq!(store.count(&[filter], &access, NOW).await.unwrap(), found as u64);
+    }
+}
+
+async fn counts_are_distinct(store: &dyn Store) {
+    let events: Vec<_> = (0..50)
+        .map(|n| event(n % 5, [1, 2, 7][usize::from(n % 3)], n.into(), &[tag("t", "x"), tag("t", "y")], ""))
+        .collect();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    let count = |filters: Vec<Filter>| async move { store.count(&filters, &Access::default(), NOW).await.unwrap() };
+    assert_eq!(count(vec![]).await, 0);
+    assert_eq!(count(vec![all(), all()]).await, 50);
+    let tags = Filter { tags: [tag_filter(b't', &["x", "y", "z"])].into(), limit: Some(3), ..all() };
+    assert_eq!(count(vec![tags.clone()]).await, 50, "an event with two of the values counts once");
+    let kinds = Filter { kinds: sorted(&[Kind(1)]), ..all() };
+    assert_eq!(count(vec![kinds.clone()]).await, 17);
+    assert_eq!(count(vec![kinds.clone(), tags]).await, 50);
+    let one = Filter { authors: sorted(&[author(1)]), ..all() };
+    assert_eq!(count(vec![one.clone()]).await, 10);
+    assert_eq!(count(vec![one, kinds]).await, 24);
+    assert_eq!(count(vec![Filter { ids: sorted(&id_list(&[&events[0], &events[1]])), ..all() }]).await, 2);
+    assert_eq!(count(vec![Filter { since: Some(10), until: Some(19), ..all() }]).await, 10);
+    assert_eq!(count(vec![Filter { since: Some(10), until: Some(9), ..all() }]).await, 0);
+}
+
+async fn late_times_and_odd_values(store: &dyn Store) {
+    let times = [0, 1, u32::MAX.into(), (1 << 34) - 2, (1 << 34) - 1, 1 << 34, 253_402_300_799, 1 << 40, i64::MAX - 1];
+    let mut events: Vec<_> = times.iter().map(|at| event(1, 1, *at, &[tag("t", "x")], "")).collect();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    events.reverse();
+    let t = Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() };
+    for limit in 0..=9 {
+        for filter in [&all(), &t] {
+            let page = page(store, filter, limit).await;
+            assert_eq!(ids(&page), events[..limit].iter().map(|event| event.id()).collect::<Vec<_>>());
+            assert_eq!(page.complete, limit == 9);
+        }
+    }
+    for (since, until, found) in [
+        (0, 0, 1),
+        (1 << 34, i64::MAX, 4),
+        (1 << 40, 1 << 40, 1),
+        (2, (1 << 34) - 1, 3),
+        (-5, -1, 0),
+        (i64::MIN, i64::MAX, 9),
+    ] {
+        let filter = Filter { since: Some(since), until: Some(until), ..all() };
+        assert_eq!(stored(store, &filter).await.len(), found, "{since} {until}");
+        assert_eq!(store.count(&[filter], &Access::default(), NOW).await.unwrap(), found as u64, "{since} {until}");
+    }
+}
+
+async fn a_closed_store_says_so(store: &dyn Store) {
+    let note = event(1, 1, 1, &[], "");
+    append(store, &[&note]).await;
+    store.close().await;
+    store.close().await;
+    assert!(matches!(store.head().await, Err(StoreError::Closed)));
+    assert!(matches!(store.read(&ask(&all(), 1)).await, Err(StoreError::Closed)));
+    assert!(matches!(store.append(vec![], NOW).await, Err(StoreError::Closed)));
+    assert!(matches!(store.remove(&all(), 1).await, Err(StoreError::Closed)));
+}

@@ -1,0 +1,138 @@
+//! What the store's tests share: events made of small numbers, and filters.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+use relay::store::{Appended, Outcome, Page, Read, Store};
+use relay::types::{
+    Access, Change, Event, EventId, Filter, Key, Kind, PublicKey, RemovalCause, TagFilter, Timestamp, Verified,
+};
+use std::sync::Arc;
+
+pub const NOW: Timestamp = 1_800_000_000;
+
+/// The `n`-th author.
+pub fn author(n: u8) -> PublicKey {
+    let mut bytes = [0x5a; 32];
+    bytes[0] = n;
+    PublicKey::from_bytes(bytes)
+}
+
+/// A tag: `tag("e", "…")`.
+pub fn tag(name: &str, value: &str) -> Vec<String> {
+    vec![name.to_owned(), value.to_owned()]
+}
+
+/// An event that nobody has signed; `content` tells those apart that are otherwise equal.
+pub fn event(n: u8, kind: u16, created_at: Timestamp, tags: &[Vec<String>], content: &str) -> Arc<Event> {
+    Arc::new(Event::build(author(n), created_at, Kind(kind), tags, content, |_| [7; 64]))
+}
+
+/// Two events that differ in id only, the lower id first.
+pub fn twins(n: u8, kind: u16, created_at: Timestamp, tags: &[Vec<String>]) -> (Arc<Event>, Arc<Event>) {
+    let (one, two) = (event(n, kind, created_at, tags, "one"), event(n, kind, created_at, tags, "two"));
+    if one.id() < two.id() { (one, two) } else { (two, one) }
+}
+
+/// A kind 5 by author `n`.
+pub fn deletion(n: u8, created_at: Timestamp, tags: &[Vec<String>]) -> Arc<Event> {
+    event(n, 5, created_at, tags, "")
+}
+
+/// The `e` tag that names `target`.
+pub fn e(target: &Event) -> Vec<String> {
+    tag("e", &target.id().to_hex())
+}
+
+/// The `a` tag of an address of author `n`.
+pub fn a(n: u8, kind: u16, identifier: &str) -> Vec<String> {
+    tag("a", &format!("{kind}:{}:{identifier}", author(n)))
+}
+
+pub fn tag_filter(letter: u8, values: &[&str]) -> TagFilter {
+    let mut values: Vec<Box<str>> = values.iter().map(|value| Box::from(*value)).collect();
+    values.sort();
+    values.dedup();
+    TagFilter { letter, values: values.into() }
+}
+
+pub fn sorted<T: Ord + Clone>(list: &[T]) -> Option<Box<[T]>> {
+    let mut list = list.to_vec();
+    list.sort();
+    list.dedup();
+    Some(list.into())
+}
+
+/// Everything.
+pub fn all() -> Filter {
+    Filter::default()
+}
+
+/// Appends at [`NOW`].
+pub async fn append(store: &dyn Store, events: &[&Arc<Event>]) -> Appended {
+    append_at(store, events, NOW).await
+}
+
+pub async fn append_at(store: &dyn Store, events: &[&Arc<Event>], now: Timestamp) -> Appended {
+    store.append(events.iter().map(|event| Verified::vouch((*event).clone())).collect(), now).await.unwrap()
+}
+
+/// Appends one event alone and says what became of it.
+pub async fn put(store: &dyn Store, event: &Arc<Event>) -> Outcome {
+    append(store, &[event]).await.outcomes[0]
+}
+
+/// A read by the relay itself.
+pub fn ask(filter: &Filter, limit: usize) -> Read<'_> {
+    Read { filter, limit, after: None, access: None, now: NOW, max_text_bytes: usize::MAX }
+}
+
+pub async fn page(store: &dyn Store, filter: &Filter, limit: usize) -> Page {
+    store.read(&ask(filter, limit)).await.unwrap()
+}
+
+pub async fn page_for(store: &dyn Store, filter: &Filter, access: &Access) -> Page {
+    store.read(&Read { access: Some(access), ..ask(filter, 100) }).await.unwrap()
+}
+
+/// The ids of a page's rows, in order.
+pub fn ids(page: &Page) -> Vec<EventId> {
+    page.rows.iter().map(|row| row.key.id).collect()
+}
+
+/// The ids of everything that `filter` selects.
+pub async fn stored(store: &dyn Store, filter: &Filter) -> Vec<EventId> {
+    let page = page(store, filter, 1000).await;
+    assert!(page.complete && page.rest.is_empty());
+    ids(&page)
+}
+
+pub fn id_list(events: &[&Arc<Event>]) -> Vec<EventId> {
+    events.iter().map(|event| event.id()).collect()
+}
+
+/// A change as a word and an id.
+pub fn words(changes: &[Change]) -> Vec<(&'static str, EventId)> {
+    changes
+        .iter()
+        .map(|change| match change {
+            Change::Inserted(insertion) => ("inserted", insertion.event.id()),
+            Change::Removed(removal) => (
+                match removal.cause {
+                    RemovalCause::Replaced => "replaced",
+                    RemovalCause::Deleted => "deleted",
+                    RemovalCause::Expired => "expired",
+                    RemovalCause::Administered => "administered",
+                },
+                removal.id(),
+            ),
+        })
+        .collect()
+}
+
+pub fn key(event: &Event) -> Key {
+    Key { created_at: event.created_at(), id: event.id() }
+}
+
+/// A reader that has proved these keys.
+pub fn reader(keys: &[u8]) -> Access {
+    Access { authenticated: keys.iter().map(|n| author(*n)).collect(), ..Access::default() }
+}
