@@ -50,7 +50,7 @@ for tool in cargo-deny cargo-machete; do
     command -v "$tool" >/dev/null || cargo install --locked --root "$tools" "$tool"
 done
 
-if ! command -v typos >/dev/null; then
+if ! typos --version >/dev/null 2>&1; then
     python3 -m venv "$tools/python"
     "$tools/python/bin/pip" install --quiet --disable-pip-version-check typos
     mkdir -p "$tools/bin"

@@ -77,8 +77,9 @@ fn serve_is_ready_and_stops_when_told() {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended early");
         let line: serde_json::Value = serde_json::from_str(&line).expect("every line is one JSON object");
-        if line["message"] == "the admin listener is up" {
-            break line["address"].as_str().unwrap().to_owned();
+        let message = line["message"].as_str().unwrap();
+        if let Some((address, _)) = message.strip_prefix("operators: http://").and_then(|rest| rest.split_once('/')) {
+            break address.to_owned();
         }
     };
     let live = {

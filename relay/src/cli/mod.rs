@@ -1,10 +1,16 @@
 //! The command line. One file a command; a new one gets a line in `command` and one in `run`.
 
+mod backup;
 mod check_config;
+mod delete;
+mod export;
 mod flags;
+mod import;
+mod progress;
 mod serve;
 
 use crate::config::{Document, Problems, Sources};
+use crate::types::Filter;
 use clap::{Arg, ArgMatches, Command};
 use std::process::ExitCode;
 
@@ -35,14 +41,30 @@ fn command(document: &Document) -> Command {
         .args(flags::arguments(document))
         .subcommand(Command::new("serve").about("Run the relay (the default)"))
         .subcommand(check_config::command())
+        .subcommand(import::command())
+        .subcommand(export::command())
+        .subcommand(backup::command())
+        .subcommand(delete::command())
         .disable_help_subcommand(true)
 }
 
-fn run(name: &str, _arguments: &ArgMatches, sources: Sources) -> anyhow::Result<ExitCode> {
+fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<ExitCode> {
     match name {
         "check-config" => check_config::run(&sources),
+        "import" => import::run(arguments, &sources),
+        "export" => export::run(arguments, &sources),
+        "backup" => backup::run(arguments, &sources),
+        "delete" => delete::run(arguments, &sources),
         _ => serve::run(sources),
     }
+}
+
+/// `--filter`, for the commands that speak of some events only.
+fn filter_argument() -> Arg {
+    let parse = |text: &str| {
+        Filter::parse(text, usize::MAX).map_err(|error| format!("{error}; write it as in a REQ: {{\"kinds\":[1]}}"))
+    };
+    Arg::new("filter").long("filter").value_name("JSON").value_parser(parse).help("Only these events: a NIP-01 filter")
 }
 
 /// `--config`, which every command knows.

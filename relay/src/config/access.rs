@@ -1,7 +1,7 @@
 //! `[access]` and `[proxy]`: who may do what, and whose word about a client's address counts.
 
 use super::values::{self, KindSet};
-use crate::types::{Kind, PrivateKinds, PublicKey};
+use crate::types::{PrivateKinds, PublicKey};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -16,6 +16,8 @@ pub struct AccessRules {
     pub auth_to_read: bool,
     /// Only clients that have authenticated may publish (NIP-42).
     pub auth_to_write: bool,
+    /// Only clients that have authenticated may hand in gift wraps (NIP-59).
+    pub auth_to_write_gift_wraps: bool,
     /// Kinds that only their recipients may read (NIP-17, NIP-59).
     #[serde(deserialize_with = "private_kinds")]
     pub private_kinds: PrivateKinds,
@@ -29,18 +31,6 @@ pub struct AccessRules {
     pub allow_kinds: KindSet,
     /// Kinds that are refused.
     pub deny_kinds: KindSet,
-}
-
-impl AccessRules {
-    /// True when the lists let this author publish. The list of refusals wins.
-    pub fn author_allowed(&self, author: &PublicKey) -> bool {
-        !self.deny_pubkeys.contains(author) && (self.allow_pubkeys.is_empty() || self.allow_pubkeys.contains(author))
-    }
-
-    /// True when the lists let this kind in. The list of refusals wins.
-    pub fn kind_allowed(&self, kind: Kind) -> bool {
-        !self.deny_kinds.contains(kind) && (self.allow_kinds.is_empty() || self.allow_kinds.contains(kind))
-    }
 }
 
 fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKinds, D::Error> {
@@ -58,14 +48,6 @@ pub struct Proxy {
     pub proxy_protocol: bool,
 }
 
-impl Proxy {
-    /// True when `peer` is one of the operator's proxies. An IPv4 address inside IPv6 counts as what it is.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.trusted_networks.iter().any(|network| network.contains(&peer))
-    }
-}
-
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let parse = |text: &String| {
@@ -74,30 +56,4 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
         })
     };
     texts.iter().map(parse).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::Config;
-    use crate::types::{Kind, PublicKey};
-
-    #[test]
-    fn refusals_win_and_an_empty_list_allows_all() {
-        let (ann, bob) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
-        let mut rules = Config::default().access;
-        assert!(rules.author_allowed(&ann) && rules.kind_allowed(Kind(1)));
-        rules.allow_pubkeys.insert(ann);
-        assert!(rules.author_allowed(&ann) && !rules.author_allowed(&bob));
-        rules.deny_pubkeys.insert(ann);
-        assert!(!rules.author_allowed(&ann));
-    }
-
-    #[test]
-    fn a_mapped_address_is_the_address_it_maps() {
-        let mut proxy = Config::default().proxy;
-        assert!(!proxy.trusts("127.0.0.1".parse().unwrap()));
-        proxy.trusted_networks.push("127.0.0.0/8".parse().unwrap());
-        assert!(proxy.trusts("127.0.0.1".parse().unwrap()) && proxy.trusts("::ffff:127.0.0.1".parse().unwrap()));
-        assert!(!proxy.trusts("10.0.0.1".parse().unwrap()));
-    }
 }

@@ -3,6 +3,7 @@
 use super::redacted::Redacted;
 use super::values;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `[database]`: where events are kept.
@@ -26,11 +27,19 @@ pub struct Database {
 
 impl Database {
     /// How many connections read: what was set, or twice the number of cores, at least 4.
-    pub fn read_connections(&self) -> u32 {
+    pub fn read_connections(&self) -> usize {
         match self.read_connections_or_zero {
-            0 => (2 * values::cores()).clamp(4, 1024) as u32,
-            set => set,
+            0 => (2 * values::cores()).clamp(4, 1024),
+            set => set as usize,
         }
+    }
+
+    /// The file that the `sqlite:` URL names, relative to the working directory. Validation has seen to it that there
+    /// is exactly one such URL.
+    pub fn sqlite_path(&self) -> PathBuf {
+        let url = self.urls.first().map_or("", |url| url.expose());
+        let path = url.strip_prefix("sqlite:").unwrap_or(url);
+        PathBuf::from(path.strip_prefix("//").unwrap_or(path))
     }
 }
 
@@ -42,6 +51,16 @@ pub enum Durability {
     Full,
     /// The event survives a crash of the relay; a power cut may take the last moments.
     Relaxed,
+}
+
+impl Durability {
+    /// As it is written in the settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Relaxed => "relaxed",
+        }
+    }
 }
 
 /// `[redis]`: how relays of one cluster tell each other what is new. Refused unless empty, for now.

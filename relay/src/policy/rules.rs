@@ -1,5 +1,6 @@
 //! What the operator decided: plain values, the defaults of a public relay.
 
+use crate::config::{Config, KindSet};
 use crate::types::{Filter, Kind, PublicKey};
 use std::collections::{BTreeSet, HashSet};
 
@@ -68,6 +69,29 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// What a configuration says about admission.
+    pub fn new(config: &Config) -> Self {
+        let Config { limits, access, .. } = config;
+        let kinds = |kinds: &KindSet| kinds.iter().collect::<BTreeSet<_>>();
+        Self {
+            max_message_bytes: limits.max_message_bytes,
+            max_tags: limits.max_event_tags,
+            max_content_chars: Some(limits.max_content_chars),
+            max_age_seconds: Some(limits.max_age_seconds).filter(|age| *age > 0),
+            max_ahead_seconds: limits.max_ahead_seconds,
+            min_pow_bits: limits.min_pow_bits,
+            allowed_authors: Some(access.allow_pubkeys.iter().copied().collect())
+                .filter(|allowed: &HashSet<_>| !allowed.is_empty()),
+            denied_authors: access.deny_pubkeys.iter().copied().collect(),
+            allowed_kinds: Some(kinds(&access.allow_kinds)).filter(|allowed| !allowed.is_empty()),
+            denied_kinds: kinds(&access.deny_kinds),
+            auth_to_write: access.auth_to_write,
+            auth_to_write_gift_wraps: access.auth_to_write_gift_wraps,
+            auth_to_read: access.auth_to_read,
+            ..Self::default()
+        }
+    }
+
     /// How many stored events `filter` may get: what it asks for, within the rules.
     pub fn limit_of(&self, filter: &Filter) -> u32 {
         filter.limit.unwrap_or(self.default_limit).min(self.max_limit)

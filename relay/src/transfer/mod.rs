@@ -1,7 +1,9 @@
 //! An operator's data in and out as JSONL, one event a line: `relay import`, `relay export`, `relay delete`.
 
+mod delete;
 mod export;
 mod import;
 
-pub use export::{ExportError, delete, export};
+pub use delete::delete;
+pub use export::{ExportError, ExportReport, export};
 pub use import::{ImportError, ImportReport, ImportSettings, Rejected, import};

@@ -1,0 +1,42 @@
+//! `relay backup`: a compact copy of the database, beside a running relay too.
+
+use super::progress::Bar;
+use crate::app::store_options;
+use crate::config::{Sources, load};
+use crate::store::sqlite::Archive;
+use anyhow::Context;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub(super) fn command() -> Command {
+    Command::new("backup")
+        .about("Copy the database to a new file, while the relay runs")
+        .long_about(
+            "Copy the database to a new file: one snapshot, compact, complete once it has its name. The relay may \
+             run meanwhile. To restore, stop the relay and put the copy in the database's place, without the old \
+             -wal and -shm files.",
+        )
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("The copy; must not exist yet"),
+        )
+}
+
+pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let loaded = load(sources)?;
+    let Some(path) = arguments.get_one::<PathBuf>("file") else { anyhow::bail!("FILE is missing") };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut archive = Archive::open(&store_options(&loaded.config)).await?;
+        let bar = Bar::bytes(Some(archive.stats().await?.file_bytes));
+        let result = archive.backup(path, |written, _| bar.at(written, "")).await;
+        bar.done();
+        result.with_context(|| format!("cannot back up to {}", path.display()))?;
+        println!("backed up to {} in {:.1} s", path.display(), bar.seconds());
+        Ok(ExitCode::SUCCESS)
+    })
+}

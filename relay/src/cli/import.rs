@@ -1,0 +1,124 @@
+//! `relay import`: JSONL into the store.
+
+use super::progress::{self, Bar};
+use crate::app::store_options;
+use crate::config::{Sources, cores, load};
+use crate::store::sqlite::SqliteStore;
+use crate::transfer::{ImportReport, ImportSettings, Rejected, import};
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Lines up to this long are read, whatever the limit on client messages: 16 MiB.
+const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// How many rejected lines are told one by one where no file takes them.
+const TOLD: u64 = 20;
+
+pub(super) fn command() -> Command {
+    Command::new("import")
+        .about("Store the events of a JSONL file; `-` or nothing: standard input")
+        .long_about(
+            "Store the events of a JSONL file, one event a line. Ids and signatures are checked. The relay on this \
+             database must be stopped. An import that was interrupted is resumed by running it again: what is already \
+             stored goes by without a signature check.",
+        )
+        .arg(Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("The file, or -"))
+        .arg(
+            Arg::new("no-verify")
+                .long("no-verify")
+                .action(ArgAction::SetTrue)
+                .help("Trust the signatures: for files that a relay of yours has exported. Ids are still checked"),
+        )
+        .arg(
+            Arg::new("rejects")
+                .long("rejects")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write the lines that are no valid events here, instead of telling the first few"),
+        )
+}
+
+pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let loaded = load(sources)?;
+    let path = arguments.get_one::<PathBuf>("file").filter(|path| path.as_os_str() != "-");
+    let (source, bytes) = open(path.map(PathBuf::as_path))?;
+    let mut rejects = Rejects::new(arguments.get_one::<PathBuf>("rejects"))?;
+    let settings =
+        ImportSettings { verify: !arguments.get_flag("no-verify"), threads: cores(), max_line_bytes: MAX_LINE_BYTES };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Arc::new(SqliteStore::open(store_options(&loaded.config)).await?);
+        let bar = Bar::bytes(bytes);
+        let result = import(source, store.clone(), settings, |report, rejected| {
+            bar.at(report.bytes, &format!("{} stored, {} known", report.stored, report.duplicate));
+            rejects.take(&bar, rejected);
+        })
+        .await;
+        crate::store::Store::close(&*store).await;
+        let report = result?;
+        bar.done();
+        rejects.finish()?;
+        eprintln!("{}", summary(&report, bar.seconds()));
+        Ok(if report.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// The source and its size, where it has one.
+fn open(path: Option<&Path>) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    let Some(path) = path else { return Ok((Box::new(BufReader::new(std::io::stdin())), None)) };
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+    Ok((Box::new(BufReader::with_capacity(1 << 20, file)), bytes))
+}
+
+fn summary(report: &ImportReport, seconds: f64) -> String {
+    let rate = progress::rate(report.lines, seconds);
+    let ImportReport { lines, stored, duplicate, superseded, deleted, not_kept, rejected, .. } = report;
+    format!(
+        "{lines} lines in {seconds:.1} s ({rate} a second): {stored} stored, {duplicate} known before, {superseded} \
+         superseded, {deleted} deleted by their authors, {not_kept} expired or ephemeral, {rejected} rejected"
+    )
+}
+
+/// Where lines go that are no events.
+struct Rejects {
+    file: Option<BufWriter<File>>,
+    told: u64,
+    error: Option<std::io::Error>,
+}
+
+impl Rejects {
+    fn new(path: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let create = |path: &PathBuf| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), told: 0, error: None })
+    }
+
+    fn take(&mut self, bar: &Bar, rejected: Vec<Rejected>) {
+        for Rejected { line, reason, text } in rejected {
+            match &mut self.file {
+                Some(file) => {
+                    let text = text.unwrap_or_default();
+                    if let Err(error) = writeln!(file, "{}", text.trim_end()) {
+                        self.error.get_or_insert(error);
+                    }
+                }
+                None if self.told < TOLD => bar.tell(&format!("line {line}: {reason}")),
+                None if self.told == TOLD => bar.tell("further rejected lines are only counted (see --rejects)"),
+                None => {}
+            }
+            self.told += 1;
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        if let Some(error) = self.error {
+            return Err(error).context("cannot write the rejected lines");
+        }
+        self.file.map_or(Ok(()), |mut file| file.flush()).context("cannot write the rejected lines")
+    }
+}
