@@ -311,9 +311,9 @@ async fn run(mode: Snapshots) -> (Vec<String>, usize) {
         writer: WriterSettings { max_batch: 8, sweep_interval: None, sweep_batch: 10 },
     };
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
-    let (ingest, stations) =
-        Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
-    let relay = Arc::new(Relay { ingest, queries: Queries::new(replica.clone(), log.clone(), metrics()), log: log.clone() });
+    let (ingest, stations) = Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
+    let relay =
+        Arc::new(Relay { ingest, queries: Queries::new(replica.clone(), log.clone(), metrics()), log: log.clone() });
     let (finished, done) = tokio::sync::watch::channel(false);
     let subscribers: Vec<_> =
         (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();

@@ -91,7 +91,9 @@ fn lists_are_written_with_commas_or_lines() {
     let toml = format!("[access]\nallow_pubkeys = {{ file = {path:?} }}\ndeny_kinds = \"4, 20000-29999\"");
     let access = case.file(&toml).load().config.access.clone();
     assert_eq!(access.allow_pubkeys.len(), 2);
-    assert!(access.deny_kinds.contains(crate::types::Kind(25_000)) && !access.deny_kinds.contains(crate::types::Kind(1)));
+    assert!(
+        access.deny_kinds.contains(crate::types::Kind(25_000)) && !access.deny_kinds.contains(crate::types::Kind(1))
+    );
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub enum FollowerStopped {
     /// A committed entry never arrived: only a bug, or a second writer on the same database, can do that.
     #[error(transparent)]
     Hole(#[from] Hole),
+    /// The writer has ended before it.
+    #[error("the writer has ended")]
+    WriterGone,
     /// It panicked; the log says where.
     #[error("the follower panicked")]
     Panicked,

@@ -81,7 +81,13 @@ pub struct Stations {
     admit: JoinHandle<()>,
     workers: Workers,
     write: JoinHandle<()>,
-    follow: JoinHandle<Result<(), FollowerStopped>>,
+    follow: Follower,
+}
+
+/// The follower, or how it ended.
+enum Follower {
+    Running(JoinHandle<Result<(), FollowerStopped>>),
+    Stopped(FollowerStopped),
 }
 
 impl Ingest {
@@ -97,7 +103,7 @@ impl Ingest {
         let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
         let (write_in, write_out) = mpsc::channel(settings.queue);
         let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
-        let follow = tokio::spawn(follow::run(log.clone(), follow_out));
+        let follow = Follower::Running(tokio::spawn(follow::run(log.clone(), follow_out)));
         let write = tokio::spawn(write::run(
             store.clone(),
             log.clone(),
@@ -158,6 +164,20 @@ impl Job {
 }
 
 impl Stations {
+    /// Returns once the follower has ended although nobody closed the doors: the relay can't go on. Cancel safe.
+    pub async fn failed(&mut self) -> FollowerStopped {
+        let why = match &mut self.follow {
+            Follower::Running(task) => match task.await {
+                Ok(Ok(())) => FollowerStopped::WriterGone,
+                Ok(Err(why)) => why,
+                Err(_) => FollowerStopped::Panicked,
+            },
+            Follower::Stopped(why) => *why,
+        };
+        self.follow = Follower::Stopped(why);
+        why
+    }
+
     /// Waits until everything that was handed in is committed and delivered. Call it after the last [`Ingest`] is
     /// gone, or it waits for ever.
     pub async fn drained(self) -> Result<(), FollowerStopped> {
@@ -166,6 +186,9 @@ impl Stations {
         let workers = self.workers;
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         let _ = self.write.await;
-        self.follow.await.unwrap_or(Err(FollowerStopped::Panicked))
+        match self.follow {
+            Follower::Running(task) => task.await.unwrap_or(Err(FollowerStopped::Panicked)),
+            Follower::Stopped(why) => Err(why),
+        }
     }
 }

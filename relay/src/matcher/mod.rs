@@ -190,25 +190,18 @@ impl<T> Matcher<T> {
         let Scratch { front, found, .. } = &mut self.scratch;
         let probe = Probe::new(event);
         front.clear();
-        for index in found.drain(..) {
-            let Some(question) = self.questions.get_mut(index) else { continue };
-            if std::mem::replace(&mut question.seen, now) == now {
-                continue;
-            }
-            self.stats.candidates += 1;
-            if probe.meets(&question.filter) {
-                self.stats.hits += 1;
-                front.push(question.first_asker);
-            }
-        }
+        found.retain(|index| {
+            self.questions.get_mut(*index).is_some_and(|question| std::mem::replace(&mut question.seen, now) != now)
+        });
+        self.stats.candidates += found.len() as u64;
+        let candidates = found.drain(..).filter_map(|index| self.questions.get(index));
+        front.extend(candidates.filter(|question| probe.meets(&question.filter)).map(|question| question.first_asker));
+        self.stats.hits += front.len() as u64;
         self.asking.drain_lists(front, found);
-        for index in found.drain(..) {
-            if let Some(asker) = self.askers.get_mut(index)
-                && std::mem::replace(&mut asker.told, now) != now
-            {
-                tell(&asker.target);
-            }
-        }
+        found.retain(|index| {
+            self.askers.get_mut(*index).is_some_and(|asker| std::mem::replace(&mut asker.told, now) != now)
+        });
+        found.drain(..).filter_map(|index| self.askers.get(index)).for_each(|asker| tell(&asker.target));
         self.scratch.shrink();
     }
 

@@ -2,6 +2,7 @@
 
 pub mod memory;
 pub mod rules;
+pub mod sqlite;
 
 use crate::types::{Access, Change, EventId, Filter, Head, Key, Refusal, Row, Timestamp, Verified};
 use futures_util::future::BoxFuture;
@@ -128,6 +129,14 @@ pub enum StoreError {
     /// Someone else holds the database.
     #[error("the database is locked")]
     Locked,
+    /// Another process writes to this database.
+    #[error("{path} is in use by another relay{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse {
+        /// The database.
+        path: std::path::PathBuf,
+        /// The other process, where that is known.
+        pid: Option<u32>,
+    },
     /// The database was written by a newer version of this program.
     #[error("the database has schema version {found}, this program knows up to {known}: start a newer version")]
     TooNew {
@@ -153,7 +162,7 @@ impl From<&StoreError> for Refusal {
             StoreError::Overloaded => Self::Overloaded,
             StoreError::Timeout => Self::Timeout,
             StoreError::Full => Self::DiskFull,
-            StoreError::Locked => Self::DatabaseLocked,
+            StoreError::Locked | StoreError::InUse { .. } => Self::DatabaseLocked,
             StoreError::Closed => Self::ShuttingDown,
             StoreError::TooNew { .. } | StoreError::Damaged(_) | StoreError::Database(_) => Self::StoreFailed,
         }

@@ -1,6 +1,7 @@
 //! What the store's tests share: events made of small numbers, and filters.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+use relay::store::sqlite::{Durability, Options, SqliteStore};
 use relay::store::{Appended, Outcome, Page, Read, Store};
 use relay::types::{
     Access, Change, Event, EventId, Filter, Key, Kind, PublicKey, RemovalCause, TagFilter, Timestamp, Verified,
@@ -135,4 +136,10 @@ pub fn key(event: &Event) -> Key {
 /// A reader that has proved these keys.
 pub fn reader(keys: &[u8]) -> Access {
     Access { authenticated: keys.iter().map(|n| author(*n)).collect(), ..Access::default() }
+}
+
+/// A fresh SQLite store in `folder`, its hashes cut to `hash_bits`.
+pub async fn sqlite(folder: &std::path::Path, hash_bits: u32) -> SqliteStore {
+    let options = Options { durability: Durability::Relaxed, hash_bits, ..Options::new(folder.join("relay.db")) };
+    SqliteStore::open(options).await.unwrap()
 }

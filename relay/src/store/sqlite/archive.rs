@@ -1,0 +1,110 @@
+//! Looking at a database beside the relay that runs on it: backup, export, figures. Never writes to it.
+
+use super::error::translate;
+use super::open::{check_version, connect_options, wal_path};
+use super::options::Options;
+use crate::store::StoreError;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions, Row};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A read-only view of a database file; it may be in use by a relay.
+pub struct Archive {
+    connection: SqliteConnection,
+    path: PathBuf,
+}
+
+/// A piece of an export.
+#[derive(Debug, Clone, Default)]
+pub struct Exported {
+    /// Canonical event texts.
+    pub texts: Vec<Arc<str>>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<i64>,
+}
+
+/// Figures about a database file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// How many events were stored in all, those included that were removed since: an upper bound for how many there are.
+    pub events_at_most: u64,
+    /// The size of the file, in bytes.
+    pub file_bytes: u64,
+    /// The size of the write-ahead log, in bytes.
+    pub wal_bytes: u64,
+}
+
+impl Archive {
+    /// Opens the file at `options.path`, which must exist.
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        let mut connection = connect_options(options).read_only(true).connect().await.map_err(translate)?;
+        check_version(&mut connection).await?;
+        Ok(Self { connection, path: options.path.clone() })
+    }
+
+    /// Up to `max` events in a stable order, after `after`, the `next` of the piece before.
+    pub async fn export(&mut self, after: Option<i64>, max: usize) -> Result<Exported, StoreError> {
+        let query = sqlx::query("SELECT row, text FROM event WHERE row > ?1 ORDER BY row LIMIT ?2");
+        let query = query.bind(after.unwrap_or(i64::MIN)).bind(i64::try_from(max).unwrap_or(i64::MAX));
+        let rows = query.fetch_all(&mut self.connection).await.map_err(translate)?;
+        let mut exported = Exported::default();
+        for row in &rows {
+            exported.texts.push(row.try_get::<&str, _>(1).map_err(translate)?.into());
+        }
+        exported.next = rows.last().filter(|_| rows.len() == max).and_then(|row| row.try_get(0).ok());
+        Ok(exported)
+    }
+
+    /// Writes a compact copy to `to`, which must not exist: one snapshot, while the relay goes on. `progress` hears a
+    /// few times a second how many bytes were written and how many there may be. The copy appears under its name when
+    /// it is complete and on disk. Meanwhile the write-ahead log grows by what the relay writes.
+    pub async fn backup(&mut self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        let io = |error: std::io::Error| StoreError::Database(sqlx::Error::Io(error));
+        if to.exists() {
+            return Err(io(std::io::Error::new(std::io::ErrorKind::AlreadyExists, to.display().to_string())));
+        }
+        let mut partial = to.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        if partial.exists() {
+            std::fs::remove_file(&partial).map_err(io)?;
+        }
+        let total = self.stats().await?.file_bytes;
+        let name = partial
+            .to_str()
+            .ok_or_else(|| io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the file name is not UTF-8")))?;
+        let copy = sqlx::query("VACUUM INTO ?1").bind(name.to_owned()).execute(&mut self.connection);
+        let mut copy = std::pin::pin!(copy);
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            tokio::select! {
+                done = &mut copy => {
+                    done.map_err(translate)?;
+                    break;
+                }
+                _ = tick.tick() => progress(std::fs::metadata(&partial).map_or(0, |file| file.len()), total),
+            }
+        }
+        let synced = std::fs::File::open(&partial).and_then(|file| file.sync_all());
+        synced.and_then(|()| std::fs::rename(&partial, to)).map_err(io)?;
+        if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Figures that cost next to nothing to find out.
+    pub async fn stats(&mut self) -> Result<Stats, StoreError> {
+        let sql = "SELECT coalesce((SELECT max(row) FROM event), 0), coalesce((SELECT min(row) FROM event), 0)";
+        let row = sqlx::query(sql).fetch_one(&mut self.connection).await.map_err(translate)?;
+        let bound = |at: usize| row.try_get::<i64, _>(at).map_err(translate);
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        Ok(Stats {
+            events_at_most: bound(0)?.max(0).unsigned_abs() + bound(1)?.min(0).unsigned_abs(),
+            file_bytes: bytes(&self.path),
+            wal_bytes: bytes(&wal_path(&self.path)),
+        })
+    }
+}

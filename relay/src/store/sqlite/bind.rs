@@ -1,0 +1,116 @@
+//! The parameters of a form's statement.
+
+use super::form::Form;
+use super::hash::{Hasher, id_prefix, ord, ord_first, ord_last};
+use crate::types::{Access, Filter, Key, Timestamp, authors_may_read};
+use sqlx::Arguments;
+use sqlx::sqlite::SqliteArguments;
+use std::fmt::Write;
+
+/// What a statement is asked, apart from its form.
+pub(super) struct Question<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) access: Option<&'a Access>,
+    pub(super) now: Timestamp,
+    pub(super) after: Option<Key>,
+    /// How many elements the form may find.
+    pub(super) elements: usize,
+    /// Texts longer than this come as a reference.
+    pub(super) big_text_bytes: usize,
+}
+
+/// Collects values in the order of their numbers.
+struct Collector<'a>(&'a mut SqliteArguments);
+
+impl Collector<'_> {
+    fn number(&mut self, value: i64) {
+        // Adding fails only for values that cannot be encoded: an integer, a text and NULL can.
+        let _ = self.0.add(value);
+    }
+
+    fn text(&mut self, value: String) {
+        let _ = self.0.add(value);
+    }
+
+    fn list(&mut self, values: impl Iterator<Item = i64>) {
+        self.text(json(values));
+    }
+
+    fn nothing(&mut self) {
+        let _ = self.0.add(None::<i64>);
+    }
+}
+
+/// A JSON array of integers.
+pub(super) fn json(values: impl Iterator<Item = i64>) -> String {
+    let mut out = String::with_capacity(2 + 21 * values.size_hint().0);
+    out.push('[');
+    for value in values {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{value}");
+    }
+    out.push(']');
+    out
+}
+
+/// The parameters for `form`, as [`super::sql`] numbers them.
+pub(super) fn arguments(question: &Question<'_>, form: Form, hasher: &Hasher) -> SqliteArguments {
+    let mut values = SqliteArguments::default();
+    push(&mut values, question, form, hasher);
+    values
+}
+
+/// Appends the parameters for `form` to those of other statements.
+pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: Form, hasher: &Hasher) {
+    let Question { filter, access, .. } = question;
+    let (since, until) = (filter.since.unwrap_or(0), filter.until.unwrap_or(Timestamp::MAX));
+    let high = question.after.map_or(i64::MAX, ord).min(ord_last(until));
+    let authors = || filter.authors.iter().flatten().map(|author| hasher.author(author));
+    let kinds = || filter.kinds.iter().flatten().map(|kind| i64::from(kind.0));
+    let tag = |at: usize| {
+        let condition = filter.tags.get(at);
+        condition.into_iter().flat_map(|tag| tag.values.iter().map(|value| hasher.tag(tag.letter, value)))
+    };
+    let mut values = Collector(values);
+    values.0.reserve(15 + filter.tags.len(), 0);
+    values.number(ord_first(since)); // 1
+    values.number(high); // 2
+    values.number(i64::try_from(question.elements).unwrap_or(i64::MAX)); // 3
+    values.number(question.now); // 4
+    values.number(since); // 5
+    values.number(until); // 6
+    values.number(i64::try_from(question.big_text_bytes).unwrap_or(i64::MAX)); // 7
+    match form {
+        // 8: the first list of the form, or its one value
+        Form::Ids => values.list(filter.ids.iter().flatten().map(id_prefix)),
+        Form::AuthorKind => authors().next().map_or((), |author| values.number(author)),
+        Form::AuthorsKinds | Form::Authors => values.list(authors()),
+        Form::Tag(at) => tag(at).next().map_or((), |hash| values.number(hash)),
+        Form::Tags(at) => values.list(tag(at)),
+        Form::Kind | Form::Kinds | Form::Time | Form::Recent => values.nothing(),
+    }
+    match form {
+        // 9: the kinds of the form, or its one kind
+        Form::AuthorKind | Form::Kind => kinds().next().map_or((), |kind| values.number(kind)),
+        Form::AuthorsKinds | Form::Kinds => values.list(kinds()),
+        _ => values.nothing(),
+    }
+    values.list(authors()); // 10
+    values.list(kinds()); // 11
+    match access {
+        None => (0..4).for_each(|_| values.nothing()),
+        Some(access) => {
+            let private = || access.private_kinds.as_slice().iter();
+            values.list(private().map(|kind| i64::from(kind.0))); // 12
+            values.list(access.authenticated.iter().map(|reader| hasher.tag(b'p', &reader.to_hex()))); // 13
+            values.list(access.authenticated.iter().map(|reader| hasher.author(reader))); // 14
+            values.list(private().filter(|kind| authors_may_read(**kind)).map(|kind| i64::from(kind.0))); // 15
+        }
+    }
+    for at in 0..filter.tags.len() {
+        values.list(tag(at)); // 16 and on
+    }
+}

@@ -1,0 +1,52 @@
+//! NIP-45: one statement, whatever the number of filters.
+
+use super::bind::{Question, push};
+use super::form::Form;
+use super::hash::Hasher;
+use super::pool::Lease;
+use super::read::pick;
+use super::sql::{self, Rights};
+use crate::store::StoreError;
+use crate::types::{Access, Filter, Timestamp};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, Row};
+
+/// How many distinct events the filters select. Authors and tags are compared by their keyed hashes alone, which
+/// nobody can make collide who does not know the database's secret.
+pub(super) async fn count(
+    lease: &mut Lease,
+    hasher: &Hasher,
+    filters: &[Filter],
+    access: &Access,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut all = SqliteArguments::default();
+    let mut queries = Vec::new();
+    let mut unique = true;
+    for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
+        let question = Question { filter, access: Some(access), now, after: None, elements: 0, big_text_bytes: 0 };
+        let form = pick(lease, hasher, &question).await?;
+        // Counting goes through all rows of all lists: one list is a list of lists.
+        let form = match form {
+            Form::AuthorKind => Form::AuthorsKinds,
+            Form::Tag(at) => Form::Tags(at),
+            Form::Kind => Form::Kinds,
+            other => other,
+        };
+        // An event with two of the values of a tag is in two lists.
+        unique &= queries.is_empty()
+            && !matches!(form, Form::Tags(at) if filter.tags.get(at).is_some_and(|tag| tag.values.len() > 1));
+        let sql = sql::rows(form, filter, Rights::of(Some(access), filter));
+        queries.push(sql::shifted(&sql, all.len()));
+        push(&mut all, &question, form, hasher);
+    }
+    if queries.is_empty() {
+        return Ok(0);
+    }
+    let rows = queries.join(if unique { " " } else { " UNION " });
+    let distinct = if unique { "" } else { "DISTINCT " };
+    let sql = format!("SELECT count(*) FROM (SELECT {distinct}row FROM ({rows}))");
+    let row = lease.one(sql.into(), all).await?;
+    let count: i64 = row.try_get(0).map_err(super::error::translate)?;
+    Ok(count.cast_unsigned())
+}

@@ -1,0 +1,179 @@
+//! What a batch does, decided from what the database said about it: pure, in the batch's order, for any mixture of
+//! duplicates, versions and deletions.
+
+use crate::store::Outcome;
+use crate::store::rules::{self, Address, key, supersedes};
+use crate::types::{Event, EventId, Key, Kind, PublicKey, RemovalCause, Timestamp, Verified};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+
+/// What the database has about the batch, and, while the batch is being decided, what it will have.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Those of the batch's ids that are stored.
+    pub(super) ids: FxHashSet<EventId>,
+    /// The stored events that the batch's deletions name by id, with their rows.
+    pub(super) targets: FxHashMap<EventId, (i64, Arc<Event>)>,
+    /// Every address that the batch, its deletions or their targets concern.
+    pub(super) addresses: FxHashMap<Address, Versions>,
+    /// The tombstones of the batch's ids.
+    pub(super) tombstones: FxHashSet<(EventId, PublicKey)>,
+}
+
+/// The state of one address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Versions {
+    /// Where the current version is, if there is one.
+    pub(super) current: Option<Place>,
+    /// The current version, or the one that was deleted or expired: nothing older comes in.
+    pub(super) newest: Option<Key>,
+    /// The author has deleted versions up to this second.
+    pub(super) deleted_up_to: Option<Timestamp>,
+}
+
+/// Where an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In this row.
+    Row(i64),
+    /// Earlier in this batch.
+    Batch(EventId),
+}
+
+/// One change, in order.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// This event is stored.
+    Insert(Arc<Event>),
+    /// An event that this batch brought is removed again.
+    Withdraw(Arc<Event>, RemovalCause),
+    /// The event in this row is removed.
+    Remove(i64, RemovalCause),
+}
+
+/// What to do.
+#[derive(Debug, Default)]
+pub(super) struct Decision {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) steps: Vec<Step>,
+    /// Tombstones to write; some may be there already.
+    pub(super) tombstones: Vec<(EventId, PublicKey)>,
+    /// The addresses that changed, as they are at the end.
+    pub(super) addresses: Vec<(Address, Versions)>,
+    /// The events of this batch that stay.
+    pub(super) inserts: Vec<Arc<Event>>,
+}
+
+/// Decides the batch, in order.
+pub(super) fn decide(batch: &[Verified], now: Timestamp, known: Known) -> Decision {
+    let mut state =
+        State { known, pending: FxHashMap::default(), changed: FxHashSet::default(), done: Decision::default() };
+    for verified in batch {
+        let outcome = state.take(verified.event(), now);
+        state.done.outcomes.push(outcome);
+    }
+    let State { mut known, pending, changed, mut done } = state;
+    for step in &done.steps {
+        // An event can be withdrawn only once: what has been deleted or replaced does not come in again.
+        if let Step::Insert(event) = step
+            && pending.contains_key(&event.id())
+        {
+            done.inserts.push(event.clone());
+        }
+    }
+    done.addresses.extend(changed.into_iter().filter_map(|address| known.addresses.remove_entry(&address)));
+    done
+}
+
+struct State {
+    known: Known,
+    /// What this batch has stored and not removed again.
+    pending: FxHashMap<EventId, Arc<Event>>,
+    changed: FxHashSet<Address>,
+    done: Decision,
+}
+
+impl State {
+    fn take(&mut self, event: &Arc<Event>, now: Timestamp) -> Outcome {
+        let id = event.id();
+        if event.is_expired(now) {
+            return Outcome::Expired;
+        }
+        if self.known.ids.contains(&id) || self.pending.contains_key(&id) {
+            return Outcome::Duplicate;
+        }
+        if !self.known.tombstones.is_empty()
+            && rules::requesters(event).any(|requester| self.known.tombstones.contains(&(id, requester)))
+        {
+            return Outcome::Deleted;
+        }
+        if let Some(address) = Address::of(event) {
+            let versions = self.known.addresses.entry(address.clone()).or_default();
+            if versions.deleted_up_to.is_some_and(|up_to| event.created_at() <= up_to) {
+                return Outcome::Deleted;
+            }
+            if versions.newest.is_some_and(|newest| !supersedes(key(event), newest)) {
+                return Outcome::Superseded;
+            }
+            let replaced = versions.current.replace(Place::Batch(id)).zip(versions.newest.replace(key(event)));
+            self.changed.insert(address);
+            if let Some((place, key)) = replaced {
+                self.remove(place, key.id, RemovalCause::Replaced);
+            }
+        }
+        self.pending.insert(id, event.clone());
+        self.done.steps.push(Step::Insert(event.clone()));
+        if event.kind() == Kind::DELETION {
+            self.delete(event);
+        }
+        Outcome::Stored
+    }
+
+    fn delete(&mut self, request: &Event) {
+        let requester = request.pubkey();
+        let targets = rules::targets(request);
+        for id in targets.ids {
+            self.known.tombstones.insert((id, requester));
+            self.done.tombstones.push((id, requester));
+            let (place, event) = match (self.pending.get(&id), self.known.targets.get(&id)) {
+                (Some(event), _) => (Place::Batch(id), event.clone()),
+                (None, Some((row, event))) => (Place::Row(*row), event.clone()),
+                (None, None) => continue,
+            };
+            if !rules::may_delete(requester, &event) {
+                continue;
+            }
+            if let Some(address) = Address::of(&event) {
+                // What is stored is the current version, so its key stays behind as the floor.
+                self.known.addresses.entry(address.clone()).or_default().current = None;
+                self.changed.insert(address);
+            }
+            self.remove(place, id, RemovalCause::Deleted);
+        }
+        for address in targets.addresses {
+            let versions = self.known.addresses.entry(address.clone()).or_default();
+            versions.deleted_up_to = versions.deleted_up_to.max(Some(request.created_at()));
+            let hit = versions.newest.filter(|newest| newest.created_at <= request.created_at());
+            let removed = hit.and_then(|newest| versions.current.take().map(|place| (place, newest.id)));
+            self.changed.insert(address);
+            if let Some((place, id)) = removed {
+                self.remove(place, id, RemovalCause::Deleted);
+            }
+        }
+    }
+
+    fn remove(&mut self, place: Place, id: EventId, cause: RemovalCause) {
+        match place {
+            Place::Row(row) => {
+                self.known.ids.remove(&id);
+                self.known.targets.remove(&id);
+                self.done.steps.push(Step::Remove(row, cause));
+            }
+            Place::Batch(id) => {
+                if let Some(event) = self.pending.remove(&id) {
+                    self.done.steps.push(Step::Withdraw(event, cause));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The planner: which of a few named forms answers a filter. Pure, so that a test can pin each choice.
+
+use crate::types::{Filter, TagFilter};
+
+/// How the rows of a read are found. Each form walks one index, newest first, and stops at the limit; whatever else the
+/// filter asks for is checked on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One probe an id.
+    Ids,
+    /// One list: an author's events of one kind.
+    AuthorKind,
+    /// The lists of several (author, kind) pairs, merged.
+    AuthorsKinds,
+    /// The lists of all kinds that the authors have used, merged.
+    Authors,
+    /// One list: the events with one tag; the number says which of the filter's conditions.
+    Tag(usize),
+    /// The lists of several values of one tag, merged.
+    Tags(usize),
+    /// One list: the events of one kind.
+    Kind,
+    /// The lists of several kinds, merged.
+    Kinds,
+    /// All events.
+    Time,
+    /// The newest [`RECENT_ROWS`] events whoever wrote them: answers alone if that fills the page.
+    Recent,
+}
+
+/// How many events [`Form::Recent`] looks at: about as much work as merging [`MANY_LISTS`] lists.
+pub(super) const RECENT_ROWS: usize = 3_000;
+/// From so many (author, kind) lists on, [`Form::Recent`] is tried first.
+pub(super) const MANY_LISTS: usize = 600;
+
+/// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
+/// looked up first. At least two.
+pub(super) type Rivals = smallvec::SmallVec<[Form; 4]>;
+
+/// What the planner says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Take this one.
+    Take(Form),
+    /// Take the one whose lists are shortest.
+    Rarest(Rivals),
+}
+
+/// Chooses by the filter alone.
+pub(super) fn choose(filter: &Filter) -> Choice {
+    if filter.ids.is_some() {
+        return Choice::Take(Form::Ids);
+    }
+    let mut rivals: Rivals = filter.tags.iter().enumerate().map(|(at, condition)| by_tag(at, condition)).collect();
+    if let Some(authors) = &filter.authors {
+        rivals.push(match filter.kinds.as_deref() {
+            None => Form::Authors,
+            Some([_]) if authors.len() == 1 => Form::AuthorKind,
+            Some(_) => Form::AuthorsKinds,
+        });
+    }
+    match (rivals.as_slice(), filter.kinds.as_deref()) {
+        ([], None) => Choice::Take(Form::Time),
+        ([], Some([_])) => Choice::Take(Form::Kind),
+        ([], Some(_)) => Choice::Take(Form::Kinds),
+        ([only], _) => Choice::Take(*only),
+        _ => Choice::Rarest(rivals),
+    }
+}
+
+fn by_tag(at: usize, condition: &TagFilter) -> Form {
+    if condition.values.len() == 1 { Form::Tag(at) } else { Form::Tags(at) }
+}
+
+/// True when so many lists would be merged that looking at the newest events first pays.
+pub(super) fn tries_recent(form: Form, filter: &Filter) -> bool {
+    let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
+    match form {
+        Form::AuthorsKinds => {
+            authors.saturating_mul(filter.kinds.as_ref().map_or(0, |kinds| kinds.len())) >= MANY_LISTS
+        }
+        // Each author has a handful of kinds, and finding them costs as much again.
+        Form::Authors => authors >= MANY_LISTS / 10,
+        _ => false,
+    }
+}

@@ -1,0 +1,221 @@
+//! The embedded store: one SQLite file, one process that writes, through sqlx.
+//!
+//! - `open`: ownership of the file, schema, connections; `options`; `error`: SQLite's codes in our words.
+//! - `lookup`, `decide`, `write`, `statements`: a batch is looked up, decided in memory, and written, each with a few
+//!   statements whatever its size.
+//! - `form`, `sql`, `bind`, `read`, `count`: which of a few named forms answers a filter, its statement and parameters.
+//! - `hash`, `text`: the numbers under which events are indexed, and what a stored text tells without being parsed.
+//! - `pool`: connections for reading, under deadlines that really stop a statement.
+//! - `checkpoint`, `archive`: the write-ahead log kept short; backup, export, figures.
+
+mod archive;
+mod bind;
+mod checkpoint;
+mod count;
+mod decide;
+mod error;
+mod form;
+mod hash;
+mod lookup;
+mod open;
+mod options;
+mod pool;
+mod read;
+mod sql;
+mod statements;
+mod text;
+mod write;
+
+pub use archive::{Archive, Exported, Stats};
+pub use options::{Durability, Options};
+
+use super::{Appended, Page, Read, Store, StoreError};
+use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
+use checkpoint::Checkpointer;
+use error::translate;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hash::Hasher;
+use open::Ownership;
+use pool::Pool;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, Row as _};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use write::Writer;
+
+/// The embedded store. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    hasher: Hasher,
+    readers: Arc<Pool>,
+    /// `None` once closed.
+    writer: Arc<Mutex<Option<Owner>>>,
+    options: Options,
+    checkpointer: Checkpointer,
+}
+
+/// The writer and what it has to hold on to.
+struct Owner {
+    writer: Writer,
+    _ownership: Ownership,
+}
+
+impl SqliteStore {
+    /// Opens the database, creates it where it is missing and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while another process writes to the file, [`StoreError::TooNew`] where a newer version of
+    /// this program has, [`StoreError::Damaged`] where it is no database of ours.
+    pub async fn open(options: Options) -> Result<Self, StoreError> {
+        let ownership = Ownership::take(&options.path)?;
+        let writer = open::writer(&options).await?;
+        let readers =
+            Pool::open(&open::reader_options(&options), options.readers, options.acquire_timeout, options.read_timeout)
+                .await?;
+        let hasher = writer.hasher;
+        let writer = Arc::new(Mutex::new(Some(Owner { writer, _ownership: ownership })));
+        let checkpointer = Checkpointer::start(&options, writer.clone()).await?;
+        let shared = Shared { hasher, readers: Arc::new(readers), writer, options, checkpointer };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A look at this store's file for backup, export and figures, on a connection of its own.
+    pub async fn archive(&self) -> Result<Archive, StoreError> {
+        Archive::open(&self.shared.options).await
+    }
+
+    /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.
+    async fn write(&self, order: Order) -> Result<Appended, StoreError> {
+        let shared = self.shared.clone();
+        let task = tokio::spawn(async move {
+            let mut owner = shared.writer.lock().await;
+            let writer = &mut owner.as_mut().ok_or(StoreError::Closed)?.writer;
+            let done = order.carry_out(&shared, writer).await;
+            shared.checkpointer.nudge();
+            done
+        });
+        task.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+/// Something to be written.
+enum Order {
+    Append(Vec<Verified>, Timestamp),
+    Sweep(Timestamp, usize),
+    Remove(Filter, usize),
+}
+
+impl Order {
+    async fn carry_out(self, shared: &Shared, writer: &mut Writer) -> Result<Appended, StoreError> {
+        match self {
+            Self::Append(batch, now) => writer.append(&batch, now).await,
+            Self::Sweep(now, max) => writer.sweep_expired(now, max).await,
+            Self::Remove(filter, max) => {
+                // Nothing can change between this read and the write: all writers wait for this one.
+                let read = Read {
+                    filter: &filter,
+                    limit: max,
+                    after: None,
+                    access: None,
+                    now: Timestamp::MIN,
+                    max_text_bytes: 0,
+                };
+                let page = read_page(shared, &read).await?;
+                let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
+                writer.remove(ids.collect(), RemovalCause::Administered).await
+            }
+        }
+    }
+}
+
+async fn read_page(shared: &Shared, read: &Read<'_>) -> Result<Page, StoreError> {
+    let mut lease = shared.readers.lend().await?;
+    if read.filter.is_impossible() {
+        let head = head_from(&lease.one(HEAD.into(), Default::default()).await?)?;
+        return Ok(Page { rows: Vec::new(), rest: Vec::new(), head, complete: true });
+    }
+    read::page(&mut lease, &shared.hasher, read).await
+}
+
+const HEAD: &str = "SELECT epoch, position FROM head";
+
+/// Reads the columns `epoch`, `position`.
+fn head_from(row: &SqliteRow) -> Result<Head, StoreError> {
+    let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
+    Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
+}
+
+impl Store for SqliteStore {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        async {
+            let mut lease = self.shared.readers.lend().await?;
+            head_from(&lease.one(HEAD.into(), Default::default()).await?)
+        }
+        .boxed()
+    }
+
+    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        async move {
+            let mut lease = self.shared.readers.lend().await?;
+            let (stored, head) = lookup::known_ids(&mut lease, ids).await?;
+            Ok((ids.iter().map(|id| stored.contains(id)).collect(), head))
+        }
+        .boxed()
+    }
+
+    fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.write(Order::Append(batch, now)).boxed()
+    }
+
+    fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        read_page(&self.shared, read).boxed()
+    }
+
+    fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        async move {
+            let mut lease = self.shared.readers.lend().await?;
+            lookup::rows(&mut lease, ids).await
+        }
+        .boxed()
+    }
+
+    fn count<'a>(
+        &'a self,
+        filters: &'a [Filter],
+        access: &'a Access,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        async move {
+            let mut lease = self.shared.readers.lend().await?;
+            count::count(&mut lease, &self.shared.hasher, filters, access, now).await
+        }
+        .boxed()
+    }
+
+    fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.write(Order::Sweep(now, max)).boxed()
+    }
+
+    fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.write(Order::Remove(filter.clone(), max)).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async {
+            // The writer first: what is under way is finished, and nothing new begins.
+            let owner = self.shared.writer.lock().await.take();
+            self.shared.checkpointer.stop().await;
+            self.shared.readers.close().await;
+            if let Some(Owner { writer, _ownership }) = owner {
+                // Every commit is on disk: failing to close loses nothing.
+                let _ = writer.connection.close().await;
+            }
+        }
+        .boxed()
+    }
+}

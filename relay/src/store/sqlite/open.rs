@@ -1,0 +1,158 @@
+//! Opening: one process owns the file, the schema is brought up to date, and a newer or foreign file is refused.
+
+use super::error::translate;
+use super::hash::Hasher;
+use super::options::{Durability, Options};
+use super::statements::Statements;
+use super::write::Writer;
+use crate::store::StoreError;
+use crate::types::{Epoch, Head, Position};
+use rustix::fs::{FlockOperation, flock};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Row};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// `PRAGMA application_id` of our files: "skei".
+const APPLICATION_ID: i64 = 0x736b_6569;
+/// A page of the file; SQLite's default since 2016.
+const PAGE_BYTES: u64 = 4096;
+
+/// Ownership of a database file, held through a lock on a file beside it. The operating system lets go of it when the
+/// process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Ownership(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Ownership {
+    /// Takes the file at `path` for this process.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let mut lock = path.as_os_str().to_owned();
+        lock.push("-lock");
+        let io = |error: std::io::Error| StoreError::Database(sqlx::Error::Io(error));
+        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&lock).map_err(io)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(StoreError::InUse { path: path.to_owned(), pid: pid.trim().parse().ok() });
+        }
+        // Only for people: the lock is what counts.
+        let noted =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        noted.map_err(io)?;
+        Ok(Self(file))
+    }
+}
+
+/// What every connection has in common.
+pub(super) fn connect_options(options: &Options) -> SqliteConnectOptions {
+    let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX);
+    SqliteConnectOptions::new()
+        .filename(&options.path)
+        .busy_timeout(options.busy_timeout)
+        .statement_cache_capacity(256)
+        .pragma("cache_size", format!("-{cache_kib}"))
+        .pragma("mmap_size", options.mmap_bytes.to_string())
+        .pragma("temp_store", "MEMORY")
+        .foreign_keys(false)
+        .thread_name(|number| format!("sqlite-{number}"))
+        .disable_statement_logging()
+}
+
+/// What a reading connection has besides.
+pub(super) fn reader_options(options: &Options) -> SqliteConnectOptions {
+    connect_options(options).read_only(true).pragma("query_only", "ON")
+}
+
+/// Opens the writing connection, bringing the schema up to date.
+pub(super) async fn writer(options: &Options) -> Result<Writer, StoreError> {
+    let synchronous = match options.durability {
+        Durability::Full => SqliteSynchronous::Full,
+        Durability::Relaxed => SqliteSynchronous::Normal,
+    };
+    // The checkpointer empties the log in time; should it ever not, the writer does so itself at eight times the size.
+    let failsafe_pages = (options.checkpoint_bytes / PAGE_BYTES).saturating_mul(8).clamp(20_000, 1 << 24);
+    let mut connect = connect_options(options)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .pragma("wal_autocheckpoint", failsafe_pages.to_string())
+        // A log that is begun anew is cut to this, so that its length says how much of it is in use.
+        .pragma("journal_size_limit", options.checkpoint_bytes.to_string());
+    if let Some(bytes) = options.max_file_bytes {
+        connect = connect.pragma("max_page_count", (bytes / PAGE_BYTES).max(1).to_string());
+    }
+    let mut connection = connect.connect().await.map_err(translate)?;
+    migrate(&mut connection, &options.path).await?;
+    let (head, hasher) = identity(&mut connection, options.hash_bits).await?;
+    let row = sqlx::query("SELECT coalesce(max(row), 0), coalesce(min(row), 0) FROM event");
+    let row = row.fetch_one(&mut connection).await.map_err(translate)?;
+    let (greatest, least): (i64, i64) =
+        row.try_get(0).and_then(|greatest| Ok((greatest, row.try_get(1)?))).map_err(translate)?;
+    Ok(Writer {
+        connection,
+        hasher,
+        head,
+        next_row: greatest.max(0) + 1,
+        next_special_row: least.min(0) - 1,
+        statements: Statements::new(),
+    })
+}
+
+async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(translate)
+}
+
+/// Refuses a file that is not ours or that a newer program has written, and runs the migrations that are missing.
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    let application = number(connection, "SELECT application_id FROM pragma_application_id").await?;
+    let tables = number(connection, "SELECT count(*) FROM sqlite_schema").await?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(StoreError::Damaged(format!("{} is not a database of this relay", path.display())));
+    }
+    check_version(connection).await?;
+    // Not `run`: its future is not known to be `Send`.
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| StoreError::Database(error.into()))
+}
+
+/// Refuses a schema that this program does not know.
+pub(super) async fn check_version(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let table = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+    if number(connection, table).await? == 0 {
+        return Ok(());
+    }
+    let newest = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    let found = number(connection, newest).await?;
+    if found > known { Err(StoreError::TooNew { found, known }) } else { Ok(()) }
+}
+
+/// The head and the secret, both made when the file is new.
+async fn identity(connection: &mut SqliteConnection, bits: u32) -> Result<(Head, Hasher), StoreError> {
+    for (sql, bytes) in [
+        ("INSERT INTO hashing SELECT randomblob(16), ?1 WHERE NOT EXISTS (SELECT 1 FROM hashing)", i64::from(bits)),
+        ("INSERT INTO head SELECT ?1, 0 WHERE NOT EXISTS (SELECT 1 FROM head)", i64::from(rand::random::<u32>())),
+    ] {
+        sqlx::query(sql).bind(bytes).execute(&mut *connection).await.map_err(translate)?;
+    }
+    let row = sqlx::query("SELECT epoch, position, secret, bits FROM head, hashing").fetch_one(connection).await;
+    let row = row.map_err(translate)?;
+    let read = || -> Result<_, sqlx::Error> {
+        let secret: Vec<u8> = row.try_get(2)?;
+        Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?, secret, row.try_get::<u32, _>(3)?))
+    };
+    let (epoch, position, secret, bits) = read().map_err(translate)?;
+    let secret = secret.try_into().map_err(|_| StoreError::Damaged("the hashing secret is not 16 bytes".into()))?;
+    let head = Head { epoch: Epoch(epoch.cast_unsigned()), position: Position(position.cast_unsigned()) };
+    Ok((head, Hasher::new(secret, bits)))
+}
+
+/// The write-ahead log of the database at `path`.
+pub(super) fn wal_path(path: &Path) -> PathBuf {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    wal.into()
+}

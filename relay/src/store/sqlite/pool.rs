@@ -1,0 +1,166 @@
+//! The connections for reading: lent one at a time, each statement under a deadline that really stops it.
+//!
+//! Dropping a future does not stop the statement that its connection's thread is executing. So each connection has a
+//! progress handler that looks at a deadline; a read that is dropped sets the deadline to "now".
+
+use super::error::translate;
+use crate::store::StoreError;
+use parking_lot::Mutex;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Virtual machine instructions between two looks at the deadline: about 50 µs.
+const OPS_BETWEEN_LOOKS: i32 = 2_000;
+const NEVER: u64 = u64::MAX;
+
+/// Until when the statement of one connection may run.
+#[derive(Debug)]
+struct Deadline {
+    base: Instant,
+    nanos: AtomicU64,
+}
+
+impl Deadline {
+    fn set(&self, timeout: Duration) {
+        let nanos = self.base.elapsed().saturating_add(timeout).as_nanos();
+        self.nanos.store(u64::try_from(nanos).unwrap_or(NEVER), Ordering::Relaxed);
+    }
+
+    fn stop_now(&self) {
+        self.nanos.store(0, Ordering::Relaxed);
+    }
+
+    fn has_passed(&self) -> bool {
+        let nanos = self.nanos.load(Ordering::Relaxed);
+        nanos != NEVER && self.base.elapsed().as_nanos() > u128::from(nanos)
+    }
+}
+
+struct Reader {
+    connection: SqliteConnection,
+    deadline: Arc<Deadline>,
+    /// A statement was begun and its end not seen.
+    busy: bool,
+}
+
+/// A bounded set of connections.
+pub(super) struct Pool {
+    idle: Mutex<Vec<Reader>>,
+    permits: Arc<Semaphore>,
+    size: u32,
+    acquire_timeout: Duration,
+    read_timeout: Duration,
+}
+
+impl Pool {
+    /// Opens `size` connections, at least one.
+    pub(super) async fn open(
+        options: &SqliteConnectOptions,
+        size: usize,
+        acquire_timeout: Duration,
+        read_timeout: Duration,
+    ) -> Result<Self, StoreError> {
+        let size = u32::try_from(size.clamp(1, 1024)).unwrap_or(1);
+        let mut idle = Vec::new();
+        for _ in 0..size {
+            let mut connection = options.connect().await.map_err(translate)?;
+            let deadline = Arc::new(Deadline { base: Instant::now(), nanos: AtomicU64::new(NEVER) });
+            let seen = deadline.clone();
+            let mut handle = connection.lock_handle().await.map_err(translate)?;
+            handle.set_progress_handler(OPS_BETWEEN_LOOKS, move || !seen.has_passed());
+            drop(handle);
+            idle.push(Reader { connection, deadline, busy: false });
+        }
+        let permits = Arc::new(Semaphore::new(size as usize));
+        Ok(Self { idle: Mutex::new(idle), permits, size, acquire_timeout, read_timeout })
+    }
+
+    /// Lends a connection, whose statements together may take the read timeout. The last one returned goes first: its
+    /// caches are warm.
+    pub(super) async fn lend(self: &Arc<Self>) -> Result<Lease, StoreError> {
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => match tokio::time::timeout(self.acquire_timeout, self.permits.clone().acquire_owned()).await {
+                Ok(permit) => permit.map_err(|_| StoreError::Closed)?,
+                Err(_) => return Err(StoreError::Overloaded),
+            },
+        };
+        let reader = self.idle.lock().pop().ok_or(StoreError::Closed)?;
+        let mut lease = Lease { reader: Some(reader), pool: self.clone(), _permit: permit };
+        let reader = lease.reader()?;
+        if reader.busy {
+            // Its thread takes commands in turn: after the answer nothing old is running any more.
+            reader.connection.ping().await.map_err(translate)?;
+            reader.busy = false;
+        }
+        reader.deadline.set(self.read_timeout);
+        Ok(lease)
+    }
+
+    /// Refuses new loans, waits for those that are out, closes.
+    pub(super) async fn close(&self) {
+        if self.permits.is_closed() {
+            return;
+        }
+        let all = self.permits.acquire_many(self.size).await;
+        self.permits.close();
+        drop(all);
+        let readers = std::mem::take(&mut *self.idle.lock());
+        for reader in readers {
+            // Nothing was written here, so nothing can be lost with a connection that fails to close.
+            let _ = reader.connection.close().await;
+        }
+    }
+}
+
+/// A connection on loan.
+pub(super) struct Lease {
+    reader: Option<Reader>,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    fn reader(&mut self) -> Result<&mut Reader, StoreError> {
+        self.reader.as_mut().ok_or(StoreError::Closed)
+    }
+
+    /// Runs a statement that gives one row. Cancel safe: a dropped call stops the statement.
+    pub(super) async fn one(&mut self, sql: Arc<str>, arguments: SqliteArguments) -> Result<SqliteRow, StoreError> {
+        let reader = self.reader()?;
+        reader.busy = true;
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+        let row = query.fetch_one(&mut reader.connection).await;
+        reader.busy = false;
+        row.map_err(translate)
+    }
+
+    /// Runs a statement and gives all its rows. Cancel safe: a dropped call stops the statement.
+    pub(super) async fn all(
+        &mut self,
+        sql: Arc<str>,
+        arguments: SqliteArguments,
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        let reader = self.reader()?;
+        reader.busy = true;
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+        let rows = query.fetch_all(&mut reader.connection).await;
+        reader.busy = false;
+        rows.map_err(translate)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            if reader.busy {
+                reader.deadline.stop_now();
+            }
+            self.pool.idle.lock().push(reader);
+        }
+    }
+}

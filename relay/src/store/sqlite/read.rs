@@ -1,0 +1,206 @@
+//! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
+
+use super::bind::{Question, arguments, json};
+use super::form::{Choice, Form, choose, tries_recent};
+use super::hash::{Hasher, ord};
+use super::pool::Lease;
+use super::sql::{self, Rights};
+use super::{head_from, text};
+use crate::store::{Page, Read, StoreError};
+use crate::types::{Access, EventId, Filter, Head, Key, Kind, PublicKey, Row, authors_may_read};
+use rustc_hash::FxHashMap;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use std::sync::Arc;
+
+/// Texts up to this size travel with the first statement however small the caller's bound.
+const SMALL_TEXT_BYTES: usize = 4 << 10;
+/// A text beyond this size is fetched for itself.
+const BIG_TEXT_BYTES: usize = 1 << 20;
+
+/// One row as the statement gave it.
+struct Found<'a> {
+    key: Key,
+    expires_at: Option<i64>,
+    body: Body<'a>,
+}
+
+enum Body<'a> {
+    Text(&'a str),
+    /// Too long to come along: its row and how long it is.
+    Big(i64, usize),
+}
+
+/// Answers `read` on a connection that shows one snapshot a statement.
+pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) -> Result<Page, StoreError> {
+    let rights = Rights::of(read.access, read.filter);
+    // One more than asked for, to know whether that was all; and the one that `after` names.
+    let mut elements = read.limit.saturating_add(1 + usize::from(read.after.is_some()));
+    let question = |elements: usize| Question {
+        filter: read.filter,
+        access: read.access,
+        now: read.now,
+        after: read.after,
+        elements,
+        big_text_bytes: (read.max_text_bytes / elements.max(1)).clamp(SMALL_TEXT_BYTES, BIG_TEXT_BYTES),
+    };
+    let form = pick(lease, hasher, &question(0)).await?;
+    if tries_recent(form, read.filter) {
+        let sql = sql::page(Form::Recent, read.filter, rights);
+        let row = lease.one(sql.into(), arguments(&question(elements), Form::Recent, hasher)).await?;
+        // Only a full answer is one: the rest might lie further back.
+        if let Some(answer) = evaluate(&row, read, elements)?.filter(|answer| answer.cut) {
+            return finish(lease, read, answer).await;
+        }
+    }
+    let sql: Arc<str> = sql::page(form, read.filter, rights).into();
+    loop {
+        let row = lease.one(sql.clone(), arguments(&question(elements), form, hasher)).await?;
+        if let Some(answer) = evaluate(&row, read, elements)? {
+            return finish(lease, read, answer).await;
+        }
+        elements = elements.saturating_mul(4);
+    }
+}
+
+/// The form that answers `question`; asks the database how long the lists are where that matters.
+pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question<'_>) -> Result<Form, StoreError> {
+    let rivals = match choose(question.filter) {
+        Choice::Take(form) => return Ok(form),
+        Choice::Rarest(rivals) => rivals,
+    };
+    let sql = sql::lengths(&rivals, question.filter);
+    let row = lease.one(sql.into(), arguments(question, Form::Time, hasher)).await?;
+    let lengths = (0..rivals.len()).map(|at| row.try_get::<i64, _>(at).unwrap_or(i64::MAX));
+    Ok(lengths.zip(&rivals).min_by_key(|(length, _)| *length).map_or(Form::Time, |(_, form)| *form))
+}
+
+/// A statement's answer after all checks.
+struct Answer<'a> {
+    found: Vec<Found<'a>>,
+    head: Head,
+    complete: bool,
+    /// The statement stopped at its limit.
+    cut: bool,
+}
+
+/// `None`: too few rows passed the checks, or it is unsure which rows come first; ask for more.
+fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<Option<Answer<'a>>, StoreError> {
+    let head = head_from(row)?;
+    let count: i64 = row.try_get(2).map_err(super::error::translate)?;
+    let lines: Option<&str> = row.try_get(3).map_err(super::error::translate)?;
+    let cut = usize::try_from(count).unwrap_or(0) >= elements;
+    let mut found = Vec::with_capacity(read.limit.min(1024) + 2);
+    // Rows of the last `ord` are uncertain where the statement was cut: others of that `ord` may be missing.
+    let mut last = i64::MAX;
+    for line in lines.into_iter().flat_map(|lines| lines.split('\n')) {
+        let row = parse(line)?;
+        last = last.min(ord(row.key));
+        let later = read.after.is_none_or(|after| row.key.order() > after.order());
+        if later && confirms(&row, read.filter, read.access) {
+            found.push(row);
+        }
+    }
+    found.sort_unstable_by_key(|row| row.key.order());
+    if cut {
+        let certain = found.iter().filter(|row| ord(row.key) > last).count();
+        if certain < read.limit || found.len() <= read.limit {
+            return Ok(None);
+        }
+    }
+    let complete = found.len() <= read.limit;
+    found.truncate(read.limit);
+    Ok(Some(Answer { found, head, complete, cut }))
+}
+
+fn parse(line: &str) -> Result<Found<'_>, StoreError> {
+    let damaged = || StoreError::Damaged("a row is not what this program wrote".into());
+    if line.starts_with('{') {
+        return Ok(Found { key: text::key(line)?, expires_at: None, body: Body::Text(line) });
+    }
+    if let Some(line) = line.strip_prefix('#') {
+        let mut fields = line.split(' ');
+        let mut field = || fields.next().ok_or_else(damaged);
+        let row = field()?.parse().map_err(|_| damaged())?;
+        let bytes = field()?.parse().map_err(|_| damaged())?;
+        let created_at = field()?.parse().map_err(|_| damaged())?;
+        let expires_at = field()?.parse().ok();
+        let id = EventId::from_hex(field()?.as_bytes()).map_err(|_| damaged())?;
+        return Ok(Found { key: Key { created_at, id }, expires_at, body: Body::Big(row, bytes) });
+    }
+    let (expires_at, rest) = line.split_once(' ').ok_or_else(damaged)?;
+    let expires_at = Some(expires_at.parse().map_err(|_| damaged())?);
+    Ok(Found { key: text::key(rest)?, expires_at, body: Body::Text(rest) })
+}
+
+/// Rechecks what the statement compared by hash. A text that did not come along is believed: to make it collide takes
+/// the database's secret.
+fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
+    match row.body {
+        Body::Big(..) => filter.ids.as_ref().is_none_or(|ids| ids.binary_search(&row.key.id).is_ok()),
+        Body::Text(text) => {
+            text::confirms(text, row.key, filter) && access.is_none_or(|access| text_is_readable(text, access, filter))
+        }
+    }
+}
+
+fn text_is_readable(text: &str, access: &Access, filter: &Filter) -> bool {
+    // Who has not authenticated was judged by the kind alone, and that is no hash.
+    if access.authenticated.is_empty() || access.unrestricted(filter) {
+        return true;
+    }
+    let Some(kind) = text::kind(text).filter(|kind| access.private_kinds.contains(*kind)) else { return true };
+    let readable = |reader: &PublicKey, kind: Kind| {
+        (authors_may_read(kind) && text::pubkey(text).as_ref() == Some(reader)) || text::names_recipient(text, reader)
+    };
+    access.authenticated.iter().any(|reader| readable(reader, kind))
+}
+
+/// Fetches the big texts that the caller's bound leaves room for; what comes after them goes as keys.
+async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Result<Page, StoreError> {
+    let Answer { found, head, complete, .. } = answer;
+    let mut room = found.len();
+    let mut bytes = 0_usize;
+    let mut wanted = Vec::new();
+    for (at, row) in found.iter().enumerate() {
+        if bytes > read.max_text_bytes {
+            room = at;
+            break;
+        }
+        bytes = bytes.saturating_add(match row.body {
+            Body::Text(text) => text.len(),
+            Body::Big(row, bytes) => {
+                wanted.push(row);
+                bytes
+            }
+        });
+    }
+    let big = if wanted.is_empty() { FxHashMap::default() } else { big_texts(lease, &wanted).await? };
+    let mut page = Page { rows: Vec::with_capacity(room), rest: Vec::new(), head, complete };
+    let mut found = found.into_iter();
+    for row in found.by_ref().take(room) {
+        let text = match row.body {
+            Body::Text(text) => Some(Arc::from(text)),
+            Body::Big(row, _) => big.get(&row).cloned(),
+        };
+        match text {
+            Some(text) => page.rows.push(Row { key: row.key, expires_at: row.expires_at, text }),
+            None => {
+                // Removed since the snapshot. It belongs to it, so the page says so and goes on in keys.
+                page.rest.push(row.key);
+                break;
+            }
+        }
+    }
+    page.rest.extend(found.map(|row| row.key));
+    Ok(page)
+}
+
+async fn big_texts(lease: &mut Lease, rows: &[i64]) -> Result<FxHashMap<i64, Arc<str>>, StoreError> {
+    let sql = "SELECT e.row, e.text FROM json_each(?1) j CROSS JOIN event e ON e.row = j.value";
+    let mut arguments = sqlx::sqlite::SqliteArguments::default();
+    let _ = sqlx::Arguments::add(&mut arguments, json(rows.iter().copied()));
+    let rows = lease.all(sql.into(), arguments).await?;
+    let texts = rows.iter().map(|row| Ok((row.try_get(0)?, Arc::from(row.try_get::<&str, _>(1)?))));
+    texts.collect::<Result<_, sqlx::Error>>().map_err(super::error::translate)
+}
