@@ -61,9 +61,8 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
 
 /// `--filter`, for the commands that speak of some events only.
 fn filter_argument() -> Arg {
-    let parse = |text: &str| {
-        Filter::parse(text).map_err(|error| format!("{error}; write it as in a REQ: {{\"kinds\":[1]}}"))
-    };
+    let parse =
+        |text: &str| Filter::parse(text).map_err(|error| format!("{error}; write it as in a REQ: {{\"kinds\":[1]}}"));
     Arg::new("filter").long("filter").value_name("JSON").value_parser(parse).help("Only these events: a NIP-01 filter")
 }
 

@@ -93,8 +93,7 @@ impl Tmpfs {
         let options = CString::new(format!("size={bytes}"))?;
         let kind = c"tmpfs";
         // SAFETY: one system call on strings that outlive it.
-        let done =
-            unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
+        let done = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
         if done == 0 { Ok(Self(at.to_owned())) } else { Err(Error::last_os_error()) }
     }
 }

@@ -35,7 +35,8 @@ impl Author {
     pub fn note(&mut self, bytes: usize) -> Signed {
         self.made += 1;
         let content = format!("{:08} {}", self.made, "x".repeat(bytes));
-        let builder = EventBuilder::new(Kind::TextNote, content).custom_created_at(Timestamp::from(1_700_000_000 + self.made));
+        let builder =
+            EventBuilder::new(Kind::TextNote, content).custom_created_at(Timestamp::from(1_700_000_000 + self.made));
         let event = builder.finalize(&self.keys).unwrap();
         Signed { id: event.id.to_hex(), message: format!("[\"EVENT\",{}]", event.as_json()) }
     }

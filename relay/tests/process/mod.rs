@@ -3,7 +3,7 @@
 //! A relay that panicked or logged a WARN or ERROR that the test did not announce fails the test; when a test fails,
 //! everything that its relays logged is printed.
 
-#![allow(missing_docs, clippy::unwrap_used, dead_code)]
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 pub mod client;
 
@@ -95,7 +95,9 @@ fn limit_file_size(bytes: u64) -> std::io::Result<()> {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: plain system calls on values of this frame. Without the handler a write beyond the limit would kill.
     unsafe {
-        if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR || libc::setrlimit(libc::RLIMIT_FSIZE, &limit) != 0 {
+        if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR
+            || libc::setrlimit(libc::RLIMIT_FSIZE, &limit) != 0
+        {
             return Err(std::io::Error::last_os_error());
         }
     }
