@@ -7,7 +7,7 @@ mod signals;
 
 use crate::admin::{Admin, Health};
 use crate::config::{Config, Durability, Loaded, Sources, reload};
-use crate::store::sqlite::{self, Options, SqliteStore};
+use crate::store::sqlite::{Options, SqliteStore};
 use crate::telemetry::{Exporter, LogControl};
 use anyhow::Context;
 use serving::Serving;
@@ -65,10 +65,7 @@ pub fn store_options(config: &Config) -> Options {
     let database = &config.database;
     Options {
         readers: database.read_connections(),
-        durability: match database.durability {
-            Durability::Full => sqlite::Durability::Full,
-            Durability::Relaxed => sqlite::Durability::Relaxed,
-        },
+        durability: database.durability,
         read_timeout: database.statement_timeout,
         acquire_timeout: database.pool_wait,
         ..Options::new(database.sqlite_path())

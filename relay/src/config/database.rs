@@ -47,9 +47,10 @@ impl Database {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// The event survives a power cut.
+    /// The event survives a power cut: the disk has confirmed it (SQLite's `synchronous=FULL`).
     Full,
-    /// The event survives a crash of the relay; a power cut may take the last moments.
+    /// The event survives a crash of the relay: the operating system has it. A power cut may take the last moments,
+    /// never consistency (SQLite's `synchronous=NORMAL`).
     Relaxed,
 }
 

@@ -14,7 +14,7 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// The most filters in one REQ or COUNT.
     pub max_filters: usize,
-    /// The most values in one filter, over all its lists.
+    /// The most values in one list of a filter.
     pub max_filter_values: usize,
     /// How many stored events a filter without `limit` gets.
     pub default_limit: usize,

@@ -137,18 +137,13 @@ impl Connection<'_> {
     /// Reads and writes until neither can go on.
     fn work(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         loop {
-            if let Some(waiting) = &mut self.waiting
-                && let Poll::Ready(outcome) = waiting.poll_unpin(cx)
-            {
-                self.waiting = None;
-                self.session.resume(outcome, self.gate);
-            }
             let reading = self.read(cx)?;
+            let resumed = self.resume(cx);
             let empty = self.write(cx)?;
             let may_go_on = match reading {
-                Reading::Idle => false,
+                Reading::Idle => resumed,
                 // Writing may have made room.
-                Reading::Paused => self.may_read(),
+                Reading::Paused => resumed || self.may_read(),
                 Reading::More => true,
             };
             if !may_go_on {
@@ -156,6 +151,15 @@ impl Connection<'_> {
                 return if done { Err(CloseReason::Shutdown) } else { Ok(()) };
             }
         }
+    }
+
+    /// Looks at what the session waits for; true: it is over.
+    fn resume(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(waiting) = &mut self.waiting else { return false };
+        let Poll::Ready(outcome) = waiting.poll_unpin(cx) else { return false };
+        self.waiting = None;
+        self.session.resume(outcome, self.gate);
+        true
     }
 
     /// Looks at the clock, and sets the timer if something may be due before it.

@@ -16,11 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The most bytes of a request's headers.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// For the headers of one whose address has too many connections already.
+const HASTY_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client whose handshake is done.
 pub(super) struct Upgraded {
@@ -55,12 +59,16 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
         },
         false => peer,
     };
-    // An address that opens connections without ever sending a request is limited too. Where the request will say
-    // whose connection it is, the place is taken when that is known.
+    // Where the request will say whose connection it is, its place is taken when that is known.
     let max_per_address = settings.max_connections_per_address;
     let place = match settings.trusts(peer) {
         true => None,
         false => Some(gate.slots.enter_from(peer, max_per_address)),
+    };
+    // Who has no place is still told so, but must ask quickly.
+    let header_timeout = match &place {
+        Some(None) => settings.header_timeout.min(HASTY_HEADER_TIMEOUT),
+        _ => settings.header_timeout,
     };
     let place = Mutex::new(place);
     let upgrade = Mutex::new(None);
@@ -78,10 +86,7 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
         std::future::ready(Ok::<_, Infallible>(page))
     };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADER_BYTES).keep_alive(false);
     let served = http.serve_connection(TokioIo::new(stream), service_fn(serve)).with_upgrades().await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "an HTTP request went wrong");

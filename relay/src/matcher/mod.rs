@@ -38,7 +38,9 @@ pub struct MatcherStats {
     pub hits: u64,
 }
 
-/// A distinct filter, its `limit` aside.
+/// A distinct filter, its `limit` aside. Aligned so that it lies in two neighbouring cache lines, which the processor
+/// fetches together, and not in three.
+#[repr(align(128))]
 struct Question {
     filter: Filter,
     hash: u64,
@@ -194,9 +196,15 @@ impl<T> Matcher<T> {
             self.questions.get_mut(*index).is_some_and(|question| std::mem::replace(&mut question.seen, now) != now)
         });
         self.stats.candidates += found.len() as u64;
-        let candidates = found.drain(..).filter_map(|index| self.questions.get(index));
-        front.extend(candidates.filter(|question| probe.meets(&question.filter)).map(|question| question.first_asker));
-        self.stats.hits += front.len() as u64;
+        let questions = &self.questions;
+        let mut keep = |suits: &dyn Fn(&Filter) -> bool| {
+            found.retain(|index| questions.get(*index).is_some_and(|question| suits(&question.filter)));
+        };
+        keep(&|filter| filter.suits_kind_and_time(event));
+        keep(&|filter| filter.suits_author_and_id(event));
+        keep(&|filter| probe.suits_tags(filter));
+        self.stats.hits += found.len() as u64;
+        front.extend(found.drain(..).filter_map(|index| questions.get(index)).map(|question| question.first_asker));
         self.asking.drain_lists(front, found);
         found.retain(|index| {
             self.askers.get_mut(*index).is_some_and(|asker| std::mem::replace(&mut asker.told, now) != now)

@@ -1,14 +1,13 @@
-//! One event, made ready to be compared with many filters.
+//! The tags of one event, made ready to be compared with many filters.
 
 use crate::types::{Event, Filter, TagFilter};
 use smallvec::SmallVec;
 
-/// An event and its tags in order.
+/// An event's tags in order.
 ///
 /// An event can have thousands of tags and thousands of filters that ask for them: with sorted tags, comparing it
 /// with a filter of one value costs a search, not a scan.
 pub(super) struct Probe<'a> {
-    event: &'a Event,
     tags: SmallVec<[(u8, &'a str); 16]>,
 }
 
@@ -17,12 +16,12 @@ impl<'a> Probe<'a> {
         let mut tags: SmallVec<_> = event.tags().iter().map(|tag| (tag.letter, &*tag.value)).collect();
         tags.sort_unstable();
         tags.dedup();
-        Self { event, tags }
+        Self { tags }
     }
 
-    /// True when the event meets every condition of `filter`: says the same as [`Filter::matches`].
-    pub(super) fn meets(&self, filter: &Filter) -> bool {
-        filter.matches_without_tags(self.event) && filter.tags.iter().all(|condition| self.has_one_of(condition))
+    /// True when the event meets the conditions on tags.
+    pub(super) fn suits_tags(&self, filter: &Filter) -> bool {
+        filter.tags.iter().all(|condition| self.has_one_of(condition))
     }
 
     /// Searches the longer of the two lists for each entry of the shorter.

@@ -3,7 +3,7 @@
 /// No index: the end of a chain.
 pub(super) const NONE: u32 = u32::MAX;
 
-enum Place<V> {
+pub(super) enum Place<V> {
     Taken(V),
     /// Free; carries the next free place.
     Free(u32),

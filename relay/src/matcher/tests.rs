@@ -198,3 +198,8 @@ fn a_registration_ends_once_even_if_its_place_is_taken_again() {
     assert_eq!(matcher.remove(stale), None);
     assert_eq!(matcher.remove(second), Some(2));
 }
+
+#[test]
+fn a_question_takes_two_cache_lines() {
+    assert_eq!(size_of::<super::slab::Place<super::Question>>(), 128);
+}

@@ -1,14 +1,12 @@
 //! What the operator decided: plain values, the defaults of a public relay.
 
 use crate::config::{Config, KindSet};
-use crate::types::{Filter, Kind, PublicKey};
+use crate::types::{Kind, PublicKey};
 use std::collections::{BTreeSet, HashSet};
 
 /// The admission rules of one relay. Every limit is inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The most bytes of one client message.
-    pub max_message_bytes: usize,
     /// The most tags of an event.
     pub max_tags: u32,
     /// The most Unicode characters of an event's content; `None` leaves it to the size of the message.
@@ -34,20 +32,11 @@ pub struct Rules {
     pub auth_to_write_gift_wraps: bool,
     /// Reading asks for an authenticated connection (NIP-42).
     pub auth_to_read: bool,
-    /// The most filters of one REQ or COUNT.
-    pub max_filters: usize,
-    /// The most values of one filter, all its lists together.
-    pub max_filter_values: usize,
-    /// The limit of a filter that names none.
-    pub default_limit: u32,
-    /// The greatest limit that is honoured.
-    pub max_limit: u32,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            max_message_bytes: 128 * 1024,
             max_tags: 5_000,
             max_content_chars: None,
             max_age_seconds: None,
@@ -60,10 +49,6 @@ impl Default for Rules {
             auth_to_write: false,
             auth_to_write_gift_wraps: false,
             auth_to_read: false,
-            max_filters: 10,
-            max_filter_values: 1_000,
-            default_limit: 500,
-            max_limit: 5_000,
         }
     }
 }
@@ -74,7 +59,6 @@ impl Rules {
         let Config { limits, access, .. } = config;
         let kinds = |kinds: &KindSet| kinds.iter().collect::<BTreeSet<_>>();
         Self {
-            max_message_bytes: limits.max_message_bytes,
             max_tags: limits.max_event_tags,
             max_content_chars: Some(limits.max_content_chars),
             max_age_seconds: Some(limits.max_age_seconds).filter(|age| *age > 0),
@@ -88,12 +72,6 @@ impl Rules {
             auth_to_write: access.auth_to_write,
             auth_to_write_gift_wraps: access.auth_to_write_gift_wraps,
             auth_to_read: access.auth_to_read,
-            ..Self::default()
         }
-    }
-
-    /// How many stored events `filter` may get: what it asks for, within the rules.
-    pub fn limit_of(&self, filter: &Filter) -> u32 {
-        filter.limit.unwrap_or(self.default_limit).min(self.max_limit)
     }
 }

@@ -1,5 +1,5 @@
 use super::{RelayUrl, Rules, check, check_auth, check_read};
-use crate::types::{Access, Event, Filter, Kind, PublicKey, Refusal, TagFilter, Timestamp};
+use crate::types::{Access, Event, Filter, Kind, PublicKey, Refusal, Timestamp};
 use smallvec::smallvec;
 
 const NOW: Timestamp = 1_700_000_000;
@@ -190,18 +190,6 @@ fn asks_kinds(kinds: &[u16]) -> Filter {
 }
 
 #[test]
-fn a_question_may_have_so_many_filters_and_values() {
-    let rules = Rules { max_filters: 2, max_filter_values: 3, ..Rules::default() };
-    let check = |filters: &[Filter]| check_read(filters, &rules, &Access::default());
-    let two = [asks_kinds(&[1, 2, 3]), asks_kinds(&[4])];
-    assert_eq!(check(&two), Ok(()));
-    assert!(matches!(check(&[two[0].clone(), two[1].clone(), asks_kinds(&[5])]), Err(Refusal::Invalid(_))));
-    let tags = Box::new([TagFilter { letter: b't', values: Box::new(["x".into()]) }]);
-    let four = Filter { tags, ..asks_kinds(&[1, 2, 3]) };
-    assert!(matches!(check(&[four]), Err(Refusal::Invalid(_))), "the lists count together");
-}
-
-#[test]
 fn reading_may_ask_for_authentication() {
     let rules = Rules { auth_to_read: true, ..Rules::default() };
     let notes = [asks_kinds(&[1])];
@@ -216,12 +204,6 @@ fn private_kinds_ask_for_authentication() {
     assert_eq!(check(&[1059], &Access::default()), Err(Refusal::PrivateNeedsAuthentication));
     assert_eq!(check(&[1, 1059], &Access::default()), Ok(()), "the public part can be answered");
     assert_eq!(check(&[1059], &authenticated(BOB)), Ok(()));
-}
-
-#[test]
-fn limits_are_bounded() {
-    let limit = |limit| Rules::default().limit_of(&Filter { limit, ..Filter::default() });
-    assert_eq!([limit(None), limit(Some(0)), limit(Some(5_000)), limit(Some(5_001))], [500, 0, 5_000, 5_000]);
 }
 
 fn auth(at: Timestamp, kind: u16, challenge: &str, relay: &str) -> Result<PublicKey, Refusal> {

@@ -26,8 +26,9 @@ mod statements;
 mod text;
 mod write;
 
+pub use crate::config::Durability;
 pub use archive::{Archive, Exported, Stats};
-pub use options::{Durability, Options};
+pub use options::Options;
 
 use super::{Appended, Page, Read, Store, StoreError};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};

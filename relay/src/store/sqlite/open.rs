@@ -2,9 +2,10 @@
 
 use super::error::translate;
 use super::hash::Hasher;
-use super::options::{Durability, Options};
+use super::options::Options;
 use super::statements::Statements;
 use super::write::Writer;
+use crate::config::Durability;
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
 use rustix::fs::{FlockOperation, flock};

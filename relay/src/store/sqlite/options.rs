@@ -1,18 +1,8 @@
 //! What an operator may set about the embedded store.
 
+use crate::config::Durability;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// When a write counts as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Once the disk has confirmed it: it survives a power cut (`synchronous=FULL`).
-    #[default]
-    Full,
-    /// Once the operating system has it: it survives a crash of the relay; a power cut may cost the last writes, never
-    /// consistency (`synchronous=NORMAL`).
-    Relaxed,
-}
 
 /// How a [`SqliteStore`](super::SqliteStore) is opened. [`Options::new`] has the defaults.
 #[derive(Debug, Clone)]

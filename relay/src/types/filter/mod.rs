@@ -63,7 +63,8 @@ impl Filter {
 
     /// True when `event` meets every condition. `limit` plays no part. Expiry and access are the caller's business.
     pub fn matches(&self, event: &Event) -> bool {
-        self.matches_without_tags(event)
+        self.suits_kind_and_time(event)
+            && self.suits_author_and_id(event)
             && self.tags.iter().all(|condition| {
                 event
                     .tag_values(condition.letter)
@@ -71,12 +72,16 @@ impl Filter {
             })
     }
 
-    /// True when `event` meets every condition but those on tags, which are the dear ones to check.
-    pub fn matches_without_tags(&self, event: &Event) -> bool {
+    /// True when `event` meets the conditions on its kind and `created_at`.
+    pub(crate) fn suits_kind_and_time(&self, event: &Event) -> bool {
         self.since.is_none_or(|since| event.created_at() >= since)
             && self.until.is_none_or(|until| event.created_at() <= until)
             && self.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok())
-            && self.authors.as_ref().is_none_or(|authors| authors.binary_search(&event.pubkey()).is_ok())
+    }
+
+    /// True when `event` meets the conditions on its author and its id.
+    pub(crate) fn suits_author_and_id(&self, event: &Event) -> bool {
+        self.authors.as_ref().is_none_or(|authors| authors.binary_search(&event.pubkey()).is_ok())
             && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&event.id()).is_ok())
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// Reads a filter inside a message. After a failure, `unsupported` says whether it was for an unknown key.
 pub(crate) struct FilterSeed<'a> {
-    /// The most values that the lists of one filter may hold together.
+    /// The most values that one list may hold.
     pub(crate) max_values: usize,
     /// Where the words about an unknown key go.
     pub(crate) unsupported: &'a mut Option<String>,
@@ -45,18 +45,18 @@ impl<'de> Visitor<'de> for FilterSeed<'_> {
         let (mut ids, mut authors, mut kinds) = (None, None, None);
         let (mut since, mut until, mut limit) = (None, None, None);
         let mut tags: Vec<TagFilter> = Vec::new();
-        let mut budget = Budget { left: self.max_values, max: self.max_values };
+        let max = self.max_values;
         while let Some(key) = map.next_key_seed(Text("a key"))? {
             match &*key {
-                "ids" => once(&mut ids, "ids", || {
-                    map.next_value_seed(List { what: IDS, budget: &mut budget, element: || Hex::<32>(IDS) })
-                })?,
+                "ids" => {
+                    once(&mut ids, "ids", || map.next_value_seed(List { what: IDS, max, element: || Hex::<32>(IDS) }))?
+                }
                 "authors" => once(&mut authors, "authors", || {
-                    map.next_value_seed(List { what: AUTHORS, budget: &mut budget, element: || Hex::<32>(AUTHORS) })
+                    map.next_value_seed(List { what: AUTHORS, max, element: || Hex::<32>(AUTHORS) })
                 })?,
-                "kinds" => once(&mut kinds, "kinds", || {
-                    map.next_value_seed(List { what: KINDS, budget: &mut budget, element: || KIND })
-                })?,
+                "kinds" => {
+                    once(&mut kinds, "kinds", || map.next_value_seed(List { what: KINDS, max, element: || KIND }))?
+                }
                 "since" => {
                     once(&mut since, "since", || map.next_value_seed(time("`since` as an integer, not negative")))?
                 }
@@ -75,10 +75,10 @@ impl<'de> Visitor<'de> for FilterSeed<'_> {
                     let values = match letter {
                         b'e' | b'p' => {
                             let what = if letter == b'e' { E_TAGS } else { P_TAGS };
-                            let list = List { what, budget: &mut budget, element: || HexText(what) };
+                            let list = List { what, max, element: || HexText(what) };
                             map.next_value_seed(list)?
                         }
-                        _ => map.next_value_seed(List { what: TAGS, budget: &mut budget, element: || OwnedText })?,
+                        _ => map.next_value_seed(List { what: TAGS, max, element: || OwnedText })?,
                     };
                     tags.push(TagFilter { letter, values: canonical(values) });
                 }
@@ -126,7 +126,7 @@ fn canonical<T: Ord>(mut values: Vec<T>) -> Box<[T]> {
     values.into()
 }
 
-/// As [`canonical`], but a third faster: nearly always the first eight bytes decide.
+/// As [`canonical`], but twice as fast: nearly always the first eight bytes decide.
 fn canonical_hashes<T>(mut values: Vec<[u8; 32]>, new: fn([u8; 32]) -> T) -> Box<[T]> {
     let front = |bytes: &[u8; 32]| bytes.first_chunk().map(|front| u64::from_be_bytes(*front));
     values.sort_unstable_by(|a, b| front(a).cmp(&front(b)).then_with(|| a.cmp(b)));
@@ -134,20 +134,14 @@ fn canonical_hashes<T>(mut values: Vec<[u8; 32]>, new: fn([u8; 32]) -> T) -> Box
     values.into_iter().map(new).collect()
 }
 
-/// How many values the filter may still hold.
-struct Budget {
-    left: usize,
-    max: usize,
-}
-
 /// A non-empty array whose elements `element` reads.
-struct List<'b, F> {
+struct List<F> {
     what: &'static str,
-    budget: &'b mut Budget,
+    max: usize,
     element: F,
 }
 
-impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> DeserializeSeed<'de> for List<'_, F> {
+impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> DeserializeSeed<'de> for List<F> {
     type Value = Vec<S::Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -155,7 +149,7 @@ impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> DeserializeSeed<'de> for List<'
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> Visitor<'de> for List<'_, F> {
+impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> Visitor<'de> for List<F> {
     type Value = Vec<S::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -165,10 +159,9 @@ impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> Visitor<'de> for List<'_, F> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = seq.next_element_seed((self.element)())? {
-            let Some(left) = self.budget.left.checked_sub(1) else {
-                return Err(A::Error::custom(format_args!("more than {} values in one filter", self.budget.max)));
-            };
-            self.budget.left = left;
+            if values.len() == self.max {
+                return Err(A::Error::custom(format_args!("more than {} values in one list", self.max)));
+            }
             values.push(value);
         }
         if values.is_empty() { Err(A::Error::invalid_length(0, &self)) } else { Ok(values) }

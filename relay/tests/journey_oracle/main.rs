@@ -6,109 +6,35 @@
 //! nothing; one that claims a W it does not hold must be caught, or this test would see nothing.
 #![allow(clippy::unwrap_used)]
 
-use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
+mod oracle;
+mod replica;
+
+use oracle::{Transcript, check};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use relay::config::Durability;
 use relay::ingest::{InFlight, Ingest, IngestSettings, Submission, WriterSettings};
 use relay::log::Log;
 use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use relay::policy::Rules;
 use relay::query::{Queries, QueryLimits};
+use relay::store::Store;
 use relay::store::memory::MemoryStore;
-use relay::store::{Appended, Page, Read, Store, StoreError};
+use relay::store::sqlite::{Options, SqliteStore};
 use relay::telemetry::Metrics;
 use relay::types::{
-    Access, Change, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Reply, Row, SubscriptionId,
-    TagFilter, Timestamp, Verdict, Verified,
+    Access, Event, EventId, Filter, Kind, Position, PublicKey, Reply, SubscriptionId, TagFilter, Timestamp, Verdict,
 };
+use replica::{Replica, Snapshots};
 use secp256k1::{Keypair, Secp256k1};
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 const AUTHORS: u8 = 3;
 const EVENTS_A_PUBLISHER: usize = 1_500;
 const PUBLISHERS: u64 = 3;
 const SUBSCRIBERS: u64 = 6;
-
-/// How the store under test treats its snapshots.
-#[derive(Clone, Copy, PartialEq)]
-enum Snapshots {
-    /// As they are.
-    Honest,
-    /// Each answer waits until the head has moved on: an older W, honestly named.
-    Lagging,
-    /// As lagging, but W is claimed to be the head of now.
-    Lying,
-}
-
-struct Replica {
-    inner: Arc<dyn Store>,
-    mode: Snapshots,
-    log: Mutex<Option<Arc<Log>>>,
-    reads: AtomicUsize,
-}
-
-impl Replica {
-    async fn lag(&self, page: Page) -> Page {
-        let log = self.log.lock().clone();
-        let Some(log) = log.filter(|_| self.mode != Snapshots::Honest) else { return page };
-        let lag = self.reads.fetch_add(1, Ordering::Relaxed) as u64 % 7;
-        // At the end of the run the head stands still: then the snapshot is not overtaken.
-        let _ = tokio::time::timeout(Duration::from_millis(20), log.reach(Position(page.head.position.0 + lag))).await;
-        let position = if self.mode == Snapshots::Lying { log.head().position } else { page.head.position };
-        Page { head: Head { position, ..page.head }, ..page }
-    }
-}
-
-impl Store for Replica {
-    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
-        self.inner.head()
-    }
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
-        self.inner.known(ids)
-    }
-    fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.inner.append(batch, now)
-    }
-    fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
-        Box::pin(async move { Ok(self.lag(self.inner.read(read).await?).await) })
-    }
-    fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
-        self.inner.fetch(ids)
-    }
-    fn count<'a>(
-        &'a self,
-        filters: &'a [Filter],
-        access: &'a Access,
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.inner.count(filters, access, now)
-    }
-    fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.inner.sweep_expired(now, max)
-    }
-    fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        self.inner.remove(filter, max)
-    }
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
-    }
-}
-
-/// What one subscription saw.
-struct Transcript {
-    filters: Arc<[Filter]>,
-    limits: QueryLimits,
-    asked_at: Position,
-    eose_at: Position,
-    stored: Vec<EventId>,
-    live: Vec<EventId>,
-    /// The head when the last items were taken: everything up to it must be there.
-    drained_at: Position,
-}
 
 struct Relay {
     ingest: Ingest,
@@ -296,15 +222,10 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
     any
 }
 
-async fn run(mode: Snapshots) -> (Vec<String>, usize) {
-    let replica = Arc::new(Replica {
-        inner: Arc::new(MemoryStore::new()),
-        mode,
-        log: Mutex::new(None),
-        reads: AtomicUsize::new(0),
-    });
+async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
+    let replica = Arc::new(Replica::new(store, mode));
     let log = Log::new(replica.head().await.unwrap(), 1 << 30, metrics());
-    *replica.log.lock() = Some(log.clone());
+    replica.follow(log.clone());
     let settings = IngestSettings {
         queue: 64,
         verify_threads: 2,
@@ -331,109 +252,34 @@ async fn run(mode: Snapshots) -> (Vec<String>, usize) {
     (errors, transcripts.len())
 }
 
-/// Holds one transcript against the log: some H between asking and EOSE must explain all of it.
-fn check(transcript: &Transcript, entries: &[LogEntry]) -> Result<(), String> {
-    let mut reason = String::new();
-    for head in transcript.asked_at.0..=transcript.eose_at.0 {
-        match explain(transcript, entries, Position(head)) {
-            Ok(()) => return Ok(()),
-            Err(why) => reason = why,
-        }
-    }
-    Err(format!(
-        "no H in {}..={} explains a transcript of {} stored and {} live; at the last: {reason}",
-        transcript.asked_at.0,
-        transcript.eose_at.0,
-        transcript.stored.len(),
-        transcript.live.len()
-    ))
-}
-
-fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Result<(), String> {
-    let removed_at: HashMap<EventId, Position> = entries
-        .iter()
-        .flat_map(|entry| entry.changes.iter().map(move |change| (entry.position, change)))
-        .filter_map(|(position, change)| match change {
-            Change::Removed(removal) => Some((removal.id(), position)),
-            Change::Inserted(_) => None,
-        })
-        .collect();
-    // Stored: the naive answer at H, without what was removed before it could be sent.
-    let expected = naive_answer(transcript, entries, head);
-    let stored: HashSet<_> = transcript.stored.iter().copied().collect();
-    if stored.len() != transcript.stored.len() {
-        return Err("a stored event came twice".to_owned());
-    }
-    let mut rest = transcript.stored.iter();
-    let mut next = rest.next();
-    for id in &expected {
-        if next == Some(id) {
-            next = rest.next();
-        } else if !removed_at.get(id).is_some_and(|position| *position > head && *position <= transcript.eose_at) {
-            return Err(format!("a stored event is missing or out of order at {}", head.0));
-        }
-    }
-    if next.is_some() {
-        return Err(format!("a stored event is not part of the answer at {}", head.0));
-    }
-    // Live: every match after H, in order, once, without what died.
-    let matches = entries.iter().filter(|entry| entry.position > head).flat_map(|entry| {
-        let wanted = entry.changes.iter().filter_map(|change| match change {
-            Change::Inserted(insertion) if wants(transcript, &insertion.event) => Some(insertion.event.id()),
-            _ => None,
-        });
-        wanted.map(move |id| (entry.position, id)).collect::<Vec<_>>()
-    });
-    let mut live = transcript.live.iter();
-    let mut next = live.next();
-    for (position, id) in matches {
-        if next == Some(&id) {
-            next = live.next();
-        } else if position <= transcript.drained_at && !removed_at.contains_key(&id) {
-            return Err(format!("a live event at {} is missing or out of order", position.0));
-        }
-    }
-    if next.is_some() { Err("a live event came twice, or before its time".to_owned()) } else { Ok(()) }
-}
-
-fn wants(transcript: &Transcript, event: &Event) -> bool {
-    transcript.filters.iter().any(|filter| filter.matches(event))
-}
-
-fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Vec<EventId> {
-    let mut alive: HashMap<EventId, Arc<Event>> = HashMap::new();
-    for change in entries.iter().filter(|entry| entry.position <= head).flat_map(|entry| entry.changes.iter()) {
-        match change {
-            Change::Inserted(insertion) => drop(alive.insert(insertion.event.id(), insertion.event.clone())),
-            Change::Removed(removal) => drop(alive.remove(&removal.id())),
-        }
-    }
-    let mut keys = HashSet::new();
-    for filter in transcript.filters.iter() {
-        let mut rows: Vec<Row> =
-            alive.values().filter(|event| filter.matches(event)).map(|event| Row::from(&**event)).collect();
-        rows.sort_by_key(|row| row.key.order());
-        let limit = filter.limit.map_or(transcript.limits.default_limit, |limit| limit as usize);
-        keys.extend(
-            rows.into_iter().take(limit.min(transcript.limits.max_limit)).map(|row| (row.key.order(), row.key.id)),
-        );
-    }
-    let mut keys: Vec<_> = keys.into_iter().collect();
-    keys.sort();
-    keys.into_iter().map(|(_, id)| id).collect()
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_transcript_agrees_with_the_log() {
-    let (errors, all) = run(Snapshots::Honest).await;
+    let (errors, all) = run(Snapshots::Honest, memory()).await;
     println!("{all} transcripts");
     assert!(all > 30, "only {all} transcripts");
     assert_eq!(errors, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_transcript_agrees_with_the_log_over_sqlite() {
+    for mode in [Snapshots::Honest, Snapshots::Lagging] {
+        let folder = tempfile::tempdir().unwrap();
+        // Durability is another test's business; without waiting for the disk there is more to race with.
+        let options = Options { durability: Durability::Relaxed, ..Options::new(folder.path().join("relay.db")) };
+        let (errors, all) = run(mode, Arc::new(SqliteStore::open(options).await.unwrap())).await;
+        println!("{all} transcripts");
+        assert!(all > 20, "only {all} transcripts");
+        assert_eq!(errors, Vec::<String>::new(), "{mode:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lagging_snapshots_change_nothing() {
-    let (errors, all) = run(Snapshots::Lagging).await;
+    let (errors, all) = run(Snapshots::Lagging, memory()).await;
     println!("{all} transcripts");
     assert!(all > 20, "only {all} transcripts");
     assert_eq!(errors, Vec::<String>::new());
@@ -441,7 +287,7 @@ async fn lagging_snapshots_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn control_a_store_that_claims_a_later_position_is_caught() {
-    let (errors, all) = run(Snapshots::Lying).await;
+    let (errors, all) = run(Snapshots::Lying, memory()).await;
     println!("{} of {all} transcripts are wrong", errors.len());
     assert!(!errors.is_empty(), "the oracle saw nothing in {all} transcripts");
 }

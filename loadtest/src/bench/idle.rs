@@ -1,0 +1,61 @@
+//! What a connection that does nothing costs the relay.
+
+use super::{Row, SILENCE, Site};
+use crate::client::{ClientError, Reply};
+use crate::stats::Spread;
+use crate::system::{Memory, Process};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Memory counts as stable once this many looks in a row differ by less than one part in 500.
+const STABLE_LOOKS: usize = 5;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const STABLE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Opens `connections` and tells by how much the relay's own memory (RssAnon) has grown for each: first idle, then
+/// each with one subscription. The relay should be freshly started, or it reuses what it freed before.
+///
+/// # Errors
+/// A connection that can't be opened or breaks, or a relay process that is gone.
+pub async fn idle(site: &Site, process: Process, connections: usize) -> Result<[Row; 2], ClientError> {
+    // One connection made and dropped, so that what is allocated once only is there before the first look.
+    drop(site.connect(0).await?);
+    let before = stable(process).await?;
+    let mut clients = Vec::with_capacity(connections);
+    for index in 0..connections {
+        clients.push(site.connect(index).await?);
+    }
+    let open = stable(process).await?;
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.queue(&[format!(r#"["REQ","idle",{{"authors":["{index:064x}"]}}]"#).as_bytes()]);
+        let mut ended = false;
+        while !ended {
+            let answers = client.receive(&site.scratch, |message| {
+                ended |= matches!(Reply::parse(message), Reply::Eose(_) | Reply::Closed { .. });
+            });
+            timeout(SILENCE, answers).await.map_err(|_| ClientError::Refused("no EOSE in time".to_owned()))??;
+        }
+    }
+    let subscribed = stable(process).await?;
+    let row = |name: &str, now: Memory| {
+        let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / connections as f64;
+        let value = each(now.anonymous, before.anonymous);
+        Row::new(format!("{name}, {connections}"), "bytes each", Spread { median: value, min: value, max: value })
+    };
+    Ok([row("idle connections", open), row("connections with one REQ", subscribed)])
+}
+
+/// Polls until memory has stopped changing; after 15 s it takes what it sees.
+async fn stable(process: Process) -> Result<Memory, ClientError> {
+    let gone = || ClientError::Refused(format!("the relay (process {}) is gone", process.0));
+    let ends = Instant::now() + STABLE_WITHIN;
+    let mut last = process.memory().ok_or_else(gone)?;
+    let mut same = 0;
+    while same < STABLE_LOOKS && Instant::now() < ends {
+        sleep(LOOK_EVERY).await;
+        let now = process.memory().ok_or_else(gone)?;
+        same = if now.anonymous.abs_diff(last.anonymous) * 500 < last.anonymous { same + 1 } else { 0 };
+        last = now;
+    }
+    Ok(last)
+}

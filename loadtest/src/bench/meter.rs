@@ -1,0 +1,79 @@
+//! What one round measured.
+
+use crate::stats::Latency;
+use crate::system::{Process, own_cpu};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What went wrong, by name; only what happened is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Faults(pub BTreeMap<String, u64>);
+
+impl Faults {
+    /// Counts `times` of `fault`.
+    pub fn add(&mut self, fault: &str, times: u64) {
+        if times > 0 {
+            *self.0.entry(fault.to_owned()).or_default() += times;
+        }
+    }
+
+    /// Adds all that `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        other.0.iter().for_each(|(fault, times)| self.add(fault, *times));
+    }
+
+    /// True when nothing went wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One round of one measurement.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// What was counted: events accepted, queries answered, events delivered.
+    pub operations: u64,
+    /// From the first byte sent to the last answer.
+    pub wall: Duration,
+    /// Of each operation.
+    pub latency: Latency,
+    /// Rows received, or counted by COUNT, over all operations.
+    pub rows: u64,
+    /// What went wrong.
+    pub faults: Faults,
+    /// CPU time of the relay, where its process is known.
+    pub server_cpu: Option<Duration>,
+    /// CPU time of this process.
+    pub client_cpu: Duration,
+}
+
+/// Measures time and CPU over a round.
+#[derive(Debug)]
+pub struct Meter {
+    process: Option<Process>,
+    server: Option<Duration>,
+    client: Duration,
+    start: Instant,
+}
+
+impl Meter {
+    /// Starts; `pid` is the relay's, where known.
+    pub fn start(pid: Option<u32>) -> Self {
+        let process = pid.map(Process);
+        Self { process, server: process.and_then(Process::cpu), client: own_cpu(), start: Instant::now() }
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Instant {
+        self.start
+    }
+
+    /// Fills in `round`'s times. The wall time ends at `last`, the last answer's.
+    pub fn stop(self, last: Instant, round: &mut Round) {
+        round.wall = last.saturating_duration_since(self.start);
+        let now = self.process.and_then(Process::cpu);
+        round.server_cpu = now.zip(self.server).map(|(now, before)| now.saturating_sub(before));
+        round.client_cpu = own_cpu().saturating_sub(self.client);
+    }
+}

@@ -1,0 +1,109 @@
+//! How many questions a second a relay answers, and how long each takes.
+
+use super::{Meter, Question, Round, SILENCE, Site};
+use crate::client::{Client, ClientError, Reply};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+struct Shared {
+    questions: Rc<[Question]>,
+    next: Cell<usize>,
+    ends: Instant,
+    last: Cell<Instant>,
+    round: RefCell<Round>,
+}
+
+/// Asks `questions` in turn, from the first again after the last, over `connections` that each wait for one answer
+/// before they ask on (REQ, rows, EOSE, CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a
+/// `LocalSet`.
+///
+/// # Errors
+/// A connection that can't be opened or breaks.
+pub async fn query(
+    site: &Site,
+    connections: usize,
+    lasts: Duration,
+    questions: Rc<[Question]>,
+) -> Result<Round, ClientError> {
+    let mut clients = Vec::with_capacity(connections);
+    for index in 0..connections {
+        clients.push(site.connect(index).await?);
+    }
+    let meter = Meter::start(site.pid);
+    let start = meter.started();
+    let shared = Rc::new(Shared {
+        questions,
+        next: Cell::new(0),
+        ends: start + lasts,
+        last: Cell::new(start),
+        round: RefCell::default(),
+    });
+    let mut askers = JoinSet::new();
+    for client in clients {
+        askers.spawn_local(ask(client, site.clone(), shared.clone()));
+    }
+    while let Some(done) = askers.join_next().await {
+        done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    }
+    let mut round = shared.round.take();
+    meter.stop(shared.last.get(), &mut round);
+    Ok(round)
+}
+
+async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), ClientError> {
+    let mut asked = Instant::now();
+    for number in 0u64.. {
+        if asked >= shared.ends || shared.questions.is_empty() {
+            break;
+        }
+        let index = shared.next.get();
+        shared.next.set((index + 1) % shared.questions.len());
+        let Question { verb, filter } = &shared.questions[index];
+        let subscription = number.to_string();
+        let sub = subscription.as_bytes();
+        client.queue(&[b"[\"", verb.as_bytes(), b"\",\"", sub, b"\",", filter.as_bytes(), b"]"]);
+        let mut end = None;
+        let mut rows = 0;
+        while end.is_none() {
+            let answers = client.receive(&site.scratch, |message| match Reply::parse(message) {
+                Reply::Event { subscription, .. } if subscription == sub => rows += 1,
+                Reply::Eose(subscription) if subscription == sub => end = Some(None),
+                Reply::Count { subscription, count } if subscription == sub => {
+                    rows = count;
+                    end = Some(None);
+                }
+                Reply::Closed { words, .. } => {
+                    end = Some(Some(("CLOSED", String::from_utf8_lossy(words).into_owned())))
+                }
+                Reply::Notice(words) => end = Some(Some(("NOTICE", String::from_utf8_lossy(words).into_owned()))),
+                _ => {}
+            });
+            match timeout(SILENCE, answers).await {
+                Ok(answers) => answers.map(drop)?,
+                Err(_) => {
+                    shared.round.borrow_mut().faults.add("no answer", 1);
+                    return Ok(());
+                }
+            }
+        }
+        if *verb == "REQ" {
+            // It leaves together with the next question.
+            client.queue(&[b"[\"CLOSE\",\"", sub, b"\"]"]);
+        }
+        let now = Instant::now();
+        let mut round = shared.round.borrow_mut();
+        if let Some(Some((word, words))) = end {
+            round.faults.add(&format!("{word} {words}"), 1);
+        } else {
+            round.operations += 1;
+            round.rows += rows;
+            round.latency.record(now - asked);
+        }
+        shared.last.set(now);
+        asked = now;
+    }
+    client.flush().await
+}

@@ -1,0 +1,54 @@
+//! Repeatable events: the same seed makes the same events on every machine.
+//!
+//! The mix follows what a general relay holds: a few authors write most of it, a few events and people are pointed at
+//! most, most of it is notes and reactions, and half of it is younger than nine months out of 36.
+
+mod author;
+mod content;
+mod draft;
+mod generator;
+mod keys;
+mod random;
+mod sign;
+
+pub use author::Authors;
+pub use draft::Draft;
+pub use generator::{Generator, Kinds, Plan};
+pub use keys::Keys;
+pub use random::{Random, Zipf};
+pub use sign::{Signed, sign_all};
+
+use std::io::{self, Write};
+
+/// Writes the plan's events to `out` as JSON lines and calls `on` after each. Signatures are made up unless `signed`:
+/// they are a relay's dearest step and a query needs none that hold. Returns what can be asked of them.
+///
+/// # Errors
+/// The writer's.
+pub fn fill(
+    plan: Plan,
+    authors: &Authors,
+    signed: bool,
+    out: &mut impl Write,
+    mut on: impl FnMut(),
+) -> io::Result<Keys> {
+    const CHUNK: usize = 20_000;
+    let mut generator = Generator::new(plan, authors);
+    loop {
+        let drafts = generator.by_ref().take(CHUNK).collect::<Vec<_>>();
+        if drafts.is_empty() {
+            return Ok(generator.into_keys());
+        }
+        if signed {
+            for event in sign_all(drafts, authors) {
+                writeln!(out, "{}", event.text)?;
+                on();
+            }
+        } else {
+            for draft in drafts {
+                writeln!(out, "{}", draft.with_made_up_signature())?;
+                on();
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `loadtest`: fills, measures and loads a Nostr relay over the wire.
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
+use loadtest::events::{Authors, Kinds, Plan, fill};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The measurements ran, and something was lost, doubled, refused or empty.
+const EXIT_FAULTS: u8 = 3;
+
+#[derive(Parser)]
+#[command(version, about = "Fills, measures and loads a Nostr relay over the wire")]
+#[command(after_help = "Exit codes: 0 well, 1 it failed, 2 the command line is wrong, \
+                        3 measured, but something was lost, doubled, refused or empty")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure a relay: queries by shape, live deliveries, publishing, memory of idle connections
+    ///
+    /// With --spawn it starts a relay of its own on free ports, with an SQLite file in a temporary directory, loads
+    /// it by `relay import`, measures it and stops it; each measurement gets a freshly started relay. With --url it
+    /// measures a relay that runs already and holds the events of `loadtest fill` with the same --seed and --events.
+    Bench(Box<BenchArguments>),
+    /// Write events as JSON lines, the same for the same seed, for `relay import --no-verify`
+    Fill(FillArguments),
+}
+
+#[derive(Args)]
+struct Data {
+    /// The stored events to make
+    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = at_least_one)]
+    events: usize,
+    /// The seed of all that is random
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// How many people write them; the first writes most (Zipf 0.9)
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = at_least_one)]
+    authors: usize,
+    /// The newest event's time in unix seconds [default: 2026-11-01]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1_793_491_200, hide_default_value = true)]
+    until: u64,
+}
+
+#[derive(Args)]
+struct FillArguments {
+    #[command(flatten)]
+    data: Data,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Sign them (25 µs of a core each); without it signatures have the right shape and do not hold
+    #[arg(long)]
+    signed: bool,
+}
+
+#[derive(Args)]
+struct BenchArguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    data: Data,
+    /// What to measure, in this order
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "query,live,publish,idle")]
+    only: Vec<Measurement>,
+    /// Rounds of each figure; the median is reported, with the least and the greatest
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    rounds: usize,
+    /// How long a round of queries or publishing lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = positive)]
+    seconds: f64,
+    /// Events signed beforehand for each round of publishing, which ends when they run out
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = at_least_one)]
+    publish_events: usize,
+    /// Subscribers of the live measurements
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
+    subscribers: usize,
+    /// Connections of the idle measurement
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = at_least_one)]
+    idle: usize,
+    /// Source addresses to connect from in turn, such as 127.0.0.2,127.0.0.3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    sources: Vec<IpAddr>,
+    /// Keep the stored events in this file, and take them from it next time
+    #[arg(long, value_name = "FILE", requires = "spawn")]
+    data_file: Option<PathBuf>,
+    /// Write all figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct Place {
+    /// The relay to measure, ws://HOST:PORT
+    #[arg(long, conflicts_with = "spawn")]
+    url: Option<String>,
+    /// Its process id, for its CPU time and memory
+    #[arg(long, requires = "url")]
+    pid: Option<u32>,
+    /// The relay's binary, to start one
+    #[arg(long, value_name = "PROGRAM")]
+    spawn: Option<PathBuf>,
+    /// Its configuration file, where the defaults won't do
+    #[arg(long, value_name = "FILE", requires = "spawn")]
+    relay_config: Option<PathBuf>,
+    /// Its database [default: an SQLite file in the temporary directory]
+    #[arg(long, value_name = "URL", requires = "spawn")]
+    database: Option<String>,
+    /// Where to make the temporary directory: its disk is what is measured
+    #[arg(long, value_name = "DIR", requires = "spawn")]
+    directory: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Bench(arguments) => bench(*arguments),
+        Command::Fill(arguments) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("loadtest: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+impl Data {
+    fn plan(&self) -> Plan {
+        let span_seconds = 36 * 30 * 86_400;
+        Plan { seed: self.seed, events: self.events, until: self.until, span_seconds, kinds: Kinds::Mixed }
+    }
+}
+
+fn fill_file(arguments: &FillArguments) -> anyhow::Result<()> {
+    let FillArguments { data, out, signed } = arguments;
+    let authors = Authors::derive(data.seed, data.authors);
+    let mut file = BufWriter::new(File::create(out).with_context(|| out.display().to_string())?);
+    let bar = progress(data.events, "events");
+    fill(data.plan(), &authors, *signed, &mut file, || bar.inc(1))?;
+    file.flush()?;
+    bar.finish();
+    Ok(())
+}
+
+fn bench(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
+    let json = arguments.json.clone();
+    // Dropped, and so removed, after the relay in it was stopped.
+    let temporary = match &arguments.place.directory {
+        Some(directory) => tempfile::tempdir_in(directory),
+        None => tempfile::tempdir(),
+    }?;
+    let bench = arguments.into_bench(temporary.path())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    let report = local.block_on(&runtime, async {
+        tokio::select! {
+            report = bench.run() => report,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    })?;
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULTS) })
+}
+
+impl BenchArguments {
+    fn into_bench(self, temporary: &std::path::Path) -> anyhow::Result<Bench> {
+        let Place { url, pid, spawn, relay_config, database, .. } = self.place;
+        let place = match (url, spawn) {
+            (Some(url), _) => Where::Running { url, pid },
+            (None, Some(program)) => Where::Spawned(Relay {
+                program: std::path::absolute(program)?,
+                config: relay_config.map(std::path::absolute).transpose()?,
+                database,
+                directory: temporary.to_owned(),
+            }),
+            (None, None) => anyhow::bail!("give --url or --spawn"),
+        };
+        Ok(Bench {
+            place,
+            measurements: self.only,
+            data: self.data.plan(),
+            authors: self.data.authors,
+            data_file: self.data_file,
+            rounds: self.rounds,
+            round_lasts: Duration::from_secs_f64(self.seconds),
+            publish_events: self.publish_events,
+            subscribers: self.subscribers,
+            idle_connections: self.idle,
+            sources: self.sources,
+        })
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a number of at least 1".to_owned())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let good = |seconds: &f64| seconds.is_finite() && *seconds > 0.0 && *seconds < 3_600.0;
+    text.parse().ok().filter(good).ok_or_else(|| "must be more than 0 and less than 3600".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bench_needs_one_place() {
+        let parse = |arguments: &[&str]| Arguments::try_parse_from([&["loadtest", "bench"], arguments].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--url", "ws://127.0.0.1:1", "--spawn", "relay"]).is_err());
+        assert!(parse(&["--pid", "1"]).is_err());
+        assert!(parse(&["--rounds", "0", "--spawn", "relay"]).is_err());
+        assert!(parse(&["--spawn", "relay", "--only", "publish,idle"]).is_ok());
+    }
+}

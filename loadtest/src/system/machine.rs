@@ -1,0 +1,48 @@
+//! What a figure must be read against.
+
+use serde::Serialize;
+use std::fmt;
+use std::fs;
+use std::num::NonZero;
+
+/// The machine and how busy others keep it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// Cores this process may use.
+    pub cores: usize,
+    /// The CPU's name.
+    pub cpu: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Load averages over 1, 5 and 15 minutes before the run: anything but 0 was competing with it.
+    pub load: String,
+}
+
+impl Machine {
+    /// Looks at this machine; what can't be read is empty.
+    pub fn look() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let memory = field(&read("/proc/meminfo"), "MemTotal");
+        Self {
+            cores: std::thread::available_parallelism().map_or(1, NonZero::get),
+            cpu: field(&read("/proc/cpuinfo"), "model name"),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            memory_bytes: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024,
+            load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cores, cpu, kernel, memory_bytes, load } = self;
+        let gib = memory_bytes >> 30;
+        write!(f, "{cores} cores of {cpu}, {gib} GiB, Linux {kernel}, load before the run {load}")
+    }
+}

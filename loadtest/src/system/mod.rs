@@ -1,0 +1,11 @@
+//! The machine: what it is, what it can do at best, and what a process used of it. Linux only.
+
+mod files;
+mod limits;
+mod machine;
+mod process;
+
+pub use files::{OpenFilesError, raise_open_files};
+pub use limits::Limits;
+pub use machine::Machine;
+pub use process::{Memory, Process, own_cpu, thread_cpu};

@@ -1,0 +1,204 @@
+//! Every bad input gets its answer, and the next message is served, unless the connection is closed with a reason.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod kit;
+
+use kit::raw::{self, TEXT, frame};
+use kit::{Author, Goodbye, Relay};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
+
+#[tokio::test]
+async fn what_is_not_understood_gets_a_notice_and_the_next_message_is_served() {
+    let relay = Relay::start().await;
+    let mut client = relay.connect().await;
+    for text in
+        ["", "hello", "{}", "[]", "[1]", "[\"EVENT\"", "[\"NOPE\",{}]", "[\"CLOSE\"]", "[\"REQ\"]", "[\"REQ\",7,{}]"]
+    {
+        client.send_text(text).await;
+        let notice = client.notice().await;
+        assert!(notice.starts_with("invalid: ") || notice.starts_with("unsupported: "), "{text}: {notice}");
+        client.assert_served().await;
+    }
+    client.send_message(Message::binary(b"[\"REQ\",\"x\",{}]".to_vec())).await;
+    assert!(client.notice().await.starts_with("invalid: "));
+    client.assert_served().await;
+    assert!(client.unexpected().is_empty(), "{:?}", client.unexpected());
+}
+
+#[tokio::test]
+async fn every_event_gets_one_ok() {
+    let relay = Relay::start().await;
+    let mut client = relay.connect().await;
+    let author = Author::new();
+    let good = author.note("hello");
+    assert_eq!(client.publish(&good).await, (true, String::new()));
+    let (stored, words) = client.publish(&good).await;
+    assert!(stored && words.starts_with("duplicate: "), "{words}");
+
+    let wrong_id = author.note("a").text().replace("\"content\":\"a\"", "\"content\":\"b\"");
+    client.send_text(format!("[\"EVENT\",{wrong_id}]")).await;
+    let ok = client.next().await;
+    assert_eq!((&ok[0], &ok[2]), (&json!("OK"), &json!(false)));
+    assert!(ok[3].as_str().unwrap().starts_with("invalid: "));
+
+    let (signed, other) = (author.note("c"), author.note("d"));
+    let signature = |event: &relay::types::Event| {
+        serde_json::from_str::<serde_json::Value>(event.text()).unwrap()["sig"].as_str().unwrap().to_owned()
+    };
+    let forged = signed.text().replace(&signature(&signed), &signature(&other));
+    client.send_text(format!("[\"EVENT\",{forged}]")).await;
+    let (stored, words) = client.ok(signed.id()).await;
+    assert!(!stored && words.starts_with("invalid: "), "{words}");
+
+    for broken in ["[\"EVENT\"]", "[\"EVENT\",7]", "[\"EVENT\",{}]", "[\"EVENT\",null]"] {
+        client.send_text(broken).await;
+        let ok = client.next().await;
+        assert_eq!((&ok[0], &ok[1], &ok[2]), (&json!("OK"), &json!(""), &json!(false)), "{broken}");
+    }
+    client.assert_served().await;
+    assert!(client.unexpected().is_empty(), "{:?}", client.unexpected());
+}
+
+#[tokio::test]
+async fn a_subscription_id_has_1_to_64_characters() {
+    let relay = Relay::start().await;
+    let mut client = relay.connect().await;
+    for id in [String::new(), "x".repeat(65), "ä".repeat(65)] {
+        client.send(json!(["REQ", id, {}])).await;
+        assert!(client.closed(&id).await.starts_with("invalid: "));
+        client.send(json!(["COUNT", id, {}])).await;
+        assert!(client.closed(&id).await.starts_with("invalid: "));
+        client.assert_served().await;
+    }
+    for id in ["x".repeat(64), "ä".repeat(64), "\"\\\n\u{1F980}".to_owned()] {
+        assert!(client.subscribe(&id, json!({"limit": 0})).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_in_kind() {
+    let relay = Relay::with(|setup| setup.settings.max_message_bytes = 10_000).await;
+    let mut client = relay.connect().await;
+    let event = Author::new().note(&"x".repeat(10_000));
+    let (stored, words) = client.publish(&event).await;
+    assert!(!stored && words.starts_with("invalid: ") && words.contains("10000"), "{words}");
+    client.send(json!(["REQ", "large", {"#t": ["x".repeat(10_000)]}])).await;
+    assert!(client.closed("large").await.contains("10000"));
+    client.assert_served().await;
+    // Whatever its size, a message of the allowed size is taken, in one frame or many.
+    let event = Author::new().note(&"x".repeat(9_000));
+    let text = format!("[\"EVENT\",{}]", event.text());
+    let (first, second) = text.as_bytes().split_at(text.len() / 2);
+    let stream = client.stream();
+    stream.write_all(&frame(0x01, first)).await.unwrap();
+    stream.write_all(&frame(0x89, b"between")).await.unwrap();
+    stream.write_all(&frame(0x80, second)).await.unwrap();
+    assert!(client.ok(event.id()).await.0);
+}
+
+#[tokio::test]
+async fn a_message_far_too_large_ends_the_connection_with_a_reason() {
+    let relay = Relay::with(|setup| setup.settings.max_message_bytes = 10_000).await;
+    let mut client = relay.connect().await;
+    // The client is still sending when it is refused; it must hear of it all the same.
+    let bytes = frame(TEXT, &vec![b'x'; 4_000_000]);
+    client.stream().write_all(&bytes).await.unwrap();
+    assert_eq!(client.goodbye().await, Goodbye::Closed(1009, "message too large".to_owned()));
+    assert!(client.notice().await.contains("10000"));
+    relay.connect().await.assert_served().await;
+}
+
+#[tokio::test]
+async fn broken_frames_end_the_connection_with_the_right_code() {
+    let relay = Relay::start().await;
+    for (what, bytes, code) in [
+        ("text that is not UTF-8", frame(TEXT, &[0xff, 0xfe]), 1007),
+        ("reserved bits", frame(0xc1, b"x"), 1002),
+        ("an unknown opcode", frame(0x83, b"x"), 1002),
+        ("a continuation of nothing", frame(0x80, b"x"), 1002),
+        ("a ping in pieces", frame(0x09, b"x"), 1002),
+        ("an unmasked frame", vec![TEXT, 1, b'x'], 1002),
+    ] {
+        let mut client = relay.connect().await;
+        client.stream().write_all(&bytes).await.unwrap();
+        match client.goodbye().await {
+            Goodbye::Closed(found, _) => assert_eq!(found, code, "{what}"),
+            Goodbye::Gone => panic!("{what}: no goodbye"),
+        }
+    }
+    relay.connect().await.assert_served().await;
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_goodbyes_returned() {
+    let relay = Relay::start().await;
+    let mut client = relay.connect().await;
+    client.send_message(Message::Ping("are you there?".into())).await;
+    client.assert_served().await;
+    client.send_message(Message::Close(None)).await;
+    assert_eq!(client.goodbye().await, Goodbye::Gone, "an empty goodbye is returned empty");
+}
+
+#[tokio::test]
+async fn http_is_answered_at_the_root_only() {
+    let relay = Relay::with(|setup| setup.information = "{\"name\":\"test\"}").await;
+    let get = async |path: &str, headers: &str| raw::http(relay.address, &raw::get(path, headers)).await;
+    let page = get("/", "").await;
+    assert!(raw::status(&page) == 200 && page.contains("Nostr"), "{page}");
+    let document = get("/", "Accept: application/nostr+json\r\n").await;
+    assert!(document.ends_with("\r\n\r\n{\"name\":\"test\"}"), "{document}");
+    assert!(document.contains("content-type: application/nostr+json"));
+    for header in ["origin", "headers", "methods"] {
+        assert!(document.contains(&format!("access-control-allow-{header}: ")), "{document}");
+    }
+    let preflight = raw::http(relay.address, "OPTIONS / HTTP/1.1\r\nHost: relay.example\r\n\r\n").await;
+    assert!(raw::status(&preflight) == 204 && preflight.contains("access-control-allow-origin: *"));
+    assert_eq!(raw::status(&get("/other", "").await), 404);
+    assert_eq!(raw::status(&get("/other", raw::UPGRADE).await), 404);
+    assert_eq!(
+        raw::status(&raw::http(relay.address, "POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 0\r\n\r\n").await),
+        405
+    );
+    assert_eq!(raw::status(&raw::http(relay.address, "nonsense\r\n\r\n").await), 400);
+    relay.connect().await.assert_served().await;
+}
+
+#[tokio::test]
+async fn a_handshake_must_be_a_whole_one() {
+    let relay = Relay::start().await;
+    for (line, replacement, status) in [
+        ("Version: 13", "Version: 12", 426),
+        ("Sec-WebSocket-Version: 13\r\n", "", 426),
+        ("Connection: Upgrade", "Connection: keep-alive", 400),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "too short", 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", 400),
+    ] {
+        let headers = raw::UPGRADE.replace(line, replacement);
+        assert_ne!(headers, raw::UPGRADE);
+        let answer = raw::http(relay.address, &raw::get("/", &headers)).await;
+        assert_eq!(raw::status(&answer), status, "{line}: {answer}");
+        assert!(status != 426 || answer.contains("sec-websocket-version: 13"), "{answer}");
+    }
+}
+
+/// Frames that come in the same segment as the request are not lost on the way from hyper to the WebSocket.
+#[tokio::test]
+async fn frames_right_behind_the_handshake_are_served() {
+    let relay = Relay::start().await;
+    let mut stream = tokio::net::TcpStream::connect(relay.address).await.unwrap();
+    let mut bytes = raw::get("/", raw::UPGRADE).into_bytes();
+    bytes.extend(frame(TEXT, b"[\"REQ\",\"early\",{\"limit\":0}]"));
+    stream.write_all(&bytes).await.unwrap();
+    let mut answer = Vec::new();
+    kit::patiently("EOSE", async {
+        while !answer.windows(16).any(|window| window == b"[\"EOSE\",\"early\"]") {
+            tokio::io::AsyncReadExt::read_buf(&mut stream, &mut answer).await.unwrap();
+        }
+    })
+    .await;
+    // RFC 6455's own example.
+    assert!(String::from_utf8_lossy(&answer).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+}

@@ -1,0 +1,205 @@
+//! What a client may do in its session: publish, subscribe, count, authenticate.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod kit;
+
+use kit::{Author, Relay};
+use relay::connection::Rate;
+use serde_json::json;
+use std::collections::HashSet;
+
+#[tokio::test]
+async fn a_subscription_gets_what_is_stored_and_then_what_comes() {
+    let relay = Relay::start().await;
+    let (author, mut ann, mut bob) = (Author::new(), relay.connect().await, relay.connect().await);
+    let (first, second, third) = (author.note("first"), author.note("second"), author.event(2, &[], "other"));
+    assert!(ann.publish(&first).await.0);
+    let stored = bob.subscribe("s", json!({"kinds": [1]})).await;
+    assert_eq!(stored.iter().map(|event| &event["content"]).collect::<Vec<_>>(), ["first"]);
+    assert!(ann.publish(&third).await.0 && ann.publish(&second).await.0);
+    assert_eq!(bob.event("s").await["id"], second.id().to_hex());
+
+    // Replaced: the id now means something else.
+    assert_eq!(bob.subscribe("s", json!({"kinds": [2]})).await.len(), 1);
+    assert!(ann.publish(&author.note("nobody listens")).await.0);
+    let other = author.event(2, &[], "another");
+    assert!(ann.publish(&other).await.0);
+    assert_eq!(bob.event("s").await["id"], other.id().to_hex());
+
+    // Closed: nothing more comes.
+    bob.send(json!(["CLOSE", "s"])).await;
+    bob.assert_served().await;
+    assert!(ann.publish(&author.event(2, &[], "unheard")).await.0);
+    bob.assert_served().await;
+    assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
+}
+
+#[tokio::test]
+async fn counts_are_answered() {
+    let relay = Relay::start().await;
+    let (author, mut client) = (Author::new(), relay.connect().await);
+    for text in ["a", "b", "c"] {
+        assert!(client.publish(&author.note(text)).await.0);
+    }
+    client.send(json!(["COUNT", "c", {"kinds": [1]}, {"authors": [author.pubkey().to_hex()]}])).await;
+    assert_eq!(client.next().await, json!(["COUNT", "c", {"count": 3}]));
+}
+
+#[tokio::test]
+async fn subscriptions_are_limited_and_the_limit_can_change() {
+    let relay = Relay::with(|setup| setup.settings.max_subscriptions = 2).await;
+    let mut client = relay.connect().await;
+    client.subscribe("a", json!({"limit": 0})).await;
+    client.subscribe("b", json!({"limit": 0})).await;
+    client.send(json!(["REQ", "c", {"limit": 0}])).await;
+    assert!(client.closed("c").await.contains("at most 2"));
+    client.subscribe("b", json!({"kinds": [1], "limit": 0})).await;
+    relay.change(|settings| settings.max_subscriptions = 3);
+    client.subscribe("c", json!({"limit": 0})).await;
+}
+
+#[tokio::test]
+async fn direct_messages_go_to_their_recipients_alone() {
+    let relay = Relay::start().await;
+    let (sender, ann, bob) = (Author::new(), Author::new(), Author::new());
+    let (mut publisher, mut reader, mut stranger) =
+        (relay.connect().await, relay.connect().await, relay.connect().await);
+    let to = |author: &Author| sender.event(1059, &[&["p", &author.pubkey().to_hex()]], "sealed");
+
+    reader.send(json!(["REQ", "dm", {"kinds": [1059]}])).await;
+    assert!(reader.closed("dm").await.starts_with("auth-required: "));
+    // Whoever asks for everything just does not see them, stored or live.
+    stranger.subscribe("all", json!({})).await;
+    let early = to(&ann);
+    assert!(publisher.publish(&early).await.0);
+    assert_eq!(reader.authenticate(&ann).await, (true, String::new()));
+    assert_eq!(reader.subscribe("dm", json!({"kinds": [1059]})).await.len(), 1);
+    let (late, others) = (to(&ann), to(&bob));
+    assert!(publisher.publish(&others).await.0 && publisher.publish(&late).await.0);
+    assert_eq!(reader.event("dm").await["id"], late.id().to_hex());
+
+    // A second key on the same connection counts as well, for what is open already.
+    assert!(reader.authenticate(&bob).await.0);
+    let second = to(&bob);
+    assert!(publisher.publish(&second).await.0);
+    assert_eq!(reader.event("dm").await["id"], second.id().to_hex());
+    let note = sender.note("public");
+    assert!(publisher.publish(&note).await.0);
+    assert_eq!(stranger.event("all").await["id"], note.id().to_hex(), "and nothing before it");
+    reader.assert_served().await;
+    assert!(reader.unexpected().is_empty() && stranger.unexpected().is_empty());
+}
+
+#[tokio::test]
+async fn only_an_answer_to_this_connections_challenge_authenticates() {
+    let relay = Relay::with(|setup| setup.rules.auth_to_read = true).await;
+    let (mut client, other, ann) = (relay.connect().await, relay.connect().await, Author::new());
+    assert!(client.challenge.len() == 32 && client.challenge != other.challenge);
+    client.send(json!(["REQ", "s", {}])).await;
+    assert!(client.closed("s").await.starts_with("auth-required: "));
+    let url = relay.url();
+    let good = ann.auth(&client.challenge, &url);
+    let forged = good.text().replace("\"sig\":\"", "\"sig\":\"0").replacen("\"}", "", 1);
+    for (what, event) in [
+        ("another's challenge", ann.auth(&other.challenge, &url)),
+        ("another relay", ann.auth(&client.challenge, "ws://elsewhere.example")),
+        ("another kind", ann.event(1, &[&["relay", &url], &["challenge", &client.challenge]], "")),
+    ] {
+        client.send_text(format!("[\"AUTH\",{}]", event.text())).await;
+        assert!(!client.ok(event.id()).await.0, "{what}");
+    }
+    client.send_text(format!("[\"AUTH\",{forged}]")).await;
+    assert_eq!(client.next_where(|message| message[0] == "OK").await[2], false);
+    let stranger = Author::new().auth(&client.challenge, &url);
+    let signature = |text: &str| text[text.len() - 130..].to_owned();
+    let forged = good.text().replace(&signature(good.text()), &signature(stranger.text()));
+    client.send_text(format!("[\"AUTH\",{forged}]")).await;
+    assert!(!client.ok(good.id()).await.0, "another's signature");
+    client.send(json!(["REQ", "s", {}])).await;
+    assert!(client.closed("s").await.starts_with("auth-required: "));
+
+    // Pipelined: the REQ behind an AUTH is read with the new rights.
+    client.send_text(format!("[\"AUTH\",{}]", good.text())).await;
+    client.send(json!(["REQ", "s", {"limit": 0}])).await;
+    assert!(client.ok(good.id()).await.0);
+    client.stored("s").await;
+}
+
+#[tokio::test]
+async fn the_relay_may_be_known_by_a_public_url() {
+    let relay = Relay::with(|setup| {
+        setup.settings.public_url = relay::policy::RelayUrl::parse("wss://relay.example").ok();
+    })
+    .await;
+    let (mut client, ann) = (relay.connect().await, Author::new());
+    assert!(!client.authenticate(&ann).await.0, "the address it was reached by is not its name");
+    let event = ann.auth(&client.challenge, "wss://relay.example/");
+    client.send_text(format!("[\"AUTH\",{}]", event.text())).await;
+    assert!(client.ok(event.id()).await.0);
+}
+
+#[tokio::test]
+async fn who_talks_too_fast_is_told_in_kind() {
+    let relay = Relay::with(|setup| setup.settings.messages = Rate::new(1, 3)).await;
+    let mut client = relay.connect().await;
+    for id in ["a", "b", "c"] {
+        client.subscribe(id, json!({"limit": 0})).await;
+    }
+    let event = Author::new().note("too much");
+    let (stored, words) = client.publish(&event).await;
+    assert!(!stored && words.starts_with("rate-limited: "), "{words}");
+    client.send(json!(["REQ", "d", {}])).await;
+    assert!(client.closed("d").await.starts_with("rate-limited: "));
+    client.send_text("nonsense").await;
+    assert!(client.notice().await.starts_with("rate-limited: "));
+    relay.change(|settings| settings.messages = None);
+    assert!(client.publish(&event).await.0);
+}
+
+#[tokio::test]
+async fn an_address_publishes_within_its_rate_over_all_connections() {
+    let relay = Relay::with(|setup| setup.settings.events_per_address = Rate::new(1, 2)).await;
+    let (author, mut first, mut second) = (Author::new(), relay.connect().await, relay.connect().await);
+    assert!(first.publish(&author.note("1")).await.0 && second.publish(&author.note("2")).await.0);
+    let (stored, words) = second.publish(&author.note("3")).await;
+    assert!(!stored && words.starts_with("rate-limited: "), "{words}");
+    second.assert_served().await;
+}
+
+/// A client may send as much as it likes before it reads: answers are owed, kept within their bound, and none is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_lost_however_late_it_is_read() {
+    for max_pending_replies in [1, 256] {
+        let relay = Relay::with(|setup| {
+            setup.settings.max_pending_replies = max_pending_replies;
+            setup.ingest.queue = 16;
+        })
+        .await;
+        let mut client = relay.connect().await;
+        let author = Author::new();
+        let events: Vec<_> = (0..600).map(|number| author.note(&number.to_string())).collect();
+        for event in &events {
+            client.send_event(event).await;
+        }
+        for number in 0..600 {
+            client.send(json!(["REQ", number.to_string(), {"limit": 0}])).await;
+            client.send(json!(["CLOSE", number.to_string()])).await;
+        }
+        client.send(json!(["COUNT", "last", {"kinds": [1]}])).await;
+        let mut waiting: HashSet<String> = events.iter().map(|event| event.id().to_hex()).collect();
+        loop {
+            let message = client.next().await;
+            match message[0].as_str().unwrap() {
+                "OK" => assert!(message[2] == true && waiting.remove(message[1].as_str().unwrap()), "{message}"),
+                // A CLOSE that comes before the answer ends the query.
+                "EOSE" => {}
+                _ => assert_eq!(message[0], "COUNT", "{message}"),
+            }
+            if waiting.is_empty() {
+                break;
+            }
+        }
+        client.assert_served().await;
+    }
+}

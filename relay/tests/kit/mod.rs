@@ -1,0 +1,40 @@
+//! What end-to-end tests share: a relay in this process, clients over real sockets, and authors who sign.
+//!
+//! Nothing here sleeps to let something happen: every wait is for a message or a state, with [`PATIENCE`] as the
+//! deadline after which the test fails.
+
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+mod author;
+mod child;
+mod client;
+pub mod raw;
+mod relay;
+
+pub use author::Author;
+pub use child::{Child, child};
+pub use client::{Client, Goodbye};
+pub use relay::{Relay, Setup};
+
+use std::time::Duration;
+
+/// How long a test waits for anything before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, or fails naming `what`.
+pub async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
+    }
+}
+
+/// Waits until `reached` says so, looking again every few milliseconds; fails naming `what`.
+pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    patiently(what, async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
