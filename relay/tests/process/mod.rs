@@ -11,7 +11,6 @@ use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -26,14 +25,13 @@ pub struct Setup {
     arguments: Vec<String>,
     wrapper: Vec<String>,
     expected: Vec<&'static str>,
-    max_file_bytes: Option<u64>,
 }
 
 impl Setup {
     /// A relay whose working directory is `folder`, where it keeps `relay.db`.
     pub fn new(folder: &Path) -> Self {
         let arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"].map(String::from).to_vec();
-        Self { folder: folder.to_owned(), arguments, wrapper: Vec::new(), expected: Vec::new(), max_file_bytes: None }
+        Self { folder: folder.to_owned(), arguments, wrapper: Vec::new(), expected: Vec::new() }
     }
 
     /// Sets one setting, as a flag: `("database-durability", "relaxed")`.
@@ -51,12 +49,6 @@ impl Setup {
     /// Runs the relay under another program, which must not fork: its process is taken for the relay's.
     pub fn under(mut self, program_and_arguments: &[&str]) -> Self {
         self.wrapper = program_and_arguments.iter().map(|word| (*word).to_owned()).collect();
-        self
-    }
-
-    /// Lets no file grow beyond this, as a full disk would (RLIMIT_FSIZE).
-    pub fn max_file_bytes(mut self, bytes: u64) -> Self {
-        self.max_file_bytes = Some(bytes);
         self
     }
 
@@ -79,33 +71,17 @@ impl Setup {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RELAY_")) {
             command.env_remove(name);
         }
-        if let Some(bytes) = self.max_file_bytes {
-            // SAFETY: setrlimit and signal are async-signal-safe, and nothing is allocated.
-            unsafe { command.pre_exec(move || limit_file_size(bytes)) };
-        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let (stderr, lines) = (child.stderr.take().unwrap(), log.clone());
         std::thread::spawn(move || lines.follow(stderr));
-        Relay { child, log, expected: self.expected, reaped: false }
+        Relay { folder: self.folder, child, log, expected: self.expected, reaped: false }
     }
-}
-
-fn limit_file_size(bytes: u64) -> std::io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: plain system calls on values of this frame. Without the handler a write beyond the limit would kill.
-    unsafe {
-        if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR
-            || libc::setrlimit(libc::RLIMIT_FSIZE, &limit) != 0
-        {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
-    Ok(())
 }
 
 /// A running relay.
 pub struct Relay {
+    folder: PathBuf,
     child: Child,
     log: Arc<Log>,
     expected: Vec<&'static str>,
@@ -113,6 +89,11 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// Its working directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
