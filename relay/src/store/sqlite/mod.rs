@@ -19,6 +19,8 @@ mod hash;
 mod lookup;
 mod open;
 mod options;
+#[cfg(test)]
+mod plan_tests;
 mod pool;
 mod read;
 mod sql;

@@ -27,8 +27,8 @@ struct Found<'a> {
 
 enum Body<'a> {
     Text(&'a str),
-    /// Too long to come along: its row and how long it is.
-    Big(i64, usize),
+    /// Too long to come along: its row, how long it is, and its author.
+    Big(i64, usize, PublicKey),
 }
 
 /// Answers `read` on a connection that shows one snapshot a statement.
@@ -126,18 +126,22 @@ fn parse(line: &str) -> Result<Found<'_>, StoreError> {
         let created_at = field()?.parse().map_err(|_| damaged())?;
         let expires_at = field()?.parse().ok();
         let id = EventId::from_hex(field()?.as_bytes()).map_err(|_| damaged())?;
-        return Ok(Found { key: Key { created_at, id }, expires_at, body: Body::Big(row, bytes) });
+        let pubkey = PublicKey::from_hex(field()?.as_bytes()).map_err(|_| damaged())?;
+        return Ok(Found { key: Key { created_at, id }, expires_at, body: Body::Big(row, bytes, pubkey) });
     }
     let (expires_at, rest) = line.split_once(' ').ok_or_else(damaged)?;
     let expires_at = Some(expires_at.parse().map_err(|_| damaged())?);
     Ok(Found { key: text::key(rest)?, expires_at, body: Body::Text(rest) })
 }
 
-/// Rechecks what the statement compared by hash. A text that did not come along is believed: to make it collide takes
-/// the database's secret.
+/// Rechecks what the statement compared by hash. The tags of a text that did not come along are believed: to make two
+/// of them collide takes the database's secret.
 fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
     match row.body {
-        Body::Big(..) => filter.ids.as_ref().is_none_or(|ids| ids.binary_search(&row.key.id).is_ok()),
+        Body::Big(_, _, author) => {
+            filter.ids.as_ref().is_none_or(|ids| ids.binary_search(&row.key.id).is_ok())
+                && filter.authors.as_ref().is_none_or(|authors| authors.binary_search(&author).is_ok())
+        }
         Body::Text(text) => {
             text::confirms(text, row.key, filter) && access.is_none_or(|access| text_is_readable(text, access, filter))
         }
@@ -169,7 +173,7 @@ async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Resul
         }
         bytes = bytes.saturating_add(match row.body {
             Body::Text(text) => text.len(),
-            Body::Big(row, bytes) => {
+            Body::Big(row, bytes, _) => {
                 wanted.push(row);
                 bytes
             }
@@ -181,7 +185,7 @@ async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Resul
     for row in found.by_ref().take(room) {
         let text = match row.body {
             Body::Text(text) => Some(Arc::from(text)),
-            Body::Big(row, _) => big.get(&row).cloned(),
+            Body::Big(row, ..) => big.get(&row).cloned(),
         };
         match text {
             Some(text) => page.rows.push(Row { key: row.key, expires_at: row.expires_at, text }),

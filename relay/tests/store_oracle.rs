@@ -1,0 +1,337 @@
+//! The embedded store against the naive one: seeded random histories and filters over vocabularies so small that
+//! everything collides. Every page must agree in rows, order, completeness and position; so must every outcome, change
+//! and count. Controls show that the comparison notices a store that is slightly wrong.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+mod store_kit;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use relay::store::memory::MemoryStore;
+use relay::store::sqlite::SqliteStore;
+use relay::store::{Appended, Page, Read, Store};
+use relay::types::{
+    Access, Event, EventId, Filter, Key, Kind, PrivateKinds, PublicKey, TagFilter, Timestamp, Verified,
+};
+use std::sync::Arc;
+use store_kit::{a, author, e, sorted, tag, tag_filter, words};
+
+/// Pairs of a history and a filter. Set `ORACLE_PAIRS` for more.
+const PAIRS: usize = 100_000;
+const FILTERS_A_HISTORY: usize = 500;
+/// Time passes from here, in few seconds, so that events meet in one.
+const START: Timestamp = 1_000;
+
+const KINDS: [u16; 12] = [0, 1, 1, 1, 3, 4, 5, 5, 7, 1059, 30000, 30001];
+const VALUES: [&str; 6] = ["", "x", "y", "a\"b", "\\", "[\"t\",\"x\""];
+
+/// Makes events and filters out of few parts.
+struct Maker {
+    random: StdRng,
+    made: Vec<Arc<Event>>,
+}
+
+impl Maker {
+    fn new(seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), made: Vec::new() }
+    }
+
+    fn pick<T: Clone>(&mut self, list: &[T]) -> T {
+        list.choose(&mut self.random).unwrap().clone()
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        self.random.random_bool(probability)
+    }
+
+    fn author(&mut self) -> u8 {
+        self.random.random_range(0..4)
+    }
+
+    fn known(&mut self) -> Option<Arc<Event>> {
+        self.made.choose(&mut self.random).cloned()
+    }
+
+    fn time(&mut self) -> Timestamp {
+        match self.random.random_range(0..60) {
+            0 => 0,
+            1 => 1 << 34,
+            2 => (1 << 34) + self.random.random_range(0..3),
+            _ => START + self.random.random_range(0..12),
+        }
+    }
+
+    fn event(&mut self) -> Arc<Event> {
+        if self.chance(0.1)
+            && let Some(again) = self.known()
+        {
+            return again;
+        }
+        let (n, kind, at) = (self.author(), self.pick(&KINDS), self.time());
+        let mut tags = Vec::new();
+        for _ in 0..self.random.random_range(0..4) {
+            let made = self.known();
+            tags.push(match (self.random.random_range(0..8), made) {
+                (0 | 1, Some(made)) => e(&made),
+                (2, _) => tag("p", &author(self.author()).to_hex()),
+                (3, _) => a(self.author(), self.pick(&[0, 3, 30000, 30001, 1]), self.pick(&["", "x", "y"])),
+                (4 | 5, _) => tag("t", self.pick(&VALUES)),
+                (6, _) => tag("d", self.pick(&VALUES)),
+                _ => tag("expiration", &(START + self.random.random_range(0..20)).to_string()),
+            });
+        }
+        if kind == 1059 {
+            tags.push(tag("p", &author(self.author()).to_hex()));
+        }
+        let content = self.random.random_range(0..6).to_string().repeat(self.pick(&[1, 1, 1, 30, 6_000]));
+        let event = store_kit::event(n, kind, at, &tags, &content);
+        self.made.push(event.clone());
+        event
+    }
+
+    fn filter(&mut self) -> Filter {
+        let mut filter = Filter::default();
+        if self.chance(0.1) {
+            let ids: Vec<EventId> =
+                (0..self.random.random_range(1..8)).filter_map(|_| self.known().map(|event| event.id())).collect();
+            filter.ids = sorted(&ids).filter(|ids| !ids.is_empty());
+        }
+        if self.chance(0.35) {
+            let count = self.random.random_range(1..4);
+            filter.authors = sorted(&(0..count).map(|_| author(self.author())).collect::<Vec<PublicKey>>());
+        }
+        if self.chance(0.4) {
+            let count = self.random.random_range(1..4);
+            filter.kinds = sorted(&(0..count).map(|_| Kind(self.pick(&KINDS))).collect::<Vec<_>>());
+        }
+        let mut tags: Vec<TagFilter> = Vec::new();
+        for letter in [b'd', b'e', b'p', b't'] {
+            if self.chance(0.12) {
+                let count = self.random.random_range(1..4);
+                let values: Vec<String> = (0..count)
+                    .map(|_| match letter {
+                        b'e' => self.known().map_or_else(String::new, |event| event.id().to_hex()),
+                        b'p' => author(self.author()).to_hex(),
+                        _ => self.pick(&VALUES).to_owned(),
+                    })
+                    .collect();
+                tags.push(tag_filter(letter, &values.iter().map(String::as_str).collect::<Vec<_>>()));
+            }
+        }
+        filter.tags = tags.into();
+        if self.chance(0.2) {
+            filter.since = Some(self.time());
+        }
+        if self.chance(0.2) {
+            filter.until = Some(self.time());
+        }
+        filter
+    }
+
+    fn access(&mut self) -> Option<Access> {
+        let keys: Vec<u8> = match self.random.random_range(0..5) {
+            0 => return None,
+            1 | 2 => Vec::new(),
+            3 => vec![self.author()],
+            _ => vec![self.author(), self.author()],
+        };
+        let private_kinds =
+            if self.chance(0.5) { PrivateKinds::default() } else { PrivateKinds::new(vec![Kind(4), Kind(1059)]) };
+        Some(Access { private_kinds, ..store_kit::reader(&keys) })
+    }
+}
+
+/// What a comparison saw.
+#[derive(Default, Debug)]
+struct Tally {
+    pairs: usize,
+    with_rows: usize,
+    cut: usize,
+    counted: usize,
+}
+
+fn same_write(one: &Appended, two: &Appended) -> Result<(), String> {
+    let agree = one.outcomes == two.outcomes
+        && one.head.position == two.head.position
+        && words(&one.changes) == words(&two.changes);
+    if agree { Ok(()) } else { Err(format!("{one:#?}\nagainst\n{two:#?}")) }
+}
+
+/// Some of the changes of a sweep or removal have no order.
+fn same_removal(one: &Appended, two: &Appended) -> Result<(), String> {
+    let sorted = |done: &Appended| {
+        let mut words = words(&done.changes);
+        words.sort();
+        words
+    };
+    let agree = one.head.position == two.head.position && sorted(one) == sorted(two);
+    if agree { Ok(()) } else { Err(format!("{one:#?}\nagainst\n{two:#?}")) }
+}
+
+fn same_page(one: &Page, two: &Page) -> bool {
+    one.rows == two.rows
+        && one.rest == two.rest
+        && one.complete == two.complete
+        && one.head.position == two.head.position
+}
+
+/// Writes one random history into both.
+async fn history(maker: &mut Maker, oracle: &dyn Store, tested: &dyn Store) -> Result<(), String> {
+    let mut now = START;
+    for _ in 0..maker.random.random_range(4..16) {
+        match maker.random.random_range(0..12) {
+            0 => {
+                now += 3;
+                let (one, two) = (oracle.sweep_expired(now, 1000).await, tested.sweep_expired(now, 1000).await);
+                same_removal(&one.unwrap(), &two.unwrap())?;
+            }
+            1 => {
+                let (filter, max) = (maker.filter(), maker.random.random_range(0..3));
+                let (one, two) = (oracle.remove(&filter, max).await, tested.remove(&filter, max).await);
+                same_removal(&one.unwrap(), &two.unwrap()).map_err(|error| format!("{filter:?}: {error}"))?;
+            }
+            _ => {
+                let count = maker.random.random_range(1..20);
+                let batch: Vec<_> = (0..count).map(|_| Verified::vouch(maker.event())).collect();
+                let (one, two) = (oracle.append(batch.clone(), now).await, tested.append(batch, now).await);
+                same_write(&one.unwrap(), &two.unwrap())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks both the same.
+async fn questions(
+    maker: &mut Maker,
+    oracle: &dyn Store,
+    tested: &dyn Store,
+    count: usize,
+    counts: bool,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    for _ in 0..count {
+        let (filter, access) = (maker.filter(), maker.access());
+        let after = maker.chance(0.2).then(|| maker.known()).flatten();
+        let read = Read {
+            filter: &filter,
+            limit: maker.pick(&[0, 1, 2, 3, 5, 10, 200]),
+            after: after.map(|event| Key { created_at: event.created_at(), id: event.id() }),
+            access: access.as_ref(),
+            now: START + maker.random.random_range(0..20),
+            // Where hashes collide, the tags of what does not come along cannot be rechecked.
+            max_text_bytes: if counts { maker.pick(&[0, 500, 1 << 20]) } else { usize::MAX },
+        };
+        let (one, two) = (oracle.read(&read).await.unwrap(), tested.read(&read).await.unwrap());
+        tally.pairs += 1;
+        tally.with_rows += usize::from(!one.rows.is_empty());
+        tally.cut += usize::from(!one.complete);
+        if !same_page(&one, &two) {
+            return Err(format!("{read:#?}\n{one:#?}\nagainst\n{two:#?}"));
+        }
+        if counts && maker.chance(0.1) {
+            let filters: Vec<_> = (0..maker.random.random_range(1..4)).map(|_| maker.filter()).collect();
+            let access = access.clone().unwrap_or_default();
+            let (one, two) =
+                (oracle.count(&filters, &access, read.now).await, tested.count(&filters, &access, read.now).await);
+            tally.counted += 1;
+            if one.as_ref().unwrap() != two.as_ref().unwrap() {
+                return Err(format!("{filters:#?} {access:?}\n{one:?} against {two:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn compare(hash_bits: u32, pairs: usize, first_seed: u64) -> Tally {
+    let mut tally = Tally::default();
+    let mut seed = first_seed;
+    while tally.pairs < pairs {
+        let mut maker = Maker::new(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let (oracle, tested) = (MemoryStore::new(), store_kit::sqlite(folder.path(), hash_bits).await);
+        let exact = hash_bits == 64;
+        let mut done = history(&mut maker, &oracle, &tested).await;
+        if done.is_ok() {
+            done = questions(&mut maker, &oracle, &tested, FILTERS_A_HISTORY, exact, &mut tally).await;
+        }
+        if let Err(difference) = done {
+            panic!("seed {seed}, {hash_bits} bits: {difference}");
+        }
+        tested.close().await;
+        seed += 1;
+    }
+    tally
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_agrees_with_the_oracle() {
+    let pairs = std::env::var("ORACLE_PAIRS").map_or(PAIRS, |pairs| pairs.parse().unwrap());
+    let exact = compare(64, pairs * 4 / 5, 1).await;
+    println!("hashes of 64 bits: {exact:?}");
+    let colliding = compare(2, pairs / 5, 1_000_000).await;
+    println!("hashes of 2 bits: {colliding:?}");
+    assert!(exact.with_rows * 3 > exact.pairs && exact.cut * 10 > exact.pairs, "most questions were empty");
+}
+
+/// A way to be slightly wrong.
+#[derive(Debug, Clone, Copy)]
+enum Flaw {
+    /// Ties are not broken by id.
+    Ties,
+    /// `complete` is guessed from the number of rows.
+    Complete,
+    /// What has expired still counts.
+    Expired,
+    /// What is private is taken out after the limit.
+    Access,
+}
+
+/// The store with a flaw.
+struct Flawed(SqliteStore, Flaw);
+
+impl Flawed {
+    async fn read(&self, read: &Read<'_>) -> Page {
+        let mut page = match self.1 {
+            Flaw::Expired => self.0.read(&Read { now: Timestamp::MIN, ..read.clone() }).await.unwrap(),
+            Flaw::Access => self.0.read(&Read { access: None, ..read.clone() }).await.unwrap(),
+            _ => self.0.read(read).await.unwrap(),
+        };
+        match self.1 {
+            Flaw::Ties => page.rows.sort_by_key(|row| (-row.key.created_at, std::cmp::Reverse(row.key.id))),
+            Flaw::Complete => page.complete = page.rows.len() < read.limit,
+            Flaw::Expired => {}
+            Flaw::Access => page.rows.retain(|row| {
+                let event = Event::from_stored(&row.text).unwrap();
+                read.access.is_none_or(|access| access.may_read(&event))
+            }),
+        }
+        page
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oracle_notices_flaws() {
+    for flaw in [Flaw::Ties, Flaw::Complete, Flaw::Expired, Flaw::Access] {
+        let mut noticed = 0;
+        for seed in 1..=3 {
+            let mut maker = Maker::new(seed);
+            let folder = tempfile::tempdir().unwrap();
+            let oracle = MemoryStore::new();
+            let flawed = Flawed(store_kit::sqlite(folder.path(), 64).await, flaw);
+            history(&mut maker, &oracle, &flawed.0).await.unwrap();
+            for _ in 0..300 {
+                let (filter, access) = (maker.filter(), maker.access());
+                let read = Read {
+                    access: access.as_ref(),
+                    now: START + maker.random.random_range(0..20),
+                    ..store_kit::ask(&filter, maker.pick(&[1, 2, 3, 5, 10]))
+                };
+                noticed += usize::from(!same_page(&oracle.read(&read).await.unwrap(), &flawed.read(&read).await));
+            }
+        }
+        println!("{flaw:?}: noticed in {noticed} of 900 reads");
+        assert!(noticed > 0, "{flaw:?} went unnoticed");
+    }
+}
