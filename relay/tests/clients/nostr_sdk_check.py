@@ -31,7 +31,7 @@ async def check(url, seed):
     publisher, stranger, observer = [await Session.open(url, known) for _ in range(3)]
     addressee = await Session.open(url, known, corpus.keys[corpus.recipients[0]])
 
-    questions = corpus.questions(4)
+    questions = corpus.questions(3)
     for _, filters in questions[::2]:
         await observer.follow(filters)
     await observer.follow([{"kinds": [1, 1059], "limit": 0}])

@@ -4,7 +4,7 @@ Disagreement that says what was missing."""
 import asyncio
 import json
 from datetime import timedelta
-from nostr_sdk import (ClientBuilder, ClientMessage, Filter, NostrSdkError, RelayLimits, RelayUrl, ReqTarget,
+from nostr_sdk import (ClientBuilder, ClientMessage, Filter, NostrSdkError, RelayLimits, RelayOptions, RelayUrl, ReqTarget,
                        SignerAuthenticator, SleepWhenIdle)
 from model import matches, may_read
 
@@ -33,7 +33,7 @@ class Session:
     async def open(cls, url, known, keys=None):
         """Connects; with `keys`, returns once authenticated as them (NIP-42). `known` has every event by id.
 
-        No gossip, no database on disk, no reconnecting to be idle: the client talks to `url` and nothing else."""
+        No gossip, no discovery, no second try: the client talks to `url` and nothing else, over one connection."""
         self = cls()
         self.url, self.known = RelayUrl.parse(url), known
         self.reader = keys.public_key().to_hex() if keys else None
@@ -42,7 +42,7 @@ class Session:
         self.client = (builder.authenticator(SignerAuthenticator(keys)) if keys else builder).build()
         self.answers, self.rows, self.live = {}, {}, {}
         self.fault, self.changed, self.authenticated = None, asyncio.Event(), False
-        await self.client.add_relay(self.url)
+        await self.client.add_relay(self.url, opts=RelayOptions().reconnect(False))
         self.stream = self.client.notifications()
         self.pump = asyncio.create_task(self.receive())
         await self.client.try_connect(timedelta(seconds=PATIENCE))

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 /// RFC 6455's registry: "Service Restart", come back soon.
@@ -27,11 +28,18 @@ async fn ctrl_c_says_goodbye_and_keeps_every_promise() {
 async fn drains_at(signal: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let mut relay = Setup::new(folder.path()).set("timeouts-drain-seconds", &DRAIN.as_secs().to_string()).start();
-    let mut idle = Vec::new();
+    let mut idle = JoinSet::new();
     for _ in 0..5 {
         let mut client = Client::connect(&relay).await;
         client.stored(json!({ "kinds": [1] })).await;
-        idle.push(client);
+        idle.spawn(async move {
+            loop {
+                match client.next().await {
+                    Incoming::Message(_) => {}
+                    end => return end,
+                }
+            }
+        });
     }
     let notes = Author::new().notes(3_000, 100);
     let (mut sink, mut stream) = Client::connect(&relay).await.socket.split();
@@ -67,14 +75,8 @@ async fn drains_at(signal: Signal) {
     };
     assert!(matches!(goodbye, Incoming::Goodbye(Some(SERVICE_RESTART))), "{goodbye:?} to the one that published");
     publisher.await.unwrap();
-    for client in &mut idle {
-        loop {
-            match client.next().await {
-                Incoming::Message(_) => {}
-                Incoming::Goodbye(Some(SERVICE_RESTART)) => break,
-                end => panic!("{end:?} to an idle one"),
-            }
-        }
+    for end in idle.join_all().await {
+        assert!(matches!(end, Incoming::Goodbye(Some(SERVICE_RESTART))), "{end:?} to an idle one");
     }
     let status = relay.wait();
     let took = signalled.unwrap().elapsed();
@@ -134,7 +136,7 @@ async fn sighup_changes_what_can_change_and_names_what_cannot() {
         assert_eq!(answer[0], if subscription == "c" { "CLOSED" } else { "EOSE" }, "{answer}");
     }
 
-    write(3, 2_000_000, "max_subscribtions = 4");
+    write(3, 2_000_000, "max_subscription = 4");
     relay.signal(Signal::HUP);
     relay.wait_for_log("settings stay as they were");
     assert_eq!(relay.information()["limitation"]["max_subscriptions"], 2);
