@@ -56,3 +56,6 @@ if ! typos --version >/dev/null 2>&1; then
     mkdir -p "$tools/bin"
     ln -sf "$tools/python/bin/typos" "$tools/bin/typos"
 fi
+
+# The client libraries that relay/tests/clients.rs runs.
+scripts/clients.sh
