@@ -6,19 +6,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What one subscription saw.
-pub struct Transcript {
-    pub filters: Arc<[Filter]>,
-    pub limits: QueryLimits,
-    pub asked_at: Position,
-    pub eose_at: Position,
-    pub stored: Vec<EventId>,
-    pub live: Vec<EventId>,
+pub(crate) struct Transcript {
+    pub(crate) filters: Arc<[Filter]>,
+    pub(crate) limits: QueryLimits,
+    pub(crate) asked_at: Position,
+    pub(crate) eose_at: Position,
+    pub(crate) stored: Vec<EventId>,
+    pub(crate) live: Vec<EventId>,
     /// The head when the last items were taken: everything up to it must be there.
-    pub drained_at: Position,
+    pub(crate) drained_at: Position,
 }
 
 /// Holds one transcript against the log: some H between asking and EOSE must explain all of it.
-pub fn check(transcript: &Transcript, entries: &[LogEntry]) -> Result<(), String> {
+pub(crate) fn check(transcript: &Transcript, entries: &[LogEntry]) -> Result<(), String> {
     let mut reason = String::new();
     for head in transcript.asked_at.0..=transcript.eose_at.0 {
         match explain(transcript, entries, Position(head)) {

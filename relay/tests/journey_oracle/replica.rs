@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How the store under test treats its snapshots.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Snapshots {
+pub(crate) enum Snapshots {
     /// As they are.
     Honest,
     /// Each answer waits until the head has moved on: an older W, honestly named.
@@ -21,7 +21,7 @@ pub enum Snapshots {
 }
 
 /// A store as a replica would show it.
-pub struct Replica {
+pub(crate) struct Replica {
     inner: Arc<dyn Store>,
     mode: Snapshots,
     log: Mutex<Option<Arc<Log>>>,
@@ -29,12 +29,12 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub fn new(inner: Arc<dyn Store>, mode: Snapshots) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Store>, mode: Snapshots) -> Self {
         Self { inner, mode, log: Mutex::new(None), reads: AtomicUsize::new(0) }
     }
 
     /// Tells it the log whose head its snapshots lag behind.
-    pub fn follow(&self, log: Arc<Log>) {
+    pub(crate) fn follow(&self, log: Arc<Log>) {
         *self.log.lock() = Some(log);
     }
 
