@@ -7,7 +7,7 @@
 //!
 //! A connection is one task; only its queries run beside it. Everything about it is bounded: what is read ahead (one
 //! message), what it is owed ([`ConnectionSettings::max_pending_replies`]), what waits to be sent (the outbox, and
-//! [`socket`]'s buffer), and how long each step may take (the `clock`).
+//! the socket's own buffer), and how long each step may take (the `clock`).
 
 mod client;
 mod clock;
