@@ -41,6 +41,13 @@ export class Session {
     const session = new Session()
     session.relay = new AbstractRelay(url, { verifyEvent: verify, websocketImplementation: WebSocket })
     session.relay.publishTimeout = PATIENCE_MS
+    const { promise, resolve } = deferred()
+    session.challenged = promise
+    // Says that the challenge has come, and leaves it to `authenticate` to answer.
+    session.relay.onauth = () => {
+      resolve()
+      return new Promise(() => {})
+    }
     session.broken = new Promise((_, reject) => {
       session.relay.onnotice = words => reject(new Disagreement(`an unexpected NOTICE: ${words}`))
       session.relay.onclose = () => session.closing || reject(new Disagreement('the relay closed the connection'))
@@ -57,6 +64,7 @@ export class Session {
 
   /** NIP-42, as each of `people` in turn. */
   async authenticate(corpus, ...people) {
+    await this.wait(this.challenged, () => 'an AUTH challenge')
     for (const person of people) {
       this.relay.authPromise = undefined // nostr-tools knows of one identity a connection only
       await this.wait(this.relay.auth(async template => corpus.sign(person, template)), () => 'the OK to an AUTH')
