@@ -44,11 +44,16 @@ impl World {
         self.authors[self.weights.partition_point(|weight| *weight < at).min(AUTHORS - 1)]
     }
 
+    /// An event from anywhere in the 36 months.
     fn event(&mut self) -> Arc<Event> {
+        let created_at = NOW - (SPAN * self.random.random::<f64>().powf(2.5)) as i64;
+        self.event_at(created_at)
+    }
+
+    fn event_at(&mut self, created_at: i64) -> Arc<Event> {
         let kinds = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 7, 7, 7, 7, 7, 6, 0, 3, 1059, 30023, 4, 9735];
         let kind = Kind(*kinds.choose(&mut self.random).unwrap());
         let author = self.author();
-        let created_at = NOW - (SPAN * self.random.random::<f64>().powf(2.5)) as i64;
         let mut tags = Vec::new();
         for _ in 0..*[0, 1, 2, 2, 2, 3].choose(&mut self.random).unwrap() {
             if self.ids.len() < 1000 || self.random.random_bool(0.5) {
@@ -181,7 +186,10 @@ async fn append_rates(folder: &std::path::Path, durability: Durability) {
     for size in [1, 100, 256, 500] {
         let path = folder.join(format!("append-{durability:?}-{size}.db"));
         let store = SqliteStore::open(Options { durability, ..Options::new(&path) }).await.unwrap();
-        let events: Vec<_> = (0..(size * 400).min(60_000)).map(|_| Verified::vouch(world.event())).collect();
+        let events: Vec<_> = (0..(size as i64 * 400).min(60_000))
+            // As they come in on a live relay: about now.
+            .map(|n| Verified::vouch(world.event_at(NOW - 1_000 + n / 100)))
+            .collect();
         let mut times = Vec::new();
         let (start, used) = (Instant::now(), processor_seconds());
         for batch in events.chunks(size) {

@@ -126,11 +126,11 @@ impl Order {
                     after: None,
                     access: None,
                     now: Timestamp::MIN,
-                    max_text_bytes: 0,
+                    max_text_bytes: usize::MAX,
                 };
                 let page = read_page(shared, &read).await?;
                 let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
-                writer.remove(ids.collect(), RemovalCause::Administered).await
+                writer.remove(ids.collect(), &filter, RemovalCause::Administered).await
             }
         }
     }

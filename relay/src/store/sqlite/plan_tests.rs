@@ -48,8 +48,8 @@ fn each_shape_has_its_form() {
     for (filter, form) in table {
         assert_eq!(format!("{:?}", choose(&filter)), form, "{filter:?}");
     }
-    assert!(!tries_recent(Form::AuthorsKinds, &filter(300, 1, &[])));
-    assert!(tries_recent(Form::AuthorsKinds, &filter(300, 2, &[])));
+    assert!(!tries_recent(Form::AuthorsKinds, &filter(300, 3, &[])));
+    assert!(tries_recent(Form::AuthorsKinds, &filter(600, 2, &[])));
     assert!(tries_recent(Form::Authors, &filter(100, 0, &[])));
     assert!(!tries_recent(Form::Kinds, &filter(0, 1000, &[])));
 }

@@ -7,7 +7,9 @@ use super::lookup::{self, address_key};
 use super::statements::Statements;
 use crate::store::rules::{Address, key};
 use crate::store::{Appended, StoreError};
-use crate::types::{Change, Event, EventId, Head, Insertion, Position, Removal, RemovalCause, Timestamp, Verified};
+use crate::types::{
+    Change, Event, EventId, Filter, Head, Insertion, Position, Removal, RemovalCause, Timestamp, Verified,
+};
 use rustc_hash::FxHashMap;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
@@ -62,12 +64,19 @@ impl Writer {
         self.end(done).await
     }
 
-    /// Removes the events with these ids, in this order, for good: nothing keeps them from coming in again.
-    pub(super) async fn remove(&mut self, ids: Vec<EventId>, cause: RemovalCause) -> Result<Appended, StoreError> {
+    /// Removes those of the events with these ids that `filter` selects, in this order; nothing keeps them from coming
+    /// in again. The filter once more, since a page may rest on hashes: a collision must not cost an event.
+    pub(super) async fn remove(
+        &mut self,
+        ids: Vec<EventId>,
+        filter: &Filter,
+        cause: RemovalCause,
+    ) -> Result<Appended, StoreError> {
         self.begin().await?;
         let done = match lookup::targets_by_id(&mut self.connection, &ids.iter().copied().collect()).await {
             Ok(mut found) => {
-                let rows: Vec<_> = ids.iter().filter_map(|id| found.remove(id)).collect();
+                let rows: Vec<_> =
+                    ids.iter().filter_map(|id| found.remove(id)).filter(|(_, event)| filter.matches(event)).collect();
                 self.remove_begun(&rows, cause, false).await
             }
             Err(error) => Err(error),
