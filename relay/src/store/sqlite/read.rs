@@ -72,7 +72,9 @@ pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question
     let sql = sql::lengths(&rivals, question.filter);
     let row = lease.one(sql.into(), arguments(question, Form::Time, hasher)).await?;
     let lengths = (0..rivals.len()).map(|at| row.try_get::<i64, _>(at).unwrap_or(i64::MAX));
-    Ok(lengths.zip(&rivals).min_by_key(|(length, _)| *length).map_or(Form::Time, |(_, form)| *form))
+    // Where all are long, the last: by author, for a tag is checked faster on the way than an author.
+    let shortest = lengths.zip(&rivals).rev().min_by_key(|(length, _)| *length);
+    Ok(shortest.map_or(Form::Time, |(_, form)| *form))
 }
 
 /// A statement's answer after all checks.
