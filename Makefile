@@ -2,7 +2,7 @@
 # make test    install what is missing, then everything that CI runs: checks and tests
 # make check   format, lints, documentation, unused dependencies, spelling, licences
 # make deps    only install what is missing
-# make bench   micro-benchmarks
+# make bench   the relay over the wire, then micro-benchmarks
 # make soak    the long tests
 
 SHELL := /bin/bash
@@ -32,7 +32,9 @@ deps:
 	scripts/deps.sh "$(TOOLS)"
 
 bench:
-	cargo bench --workspace
+	cargo build --release -p relay -p loadtest
+	target/release/loadtest bench --spawn target/release/relay --json target/bench.json
+	cargo bench -p relay
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

@@ -46,9 +46,8 @@ pub struct Config {
     /// Where clients connect.
     #[serde(deserialize_with = "values::address")]
     pub listen: SocketAddr,
-    /// The relay's address as clients know it; [`Config::public_url`] also knows what an empty one means.
-    #[serde(rename = "public_url")]
-    pub public_url_or_empty: String,
+    /// The relay's address as clients know it; empty: as each client's `Host` header says.
+    pub public_url: String,
     /// The listener for operators.
     pub admin: Admin,
     /// Where events are kept.
@@ -73,16 +72,6 @@ pub struct Config {
     pub workers: Workers,
     /// How expired events leave the disk.
     pub expiry: Expiry,
-}
-
-impl Config {
-    /// The relay's address as clients know it: what was set, or `ws://` and the address it listens on.
-    pub fn public_url(&self) -> String {
-        match self.public_url_or_empty.as_str() {
-            "" => format!("ws://{}", self.listen),
-            url => url.to_owned(),
-        }
-    }
 }
 
 impl Default for Config {

@@ -33,7 +33,7 @@ impl Check {
 }
 
 fn addresses(config: &Config, check: &mut Check) {
-    let url = &config.public_url_or_empty;
+    let url = &config.public_url;
     check.that(
         url.is_empty() || is_url(url, &["ws", "wss"]),
         "public_url",

@@ -101,7 +101,7 @@ impl ConnectionSettings {
     pub fn new(config: &Config) -> Self {
         let Config { limits, queues, timeouts, proxy, .. } = config;
         Self {
-            public_url: RelayUrl::parse(&config.public_url_or_empty).ok(),
+            public_url: RelayUrl::parse(&config.public_url).ok(),
             private_kinds: config.access.private_kinds.clone(),
             max_message_bytes: limits.max_message_bytes,
             max_connections: match limits.max_connections {

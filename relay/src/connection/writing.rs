@@ -7,7 +7,7 @@ use super::socket::{HIGH_WATER_BYTES, Socket};
 use crate::message;
 use crate::outbox::{Item, Subscription};
 use crate::telemetry::CloseReason;
-use crate::types::now;
+use crate::types::{Reply, now};
 use futures_util::SinkExt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -63,6 +63,11 @@ impl Connection<'_> {
                 // Death, expiry and access count as of the moment of sending.
                 match item {
                     Item::Reply(reply) => socket.push_text(&message::reply(&reply)),
+                    Item::Eose(subscription) => {
+                        if !subscription.is_closed() {
+                            socket.push_text(&message::reply(&Reply::Eose(subscription.id.clone())));
+                        }
+                    }
                     Item::Stored { subscription, row } => {
                         if !subscription.is_closed() && row.expires_at.is_none_or(|at| at > now) {
                             push_event(socket, &mut self.scratch, &subscription, &row.text);

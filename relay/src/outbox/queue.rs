@@ -21,6 +21,9 @@ pub struct OutboxLimits {
 pub enum Item {
     /// An answer.
     Reply(Reply),
+    /// Everything that was stored has been queued before this. Not sent once the client has closed or replaced the
+    /// subscription: the new one of the same id would take it for its own.
+    Eose(Arc<Subscription>),
     /// An event that was read from the store.
     Stored {
         /// Whose it is.
@@ -40,7 +43,7 @@ pub enum Item {
 impl Item {
     fn event_bytes(&self) -> Option<usize> {
         match self {
-            Self::Reply(_) => None,
+            Self::Reply(_) | Self::Eose(_) => None,
             Self::Stored { row, .. } => Some(row.text.len()),
             Self::Live { insertion, .. } => Some(insertion.event.text().len()),
         }
@@ -77,9 +80,18 @@ impl Outbox {
 
     /// Queues an answer. Always taken: the reader hands out a bounded number of permits for answers.
     pub fn reply(&self, reply: Reply) {
+        self.push_answer(Item::Reply(reply));
+    }
+
+    /// Queues the EOSE of a subscription. Always taken: it answers a REQ.
+    pub fn end_of_stored(&self, subscription: &Arc<Subscription>) {
+        self.push_answer(Item::Eose(subscription.clone()));
+    }
+
+    fn push_answer(&self, item: Item) {
         let mut queue = self.queue.lock();
         if !queue.closed {
-            queue.items.push_back(Item::Reply(reply));
+            queue.items.push_back(item);
             drop(queue);
             self.ready.notify_one();
         }

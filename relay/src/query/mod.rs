@@ -91,8 +91,10 @@ impl Queries {
             if let QueryError::Store(StoreError::Database(_) | StoreError::Damaged(_)) = &error {
                 tracing::error!(%error, "a query failed");
             }
+            let refusal = Refusal::from(&error);
+            self.metrics.refusals.of(&refusal).increment(1);
             subscription.close();
-            subscription.outbox.reply(Reply::Closed(subscription.id.clone(), Refusal::from(&error)));
+            subscription.outbox.reply(Reply::Closed(subscription.id.clone(), refusal));
         }
     }
 
@@ -105,7 +107,7 @@ impl Queries {
         let (snapshots, head) = self.settle(&subscription.filters, access, limits).await?;
         let answer = page::merge(snapshots);
         if self.send(subscription, answer, head, limits).await? {
-            subscription.outbox.reply(Reply::Eose(subscription.id.clone()));
+            subscription.outbox.end_of_stored(subscription);
             self.log.open(subscription, head);
         }
         Ok(())

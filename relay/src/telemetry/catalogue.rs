@@ -1,9 +1,7 @@
 //! Every metric of the relay, once: its name, unit, label, help and the station that feeds it. The type of its
 //! handle, its registration and its export all follow from this list.
 
-use super::labels::{
-    Build, CloseReason, ConnectionOutcome, EventOutcome, MessageType, Operation, PoolState, Reason, RemovedBy,
-};
+use super::labels::{Build, CloseReason, ConnectionOutcome, EventOutcome, MessageType, Operation, Reason, RemovedBy};
 use super::rate::Rate;
 use super::series::{By, Kind, Series};
 use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
@@ -78,10 +76,6 @@ catalogue! {
     received_bytes: Counter = "nostr_received_bytes_total", Bytes, "connection";
     /// Bytes of messages that were sent to clients.
     sent_bytes: Counter = "nostr_sent_bytes_total", Bytes, "connection";
-    /// Events and answers that wait in the outboxes of all connections.
-    outbox_items: Gauge = "nostr_outbox_items", Count, "connection";
-    /// Subscriptions that fell behind because their client reads too slowly, and are to be replayed from the ring.
-    slow_subscriptions: Gauge = "nostr_slow_subscriptions", Count, "connection";
     /// Times a subscription fell behind.
     slow_clients: Counter = "nostr_slow_clients_total", Count, "connection";
     /// Subscriptions that are open.
@@ -130,8 +124,6 @@ catalogue! {
     /// Ephemeral events that a full outbox did not take; they are sent at most once.
     ephemeral_dropped: Counter = "nostr_ephemeral_dropped_total", Count, "matcher";
 
-    /// Connections to the database, by what they do.
-    database_connections: By<PoolState, Gauge> = "nostr_database_connections", Count, "store";
     /// Calls that the store failed.
     store_errors: Counter = "nostr_store_errors_total", Count, "store";
 }

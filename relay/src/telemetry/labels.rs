@@ -54,9 +54,6 @@ labels! {
         Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator",
     }
 
-    /// What a database connection is doing.
-    PoolState = "state" { Idle = "idle", Busy = "busy", }
-
     /// This program.
     Build = "version" { This = env!("CARGO_PKG_VERSION"), }
 

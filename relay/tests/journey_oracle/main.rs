@@ -202,7 +202,7 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
     let any = !items.is_empty() || !behind.is_empty();
     for item in items {
         match item {
-            Item::Reply(Reply::Eose(_)) => {
+            Item::Eose(_) => {
                 assert!(!std::mem::replace(eose, true), "a second EOSE");
                 transcript.eose_at = relay.log.head().position;
             }
