@@ -121,7 +121,7 @@ fn verdict(outcome: Outcome, submission: &Submission) -> Verdict {
     match outcome {
         Outcome::Stored => Verdict::Accepted,
         Outcome::Duplicate => Verdict::Duplicate,
-        Outcome::Superseded => Verdict::Superseded,
+        Outcome::Superseded => Verdict::Refused(Refusal::Superseded),
         Outcome::Deleted => Verdict::Refused(Refusal::Deleted),
         Outcome::Expired => {
             Verdict::Refused(Refusal::Expired { at: submission.event.expires_at().unwrap_or_default() })

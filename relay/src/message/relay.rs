@@ -75,10 +75,6 @@ fn push_verdict(verdict: &Verdict, out: &mut String) {
             out.push_str("true,");
             push_string(words::DUPLICATE, out);
         }
-        Verdict::Superseded => {
-            out.push_str("true,");
-            push_string(words::SUPERSEDED, out);
-        }
         Verdict::Refused(refusal) => {
             out.push_str("false,");
             push_refusal(refusal, out);

@@ -186,7 +186,6 @@ fn replies_have_the_form_of_the_protocol() {
     let ok = |verdict| reply(&Reply::Ok { id: ReplyId::Id(zero), verdict });
     assert_eq!(ok(Verdict::Accepted), format!(r#"["OK","{zero}",true,""]"#));
     assert!(ok(Verdict::Duplicate).starts_with(&format!(r#"["OK","{zero}",true,"duplicate: "#)));
-    assert!(ok(Verdict::Superseded).ends_with(r#",true,"duplicate: a newer version of this event is stored"]"#));
     assert!(ok(Verdict::Refused(Refusal::Deleted)).ends_with(r#",false,"blocked: this event was deleted"]"#));
     assert_eq!(reply(&Reply::Eose(id("a\"b"))), r#"["EOSE","a\"b"]"#);
     assert_eq!(reply(&Reply::Count(id("c"), 12)), r#"["COUNT","c",{"count":12}]"#);
@@ -210,6 +209,7 @@ fn every_refusal_has_a_known_prefix_and_a_sentence() {
         (R::TooNew { max_ahead_seconds: 1 }, "invalid"),
         (R::Expired { at: 1 }, "invalid"),
         (R::ProofOfWork { min_bits: 2, found_bits: 1 }, "pow"),
+        (R::Superseded, "blocked"),
         (R::Deleted, "blocked"),
         (R::AuthorBlocked, "blocked"),
         (R::KindBlocked(Kind(1)), "blocked"),

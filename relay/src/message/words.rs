@@ -4,8 +4,6 @@ use crate::types::Refusal;
 
 /// The words of an OK for an event that was stored before.
 pub(super) const DUPLICATE: &str = "duplicate: this event is stored already";
-/// The words of an OK for an old version of a replaceable or addressable event.
-pub(super) const SUPERSEDED: &str = "duplicate: a newer version of this event is stored";
 
 /// `prefix: sentence`.
 pub(super) fn words(refusal: &Refusal) -> String {
@@ -28,6 +26,7 @@ pub(super) fn words(refusal: &Refusal) -> String {
         R::ProofOfWork { min_bits, found_bits } => {
             (POW, format!("{min_bits} bits of proof of work are needed, this has {found_bits}"))
         }
+        R::Superseded => (BLOCKED, "a newer version of this event is known".into()),
         R::Deleted => (BLOCKED, "this event was deleted".into()),
         R::AuthorBlocked => (BLOCKED, "this author may not write here".into()),
         R::KindBlocked(kind) => (BLOCKED, format!("kind {} is not taken here", kind.0)),

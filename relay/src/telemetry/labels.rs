@@ -33,7 +33,7 @@ labels! {
 
     /// What became of a published event.
     EventOutcome = "outcome" {
-        Accepted = "accepted", Duplicate = "duplicate", Superseded = "superseded", Refused = "refused",
+        Accepted = "accepted", Duplicate = "duplicate", Refused = "refused",
     }
 
     /// What became of a connection before it could speak.
@@ -62,7 +62,7 @@ labels! {
         Invalid = "invalid", Unsupported = "unsupported", WrongId = "wrong_id", WrongSignature = "wrong_signature",
         MessageTooLarge = "message_too_large", TooManyTags = "too_many_tags", ContentTooLong = "content_too_long",
         TooOld = "too_old", TooNew = "too_new", Expired = "expired", ProofOfWork = "proof_of_work",
-        Deleted = "deleted", AuthorBlocked = "author_blocked", KindBlocked = "kind_blocked",
+        Superseded = "superseded", Deleted = "deleted", AuthorBlocked = "author_blocked", KindBlocked = "kind_blocked",
         ProtectedNeedsAuthentication = "protected_needs_authentication",
         ProtectedNotAuthor = "protected_not_author", ProtectedEmbedded = "protected_embedded",
         WriteNeedsAuthentication = "write_needs_authentication",
@@ -80,7 +80,6 @@ impl From<&Verdict> for EventOutcome {
         match verdict {
             Verdict::Accepted => Self::Accepted,
             Verdict::Duplicate => Self::Duplicate,
-            Verdict::Superseded => Self::Superseded,
             Verdict::Refused(_) => Self::Refused,
         }
     }
@@ -108,7 +107,7 @@ impl From<&Refusal> for Reason {
     fn from(refusal: &Refusal) -> Self {
         same_name!(refusal:
             Invalid Unsupported WrongId WrongSignature MessageTooLarge TooManyTags ContentTooLong TooOld TooNew Expired
-            ProofOfWork Deleted AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
+            ProofOfWork Superseded Deleted AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
             ProtectedEmbedded WriteNeedsAuthentication ReadNeedsAuthentication PrivateNeedsAuthentication
             AuthenticationAsEvent WrongAuthentication RateLimited TooManySubscriptions TooSlow Overloaded Timeout
             StoreFailed DiskFull DatabaseLocked ShuttingDown)

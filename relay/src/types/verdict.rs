@@ -9,8 +9,6 @@ pub enum Verdict {
     Accepted,
     /// It was stored before. OK true, `duplicate:`.
     Duplicate,
-    /// A newer version is stored. OK true, `duplicate:`.
-    Superseded,
     /// It was not taken. OK false.
     Refused(Refusal),
 }
@@ -65,6 +63,8 @@ pub enum Refusal {
         /// The bits that count: the lesser of what was done and what was committed to.
         found_bits: u8,
     },
+    /// A newer version of the same replaceable or addressable event is stored, or was deleted (NIP-01).
+    Superseded,
     /// Its author, or the recipient of a gift wrap, has deleted it (NIP-09).
     Deleted,
     /// The operator's lists do not let this author write.
@@ -125,6 +125,7 @@ impl Refusal {
             Self::TooNew { .. } => "too_new",
             Self::Expired { .. } => "expired",
             Self::ProofOfWork { .. } => "proof_of_work",
+            Self::Superseded => "superseded",
             Self::Deleted => "deleted",
             Self::AuthorBlocked => "author_blocked",
             Self::KindBlocked(_) => "kind_blocked",

@@ -49,7 +49,7 @@ export class Model {
     }
     if (address !== undefined) {
       const current = this.#versions.get(address) ?? this.#floors.get(address)
-      if (current && newestFirst(event, current) >= 0) return { ok: true, words: 'duplicate:', live: false }
+      if (current && newestFirst(event, current) >= 0) return { ok: false, words: 'blocked:', live: false }
       if (current) this.stored.delete(current.id)
       this.#versions.set(address, event)
     }

@@ -48,7 +48,7 @@ class Model:
         if address is not None:
             current = self.versions.get(address) or self.floors.get(address)
             if current and newest_first(event) >= newest_first(current):
-                return True, "duplicate:", False
+                return False, "blocked:", False
             if current:
                 self.stored.pop(current.id, None)
             self.versions[address] = event

@@ -175,7 +175,7 @@ function deferred() {
 /** Publishes in windows of events that cannot influence one another, so that the model can tell every OK, and waits
  * after each window until every observer has caught up. */
 export async function publishAll(publisher, observers, model, events) {
-  const tally = { stored: 0, superseded: 0, refused: 0 }
+  const tally = { stored: 0, known: 0, refused: 0 }
   for (let from = 0; from < events.length; ) {
     const window = []
     const touched = new Set()
@@ -192,7 +192,7 @@ export async function publishAll(publisher, observers, model, events) {
       const { ok, words } = expected[at]
       const same = answer.ok === ok && (words === '' ? answer.words === '' : answer.words.startsWith(words))
       agree(same, `OK ${answer.ok} "${answer.words}" instead of ${ok} "${words}" for`, window[at])
-      tally[ok ? (words ? 'superseded' : 'stored') : 'refused'] += 1
+      tally[ok ? (words ? 'known' : 'stored') : 'refused'] += 1
     })
     for (const observer of observers) await observer.caught()
   }

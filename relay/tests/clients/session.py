@@ -165,7 +165,7 @@ class Session:
 async def publish_all(publisher, observers, model, events):
     """Publishes in windows of events that cannot influence one another, so that the model can tell every OK, and waits
     after each window until every observer has caught up."""
-    tally = {"stored": 0, "superseded": 0, "refused": 0}
+    tally = {"stored": 0, "known": 0, "refused": 0}
     at = 0
     while at < len(events):
         window, touched = [], set()
@@ -185,7 +185,7 @@ async def publish_all(publisher, observers, model, events):
         for event, (ok, words, _), (said, saying) in zip(window, expected, answers):
             same = said == ok and (saying.startswith(words) if words else saying == "")
             agree(same, f"OK {said} {saying!r} instead of {ok} {words!r} for", event.fields)
-            tally["refused" if not ok else "superseded" if words else "stored"] += 1
+            tally["refused" if not ok else "known" if words else "stored"] += 1
         for observer in observers:
             await observer.caught_up()
     return tally

@@ -23,7 +23,8 @@ use relay::store::memory::MemoryStore;
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::telemetry::Metrics;
 use relay::types::{
-    Access, Event, EventId, Filter, Kind, Position, PublicKey, Reply, SubscriptionId, TagFilter, Timestamp, Verdict,
+    Access, Event, EventId, Filter, Kind, Position, PublicKey, Refusal, Reply, SubscriptionId, TagFilter, Timestamp,
+    Verdict,
 };
 use replica::{Replica, Snapshots};
 use secp256k1::{Keypair, Secp256k1};
@@ -130,10 +131,7 @@ async fn wait_for_answers(outbox: &Outbox, count: usize) -> usize {
         assert!(
             matches!(
                 verdict,
-                Verdict::Accepted
-                    | Verdict::Duplicate
-                    | Verdict::Superseded
-                    | Verdict::Refused(relay::types::Refusal::Deleted)
+                Verdict::Accepted | Verdict::Duplicate | Verdict::Refused(Refusal::Deleted | Refusal::Superseded)
             ),
             "{verdict:?}"
         );
