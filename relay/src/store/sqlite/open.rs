@@ -58,6 +58,8 @@ pub(super) fn connect_options(options: &Options) -> SqliteConnectOptions {
         .pragma("cache_size", format!("-{cache_kib}"))
         .pragma("mmap_size", options.mmap_bytes.to_string())
         .pragma("temp_store", "MEMORY")
+        // SQLite would else make an index of a whole table, for one statement, where it holds that to be faster.
+        .pragma("automatic_index", "OFF")
         .foreign_keys(false)
         .thread_name(|number| format!("sqlite-{number}"))
         .disable_statement_logging()
