@@ -30,7 +30,7 @@ pub use error::{Problem, Problems};
 pub use limits::{Limits, Queues, Timeouts};
 pub use load::{Effective, Loaded, load};
 pub use redacted::{Redacted, redact};
-pub use reload::{Live, Reload, reload};
+pub use reload::{Reload, reload};
 pub use service::{Admin, Expiry, Info, Log, LogFormat, Workers};
 pub use sources::{Origin, Sources};
 pub use validate::validate;
