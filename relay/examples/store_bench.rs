@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use relay::config::Durability;
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Read, Store};
-use relay::types::{Access, Event, EventId, Filter, Kind, PublicKey, TagFilter, Verified};
+use relay::types::{Access, Event, EventId, Filter, Kind, Position, PublicKey, TagFilter, Verified};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -240,8 +240,15 @@ async fn main() {
     let access = Access::default();
     for (name, limit, make) in shapes() {
         let filters: Vec<_> = (0..300).map(|_| make(&mut world)).collect();
-        let ask =
-            |filter| Read { filter, limit, after: None, access: Some(&access), now: NOW, max_text_bytes: 4 << 20 };
+        let ask = |filter| Read {
+            filter,
+            limit,
+            after: None,
+            access: Some(&access),
+            at_least: Position::default(),
+            now: NOW,
+            max_text_bytes: 4 << 20,
+        };
         let (mut times, mut rows) = (Vec::new(), 0);
         let (begun, used) = (Instant::now(), processor_seconds());
         while begun.elapsed() < Duration::from_secs(1) {
@@ -269,6 +276,7 @@ async fn main() {
                             limit,
                             after: None,
                             access: Some(&access),
+                            at_least: Position::default(),
                             now: NOW,
                             max_text_bytes: 4 << 20,
                         };

@@ -219,6 +219,7 @@ async fn questions(
             limit: maker.pick(&[0, 1, 2, 3, 5, 10, 200]),
             after: after.map(|event| Key { created_at: event.created_at(), id: event.id() }),
             access: access.as_ref(),
+            at_least: relay::types::Position::default(),
             now: START + maker.random.random_range(0..20),
             // Where hashes collide, the tags of what does not come along cannot be rechecked.
             max_text_bytes: if counts { maker.pick(&[0, 500, 1 << 20]) } else { usize::MAX },

@@ -160,6 +160,7 @@ impl Queries {
             limit,
             after: None,
             access: Some(access),
+            at_least: Position::default(),
             now: now(),
             max_text_bytes: limits.max_text_bytes,
         };

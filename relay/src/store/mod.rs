@@ -1,12 +1,15 @@
 //! Where events lie: one trait, its guarantees, and the stores behind it.
 
+mod hash;
 pub mod memory;
 pub mod rules;
 pub mod sqlite;
 
 pub use memory::MemoryStore;
 
-use crate::types::{Access, Change, EventId, Filter, Head, Key, Refusal, Row, Timestamp, Verified};
+use crate::types::{
+    Access, Change, Epoch, EventId, Filter, Head, Key, LogEntry, Position, Refusal, Row, Timestamp, Verified,
+};
 use futures_util::future::BoxFuture;
 
 /// A place that keeps events and the head of their log.
@@ -60,6 +63,32 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
+/// The log as a store keeps it for several instances, beside the events. It is what the bus only makes fast: a reader
+/// that follows nothing but this sees everything, in order.
+pub trait SharedLog: Send + Sync + 'static {
+    /// Where the log stands on the primary as of now.
+    fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>>;
+
+    /// The entries right after `after`, contiguous and whole, about `max_changes` changes' worth, at least one where
+    /// there is one; read on the primary. Empty: `after` is the head.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfReach`] where the log no longer reaches back to `after`.
+    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
+}
+
+/// Where a shared log stands, and how its epoch began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SharedHead {
+    /// The last entry.
+    pub head: Head,
+    /// The last position that this epoch has in common with the one before: a reader of the older epoch reads through
+    /// here, then leaps. 0 for the first epoch.
+    pub base: Position,
+    /// The epoch before.
+    pub previous: Epoch,
+}
+
 /// What a read asks for.
 #[derive(Debug, Clone)]
 pub struct Read<'a> {
@@ -71,6 +100,9 @@ pub struct Read<'a> {
     pub after: Option<Key>,
     /// Who asks: what they may not read does not count against `limit`. `None`: the relay itself, which sees all.
     pub access: Option<&'a Access>,
+    /// The snapshot must show at least this position: a store with lagging copies chooses one that has come so far,
+    /// at last the primary. A store of one copy always has.
+    pub at_least: Position,
     /// Events that have expired by this second are left out.
     pub now: Timestamp,
     /// Once the rows' texts exceed this many bytes, the remaining rows come as ids in [`Page::rest`].
@@ -147,6 +179,9 @@ pub enum StoreError {
         /// The last migration of this program.
         known: i64,
     },
+    /// The log was trimmed: it no longer reaches back to the position that was asked for.
+    #[error("the log no longer reaches back that far")]
+    OutOfReach,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -166,7 +201,9 @@ impl From<&StoreError> for Refusal {
             StoreError::Full => Self::DiskFull,
             StoreError::Locked | StoreError::InUse { .. } => Self::DatabaseLocked,
             StoreError::Closed => Self::ShuttingDown,
-            StoreError::TooNew { .. } | StoreError::Damaged(_) | StoreError::Database(_) => Self::StoreFailed,
+            StoreError::TooNew { .. } | StoreError::OutOfReach | StoreError::Damaged(_) | StoreError::Database(_) => {
+                Self::StoreFailed
+            }
         }
     }
 }

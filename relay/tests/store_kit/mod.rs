@@ -5,7 +5,8 @@ use relay::config::Durability;
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Appended, Outcome, Page, Read, Store};
 use relay::types::{
-    Access, Change, Event, EventId, Filter, Key, Kind, PublicKey, RemovalCause, TagFilter, Timestamp, Verified,
+    Access, Change, Event, EventId, Filter, Key, Kind, Position, PublicKey, RemovalCause, TagFilter, Timestamp,
+    Verified,
 };
 use std::sync::Arc;
 
@@ -84,7 +85,15 @@ pub async fn put(store: &dyn Store, event: &Arc<Event>) -> Outcome {
 
 /// A read by the relay itself.
 pub fn ask(filter: &Filter, limit: usize) -> Read<'_> {
-    Read { filter, limit, after: None, access: None, now: NOW, max_text_bytes: usize::MAX }
+    Read {
+        filter,
+        limit,
+        after: None,
+        access: None,
+        at_least: Position::default(),
+        now: NOW,
+        max_text_bytes: usize::MAX,
+    }
 }
 
 pub async fn page(store: &dyn Store, filter: &Filter, limit: usize) -> Page {

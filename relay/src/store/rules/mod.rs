@@ -1,7 +1,9 @@
 //! The rules of NIP-01 and NIP-09 as pure functions: every store decides by these and by nothing else.
 
+mod decide;
 mod delete;
 mod replace;
 
+pub(crate) use decide::{Decision, Known, Place, Step, Versions, decide};
 pub use delete::{Targets, may_delete, requesters, targets};
 pub use replace::{Address, key, supersedes};

@@ -1,7 +1,8 @@
 //! The parameters of a form's statement.
 
 use super::form::Form;
-use super::hash::{Hasher, id_prefix, ord, ord_first, ord_last};
+use super::ord::{id_prefix, ord, ord_first, ord_last};
+use crate::store::hash::Hasher;
 use crate::types::{Access, Filter, Key, Timestamp, authors_may_read};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;

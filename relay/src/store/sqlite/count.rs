@@ -2,11 +2,11 @@
 
 use super::bind::{Question, push};
 use super::form::Form;
-use super::hash::Hasher;
 use super::pool::Lease;
 use super::read::pick;
 use super::sql::{self, Rights};
 use crate::store::StoreError;
+use crate::store::hash::Hasher;
 use crate::types::{Access, Filter, Timestamp};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Row};

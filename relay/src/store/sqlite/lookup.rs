@@ -2,14 +2,14 @@
 //! none where the batch does not raise it.
 
 use super::bind::json;
-use super::decide::{Known, Place, Versions};
 use super::error::translate;
-use super::hash::id_prefix;
+use super::ord::id_prefix;
 use super::pool::Lease;
 use super::write::add;
 use super::{head_from, text};
 use crate::store::StoreError;
 use crate::store::rules::{Address, targets};
+use crate::store::rules::{Known, Place, Versions};
 use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Everything that deciding `batch` takes.
-pub(super) async fn known(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<Known, StoreError> {
+pub(super) async fn known(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<Known<i64>, StoreError> {
     let requests = batch.iter().filter(|verified| verified.event().kind() == Kind::DELETION);
     let named: Vec<_> = requests.map(|verified| targets(verified.event())).collect();
     let wanted: FxHashSet<_> = named.iter().flat_map(|targets| targets.ids.iter().copied()).collect();
@@ -135,7 +135,7 @@ pub(super) fn event(row: &SqliteRow) -> Result<(i64, Arc<Event>), StoreError> {
 pub(super) async fn addresses(
     connection: &mut SqliteConnection,
     wanted: Vec<Address>,
-) -> Result<FxHashMap<Address, Versions>, StoreError> {
+) -> Result<FxHashMap<Address, Versions<i64>>, StoreError> {
     if wanted.is_empty() {
         return Ok(FxHashMap::default());
     }
@@ -156,12 +156,12 @@ pub(super) async fn addresses(
     Ok(found)
 }
 
-fn versions(row: &SqliteRow) -> Result<(Option<[u8; 16]>, Versions), sqlx::Error> {
+fn versions(row: &SqliteRow) -> Result<(Option<[u8; 16]>, Versions<i64>), sqlx::Error> {
     let id: Option<&[u8]> = row.try_get(3)?;
     let id = id.and_then(|id| id.try_into().ok()).map(EventId::from_bytes);
     let created_at: Option<i64> = row.try_get(2)?;
     let versions = Versions {
-        current: row.try_get::<Option<i64>, _>(1)?.map(Place::Row),
+        current: row.try_get::<Option<i64>, _>(1)?.map(Place::Stored),
         newest: created_at.zip(id).map(|(created_at, id)| Key { created_at, id }),
         deleted_up_to: row.try_get(4)?,
     };

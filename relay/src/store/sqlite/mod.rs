@@ -1,10 +1,10 @@
 //! The embedded store: one SQLite file, one process that writes, through sqlx.
 //!
 //! - `open`: ownership of the file, schema, connections; `options`; `error`: SQLite's codes in our words.
-//! - `lookup`, `decide`, `write`, `statements`: a batch is looked up, decided in memory, and written, each with a few
+//! - `lookup`, `write`, `statements`: a batch is looked up, decided in memory, and written, each with a few
 //!   statements whatever its size.
 //! - `form`, `sql`, `bind`, `read`, `count`: which of a few named forms answers a filter, its statement and parameters.
-//! - `hash`, `text`: the numbers under which events are indexed, and what a stored text tells without being parsed.
+//! - `ord`, `text`: the numbers under which events are indexed, and what a stored text tells without being parsed.
 //! - `pool`: connections for reading, under deadlines that really stop a statement.
 //! - `checkpoint`, `archive`: the write-ahead log kept short; backup, export, figures.
 
@@ -12,13 +12,12 @@ mod archive;
 mod bind;
 mod checkpoint;
 mod count;
-mod decide;
 mod error;
 mod form;
-mod hash;
 mod lookup;
 mod open;
 mod options;
+mod ord;
 #[cfg(test)]
 mod plan_tests;
 mod pool;
@@ -32,13 +31,13 @@ pub use crate::config::Durability;
 pub use archive::{Archive, Exported, Stats};
 pub use options::Options;
 
+use super::hash::Hasher;
 use super::{Appended, Page, Read, Store, StoreError};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use checkpoint::Checkpointer;
 use error::translate;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hash::Hasher;
 use open::Ownership;
 use pool::Pool;
 use sqlx::sqlite::SqliteRow;
@@ -125,6 +124,7 @@ impl Order {
                     limit: max,
                     after: None,
                     access: None,
+                    at_least: Position::default(),
                     now: Timestamp::MIN,
                     max_text_bytes: usize::MAX,
                 };

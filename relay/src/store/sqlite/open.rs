@@ -1,12 +1,12 @@
 //! Opening: one process owns the file, the schema is brought up to date, and a newer or foreign file is refused.
 
 use super::error::translate;
-use super::hash::Hasher;
 use super::options::Options;
 use super::statements::Statements;
 use super::write::Writer;
 use crate::config::Durability;
 use crate::store::StoreError;
+use crate::store::hash::Hasher;
 use crate::types::{Epoch, Head, Position};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::Migrator;

@@ -5,7 +5,8 @@
 use super::bind::{Question, arguments};
 use super::form::{Choice, Form, choose, tries_recent};
 use super::sql::{self, Rights};
-use super::{Options, SqliteStore, hash::Hasher, open};
+use super::{Options, SqliteStore, open};
+use crate::store::hash::Hasher;
 use crate::types::{Access, EventId, Filter, Kind, PublicKey, TagFilter};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 

@@ -2,10 +2,11 @@
 
 use super::bind::{Question, arguments, json};
 use super::form::{Choice, Form, choose, tries_recent};
-use super::hash::{Hasher, ord};
+use super::ord::ord;
 use super::pool::Lease;
 use super::sql::{self, Rights};
 use super::{head_from, text};
+use crate::store::hash::Hasher;
 use crate::store::{Page, Read, StoreError};
 use crate::types::{Access, EventId, Filter, Head, Key, Kind, PublicKey, Row, authors_may_read};
 use rustc_hash::FxHashMap;

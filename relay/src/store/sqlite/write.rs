@@ -1,11 +1,12 @@
 //! The one writer: a batch is looked up with a few statements, decided in memory, and written with a few more.
 
-use super::decide::{Decision, Known, Place, Step, Versions, decide};
 use super::error::translate;
-use super::hash::{Hasher, SATURATED, id_prefix, ord};
 use super::lookup::{self, address_key};
+use super::ord::{SATURATED, id_prefix, ord};
 use super::statements::Statements;
+use crate::store::hash::Hasher;
 use crate::store::rules::{Address, key};
+use crate::store::rules::{Decision, Known, Place, Step, Versions, decide};
 use crate::store::{Appended, StoreError};
 use crate::types::{
     Change, Event, EventId, Filter, Head, Insertion, Position, Removal, RemovalCause, Timestamp, Verified,
@@ -29,7 +30,7 @@ pub(super) struct Writer {
 /// What a transaction is going to change.
 #[derive(Default)]
 pub(super) struct Plan {
-    pub(super) decision: Decision,
+    pub(super) decision: Decision<i64>,
     /// The events of the rows that it removes.
     pub(super) removed: FxHashMap<i64, Arc<Event>>,
 }
@@ -43,7 +44,7 @@ impl Writer {
     }
 
     async fn append_begun(&mut self, batch: &[Verified], now: Timestamp) -> Result<Appended, StoreError> {
-        let known: Known = lookup::known(&mut self.connection, batch).await?;
+        let known: Known<i64> = lookup::known(&mut self.connection, batch).await?;
         let decision = decide(batch, now, known);
         let rows = decision.steps.iter().filter_map(|step| match step {
             Step::Remove(row, _) => Some(*row),
@@ -266,7 +267,7 @@ impl Writer {
 
     async fn write_addresses(
         &mut self,
-        addresses: Vec<(Address, Versions)>,
+        addresses: Vec<(Address, Versions<i64>)>,
         inserts: &[Arc<Event>],
         rows: &[i64],
     ) -> Result<(), StoreError> {
@@ -279,7 +280,7 @@ impl Writer {
             let mut arguments = SqliteArguments::default();
             for (address, versions) in piece {
                 let row = versions.current.and_then(|place| match place {
-                    Place::Row(row) => Some(row),
+                    Place::Stored(row) => Some(row),
                     Place::Batch(id) => rows.get(&id).copied(),
                 });
                 add(&mut arguments, &address_key(address)[..]);

@@ -1,57 +1,28 @@
-//! The numbers under which events are indexed: keyed hashes and the order of NIP-01 in one integer.
+//! The keyed hashes under which tags (and, in SQLite, authors) are indexed.
 
-use crate::types::{EventId, Key, PublicKey, Timestamp};
-
-/// `created_at` from which on [`ord`] no longer tells times apart.
-pub(super) const SATURATED: Timestamp = (1 << 34) - 1;
-const TIE_BITS: u32 = 29;
-const TIE_MASK: i64 = (1 << TIE_BITS) - 1;
-
-/// Where `key` stands: the greater, the earlier it is sent. Events of equal `ord` are told apart by their [`Key`].
-pub(super) fn ord(key: Key) -> i64 {
-    if key.created_at >= SATURATED {
-        return ord_last(SATURATED);
-    }
-    let prefix = i64::try_from(key.id.prefix() >> (64 - TIE_BITS)).unwrap_or(TIE_MASK);
-    (key.created_at.max(0) << TIE_BITS) | (TIE_MASK - prefix)
-}
-
-/// The least `ord` that an event of this second can have.
-pub(super) fn ord_first(second: Timestamp) -> i64 {
-    if second >= SATURATED { ord_last(SATURATED) } else { second.max(0) << TIE_BITS }
-}
-
-/// The greatest `ord` that an event of this second can have; -1 for a second before 1970.
-pub(super) fn ord_last(second: Timestamp) -> i64 {
-    if second < 0 { -1 } else { (second.min(SATURATED) << TIE_BITS) | TIE_MASK }
-}
-
-/// The first eight bytes of an id, as the column `event.id` has them.
-pub(super) fn id_prefix(id: &EventId) -> i64 {
-    id.prefix().cast_signed()
-}
+use crate::types::PublicKey;
 
 /// Hashes under one database's secret, so that nobody outside can make two values collide.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hasher {
+pub(crate) struct Hasher {
     key: (u64, u64),
     mask: u64,
 }
 
 impl Hasher {
     /// `bits` below 64 make values collide on purpose, for tests.
-    pub(super) fn new(secret: [u8; 16], bits: u32) -> Self {
+    pub(crate) fn new(secret: [u8; 16], bits: u32) -> Self {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| secret[at + n]));
         Self { key: (word(0), word(8)), mask: u64::MAX.checked_shr(64 - bits.clamp(1, 64)).unwrap_or(u64::MAX) }
     }
 
     /// The hash of an author.
-    pub(super) fn author(&self, pubkey: &PublicKey) -> i64 {
+    pub(crate) fn author(&self, pubkey: &PublicKey) -> i64 {
         self.hash(0, pubkey.as_bytes())
     }
 
     /// The hash of a tag: its letter and its first value.
-    pub(super) fn tag(&self, letter: u8, value: &str) -> i64 {
+    pub(crate) fn tag(&self, letter: u8, value: &str) -> i64 {
         self.hash(letter, value.as_bytes())
     }
 
@@ -115,21 +86,6 @@ mod tests {
         let message: Vec<u8> = (0..15).collect();
         assert_eq!(sip(k0, k1, &message), 0xa129_ca61_49be_45e5);
         assert_eq!(sip(k0, k1, b""), 0x726f_db47_dd0e_0e31);
-    }
-
-    #[test]
-    fn ord_sorts_as_keys_do() {
-        let key = |created_at, byte| Key { created_at, id: EventId::from_bytes([byte; 32]) };
-        let keys = [key(SATURATED - 1, 0), key(3, 0), key(2, 0), key(2, 1), key(2, 255), key(1, 7), key(0, 9)];
-        for pair in keys.windows(2) {
-            assert!(ord(pair[0]) > ord(pair[1]), "{pair:?}");
-        }
-        for key in keys {
-            assert!((ord_first(key.created_at)..=ord_last(key.created_at)).contains(&ord(key)));
-        }
-        assert_eq!(ord(key(SATURATED, 3)), ord(key(i64::MAX, 9)));
-        assert!(ord(key(SATURATED, 3)) > ord(key(SATURATED - 1, 0)));
-        assert_eq!((ord_first(-5), ord_last(-5), ord_last(i64::MAX)), (0, -1, i64::MAX));
     }
 
     #[test]

@@ -1,71 +1,100 @@
 //! What a batch does, decided from what the database said about it: pure, in the batch's order, for any mixture of
-//! duplicates, versions and deletions.
+//! duplicates, versions and deletions. `R` is how a store names an event that it has.
 
+use super::{Address, key, may_delete, requesters, supersedes, targets};
 use crate::store::Outcome;
-use crate::store::rules::{self, Address, key, supersedes};
 use crate::types::{Event, EventId, Key, Kind, PublicKey, RemovalCause, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// What the database has about the batch, and, while the batch is being decided, what it will have.
-#[derive(Debug, Default)]
-pub(super) struct Known {
+#[derive(Debug)]
+pub(crate) struct Known<R> {
     /// Those of the batch's ids that are stored.
-    pub(super) ids: FxHashSet<EventId>,
-    /// The stored events that the batch's deletions name by id, with their rows.
-    pub(super) targets: FxHashMap<EventId, (i64, Arc<Event>)>,
+    pub(crate) ids: FxHashSet<EventId>,
+    /// The stored events that the batch's deletions name by id, with the store's names for them.
+    pub(crate) targets: FxHashMap<EventId, (R, Arc<Event>)>,
     /// Every address that the batch, its deletions or their targets concern.
-    pub(super) addresses: FxHashMap<Address, Versions>,
+    pub(crate) addresses: FxHashMap<Address, Versions<R>>,
     /// The tombstones of the batch's ids.
-    pub(super) tombstones: FxHashSet<(EventId, PublicKey)>,
+    pub(crate) tombstones: FxHashSet<(EventId, PublicKey)>,
 }
 
 /// The state of one address.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Versions {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Versions<R> {
     /// Where the current version is, if there is one.
-    pub(super) current: Option<Place>,
+    pub(crate) current: Option<Place<R>>,
     /// The current version, or the one that was deleted or expired: nothing older comes in.
-    pub(super) newest: Option<Key>,
+    pub(crate) newest: Option<Key>,
     /// The author has deleted versions up to this second.
-    pub(super) deleted_up_to: Option<Timestamp>,
+    pub(crate) deleted_up_to: Option<Timestamp>,
+}
+
+impl<R> Default for Versions<R> {
+    fn default() -> Self {
+        Self { current: None, newest: None, deleted_up_to: None }
+    }
 }
 
 /// Where an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In this row.
-    Row(i64),
+pub(crate) enum Place<R> {
+    /// In the store.
+    Stored(R),
     /// Earlier in this batch.
     Batch(EventId),
 }
 
 /// One change, in order.
 #[derive(Debug, Clone)]
-pub(super) enum Step {
+pub(crate) enum Step<R> {
     /// This event is stored.
     Insert(Arc<Event>),
     /// An event that this batch brought is removed again.
     Withdraw(Arc<Event>, RemovalCause),
-    /// The event in this row is removed.
-    Remove(i64, RemovalCause),
+    /// This stored event is removed.
+    Remove(R, RemovalCause),
 }
 
 /// What to do.
-#[derive(Debug, Default)]
-pub(super) struct Decision {
-    pub(super) outcomes: Vec<Outcome>,
-    pub(super) steps: Vec<Step>,
+#[derive(Debug)]
+pub(crate) struct Decision<R> {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) steps: Vec<Step<R>>,
     /// Tombstones to write; some may be there already.
-    pub(super) tombstones: Vec<(EventId, PublicKey)>,
+    pub(crate) tombstones: Vec<(EventId, PublicKey)>,
     /// The addresses that changed, as they are at the end.
-    pub(super) addresses: Vec<(Address, Versions)>,
+    pub(crate) addresses: Vec<(Address, Versions<R>)>,
     /// The events of this batch that stay.
-    pub(super) inserts: Vec<Arc<Event>>,
+    pub(crate) inserts: Vec<Arc<Event>>,
+}
+
+impl<R> Default for Known<R> {
+    fn default() -> Self {
+        Self {
+            ids: FxHashSet::default(),
+            targets: FxHashMap::default(),
+            addresses: FxHashMap::default(),
+            tombstones: FxHashSet::default(),
+        }
+    }
+}
+
+impl<R> Default for Decision<R> {
+    fn default() -> Self {
+        Self {
+            outcomes: Vec::new(),
+            steps: Vec::new(),
+            tombstones: Vec::new(),
+            addresses: Vec::new(),
+            inserts: Vec::new(),
+        }
+    }
 }
 
 /// Decides the batch, in order.
-pub(super) fn decide(batch: &[Verified], now: Timestamp, known: Known) -> Decision {
+pub(crate) fn decide<R: Copy>(batch: &[Verified], now: Timestamp, known: Known<R>) -> Decision<R> {
     let mut state =
         State { known, pending: FxHashMap::default(), changed: FxHashSet::default(), done: Decision::default() };
     for verified in batch {
@@ -85,15 +114,15 @@ pub(super) fn decide(batch: &[Verified], now: Timestamp, known: Known) -> Decisi
     done
 }
 
-struct State {
-    known: Known,
+struct State<R> {
+    known: Known<R>,
     /// What this batch has stored and not removed again.
     pending: FxHashMap<EventId, Arc<Event>>,
     changed: FxHashSet<Address>,
-    done: Decision,
+    done: Decision<R>,
 }
 
-impl State {
+impl<R: Copy> State<R> {
     fn take(&mut self, event: &Arc<Event>, now: Timestamp) -> Outcome {
         let id = event.id();
         if event.is_expired(now) {
@@ -103,7 +132,7 @@ impl State {
             return Outcome::Duplicate;
         }
         if !self.known.tombstones.is_empty()
-            && rules::requesters(event).any(|requester| self.known.tombstones.contains(&(id, requester)))
+            && requesters(event).any(|requester| self.known.tombstones.contains(&(id, requester)))
         {
             return Outcome::Deleted;
         }
@@ -131,16 +160,16 @@ impl State {
 
     fn delete(&mut self, request: &Event) {
         let requester = request.pubkey();
-        let targets = rules::targets(request);
-        for id in targets.ids {
+        let named = targets(request);
+        for id in named.ids {
             self.known.tombstones.insert((id, requester));
             self.done.tombstones.push((id, requester));
             let (place, event) = match (self.pending.get(&id), self.known.targets.get(&id)) {
                 (Some(event), _) => (Place::Batch(id), event.clone()),
-                (None, Some((row, event))) => (Place::Row(*row), event.clone()),
+                (None, Some((row, event))) => (Place::Stored(*row), event.clone()),
                 (None, None) => continue,
             };
-            if !rules::may_delete(requester, &event) {
+            if !may_delete(requester, &event) {
                 continue;
             }
             if let Some(address) = Address::of(&event) {
@@ -150,7 +179,7 @@ impl State {
             }
             self.remove(place, id, RemovalCause::Deleted);
         }
-        for address in targets.addresses {
+        for address in named.addresses {
             let versions = self.known.addresses.entry(address.clone()).or_default();
             versions.deleted_up_to = versions.deleted_up_to.max(Some(request.created_at()));
             let hit = versions.newest.filter(|newest| newest.created_at <= request.created_at());
@@ -162,9 +191,9 @@ impl State {
         }
     }
 
-    fn remove(&mut self, place: Place, id: EventId, cause: RemovalCause) {
+    fn remove(&mut self, place: Place<R>, id: EventId, cause: RemovalCause) {
         match place {
-            Place::Row(row) => {
+            Place::Stored(row) => {
                 self.known.ids.remove(&id);
                 self.known.targets.remove(&id);
                 self.done.steps.push(Step::Remove(row, cause));
