@@ -1,9 +1,11 @@
 //! Where events lie: one trait, its guarantees, and the stores behind it.
 
+mod form;
 mod hash;
 pub mod memory;
 pub mod rules;
 pub mod sqlite;
+mod text;
 
 pub use memory::MemoryStore;
 
