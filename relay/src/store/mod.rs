@@ -70,11 +70,21 @@ pub trait SharedLog: Send + Sync + 'static {
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>>;
 
     /// The entries right after `after`, contiguous and whole, about `max_changes` changes' worth, at least one where
-    /// there is one; read on the primary. Empty: `after` is the head.
+    /// there is one, and the head: one statement on the primary, so that they belong to one epoch. No entries:
+    /// `after` is the head, or lies beyond it.
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] where the log no longer reaches back to `after`.
-    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
+    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Stretch, StoreError>>;
+}
+
+/// A part of a shared log and where the log stood then: one snapshot.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// The head as of this snapshot; `entries` are of its epoch.
+    pub head: SharedHead,
+    /// Contiguous, from right after the position that was asked for.
+    pub entries: Vec<LogEntry>,
 }
 
 /// Where a shared log stands, and how its epoch began.
