@@ -2,6 +2,7 @@
 
 mod hash;
 pub mod memory;
+pub mod postgres;
 pub mod rules;
 pub mod sqlite;
 
@@ -192,6 +193,13 @@ pub enum StoreError {
     /// The log was trimmed: it no longer reaches back to the position that was asked for.
     #[error("the log no longer reaches back that far")]
     OutOfReach,
+    /// No server that could do this can be reached.
+    #[error("no {0} can be reached")]
+    Unreachable(&'static str),
+    /// The connection broke while a write was under way, and what became of it could not be found out in time: the
+    /// one error after which something may have changed.
+    #[error("the outcome of the write is unknown")]
+    Unknown,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -211,9 +219,12 @@ impl From<&StoreError> for Refusal {
             StoreError::Full => Self::DiskFull,
             StoreError::Locked | StoreError::InUse { .. } => Self::DatabaseLocked,
             StoreError::Closed => Self::ShuttingDown,
-            StoreError::TooNew { .. } | StoreError::OutOfReach | StoreError::Damaged(_) | StoreError::Database(_) => {
-                Self::StoreFailed
-            }
+            StoreError::TooNew { .. }
+            | StoreError::OutOfReach
+            | StoreError::Unreachable(_)
+            | StoreError::Unknown
+            | StoreError::Damaged(_)
+            | StoreError::Database(_) => Self::StoreFailed,
         }
     }
 }
