@@ -29,6 +29,24 @@ pub(crate) enum Form {
     Recent,
 }
 
+impl Form {
+    /// The name by which logs and `relay explain` speak of it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ids => "ids",
+            Self::AuthorKind => "author and kind",
+            Self::AuthorsKinds => "authors and kinds",
+            Self::Authors => "authors",
+            Self::Tag(_) => "tag",
+            Self::Tags(_) => "tags",
+            Self::Kind => "kind",
+            Self::Kinds => "kinds",
+            Self::Time => "time",
+            Self::Recent => "recent",
+        }
+    }
+}
+
 /// How many events [`Form::Recent`] looks at: half the work of merging [`MANY_LISTS`] lists.
 pub(crate) const RECENT_ROWS: usize = 3_000;
 /// From so many (author, kind) lists on, [`Form::Recent`] is tried first.
