@@ -14,11 +14,12 @@ use sqlx::postgres::PgConnection;
 /// collide who does not know the database's secret.
 pub(super) async fn count(
     connection: &mut PgConnection,
-    watch: &Watch,
+    watch: impl Into<Watch>,
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
+    let watch = &watch.into();
     let mut questions: Vec<(Form, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
         let question = Question { filter, access: Some(access), now, after: None, elements: 0, max_text_bytes: 0 };

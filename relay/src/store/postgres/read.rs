@@ -13,7 +13,12 @@ use sqlx::{AssertSqlSafe, Row as _};
 /// Answers `read` with one snapshot of the server behind `connection`.
 ///
 /// May be dropped at any await; the connection is then in the middle of an answer, as with any statement.
-pub(super) async fn page(connection: &mut PgConnection, watch: &Watch, read: &Read<'_>) -> Result<Page, StoreError> {
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    watch: impl Into<Watch>,
+    read: &Read<'_>,
+) -> Result<Page, StoreError> {
+    let watch = &watch.into();
     // One more than asked for, to know whether that was all.
     let mut elements = read.limit.saturating_add(1);
     let form = pick(connection, watch, &question(read, elements)).await?.form;

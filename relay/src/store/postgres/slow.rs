@@ -15,6 +15,15 @@ pub(super) struct Watch {
     pub(super) slow: Duration,
 }
 
+/// A statement that takes longer is slow, unless the operator says otherwise.
+const SLOW: Duration = Duration::from_secs(1);
+
+impl From<&Hasher> for Watch {
+    fn from(hasher: &Hasher) -> Self {
+        Self { hasher: *hasher, slow: SLOW }
+    }
+}
+
 /// How much of a filter is told.
 const TOLD: usize = 500;
 
