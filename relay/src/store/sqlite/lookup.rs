@@ -3,13 +3,14 @@
 
 use super::bind::json;
 use super::error::translate;
+use super::head_from;
 use super::ord::id_prefix;
 use super::pool::Lease;
 use super::write::add;
-use super::{head_from, text};
 use crate::store::StoreError;
 use crate::store::rules::{Address, targets};
 use crate::store::rules::{Known, Place, Versions};
+use crate::store::text;
 use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::Row as _;
