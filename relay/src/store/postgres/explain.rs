@@ -3,10 +3,10 @@
 use super::error::translate;
 use super::plan::{LENGTH_CAP, SESSION, Statement, page};
 use super::read::{Picked, pick, question};
+use super::schema;
 use super::slow::Watch;
 use crate::config::Redacted;
 use crate::store::form::{Form, tries_recent};
-use crate::store::hash::Hasher;
 use crate::store::{Read, StoreError};
 use crate::types::Filter;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -72,7 +72,7 @@ impl Inspector {
         let options: PgConnectOptions = url.expose().parse().map_err(translate)?;
         let options = options.application_name("skein explain").options(SESSION);
         let mut connection = options.connect().await.map_err(translate)?;
-        let hasher = hasher(&mut connection).await?;
+        let hasher = schema::hasher(&mut connection).await?;
         Ok(Self { connection, watch: Watch::from(&hasher) })
     }
 
@@ -146,12 +146,6 @@ impl Inspector {
         };
         rows.iter().map(index).collect::<Result<_, _>>().map_err(translate)
     }
-}
-
-async fn hasher(connection: &mut PgConnection) -> Result<Hasher, StoreError> {
-    let row = sqlx::query("SELECT secret, bits FROM hashing").fetch_one(connection).await.map_err(translate)?;
-    let bits: i32 = row.try_get(1).map_err(translate)?;
-    Ok(Hasher::new(row.try_get(0).map_err(translate)?, bits.unsigned_abs()))
 }
 
 /// The reasons for a choice, for a person.

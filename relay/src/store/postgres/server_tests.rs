@@ -5,7 +5,7 @@
 use super::explain::Inspector;
 use super::plan::tests::{NOW, filter, forms, hasher, question};
 use super::plan::{SESSION, Statement, count, lengths, page};
-use super::{lookup, read};
+use super::{lookup, read, schema};
 use crate::config::Redacted;
 use crate::store::form::Form;
 use crate::store::{Read, StoreError};
@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Ro
 const EVENTS: i64 = 100_000;
 
 /// A server with events: author and kind of the n-th are n modulo 40 and 8; it is one of 36 months back; each has a `p`
-/// and an `e` tag with its author, and every hundredth a `t` tag.
+/// and an `e` tag with its author, and every two hundredth a `t` tag.
 struct Filled {
     _cluster: Cluster,
     url: String,
@@ -29,7 +29,7 @@ async fn filled() -> Filled {
     let cluster = Cluster::setup().set("autovacuum", "off").start().await.unwrap();
     let url = cluster.database_urls("postgres").remove(0);
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    sqlx::migrate!("../migrations/postgres").run(&mut connection).await.unwrap();
+    schema::migrate(&mut connection).await.unwrap();
     let keys: Vec<i64> = [b'p', b'e']
         .iter()
         .flat_map(|letter| (0..40_u8).map(|n| hasher().tag(*letter, &PublicKey::from_bytes([n; 32]).to_hex())))
@@ -51,7 +51,7 @@ async fn filled() -> Filled {
     }
     sqlx::query(
         "INSERT INTO tag SELECT h, created_at, id, kind, NULL FROM made CROSS JOIN LATERAL unnest(ARRAY[\
-         ($1::int8[])[n % 40 + 1], ($1::int8[])[n % 40 + 41], CASE WHEN n % 100 = 0 THEN ($1::int8[])[81] END]) h \
+         ($1::int8[])[n % 40 + 1], ($1::int8[])[n % 40 + 41], CASE WHEN n % 200 = 0 THEN ($1::int8[])[81] END]) h \
          WHERE h IS NOT NULL",
     )
     .bind(keys)
