@@ -6,7 +6,7 @@
 //! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
-//! - `log`: the log that the database keeps.
+//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts.
 
 #[allow(dead_code, reason = "its callers land one after another")]
 mod count;
@@ -18,6 +18,8 @@ mod log;
 #[allow(dead_code, reason = "its callers land one after another")]
 mod lookup;
 mod options;
+#[allow(dead_code, reason = "its callers land one after another")]
+mod partitions;
 #[allow(dead_code, reason = "its callers land one after another")]
 mod plan;
 #[allow(dead_code, reason = "its callers land one after another")]
