@@ -1,9 +1,12 @@
 //! Where events lie: one trait, its guarantees, and the stores behind it.
 
+mod form;
 mod hash;
 pub mod memory;
+pub mod postgres;
 pub mod rules;
 pub mod sqlite;
+mod text;
 
 pub use memory::MemoryStore;
 
@@ -70,11 +73,21 @@ pub trait SharedLog: Send + Sync + 'static {
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>>;
 
     /// The entries right after `after`, contiguous and whole, about `max_changes` changes' worth, at least one where
-    /// there is one; read on the primary. Empty: `after` is the head.
+    /// there is one, and the head: one statement on the primary, so that they belong to one epoch. No entries:
+    /// `after` is the head, or lies beyond it.
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] where the log no longer reaches back to `after`.
-    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
+    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Stretch, StoreError>>;
+}
+
+/// A part of a shared log and where the log stood then: one snapshot.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// The head as of this snapshot; `entries` are of its epoch.
+    pub head: SharedHead,
+    /// Contiguous, from right after the position that was asked for.
+    pub entries: Vec<LogEntry>,
 }
 
 /// Where a shared log stands, and how its epoch began.
@@ -182,6 +195,13 @@ pub enum StoreError {
     /// The log was trimmed: it no longer reaches back to the position that was asked for.
     #[error("the log no longer reaches back that far")]
     OutOfReach,
+    /// No server that could do this can be reached.
+    #[error("no {0} can be reached")]
+    Unreachable(&'static str),
+    /// The connection broke while a write was under way, and what became of it could not be found out in time: the
+    /// one error after which something may have changed.
+    #[error("the outcome of the write is unknown")]
+    Unknown,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -201,9 +221,12 @@ impl From<&StoreError> for Refusal {
             StoreError::Full => Self::DiskFull,
             StoreError::Locked | StoreError::InUse { .. } => Self::DatabaseLocked,
             StoreError::Closed => Self::ShuttingDown,
-            StoreError::TooNew { .. } | StoreError::OutOfReach | StoreError::Damaged(_) | StoreError::Database(_) => {
-                Self::StoreFailed
-            }
+            StoreError::TooNew { .. }
+            | StoreError::OutOfReach
+            | StoreError::Unreachable(_)
+            | StoreError::Unknown
+            | StoreError::Damaged(_)
+            | StoreError::Database(_) => Self::StoreFailed,
         }
     }
 }
