@@ -34,6 +34,10 @@ macro_rules! every_store {
         // A count relies on its hashes, so the rules that count are left out.
         contract! { sqlite_colliding: |folder| Box::pin(async { Box::new(super::store_kit::sqlite(folder, 2).await) as _ });
             $($rule),* }
+        contract! { postgres: |_| Box::pin(async { Box::new(super::store_kit::postgres(64).await) as _ });
+            $($exact,)* $($rule),* }
+        contract! { postgres_colliding: |_| Box::pin(async { Box::new(super::store_kit::postgres(2).await) as _ });
+            $($rule),* }
     };
 }
 
