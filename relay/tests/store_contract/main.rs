@@ -17,7 +17,7 @@ macro_rules! contract {
         mod $store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $rule() {
                 let folder = tempfile::tempdir().unwrap();
-                let make: fn(&std::path::Path) -> futures_util::future::BoxFuture<'_, Box<dyn super::Store>> = $make;
+                let make: fn(&std::path::Path) -> futures_util::future::LocalBoxFuture<'_, Box<dyn super::Store>> = $make;
                 super::$rule(&*make(folder.path()).await).await;
             })*
         }
