@@ -1,4 +1,4 @@
-use super::{Cluster, Role};
+use super::{Cluster, Role, Server};
 use crate::{Error, PATIENCE, until};
 use std::time::Duration;
 
@@ -31,11 +31,8 @@ impl Cluster {
     /// # Errors
     /// [`Error::State`] if no replica runs, before anything is stopped; otherwise what kept a step from its end.
     pub async fn failover(&mut self) -> Result<Failover, Error> {
-        let runs = |index: &usize| self.servers[*index].place.role == Role::Replica && self.servers[*index].is_alive();
-        let survivors: Vec<_> = (0..self.servers.len()).filter(runs).collect();
-        if survivors.is_empty() {
-            return Err(Error::State("no replica runs that could become the primary".to_owned()));
-        }
+        self.check_survivors()?;
+        let survivors: Vec<_> = (0..self.servers.len()).filter(|index| self.servers[*index].survives()).collect();
         let old = self.primary_index()?;
         self.servers[old].fence().await?;
 
@@ -75,6 +72,15 @@ impl Cluster {
         })
     }
 
+    /// Whether there is a replica that could become the primary.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is none.
+    pub fn check_survivors(&self) -> Result<(), Error> {
+        let any = self.servers.iter().any(Server::survives);
+        any.then_some(()).ok_or_else(|| Error::State("no replica runs that could become the primary".to_owned()))
+    }
+
     /// What a replica has received once its primary is gone: the receiver ends when it has written everything.
     async fn final_position(&self, index: usize) -> Result<i64, Error> {
         let server = &self.servers[index];
@@ -103,5 +109,11 @@ impl Cluster {
             }
         })
         .await
+    }
+}
+
+impl Server {
+    fn survives(&self) -> bool {
+        self.place.role == Role::Replica && self.is_alive()
     }
 }

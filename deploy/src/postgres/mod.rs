@@ -131,7 +131,33 @@ impl Setup {
 impl Cluster {
     /// A cluster with small memory, as tests want it.
     pub fn setup() -> Setup {
-        let settings = SMALL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self::with_settings(SMALL.iter().map(|(key, value)| (*key, (*value).to_owned())))
+    }
+
+    /// A cluster of `servers` that together take a quarter of this machine's memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the machine does not tell how much it has.
+    pub fn setup_for_machine(servers: usize) -> Result<Setup, Error> {
+        let text = fs::read_to_string("/proc/meminfo").map_err(Error::io("reading /proc/meminfo"))?;
+        let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+        let kib: u64 = kib.ok_or_else(|| Error::State("/proc/meminfo names no MemTotal".to_owned()))?;
+        let share = kib / 1024 / u64::try_from(servers.max(1)).unwrap_or(u64::MAX);
+        let megabytes = |value: u64| format!("{value}MB");
+        Ok(Self::with_settings([
+            ("shared_buffers", megabytes((share / 4).clamp(32, 4096))),
+            ("effective_cache_size", megabytes((share * 3 / 4).max(64))),
+            ("maintenance_work_mem", megabytes((share / 16).clamp(16, 1024))),
+            // One disk for all of them.
+            ("min_wal_size", megabytes(128)),
+            ("max_wal_size", megabytes(2048)),
+            ("wal_keep_size", megabytes(128)),
+            ("max_slot_wal_keep_size", megabytes(4096)),
+        ]))
+    }
+
+    fn with_settings(settings: impl IntoIterator<Item = (&'static str, String)>) -> Setup {
+        let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Setup { replicas: 0, synchronous: false, settings, home: None, life: Life::Guarded }
     }
 
@@ -331,7 +357,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Timeout`] if one can't be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
-        self.servers.sort_by_key(|server| server.place.role != Role::Primary);
+        self.primary_mut()?.stop().await?;
         for server in &mut self.servers {
             server.stop().await?;
         }
