@@ -257,7 +257,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Timeout`] if one does not go.
-    pub async fn kill(self) -> Result<(), Error> {
+    pub async fn kill(&self) -> Result<(), Error> {
         let children = if self.is_alive() { children(self.identity.pid) } else { Vec::new() };
         self.signal(Signal::KILL);
         for child in children.iter().filter(|child| child.is_alive()) {
@@ -280,10 +280,18 @@ fn send(pid: i32, signal: Signal) {
 }
 
 fn children(parent: i32) -> Vec<Identity> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let stats = pids.filter_map(Stat::read).filter(|stat| stat.parent == parent);
+    let stats = pids().filter_map(Stat::read).filter(|stat| stat.parent == parent);
     stats.map(|stat| Identity { pid: stat.pid, started: stat.started }).collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The processes whose working directory this is; those that have ended have none, reaped or not.
+pub(crate) fn working_in(folder: &Path) -> Vec<i32> {
+    pids().filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)).collect()
 }
 
 /// The last lines of a log.

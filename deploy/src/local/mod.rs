@@ -266,12 +266,13 @@ impl Local {
         let Some(process) = process.filter(|process| process.is_alive()) else {
             return Err(Error::State(format!("{name} does not run")));
         };
-        if [Signal::KILL, Signal::STOP, Signal::CONT].contains(&signal) {
-            process.signal_all(signal);
-        } else {
-            process.signal(signal);
+        match signal {
+            // Its backends are gone then too: they would keep another start from the shared memory.
+            Signal::KILL => process.kill().await?,
+            Signal::STOP | Signal::CONT => process.signal_all(signal),
+            _ => process.signal(signal),
         }
-        if signal == Signal::KILL { process.ended(crate::PATIENCE).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Every name, with the process if it was started.

@@ -1,5 +1,5 @@
 use super::Programs;
-use crate::process::{Launch, Life, Process};
+use crate::process::{Launch, Life, Process, working_in};
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, until};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -146,6 +146,7 @@ impl Server {
                 return Err(Error::State(format!("{} was the primary once and must be rebuilt", self.place.name)));
             }
             self.write_settings()?;
+            self.clear_lock().await?;
             let data = self.data();
             let launch = Launch {
                 name: self.place.name.clone(),
@@ -163,6 +164,24 @@ impl Server {
             self.process = Some(launch.start()?);
         }
         ready(&self.place.name, self.process.as_ref(), async || self.ask::<i32>("SELECT 1").await.map(drop)).await
+    }
+
+    /// Removes the lock of a server that was killed, once none of its processes is left.
+    ///
+    /// Postgres refuses to start while a process has the number in the lock, though it be one that has ended and that
+    /// nobody reaps, as happens in containers.
+    async fn clear_lock(&self) -> Result<(), Error> {
+        let data = self.data();
+        let lock = data.join("postmaster.pid");
+        if !lock.exists() {
+            return Ok(());
+        }
+        until(&format!("an earlier {} to end", self.place.name), PATIENCE, async || {
+            let alive = working_in(&data);
+            if alive.is_empty() { Ok(()) } else { Err(format!("processes {alive:?} run")) }
+        })
+        .await?;
+        fs::remove_file(&lock).map_err(Error::io(format!("removing {}", lock.display())))
     }
 
     /// A fast shutdown: open transactions are rolled back, replicas get the last of the WAL.
