@@ -1,8 +1,10 @@
 //! What a cluster is, as an operator writes it down: TOML, strict in both directions. [`EXAMPLE`] documents every key.
 
+mod production;
 mod server;
 mod validate;
 
+pub use production::Production;
 pub use server::Server;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,8 @@ pub struct Cluster {
     pub instances: Vec<Instance>,
     /// Relays that DNS names.
     pub discovery: Option<Discovery>,
+    /// What the production files need beyond that.
+    pub production: Option<Production>,
 }
 
 /// What HAProxy must know of all relays.
@@ -190,7 +194,7 @@ impl Cluster {
             ..example.front
         };
         let relay = Relay { max_connections: 20_000, slowstart_seconds: 0, check_interval_ms: 200, ..example.relay };
-        Self { name: "local".to_owned(), relay, front, instances: Vec::new(), discovery: None }
+        Self { name: "local".to_owned(), relay, front, instances: Vec::new(), discovery: None, production: None }
     }
 
     /// Whether the values hold together, and whether all texts may stand in a configuration file as they are.
