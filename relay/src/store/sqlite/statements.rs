@@ -65,6 +65,11 @@ impl Script {
         bind(&mut self.arguments);
     }
 
+    #[cfg(test)]
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
     /// Runs it all; after a statement that fails, none.
     pub(super) async fn run(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let query = sqlx::query_with(AssertSqlSafe(self.sql), self.arguments);
@@ -89,7 +94,11 @@ impl Statements {
             ManyRows::new(&format!("INSERT {into} SELECT * FROM"), columns, " WHERE column1 IS NOT NULL")
         };
         Self {
-            insert_event: insert("INTO event (row, ord, kind, author, id, created_at, expires_at, text)", 8),
+            // On an error the transaction is rolled back in any case, and SQLite need not keep copies for undoing a part.
+            insert_event: insert(
+                "OR ROLLBACK INTO event (row, ord, kind, author, id, created_at, expires_at, text)",
+                8,
+            ),
             insert_tag: insert("OR IGNORE INTO tag (hash, ord, row, kind)", 4),
             delete_tag: ManyRows::new("DELETE FROM tag WHERE (hash, ord, row) IN", 3, ""),
             upsert_address: insert("OR REPLACE INTO address (key, row, created_at, id, deleted_up_to)", 5),
