@@ -25,10 +25,16 @@ impl<V> Slab<V> {
         self.len
     }
 
+    /// The index that the next value gets.
+    pub(super) fn vacant(&self) -> u32 {
+        // Memory for 4 thousand million places ends long before their numbers do.
+        if self.free == NONE { u32::try_from(self.places.len()).unwrap_or(NONE) } else { self.free }
+    }
+
     /// Stores `value` and returns its index.
     pub(super) fn insert(&mut self, value: V) -> u32 {
         self.len += 1;
-        let index = self.free;
+        let index = self.vacant();
         match self.places.get_mut(index as usize) {
             Some(place) => {
                 if let Place::Free(next) = *place {
@@ -38,8 +44,6 @@ impl<V> Slab<V> {
                 index
             }
             None => {
-                // Memory for 4 thousand million places ends long before their numbers do.
-                let index = u32::try_from(self.places.len()).unwrap_or(NONE);
                 self.places.push(Place::Taken(value));
                 index
             }
