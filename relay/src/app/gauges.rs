@@ -46,9 +46,9 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
 fn set_servers(nodes: &[NodeStatus], metrics: &Metrics) {
     for (label, role) in [(ServerRole::Primary, Role::Primary), (ServerRole::Replica, Role::Replica)] {
         let of_role = || nodes.iter().filter(|node| node.role == role);
-        metrics.pool_connections.of(label).set(of_role().map(|node| f64::from(node.connections)).sum::<f64>());
-        metrics.pool_idle.of(label).set(of_role().map(|node| f64::from(node.idle)).sum::<f64>());
-        metrics.pool_waiting.of(label).set(of_role().map(|node| node.waiting as f64).sum::<f64>());
+        metrics.pool_connections.of(label).set(f64::from(of_role().map(|node| node.connections).sum::<u32>()));
+        metrics.pool_idle.of(label).set(f64::from(of_role().map(|node| node.idle).sum::<u32>()));
+        metrics.pool_waiting.of(label).set(of_role().map(|node| node.waiting).sum::<u64>() as f64);
     }
     let count = |wanted: &dyn Fn(&NodeStatus) -> bool| nodes.iter().filter(|node| wanted(node)).count() as f64;
     let serves = |node: &NodeStatus| matches!(node.condition, Condition::Healthy | Condition::Trial);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn replica(cluster: &Cluster, name: &str) -> u16 {
-    cluster.server(name).unwrap().port
+    cluster.server(name).unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +29,7 @@ async fn replicas_serve_in_turn_and_leave_when_they_lag_or_die() {
     wait_whole(&store, 3).await;
     wait_whole(&patient, 3).await;
     let (one, two) = (replica(&cluster, "replica-1"), replica(&cluster, "replica-2"));
-    let primary = cluster.primary().unwrap().port;
+    let primary = cluster.primary().unwrap().port();
 
     for _ in 0..20 {
         read(&store, Position::default()).await.unwrap();
