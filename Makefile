@@ -26,6 +26,7 @@ check:
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 	cargo machete
 	typos
+	scripts/check-production.sh
 	cargo deny --log-level error check bans licenses sources
 
 deps:

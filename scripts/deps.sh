@@ -50,12 +50,14 @@ for tool in cargo-deny cargo-machete; do
     command -v "$tool" >/dev/null || cargo install --locked --root "$tools" "$tool"
 done
 
-if ! typos --version >/dev/null 2>&1; then
-    python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet --disable-pip-version-check typos
+# Tools from Python's index, in an environment of their own.
+for tool in typos check-jsonschema kubernetes-validate; do
+    command -v "$tool" >/dev/null && continue
+    [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check "$tool"
     mkdir -p "$tools/bin"
-    ln -sf "$tools/python/bin/typos" "$tools/bin/typos"
-fi
+    ln -sf "$tools/python/bin/$tool" "$tools/bin/$tool"
+done
 
 # The client libraries that relay/tests/clients.rs runs.
 scripts/clients.sh

@@ -11,16 +11,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The measurements ran, and something was lost, doubled, refused or empty.
-const EXIT_FAULTS: u8 = 3;
+mod cli;
+
+use cli::{at_least_one, load::LoadArguments, positive};
+
+/// It ran, and something was lost, doubled, out of order or the like.
+const EXIT_FAULTS: u8 = 1;
+/// It could not run.
+const EXIT_FAILED: u8 = 3;
 
 #[derive(Parser)]
 #[command(version, about = "Fills, measures and loads a Nostr relay over the wire")]
-#[command(after_help = "Exit codes: 0 well, 1 it failed, 2 the command line is wrong, \
-                        3 measured, but something was lost, doubled, refused or empty")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "Without a subcommand it loads the relay at --url and reports what it held.\n\n\
+                        Exit codes: 0 clean, 1 correctness violated, 2 the command line is wrong, \
+                        3 it could not run, 4 a threshold of --fail-if was missed")]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    load: Option<LoadArguments>,
 }
 
 #[derive(Subcommand)]
@@ -38,16 +48,16 @@ enum Command {
 #[derive(Args)]
 struct Data {
     /// The stored events to make
-    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = cli::FILLED, value_parser = at_least_one)]
     events: usize,
     /// The seed of all that is random
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// How many people write them; the first writes most (Zipf 0.9)
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = cli::FILL_AUTHORS, value_parser = at_least_one)]
     authors: usize,
     /// The newest event's time in unix seconds [default: 2026-11-01]
-    #[arg(long, value_name = "SECONDS", default_value_t = 1_793_491_200, hide_default_value = true)]
+    #[arg(long, value_name = "SECONDS", default_value_t = cli::FILL_UNTIL, hide_default_value = true)]
     until: u64,
 }
 
@@ -122,19 +132,22 @@ struct Place {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Bench(arguments) => bench(*arguments),
-        Command::Fill(arguments) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
+    let arguments = Arguments::parse();
+    let outcome = match (arguments.command, arguments.load) {
+        (Some(Command::Bench(arguments)), _) => bench(*arguments),
+        (Some(Command::Fill(arguments)), _) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
+        (None, Some(arguments)) => arguments.run(),
+        (None, None) => Err(anyhow::anyhow!("give --url")),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");
-        ExitCode::FAILURE
+        ExitCode::from(EXIT_FAILED)
     })
 }
 
 impl Data {
     fn plan(&self) -> Plan {
-        let span_seconds = 36 * 30 * 86_400;
+        let span_seconds = loadtest::events::FILL_SPAN_SECONDS;
         Plan { seed: self.seed, events: self.events, until: self.until, span_seconds, kinds: Kinds::Mixed }
     }
 }
@@ -200,15 +213,6 @@ impl BenchArguments {
             sources: self.sources,
         })
     }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a number of at least 1".to_owned())
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let good = |seconds: &f64| seconds.is_finite() && *seconds > 0.0 && *seconds < 3_600.0;
-    text.parse().ok().filter(good).ok_or_else(|| "must be more than 0 and less than 3600".to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod information;
 mod serving;
 mod signals;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Health, Load};
 use crate::config::{Config, Durability, Loaded, Sources, reload};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::telemetry::{Exporter, LogControl};
@@ -19,10 +19,12 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     let mut signals = Signals::new()?;
     let exporter = Arc::new(Exporter::new()?);
     let health = Health::new();
-    let admin = Admin::start(loaded.config.admin.listen, health.clone(), exporter.clone())?;
+    let load = Load::new();
+    let admin = Admin::start(&loaded.config.admin, health.clone(), load.clone(), exporter.clone())?;
     let store = open_store(&loaded.config).await?;
     let mut serving = Serving::start(&loaded.config, store, exporter.metrics().clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
+    let load = tokio::spawn(load.watch());
     health.started();
     greet(&loaded.config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -47,6 +49,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
         Signal::Stop(name) = signals.stop_again() => Err(anyhow::anyhow!("{name} came twice: stopped without a goodbye")),
     };
     heartbeat.abort();
+    load.abort();
     admin.stop();
     ended.and(drained)?;
     tracing::info!("stopped");

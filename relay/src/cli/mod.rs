@@ -3,6 +3,7 @@
 mod backup;
 mod check_config;
 mod delete;
+mod explain;
 mod export;
 mod flags;
 mod import;
@@ -45,6 +46,7 @@ fn command(document: &Document) -> Command {
         .subcommand(export::command())
         .subcommand(backup::command())
         .subcommand(delete::command())
+        .subcommand(explain::command())
         .disable_help_subcommand(true)
 }
 
@@ -55,6 +57,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "export" => export::run(arguments, &sources),
         "backup" => backup::run(arguments, &sources),
         "delete" => delete::run(arguments, &sources),
+        "explain" => explain::run(arguments, &sources),
         _ => serve::run(sources),
     }
 }

@@ -140,6 +140,8 @@ fn settings_that_contradict_each_other_are_refused() {
         ("public_url", "wss://"),
         ("admin.listen", "127.0.0.1:7777"),
         ("admin.listen", "0.0.0.0:7777"),
+        ("admin.agent_listen", "127.0.0.1:7777"),
+        ("admin.agent_listen", "127.0.0.1:7778"),
         ("database.urls", ""),
         ("database.urls", "postgres://db/relay"),
         ("database.urls", "sqlite:"),

@@ -2,6 +2,7 @@
 
 use super::error::Problem;
 use super::{Config, Database, Limits};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -39,13 +40,21 @@ fn addresses(config: &Config, check: &mut Check) {
         "public_url",
         "must begin with ws:// or wss:// and name a host, without a user, a query or a fragment",
     );
-    if let Some(admin) = config.admin.listen {
-        let listen = config.listen;
-        let same_host = admin.ip() == listen.ip() || admin.ip().is_unspecified() || listen.ip().is_unspecified();
+    let clash = |a: SocketAddr, b: SocketAddr| {
+        let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && same_host
+    };
+    let (listen, admin, agent) = (Some(config.listen), config.admin.listen, config.admin.agent_listen);
+    for (setting, address, other_setting, other) in [
+        ("admin.listen", admin, "listen", listen),
+        ("admin.agent_listen", agent, "listen", listen),
+        ("admin.agent_listen", agent, "admin.listen", admin),
+    ] {
+        let (Some(address), Some(other)) = (address, other) else { continue };
         check.that(
-            admin.port() == 0 || admin.port() != listen.port() || !same_host,
-            "admin.listen",
-            format!("{admin} and `listen` = {listen} cannot both be had: choose another port"),
+            !clash(address, other),
+            setting,
+            format!("{address} and `{other_setting}` = {other} cannot both be had: choose another port"),
         );
     }
     check.that(

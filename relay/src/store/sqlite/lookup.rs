@@ -3,16 +3,16 @@
 
 use super::bind::json;
 use super::error::translate;
+use super::head_from;
 use super::ord::id_prefix;
 use super::pool::Lease;
 use super::write::add;
-use super::{head_from, text};
 use crate::store::StoreError;
 use crate::store::rules::{Address, targets};
 use crate::store::rules::{Known, Place, Versions};
+use crate::store::text;
 use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
-use sha2::{Digest, Sha256};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use std::sync::Arc;
@@ -170,7 +170,7 @@ struct Wanted(FxHashMap<String, Address>);
 
 impl Wanted {
     fn new(addresses: impl Iterator<Item = Address>) -> Self {
-        Self(addresses.map(|address| (hex(&address_key(&address)), address)).collect())
+        Self(addresses.map(|address| (hex(&address.digest()), address)).collect())
     }
 
     fn json(&self) -> String {
@@ -231,17 +231,6 @@ fn tombstones(hex: Option<&str>) -> Result<FxHashSet<(EventId, PublicKey)>, Stor
         EventId::from_hex(id).ok().zip(PublicKey::from_hex(requester).ok())
     };
     pairs.iter().map(|pair| read(pair).ok_or_else(|| StoreError::Damaged("no tombstone".into()))).collect()
-}
-
-/// The key of table `address`: 16 bytes of a SHA-256. To hit someone else's takes a second preimage, since the author
-/// is hashed with the rest.
-pub(super) fn address_key(address: &Address) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update(address.kind.0.to_be_bytes());
-    hash.update(address.pubkey.as_bytes());
-    hash.update(address.identifier.as_bytes());
-    let digest: [u8; 32] = hash.finalize().into();
-    std::array::from_fn(|n| digest[n])
 }
 
 /// A JSON array of hex texts.

@@ -1,7 +1,7 @@
 //! The one writer: a batch is looked up with a few statements, decided in memory, and written with a few more.
 
 use super::error::translate;
-use super::lookup::{self, Met, address_key};
+use super::lookup::{self, Met};
 use super::ord::{SATURATED, id_prefix, ord};
 use super::statements::{Script, Statements};
 use crate::store::hash::Hasher;
@@ -239,7 +239,7 @@ impl Writer {
                 Place::Stored(row) => Some(row),
                 Place::Batch(id) => rows.get(&id).copied(),
             });
-            add(arguments, &address_key(address)[..]);
+            add(arguments, &address.digest()[..]);
             add(arguments, row);
             add(arguments, versions.newest.map(|newest| newest.created_at));
             add(arguments, versions.newest.map(|newest| newest.id.as_bytes().to_vec()));
