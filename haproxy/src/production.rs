@@ -41,20 +41,18 @@ struct Port {
     inside: u16,
 }
 
-/// Every production file, or none where the cluster has no `[production]`.
+/// Every file; only `haproxy.cfg` where the cluster has no `[production]`.
 pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
     cluster.validate()?;
-    let Some(production) = &cluster.production else { return Ok(Vec::new()) };
+    let mut files = vec![File { path: "haproxy.cfg".to_owned(), text: haproxy_cfg(cluster)? }];
+    let Some(production) = &cluster.production else { return Ok(files) };
     let compose_cfg = haproxy_cfg(&in_containers(cluster, "relay", vec![DOCKER_DNS]))?;
     let name = &cluster.name;
     let kubernetes_cfg = haproxy_cfg(&in_containers(cluster, &format!("relay.{name}.svc.cluster.local"), Vec::new()))?;
     let mut context = context(cluster, production);
     context.insert("haproxy_cfg", &indented(&kubernetes_cfg));
     context.insert("haproxy_cfg_digest", &digest(&kubernetes_cfg));
-    let mut files = vec![
-        File { path: "haproxy.cfg".to_owned(), text: haproxy_cfg(cluster)? },
-        File { path: "haproxy.compose.cfg".to_owned(), text: compose_cfg },
-    ];
+    files.push(File { path: "haproxy.compose.cfg".to_owned(), text: compose_cfg });
     let hardening = include_str!("../templates/production/hardening");
     for (path, template) in [
         ("Dockerfile", include_str!("../templates/production/Dockerfile")),
