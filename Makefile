@@ -3,12 +3,13 @@
 # make check   format, lints, documentation, unused dependencies, spelling, licences
 # make deps    only install what is missing
 # make bench   the relay over the wire, then micro-benchmarks
+# make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps bench soak
+.PHONY: run test check deps bench bench-store soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -36,6 +37,10 @@ bench:
 	cargo build --release -p relay -p loadtest
 	target/release/loadtest bench --spawn target/release/relay --json target/bench.json
 	cargo bench -p relay
+
+EVENTS ?= 1000000
+bench-store:
+	cargo run --release -p relay --example store_bench -- --postgres --events $(EVENTS)
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture
