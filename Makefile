@@ -5,12 +5,13 @@
 # make up      a cluster on this machine: HAProxy, 3 relays, Redis, Postgres with 2 replicas (UP='--relays 5 --tls')
 # make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
+# make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps up down bench soak
+.PHONY: run test check deps up down bench bench-store soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -44,6 +45,10 @@ bench:
 	cargo build --release -p relay -p loadtest
 	target/release/loadtest bench --spawn target/release/relay --json target/bench.json
 	cargo bench -p relay
+
+EVENTS ?= 1000000
+bench-store:
+	cargo run --release -p relay --example store_bench -- --postgres --events $(EVENTS)
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

@@ -82,6 +82,9 @@ pub struct Postgres {
     /// How far behind a replica may be and still serve.
     #[serde(rename = "max_replica_lag_seconds", deserialize_with = "values::seconds")]
     pub max_replica_lag: Duration,
+    /// A query whose statement takes longer is logged; 0: every one.
+    #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
+    pub slow_query: Duration,
     /// How many instances share the servers; 0: as many as are seen.
     pub instances: u32,
 }

@@ -94,7 +94,8 @@ impl PostgresStore {
         nodes.start();
         let first = nodes.primary(nodes.deadline()).await?;
         drop(first);
-        let shared = Shared { nodes, watch: Watch::from(&hasher), shown: Mutex::default(), writing: RwLock::default() };
+        let watch = Watch { hasher, slow: nodes.options().slow_query };
+        let shared = Shared { nodes, watch, shown: Mutex::default(), writing: RwLock::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
