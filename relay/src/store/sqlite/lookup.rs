@@ -3,10 +3,10 @@
 
 use super::bind::json;
 use super::error::translate;
+use super::head_from;
 use super::ord::id_prefix;
 use super::pool::Lease;
 use super::write::add;
-use super::{head_from, text};
 use crate::store::StoreError;
 use crate::store::rules::{Address, targets};
 use crate::store::rules::{Known, Place, Versions};
