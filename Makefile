@@ -2,13 +2,15 @@
 # make test    install what is missing, then everything that CI runs: checks and tests
 # make check   format, lints, documentation, unused dependencies, spelling, licences
 # make deps    only install what is missing
+# make up      a cluster on this machine: HAProxy, 3 relays, Redis, Postgres with 2 replicas (UP='--relays 5 --tls')
+# make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps bench soak
+.PHONY: run test check deps up down bench soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -31,6 +33,12 @@ check:
 
 deps:
 	scripts/deps.sh "$(TOOLS)"
+
+up:
+	cargo run --release -p deploy -- up $(if $(DIR),--dir "$(DIR)") $(UP)
+
+down:
+	cargo run --release -p deploy -- down $(if $(DIR),--dir "$(DIR)")
 
 bench:
 	cargo build --release -p relay -p loadtest

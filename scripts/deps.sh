@@ -12,12 +12,22 @@ pkg-config pkg-config
 node nodejs
 npm npm
 strace strace
-python3 python3-venv"
+python3 python3-venv
+redis-server redis-server
+haproxy haproxy
+promtool prometheus
+chromium chromium
+iptables iptables"
+
+# Servers lie outside the path of ordinary users. Tests and `deploy` start their own: no service needs to run.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 missing=()
 while read -r program package; do
     command -v "$program" >/dev/null || missing+=("$package")
 done <<<"$needed"
+# Debian keeps a version's programs in a directory of its own.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 # Debian's python3 comes without what makes a venv.
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
 use loadtest::events::{Authors, Kinds, Plan, fill};
+use loadtest::report::{Report, SCHEMA, compare, draw_both};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::net::IpAddr;
@@ -41,6 +42,8 @@ enum Command {
     /// it by `relay import`, measures it and stops it; each measurement gets a freshly started relay. With --url it
     /// measures a relay that runs already and holds the events of `loadtest fill` with the same --seed and --events.
     Bench(Box<BenchArguments>),
+    /// Compare two reports: ratios and their noise, and both in one picture
+    Compare(CompareArguments),
     /// Write events as JSON lines, the same for the same seed, for `relay import --no-verify`
     Fill(FillArguments),
 }
@@ -59,6 +62,17 @@ struct Data {
     /// The newest event's time in unix seconds [default: 2026-11-01]
     #[arg(long, value_name = "SECONDS", default_value_t = cli::FILL_UNTIL, hide_default_value = true)]
     until: u64,
+}
+
+#[derive(Args)]
+struct CompareArguments {
+    /// A report.json
+    one: PathBuf,
+    /// Another
+    other: PathBuf,
+    /// Where to draw both
+    #[arg(long, value_name = "FILE", default_value = "comparison.png")]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -135,6 +149,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (arguments.command, arguments.load) {
         (Some(Command::Bench(arguments)), _) => bench(*arguments),
+        (Some(Command::Compare(arguments)), _) => compare_files(&arguments).map(|()| ExitCode::SUCCESS),
         (Some(Command::Fill(arguments)), _) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
         (None, Some(arguments)) => arguments.run(),
         (None, None) => Err(anyhow::anyhow!("give --url")),
@@ -150,6 +165,25 @@ impl Data {
         let span_seconds = loadtest::events::FILL_SPAN_SECONDS;
         Plan { seed: self.seed, events: self.events, until: self.until, span_seconds, kinds: Kinds::Mixed }
     }
+}
+
+fn compare_files(arguments: &CompareArguments) -> anyhow::Result<()> {
+    let read = |path: &PathBuf| -> anyhow::Result<Report> {
+        let text = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let report: Report = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        anyhow::ensure!(
+            report.schema == SCHEMA,
+            "{} has the schema {:?}, not {SCHEMA:?}",
+            path.display(),
+            report.schema
+        );
+        Ok(report)
+    };
+    let (one, other) = (read(&arguments.one)?, read(&arguments.other)?);
+    print!("{}", compare(("one", &one), ("other", &other)));
+    draw_both(("one", &one), ("other", &other), &arguments.out)?;
+    println!("both: {}", arguments.out.display());
+    Ok(())
 }
 
 fn fill_file(arguments: &FillArguments) -> anyhow::Result<()> {

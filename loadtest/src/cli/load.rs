@@ -39,7 +39,7 @@ pub(crate) struct LoadArguments {
     /// Wait for OKs: no connection has more events than this without one. It measures the greatest rate, no latency
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = super::at_least_one)]
     in_flight: Option<usize>,
-    /// Where to write report.json and loadtest.log
+    /// Where to write report.json, report.html, the pictures and loadtest.log
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Publish these events (JSON lines) instead of made ones
@@ -177,7 +177,7 @@ impl LoadArguments {
         show.verdict(&report.verdict);
         if let Some(directory) = &self.report {
             write_all(&report, directory).with_context(|| directory.display().to_string())?;
-            println!("report: {}", directory.join("report.json").display());
+            println!("report: {}", directory.join("report.html").display());
         }
         Ok(ExitCode::from(report.verdict.exit_status))
     }

@@ -2,7 +2,7 @@
 
 use super::ledger::prefix;
 use super::story::{AHEAD, CHUNK, Planned, Story};
-use super::{Options, Pace};
+use super::{Options, Pace, Workload};
 use crate::client::unhex;
 use crate::events::{Authors, Generator, Kinds, Plan, Random, sign_all};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -29,14 +29,15 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Stor
         Pace::Rate(rate) => (number as f64 / rate * NANOS) as u64,
         Pace::InFlight(_) => 0,
     };
-    let few = options.workload.mix().publishers.is_some();
+    // Where every event must be one stored and delivered, none may replace another.
+    let regular = options.workload == Workload::Publish || options.workload.mix().publishers.is_some();
     let mut random = Random::new(options.seed ^ 0x10ad_7e57);
     let mut newest = Newest::default();
     let mut made = 0;
     // People who react alike within a second make the same event twice: its second OK would be the first one's.
     let mut ids = FxHashSet::default();
     'all: while made < wanted {
-        let kinds = if few { Kinds::Regular } else { Kinds::Mixed };
+        let kinds = if regular { Kinds::Regular } else { Kinds::Mixed };
         let events = EVENTS_OF_A_GENERATOR + SPARE;
         let plan = Plan { seed: random.bits(), events, until: unix, span_seconds: 0, kinds };
         let mut generator = Generator::new(plan, authors);

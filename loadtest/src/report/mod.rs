@@ -1,10 +1,14 @@
-//! What a run found, for a person and for a program.
+//! What a run found, for a person and for a program. `docs/loadtest-report.md` documents the JSON.
 
+pub mod chart;
+mod compare;
 mod files;
+mod picture;
 mod terminal;
 mod verdict;
 
-pub use files::write_all;
+pub use compare::{Ratio, compare, ratios};
+pub use files::{draw_both, write_all};
 pub use terminal::print;
 pub use verdict::{Threshold, ThresholdError, judge};
 

@@ -143,11 +143,17 @@ fn settings_that_contradict_each_other_are_refused() {
         ("admin.agent_listen", "127.0.0.1:7777"),
         ("admin.agent_listen", "127.0.0.1:7778"),
         ("database.urls", ""),
-        ("database.urls", "postgres://db/relay"),
+        ("database.urls", "postgres://db/relay,sqlite:relay.db"),
+        ("database.urls", "postgres://db/relay,postgres://db/relay"),
+        ("database.urls", "postgres://db:x/relay"),
         ("database.urls", "sqlite:"),
         ("database.urls", "sqlite:a.db,sqlite:b.db"),
         ("database.urls", "mysql://db"),
         ("database.statement_timeout_seconds", "0"),
+        ("postgres.primary_connections_min", "21"),
+        ("postgres.replica_connections_max", "5000"),
+        ("postgres.primary_reads", "19"),
+        ("postgres.connect_timeout_seconds", "0"),
         ("redis.url", "redis://localhost"),
         ("limits.max_message_bytes", "100"),
         ("limits.default_limit", "5001"),
@@ -187,7 +193,7 @@ fn no_secret_is_ever_shown() {
     assert!(config.database.urls[0].expose().contains("hunter2"), "control");
 
     for case in [
-        Case::new().flag("database.urls", url),
+        Case::new().flag("database.urls", &format!("{url},sqlite:x")),
         Case::new().flag("database.durability", url),
         Case::new().flag("admin.listen", url),
         Case::new().flag("access.deny_kinds", url),
