@@ -21,7 +21,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     let health = Health::new();
     let admin = Admin::start(loaded.config.admin.listen, health.clone(), exporter.clone())?;
     let store = open_store(&loaded.config).await?;
-    let mut serving = Serving::start(&loaded.config, store, exporter.metrics().clone()).await?;
+    let mut serving = Serving::start(&loaded.config, store, None, exporter.metrics().clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
     health.started();
     greet(&loaded.config, &serving, &admin);

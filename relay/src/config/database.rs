@@ -1,4 +1,4 @@
-//! `[database]` and `[redis]`: where events are kept, and how relays of one cluster talk.
+//! `[database]`: where events are kept.
 
 use super::redacted::Redacted;
 use super::values;
@@ -62,12 +62,4 @@ impl Durability {
             Self::Relaxed => "relaxed",
         }
     }
-}
-
-/// `[redis]`: how relays of one cluster tell each other what is new. Refused unless empty, for now.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// The server's URL; empty: none.
-    pub url: Redacted,
 }

@@ -1,7 +1,7 @@
 //! How settings relate, and what no single value's type can say.
 
 use super::error::Problem;
-use super::{Config, Database, Limits};
+use super::{Config, Database, Limits, Redis, RedisAddress};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -48,15 +48,32 @@ fn addresses(config: &Config, check: &mut Check) {
             format!("{admin} and `listen` = {listen} cannot both be had: choose another port"),
         );
     }
-    check.that(
-        config.redis.url.is_empty(),
-        "redis.url",
-        "this version runs as a single relay and uses no Redis: leave it empty",
-    );
+    redis(config, check);
     check.that(
         !config.proxy.proxy_protocol || !config.proxy.trusted_networks.is_empty(),
         "proxy.proxy_protocol",
         "would let nobody in: name your proxies in proxy.trusted_networks",
+    );
+}
+
+fn redis(config: &Config, check: &mut Check) {
+    let Redis { url, prefix } = &config.redis;
+    if url.is_empty() {
+        return;
+    }
+    if let Err(wrong) = RedisAddress::parse(url.expose()) {
+        check.that(false, "redis.url", wrong.to_string());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    check.that(
+        (1..=64).contains(&prefix.len()) && prefix.chars().all(plain),
+        "redis.prefix",
+        "must have 1 to 64 letters, digits or any of - _ . :",
+    );
+    check.that(
+        !config.database.urls.iter().any(|url| url.expose().starts_with("sqlite:")),
+        "redis.url",
+        "a relay with a SQLite file stands alone and uses no Redis: leave it empty, or keep events in PostgreSQL",
     );
 }
 

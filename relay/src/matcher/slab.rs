@@ -25,6 +25,13 @@ impl<V> Slab<V> {
         self.len
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        })
+    }
+
     /// Stores `value` and returns its index.
     pub(super) fn insert(&mut self, value: V) -> u32 {
         self.len += 1;

@@ -12,7 +12,10 @@ mod series;
 
 pub use catalogue::{CATALOGUE, Metric, Metrics};
 pub use exporter::Exporter;
-pub use labels::{Build, CloseReason, ConnectionOutcome, EventOutcome, MessageType, Operation, Reason, RemovedBy};
+pub use labels::{
+    Build, BusTraffic, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation, Reason,
+    RemovedBy,
+};
 pub use logging::{LogControl, LogError, init_logging};
 pub use rate::Rate;
 pub use series::{By, Kind, Label, Series};
