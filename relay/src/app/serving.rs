@@ -153,11 +153,6 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     IngestSettings {
         queue: INGEST_QUEUE,
         verify_threads: config.workers.verify_threads(),
-        writer: WriterSettings {
-            max_batch: MAX_BATCH,
-            sweep_interval,
-            sweep_batch: SWEEP_BATCH,
-            mute: config.access.mute_unheard,
-        },
+        writer: WriterSettings { max_batch: MAX_BATCH, sweep_interval, sweep_batch: SWEEP_BATCH },
     }
 }
