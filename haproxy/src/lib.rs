@@ -1,1 +1,17 @@
-//! A typed model of a Skein cluster, rendered into HAProxy's configuration; and a client for its runtime API.
+//! A typed model of a Skein cluster, rendered into HAProxy's configuration; and a client for its Runtime API.
+//!
+//! - [`Cluster::parse`] reads a cluster file; [`EXAMPLE`] is one, with every key explained.
+//! - [`haproxy_cfg`] renders it; [`process::check`] asks HAProxy what it thinks of the result.
+//! - [`Runtime`] adds, drains and removes relays and replaces certificates while everything runs;
+//!   [`process::reload`] does what the Runtime API cannot.
+
+mod model;
+pub mod process;
+mod render;
+mod runtime;
+
+pub use model::{
+    CONNECTIONS_PER_PORT, ClientAddress, Cluster, Discovery, EXAMPLE, Front, Instance, ModelError, Relay, Server, Tls,
+};
+pub use render::{BACKEND, RenderError, haproxy_cfg, server_arguments};
+pub use runtime::{Runtime, RuntimeError, ServerState, Status};

@@ -1,10 +1,12 @@
 //! Where events lie: one trait, its guarantees, and the stores behind it.
 
+mod form;
 mod hash;
 pub mod memory;
 pub mod postgres;
 pub mod rules;
 pub mod sqlite;
+mod text;
 
 pub use memory::MemoryStore;
 

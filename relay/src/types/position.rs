@@ -40,7 +40,8 @@ pub struct Head {
 pub struct LogEntry {
     /// Where the entry stands.
     pub position: Position,
-    /// What it changed; never empty.
+    /// What it changed. Empty only when a shared log is read late: everything that it stored is gone since, and the
+    /// removals follow.
     pub changes: Arc<[Change]>,
 }
 

@@ -1,6 +1,7 @@
 //! Replaceable and addressable events: what they are versions of, and which version wins (NIP-01).
 
 use crate::types::{Event, Key, Kind, KindClass, PublicKey};
+use sha2::{Digest, Sha256};
 
 /// What a replaceable or addressable event is a version of. Only the newest version of each address is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,6 +40,17 @@ impl Address {
             _ => return None,
         }
         Some(Self { kind, pubkey, identifier: identifier.into() })
+    }
+
+    /// The key under which a database has it: 16 bytes of a SHA-256. To hit someone else's takes a second preimage,
+    /// since the author is hashed with the rest.
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        hash.update(self.kind.0.to_be_bytes());
+        hash.update(self.pubkey.as_bytes());
+        hash.update(self.identifier.as_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        std::array::from_fn(|n| digest[n])
     }
 }
 

@@ -1,7 +1,7 @@
 //! The parameters of a form's statement.
 
-use super::form::Form;
 use super::ord::{id_prefix, ord, ord_first, ord_last};
+use crate::store::form::Form;
 use crate::store::hash::Hasher;
 use crate::types::{Access, Filter, Key, Timestamp, authors_may_read};
 use sqlx::Arguments;

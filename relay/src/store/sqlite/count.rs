@@ -1,11 +1,12 @@
 //! NIP-45: one statement, whatever the number of filters.
 
 use super::bind::{Question, push};
-use super::form::Form;
 use super::pool::Lease;
 use super::read::pick;
-use super::sql::{self, Rights};
+use super::sql;
 use crate::store::StoreError;
+use crate::store::form::Form;
+use crate::store::form::Rights;
 use crate::store::hash::Hasher;
 use crate::types::{Access, Filter, Timestamp};
 use sqlx::sqlite::SqliteArguments;

@@ -3,16 +3,16 @@
 
 use super::bind::json;
 use super::error::translate;
+use super::head_from;
 use super::ord::id_prefix;
 use super::pool::Lease;
 use super::write::add;
-use super::{head_from, text};
 use crate::store::StoreError;
 use crate::store::rules::{Address, targets};
 use crate::store::rules::{Known, Place, Versions};
+use crate::store::text;
 use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
-use sha2::{Digest, Sha256};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use std::fmt::Write;
@@ -139,8 +139,7 @@ pub(super) async fn addresses(
     if wanted.is_empty() {
         return Ok(FxHashMap::default());
     }
-    let keys: FxHashMap<[u8; 16], Address> =
-        wanted.into_iter().map(|address| (address_key(&address), address)).collect();
+    let keys: FxHashMap<[u8; 16], Address> = wanted.into_iter().map(|address| (address.digest(), address)).collect();
     let query = sqlx::query(
         "SELECT a.key, a.row, a.created_at, a.id, a.deleted_up_to FROM json_each(?1) j \
          CROSS JOIN address a ON a.key = unhex(j.value)",
@@ -186,17 +185,6 @@ async fn tombstones(
         found.extend(pair.map(|(id, requester)| (EventId::from_bytes(id), PublicKey::from_bytes(requester))));
     }
     Ok(found)
-}
-
-/// The key of table `address`: 16 bytes of a SHA-256. To hit someone else's takes a second preimage, since the author
-/// is hashed with the rest.
-pub(super) fn address_key(address: &Address) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update(address.kind.0.to_be_bytes());
-    hash.update(address.pubkey.as_bytes());
-    hash.update(address.identifier.as_bytes());
-    let digest: [u8; 32] = hash.finalize().into();
-    std::array::from_fn(|n| digest[n])
 }
 
 /// A JSON array of hex texts.

@@ -3,8 +3,8 @@
 //! - `open`: ownership of the file, schema, connections; `options`; `error`: SQLite's codes in our words.
 //! - `lookup`, `write`, `statements`: a batch is looked up, decided in memory, and written, each with a few
 //!   statements whatever its size.
-//! - `form`, `sql`, `bind`, `read`, `count`: which of a few named forms answers a filter, its statement and parameters.
-//! - `ord`, `text`: the numbers under which events are indexed, and what a stored text tells without being parsed.
+//! - `sql`, `bind`, `read`, `count`: the statement and parameters of each of the planner's forms.
+//! - `ord`: the numbers under which events are indexed.
 //! - `pool`: connections for reading, under deadlines that really stop a statement.
 //! - `checkpoint`, `archive`: the write-ahead log kept short; backup, export, figures.
 
@@ -13,7 +13,6 @@ mod bind;
 mod checkpoint;
 mod count;
 mod error;
-mod form;
 mod lookup;
 mod open;
 mod options;
@@ -24,7 +23,6 @@ mod pool;
 mod read;
 mod sql;
 mod statements;
-mod text;
 mod write;
 
 pub use crate::config::Durability;

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::bind::{Question, arguments};
-use super::form::{Choice, Form, choose, tries_recent};
-use super::sql::{self, Rights};
+use super::sql;
 use super::{Options, SqliteStore, open};
+use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
 use crate::store::hash::Hasher;
 use crate::types::{Access, EventId, Filter, Kind, PublicKey, TagFilter};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};

@@ -1,14 +1,14 @@
 //! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
 
 use super::bind::{Question, arguments, json};
-use super::form::{Choice, Form, choose, tries_recent};
 use super::ord::ord;
 use super::pool::Lease;
-use super::sql::{self, Rights};
-use super::{head_from, text};
+use super::{head_from, sql};
+use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
 use crate::store::hash::Hasher;
+use crate::store::text;
 use crate::store::{Page, Read, StoreError};
-use crate::types::{Access, EventId, Filter, Head, Key, Kind, PublicKey, Row, authors_may_read};
+use crate::types::{Access, EventId, Filter, Head, Key, PublicKey, Row};
 use rustc_hash::FxHashMap;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -146,21 +146,9 @@ fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
                 && filter.authors.as_ref().is_none_or(|authors| authors.binary_search(&author).is_ok())
         }
         Body::Text(text) => {
-            text::confirms(text, row.key, filter) && access.is_none_or(|access| text_is_readable(text, access, filter))
+            text::confirms(text, row.key, filter) && access.is_none_or(|access| text::may_read(text, access, filter))
         }
     }
-}
-
-fn text_is_readable(text: &str, access: &Access, filter: &Filter) -> bool {
-    // Who has not authenticated was judged by the kind alone, and that is no hash.
-    if access.authenticated.is_empty() || access.unrestricted(filter) {
-        return true;
-    }
-    let Some(kind) = text::kind(text).filter(|kind| access.private_kinds.contains(*kind)) else { return true };
-    let readable = |reader: &PublicKey, kind: Kind| {
-        (authors_may_read(kind) && text::pubkey(text).as_ref() == Some(reader)) || text::names_recipient(text, reader)
-    };
-    access.authenticated.iter().any(|reader| readable(reader, kind))
 }
 
 /// Fetches the big texts that the caller's bound leaves room for; what comes after them goes as keys.

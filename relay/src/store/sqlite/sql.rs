@@ -2,35 +2,12 @@
 //! connection's prepared statements are found again; every list is one JSON parameter. `INDEXED BY` and `CROSS JOIN` leave
 //! SQLite's planner nothing to choose.
 
-use super::form::{Form, RECENT_ROWS};
-use crate::types::{Access, Filter};
+use crate::store::form::{Form, RECENT_ROWS, Rights};
+use crate::types::Filter;
 use std::fmt::Write;
 
 /// The number of the first tag condition's parameter; the others follow. `bind` lists those before it.
 const FIRST_TAG: usize = 16;
-
-/// How a reader's rights enter a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rights {
-    /// Everything that the filter selects may be read.
-    All,
-    /// What is private is left out.
-    Public,
-    /// What is private is left out unless it names one of the reader's keys.
-    Readers,
-}
-
-impl Rights {
-    /// What `access` means for `filter`.
-    pub(super) fn of(access: Option<&Access>, filter: &Filter) -> Self {
-        match access {
-            None => Self::All,
-            Some(access) if access.unrestricted(filter) => Self::All,
-            Some(access) if access.authenticated.is_empty() => Self::Public,
-            Some(_) => Self::Readers,
-        }
-    }
-}
 
 /// The conditions that a row `c` of the form's index has to meet besides those of the index itself.
 fn conditions(form: Form, filter: &Filter, rights: Rights) -> String {

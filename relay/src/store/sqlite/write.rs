@@ -1,7 +1,7 @@
 //! The one writer: a batch is looked up with a few statements, decided in memory, and written with a few more.
 
 use super::error::translate;
-use super::lookup::{self, address_key};
+use super::lookup;
 use super::ord::{SATURATED, id_prefix, ord};
 use super::statements::Statements;
 use crate::store::hash::Hasher;
@@ -283,7 +283,7 @@ impl Writer {
                     Place::Stored(row) => Some(row),
                     Place::Batch(id) => rows.get(&id).copied(),
                 });
-                add(&mut arguments, &address_key(address)[..]);
+                add(&mut arguments, &address.digest()[..]);
                 add(&mut arguments, row);
                 add(&mut arguments, versions.newest.map(|newest| newest.created_at));
                 add(&mut arguments, versions.newest.map(|newest| newest.id.as_bytes().to_vec()));

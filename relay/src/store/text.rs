@@ -1,7 +1,7 @@
 //! What can be told from a stored event's text without parsing it: its canonical form puts everything in its place.
 
 use crate::store::StoreError;
-use crate::types::{EventId, Filter, Key, Kind, PublicKey, TagFilter, Timestamp};
+use crate::types::{Access, EventId, Filter, Key, Kind, PublicKey, TagFilter, Timestamp, authors_may_read};
 use memchr::memmem;
 
 /// `{"id":"`
@@ -12,7 +12,7 @@ const PUBKEY_AT: usize = ID_AT + 64 + 12;
 const CREATED_AT_AT: usize = PUBKEY_AT + 64 + 15;
 
 /// The id and time of the event with this text.
-pub(super) fn key(text: &str) -> Result<Key, StoreError> {
+pub(crate) fn key(text: &str) -> Result<Key, StoreError> {
     let id = text.as_bytes().get(ID_AT..ID_AT + 64).and_then(|hex| EventId::from_hex(hex).ok());
     let digits = text.get(CREATED_AT_AT..).and_then(|rest| rest.split(',').next());
     match (id, digits.and_then(|digits| digits.parse::<Timestamp>().ok())) {
@@ -22,18 +22,18 @@ pub(super) fn key(text: &str) -> Result<Key, StoreError> {
 }
 
 /// The author of the event with this text.
-pub(super) fn pubkey(text: &str) -> Option<PublicKey> {
+pub(crate) fn pubkey(text: &str) -> Option<PublicKey> {
     PublicKey::from_hex(text.as_bytes().get(PUBKEY_AT..PUBKEY_AT + 64)?).ok()
 }
 
 /// The kind of the event with this text.
-pub(super) fn kind(text: &str) -> Option<Kind> {
+pub(crate) fn kind(text: &str) -> Option<Kind> {
     let (_, rest) = text.get(CREATED_AT_AT..)?.split_once(",\"kind\":")?;
     rest.split(',').next()?.parse().ok().map(Kind)
 }
 
 /// True when the event with this text meets those conditions of `filter` that indexes know as hashes only.
-pub(super) fn confirms(text: &str, key: Key, filter: &Filter) -> bool {
+pub(crate) fn confirms(text: &str, key: Key, filter: &Filter) -> bool {
     filter.ids.as_ref().is_none_or(|ids| ids.binary_search(&key.id).is_ok())
         && filter
             .authors
@@ -70,8 +70,21 @@ fn has_tag(text: &str, condition: &TagFilter) -> bool {
 }
 
 /// True when the event with this text has the tag `["p","<reader>"…]`.
-pub(super) fn names_recipient(text: &str, reader: &PublicKey) -> bool {
+pub(crate) fn names_recipient(text: &str, reader: &PublicKey) -> bool {
     memmem::find(text.as_bytes(), format!("[\"p\",\"{reader}\"").as_bytes()).is_some()
+}
+
+/// Rechecks a reader's rights to the event with this text, as far as a statement compared them by hash: who has not
+/// authenticated was judged by the kind alone.
+pub(crate) fn may_read(text: &str, access: &Access, filter: &Filter) -> bool {
+    if access.authenticated.is_empty() || access.unrestricted(filter) {
+        return true;
+    }
+    let Some(kind) = kind(text).filter(|kind| access.private_kinds.contains(*kind)) else { return true };
+    let readable = |reader: &PublicKey, kind: Kind| {
+        (authors_may_read(kind) && pubkey(text).as_ref() == Some(reader)) || names_recipient(text, reader)
+    };
+    access.authenticated.iter().any(|reader| readable(reader, kind))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The planner: which of a few named forms answers a filter. Pure, so that a test can pin each choice.
+//! The planner of every indexed store: which of a few named forms answers a filter. Pure, so that a test can pin each
+//! choice; each store has its own statement for each form.
 
-use crate::types::{Filter, TagFilter};
+use crate::types::{Access, Filter, TagFilter};
 
 /// How the rows of a read are found. Each form walks one index, newest first, and stops at the limit; whatever else the
 /// filter asks for is checked on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// One probe an id.
     Ids,
     /// One list: an author's events of one kind.
@@ -28,18 +29,36 @@ pub(super) enum Form {
     Recent,
 }
 
+impl Form {
+    /// The name by which logs and `relay explain` speak of it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ids => "ids",
+            Self::AuthorKind => "author and kind",
+            Self::AuthorsKinds => "authors and kinds",
+            Self::Authors => "authors",
+            Self::Tag(_) => "tag",
+            Self::Tags(_) => "tags",
+            Self::Kind => "kind",
+            Self::Kinds => "kinds",
+            Self::Time => "time",
+            Self::Recent => "recent",
+        }
+    }
+}
+
 /// How many events [`Form::Recent`] looks at: half the work of merging [`MANY_LISTS`] lists.
-pub(super) const RECENT_ROWS: usize = 3_000;
+pub(crate) const RECENT_ROWS: usize = 3_000;
 /// From so many (author, kind) lists on, [`Form::Recent`] is tried first.
-pub(super) const MANY_LISTS: usize = 1_200;
+pub(crate) const MANY_LISTS: usize = 1_200;
 
 /// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
 /// looked up first. At least two.
-pub(super) type Rivals = smallvec::SmallVec<[Form; 4]>;
+pub(crate) type Rivals = smallvec::SmallVec<[Form; 4]>;
 
 /// What the planner says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     /// Take this one.
     Take(Form),
     /// Take the one whose lists are shortest.
@@ -47,7 +66,7 @@ pub(super) enum Choice {
 }
 
 /// Chooses by the filter alone.
-pub(super) fn choose(filter: &Filter) -> Choice {
+pub(crate) fn choose(filter: &Filter) -> Choice {
     if filter.ids.is_some() {
         return Choice::Take(Form::Ids);
     }
@@ -73,7 +92,7 @@ fn by_tag(at: usize, condition: &TagFilter) -> Form {
 }
 
 /// True when so many lists would be merged that looking at the newest events first pays.
-pub(super) fn tries_recent(form: Form, filter: &Filter) -> bool {
+pub(crate) fn tries_recent(form: Form, filter: &Filter) -> bool {
     let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
     match form {
         Form::AuthorsKinds => {
@@ -82,5 +101,28 @@ pub(super) fn tries_recent(form: Form, filter: &Filter) -> bool {
         // Each author has a handful of kinds, and finding them costs as much again.
         Form::Authors => authors >= MANY_LISTS / 12,
         _ => false,
+    }
+}
+
+/// How a reader's rights enter a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Everything that the filter selects may be read.
+    All,
+    /// What is private is left out.
+    Public,
+    /// What is private is left out unless it names one of the reader's keys.
+    Readers,
+}
+
+impl Rights {
+    /// What `access` means for `filter`.
+    pub(crate) fn of(access: Option<&Access>, filter: &Filter) -> Self {
+        match access {
+            None => Self::All,
+            Some(access) if access.unrestricted(filter) => Self::All,
+            Some(access) if access.authenticated.is_empty() => Self::Public,
+            Some(_) => Self::Readers,
+        }
     }
 }

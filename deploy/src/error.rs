@@ -1,0 +1,92 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why something could not be started, asked or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A program is not installed.
+    #[error("{program} is missing: install Debian's package {package} (as root: apt-get install {package})")]
+    Missing {
+        /// What was looked for.
+        program: String,
+        /// The Debian package that brings it.
+        package: &'static str,
+    },
+    /// A file or process could not be handled.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program failed.
+    #[error("{what} failed ({status}):\n{output}")]
+    Failed {
+        /// Which.
+        what: String,
+        /// How it ended.
+        status: String,
+        /// The last that it wrote.
+        output: String,
+    },
+    /// A server ended when it should run.
+    #[error("{name} has ended; the end of its log, {}:\n{output}", log.display())]
+    Ended {
+        /// The server's name.
+        name: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of it.
+        output: String,
+    },
+    /// Something did not come in time.
+    #[error("waited {waited:?} for {what}{}", if last.is_empty() { String::new() } else { format!("; the last answer: {last}") })]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// What was heard instead.
+        last: String,
+    },
+    /// Postgres refused a statement.
+    #[error("{what}: {source}")]
+    Sql {
+        /// What was asked.
+        what: String,
+        /// What it said.
+        source: sqlx::Error,
+    },
+    /// Redis refused a command.
+    #[error("{what}: {source}")]
+    Redis {
+        /// What was asked.
+        what: String,
+        /// What it said.
+        source: ::redis::RedisError,
+    },
+    /// The cluster is not in a state that allows this.
+    #[error("{0}")]
+    State(String),
+}
+
+impl Error {
+    /// Names what was tried when the system refused.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// Names what was asked of Postgres.
+    pub(crate) fn sql(what: impl Into<String>) -> impl FnOnce(sqlx::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Sql { what, source }
+    }
+
+    /// Names what was asked of Redis.
+    pub(crate) fn redis(what: impl Into<String>) -> impl FnOnce(::redis::RedisError) -> Self {
+        let what = what.into();
+        move |source| Self::Redis { what, source }
+    }
+}

@@ -1,0 +1,98 @@
+use crate::Error;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The directory that everything of a cluster lies under: `NAME/` for each server, `logs/NAME.log`.
+///
+/// A temporary one goes when it is dropped; when a test has failed, its logs stay and their place is printed.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Home {
+    /// A new directory in the system's place for temporary files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it can't be made.
+    pub fn temporary() -> Result<Arc<Self>, Error> {
+        let failed = || Error::io("making a temporary directory");
+        let path = tempfile::Builder::new().prefix("skein-").tempdir().map_err(failed())?.keep();
+        let home = Self { path, temporary: true };
+        home.prepare()?;
+        Ok(Arc::new(home))
+    }
+
+    /// A directory that stays; made if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it can't be made.
+    pub fn at(path: &Path) -> Result<Arc<Self>, Error> {
+        fs::create_dir_all(path).map_err(Error::io(format!("making {}", path.display())))?;
+        let path = path.canonicalize().map_err(Error::io(format!("looking at {}", path.display())))?;
+        let home = Self { path, temporary: false };
+        home.prepare()?;
+        Ok(Arc::new(home))
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        let logs = self.path.join("logs");
+        fs::create_dir_all(&logs).map_err(Error::io(format!("making {}", logs.display())))?;
+        // Postgres runs as another user when root starts it, and must get in.
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o755))
+            .map_err(Error::io(format!("opening {} for other users", self.path.display())))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of a server, made if it is missing.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.path.join(name);
+        fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
+        Ok(folder)
+    }
+
+    /// The log of a server.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.path.join("logs").join(format!("{name}.log"))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !self.temporary {
+            return;
+        }
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.path);
+            return;
+        }
+        eprintln!("the logs stay in {}", self.path.join("logs").display());
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name() != "logs" {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on.
+///
+/// It lies below the range from which the system takes ports for outgoing connections, so that it stays free while
+/// its server restarts.
+///
+/// # Errors
+/// [`Error::State`] if none was found.
+pub fn free_port() -> Result<u16, Error> {
+    (0..1000)
+        .map(|_| rand::random_range(10_000..32_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| Error::State("there is no free TCP port on 127.0.0.1".to_owned()))
+}

@@ -1,0 +1,107 @@
+use super::{Cluster, Role};
+use crate::{Error, PATIENCE, until};
+use std::time::Duration;
+
+/// What a failover did.
+#[derive(Clone, Debug)]
+pub struct Failover {
+    /// The server that was the primary. It is stopped, and becomes a replica when it is rebuilt.
+    pub fenced: String,
+    /// The new primary.
+    pub promoted: String,
+    /// The bytes of WAL that each survivor had received, by name.
+    pub received: Vec<(String, i64)>,
+    /// Replicas that did not run. Had one of them more than the promoted one, it must be rebuilt.
+    pub absent: Vec<String>,
+}
+
+impl Cluster {
+    /// Makes the replica that has received the most the primary, and attaches the others to it.
+    ///
+    /// 1. The old primary is fenced: two primaries would both acknowledge.
+    /// 2. When no replica receives any more, the positions of all that run are compared. With `synchronous`, one of
+    ///    them has every commit that was acknowledged, and only the comparison tells which.
+    /// 3. The greatest is promoted; it keeps the WAL that the others lack, and with `synchronous` it waits for one of
+    ///    them from its first commit on.
+    /// 4. The others follow it along the new timeline; they are a part of its past, so nothing needs rewinding.
+    ///
+    /// The old primary may hold commits that the new one lacks: it stays stopped until [`rebuild`](Self::rebuild).
+    /// A second call takes up a failover that was broken off.
+    ///
+    /// # Errors
+    /// [`Error::State`] if no replica runs, before anything is stopped; otherwise what kept a step from its end.
+    pub async fn failover(&mut self) -> Result<Failover, Error> {
+        let runs = |index: &usize| self.servers[*index].role == Role::Replica && self.servers[*index].is_alive();
+        let survivors: Vec<_> = (0..self.servers.len()).filter(runs).collect();
+        if survivors.is_empty() {
+            return Err(Error::State("no replica runs that could become the primary".to_owned()));
+        }
+        let old = self.primary_index()?;
+        self.servers[old].fence().await?;
+
+        let mut received = Vec::new();
+        for index in survivors.iter().copied() {
+            received.push((self.final_position(index).await?, index));
+        }
+        // Of equals the first: the order of the servers, so that a second call chooses the same.
+        let best = received.iter().map(|(position, index)| (*position, std::cmp::Reverse(*index))).max();
+        let new = best.map(|(_, index)| index.0).ok_or_else(|| Error::State("no replica runs".to_owned()))?;
+
+        // Before the promotion, or its first checkpoint may drop WAL that another lacks.
+        let followers: Vec<_> = (0..self.servers.len()).filter(|index| *index != old && *index != new).collect();
+        for index in followers.iter().copied() {
+            self.create_slot(&self.servers[new], &self.servers[index].slot()).await?;
+        }
+        self.set_synchronous(new, &followers).await?;
+        self.promote(new).await?;
+
+        let port = self.servers[new].port;
+        (self.servers[old].role, self.servers[old].upstream) = (Role::Replica, None);
+        (self.servers[new].role, self.servers[new].upstream) = (Role::Primary, None);
+        for index in followers.iter().copied() {
+            self.servers[index].upstream = Some(port);
+            self.servers[index].reload().await?;
+        }
+        self.servers[new].reload().await?;
+        self.wait_streaming().await?;
+
+        let name = |index: usize| self.servers[index].name.clone();
+        let absent = followers.into_iter().filter(|index| !survivors.contains(index));
+        Ok(Failover {
+            fenced: name(old),
+            promoted: name(new),
+            received: received.iter().map(|(position, index)| (name(*index), *position)).collect(),
+            absent: absent.map(name).collect(),
+        })
+    }
+
+    /// What a replica has received once its primary is gone: the receiver ends when it has written everything.
+    async fn final_position(&self, index: usize) -> Result<i64, Error> {
+        let server = &self.servers[index];
+        until(&format!("{} to end receiving", server.name), PATIENCE, async || {
+            let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+            match server.ask::<i64>(receiving).await {
+                Ok(0) => Ok(()),
+                Ok(_) => Err("it receives".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        server.position().await
+    }
+
+    async fn promote(&self, index: usize) -> Result<(), Error> {
+        let server = &self.servers[index];
+        if server.ask::<bool>("SELECT pg_is_in_recovery()").await? {
+            server.execute("SELECT pg_promote(false)").await?;
+        }
+        until(&format!("{} to be promoted", server.name), Duration::from_secs(120), async || {
+            match server.ask::<bool>("SELECT pg_is_in_recovery()").await {
+                Ok(false) => Ok(()),
+                Ok(true) => Err("it recovers".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+    }
+}

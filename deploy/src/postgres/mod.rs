@@ -1,0 +1,315 @@
+//! A Postgres primary and its streaming replicas.
+
+mod failover;
+mod programs;
+mod server;
+
+pub use failover::Failover;
+pub use programs::Programs;
+pub use server::{Role, Server};
+
+use crate::process::Life;
+use crate::{Error, Home, PATIENCE, free_port, until};
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+/// Little memory and a log that shows what happened: many of these run side by side on one machine.
+const SMALL: &[(&str, &str)] = &[
+    ("shared_buffers", "32MB"),
+    ("effective_cache_size", "256MB"),
+    ("maintenance_work_mem", "32MB"),
+    ("work_mem", "8MB"),
+    ("min_wal_size", "32MB"),
+    ("max_wal_size", "256MB"),
+    ("huge_pages", "off"),
+];
+
+/// How a cluster is to be made.
+#[derive(Debug)]
+pub struct Setup {
+    replicas: usize,
+    synchronous: bool,
+    settings: BTreeMap<String, String>,
+    home: Option<Arc<Home>>,
+    life: Life,
+}
+
+/// A primary and its replicas. Dropping it ends their processes, unless they are detached.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), deploy::Error> {
+/// let mut cluster = deploy::postgres::Cluster::setup().replicas(2).synchronous(true).start().await?;
+/// let urls = cluster.database_urls("postgres");
+/// cluster.server("replica-1")?.pause_replay().await?;
+/// cluster.primary_mut()?.kill().await?;
+/// cluster.failover().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    /// The primary first when the cluster is new; a failover changes roles, not places.
+    pub servers: Vec<Server>,
+    synchronous: bool,
+    programs: Programs,
+    home: Arc<Home>,
+}
+
+impl Setup {
+    /// How many replicas; by default none.
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Whether a commit waits until one replica, of those named, has it on disk; by default it does not.
+    pub fn synchronous(mut self, synchronous: bool) -> Self {
+        self.synchronous = synchronous;
+        self
+    }
+
+    /// A setting of postgresql.conf for all servers, over those of deploy/postgres.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Where its files go; by default into a temporary directory of its own.
+    pub fn home(mut self, home: Arc<Home>) -> Self {
+        self.home = Some(home);
+        self
+    }
+
+    /// How long the servers live; by default as long as their handles.
+    pub fn life(mut self, life: Life) -> Self {
+        self.life = life;
+        self
+    }
+
+    /// The cluster as it will be, on free ports; nothing is started.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
+    pub fn plan(self) -> Result<Cluster, Error> {
+        let programs = Programs::find()?;
+        let home = self.home.map_or_else(Home::temporary, Ok)?;
+        let mut cluster = Cluster { servers: Vec::new(), synchronous: self.synchronous, programs, home };
+        for index in 0..=self.replicas {
+            let primary = index == 0;
+            let name = if primary { "primary".to_owned() } else { format!("replica-{index}") };
+            cluster.servers.push(Server {
+                name,
+                port: free_port()?,
+                role: if primary { Role::Primary } else { Role::Replica },
+                upstream: cluster.servers.first().map(|primary| primary.port),
+                settings: self.settings.clone(),
+                programs: cluster.programs.clone(),
+                life: self.life,
+                process: None,
+                home: cluster.home.clone(),
+            });
+        }
+        Ok(cluster)
+    }
+
+    /// Makes the databases, starts the servers and waits until all answer and every replica streams.
+    ///
+    /// # Errors
+    /// Whatever of [`Error`] kept it from coming up, with the end of the log concerned.
+    pub async fn start(self) -> Result<Cluster, Error> {
+        let mut cluster = self.plan()?;
+        cluster.start().await?;
+        Ok(cluster)
+    }
+}
+
+impl Cluster {
+    /// A cluster with small memory, as tests want it.
+    pub fn setup() -> Setup {
+        let settings = SMALL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Setup { replicas: 0, synchronous: false, settings, home: None, life: Life::Guarded }
+    }
+
+    /// Makes what is missing, starts what does not run, and waits until all answer and every replica streams.
+    ///
+    /// # Errors
+    /// Whatever of [`Error`] kept it from coming up, with the end of the log concerned.
+    pub async fn start(&mut self) -> Result<(), Error> {
+        let primary = self.primary_index()?;
+        self.start_server(primary).await?;
+        let replicas: Vec<_> = (0..self.servers.len()).filter(|index| *index != primary).collect();
+        for index in replicas.iter().copied() {
+            self.start_server(index).await?;
+        }
+        self.wait_streaming().await?;
+        // Only now: the first commits would have had nobody to wait for.
+        self.set_synchronous(primary, &replicas).await
+    }
+
+    /// Starts one server, from nothing if it has no data.
+    async fn start_server(&mut self, index: usize) -> Result<(), Error> {
+        let data = self.servers[index].data();
+        if !data.join("PG_VERSION").exists() {
+            if self.servers[index].role == Role::Primary {
+                self.initialise(index).await?;
+            } else {
+                self.rebuild(index).await?;
+            }
+        }
+        self.servers[index].start().await
+    }
+
+    async fn initialise(&self, index: usize) -> Result<(), Error> {
+        let server = &self.servers[index];
+        let folder = self.prepare_folder(server)?;
+        let initdb = ["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+        self.programs.run("initdb", &folder, &initdb).await?;
+        server.write_settings()
+    }
+
+    /// Makes a replica's data anew by a base backup of the primary; it is stopped then.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what pg_basebackup said.
+    pub async fn rebuild(&mut self, index: usize) -> Result<(), Error> {
+        self.servers[index].fence().await?;
+        self.create_slot(self.primary()?, &self.servers[index].slot()).await?;
+        let port = self.primary()?.port;
+        let server = &mut self.servers[index];
+        (server.role, server.upstream) = (Role::Replica, Some(port));
+        let server = &self.servers[index];
+        let folder = self.prepare_folder(server)?;
+        let data = server.data();
+        if data.exists() {
+            fs::remove_dir_all(&data).map_err(Error::io(format!("removing {}", data.display())))?;
+        }
+        let (port, slot) = (port.to_string(), server.slot());
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-S", &slot];
+        let how = ["-D", "data", "-X", "stream", "-c", "fast", "--no-sync"];
+        self.programs.run("pg_basebackup", &folder, &[&from[..], &how[..]].concat()).await?;
+        server.write_settings()
+    }
+
+    fn prepare_folder(&self, server: &Server) -> Result<std::path::PathBuf, Error> {
+        let folder = self.home.folder(&server.name)?;
+        self.programs.own(&folder)?;
+        Ok(folder)
+    }
+
+    /// Makes sure that `on` keeps the WAL which the owner of `slot` has not got yet.
+    async fn create_slot(&self, on: &Server, slot: &str) -> Result<(), Error> {
+        on.execute(&format!(
+            "SELECT pg_create_physical_replication_slot('{slot}', true)
+             WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')"
+        ))
+        .await
+    }
+
+    /// Where the primary stands in [`servers`](Self::servers).
+    fn primary_index(&self) -> Result<usize, Error> {
+        let place = self.servers.iter().position(|server| server.role == Role::Primary);
+        place.ok_or_else(|| Error::State("the cluster has no primary".to_owned()))
+    }
+
+    /// The server that takes writes.
+    ///
+    /// # Errors
+    /// [`Error::State`] if a failover did not come to its end.
+    pub fn primary(&self) -> Result<&Server, Error> {
+        Ok(&self.servers[self.primary_index()?])
+    }
+
+    /// The same, to stop, start or change it.
+    ///
+    /// # Errors
+    /// As [`primary`](Self::primary).
+    pub fn primary_mut(&mut self) -> Result<&mut Server, Error> {
+        let index = self.primary_index()?;
+        Ok(&mut self.servers[index])
+    }
+
+    /// A server by its name: `primary`, `replica-1`, ...
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is none.
+    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+        self.servers.iter().find(|server| server.name == name).ok_or_else(|| unknown(name))
+    }
+
+    /// The same, to stop, start or change it.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is none.
+    pub fn server_mut(&mut self, name: &str) -> Result<&mut Server, Error> {
+        self.servers.iter_mut().find(|server| server.name == name).ok_or_else(|| unknown(name))
+    }
+
+    /// The URLs of one database on all servers, as relays take them; join them with commas.
+    pub fn database_urls(&self, database: &str) -> Vec<String> {
+        self.servers.iter().map(|server| server.database_url(database)).collect()
+    }
+
+    /// Waits until every replica that runs streams from the primary.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with those that do.
+    pub async fn wait_streaming(&self) -> Result<(), Error> {
+        let replicas = self.servers.iter().filter(|server| server.role == Role::Replica && server.is_alive());
+        let wanted: Vec<_> = replicas.map(|server| server.name.clone()).collect();
+        let primary = self.primary()?;
+        until("the replicas to stream", PATIENCE, async || {
+            let names = "SELECT coalesce(array_agg(application_name::text), '{}') FROM pg_stat_replication \
+                         WHERE state = 'streaming'";
+            let names = primary.ask::<Vec<String>>(names).await.map_err(|error| error.to_string())?;
+            if wanted.iter().all(|name| names.contains(name)) { Ok(()) } else { Err(format!("{names:?} do")) }
+        })
+        .await
+    }
+
+    /// Waits until every replica that runs has applied what the primary has written by now.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], as when a replica's replay is paused.
+    pub async fn wait_applied(&self) -> Result<(), Error> {
+        let position: String = self.primary()?.ask("SELECT pg_current_wal_flush_lsn()::text").await?;
+        for server in self.servers.iter().filter(|server| server.role == Role::Replica && server.is_alive()) {
+            let query = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn");
+            until(&format!("{} to apply {position}", server.name), PATIENCE, async || {
+                match server.ask::<bool>(&query).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err("not yet".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Names the replicas of which one must have a commit, where the cluster is synchronous.
+    ///
+    /// By name: `ANY 1 (*)` would count a server that a failover never asks.
+    async fn set_synchronous(&mut self, primary: usize, replicas: &[usize]) -> Result<(), Error> {
+        let names: Vec<_> = replicas.iter().map(|index| format!("\"{}\"", self.servers[*index].name)).collect();
+        let value =
+            if self.synchronous && !names.is_empty() { format!("ANY 1 ({})", names.join(", ")) } else { String::new() };
+        self.servers[primary].set(&[("synchronous_standby_names", &value)]).await
+    }
+
+    /// Stops all servers, the primary first, so that the replicas get everything.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if one can't be ended.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        self.servers.sort_by_key(|server| server.role != Role::Primary);
+        for server in &mut self.servers {
+            server.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::State(format!("there is no server {name}"))
+}

@@ -1,0 +1,304 @@
+use super::Programs;
+use crate::process::{Identity, Launch, Life, Process};
+use crate::wait::ready;
+use crate::{Error, Home, PATIENCE, Signal, until};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Row};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The tuned settings of deploy/postgres.
+const PRIMARY_CONF: &str = include_str!("../../postgres/primary.conf");
+const REPLICA_CONF: &str = include_str!("../../postgres/replica.conf");
+
+/// After so long a shutdown becomes a kill.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// Follows the primary.
+    Replica,
+}
+
+/// One Postgres server.
+#[derive(Debug)]
+pub struct Server {
+    /// `primary`, `replica-1`, ...: it stays the same when the role changes.
+    pub name: String,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    pub(super) role: Role,
+    /// The port of the server that it follows.
+    pub(super) upstream: Option<u16>,
+    pub(super) settings: BTreeMap<String, String>,
+    pub(super) programs: Programs,
+    pub(super) life: Life,
+    pub(super) process: Option<Process>,
+    pub(super) home: Arc<Home>,
+}
+
+impl Server {
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What sqlx connects to, for a database: `postgres://postgres@127.0.0.1:PORT/DATABASE`.
+    pub fn database_url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The same for the database `postgres`, which always is there.
+    pub fn url(&self) -> String {
+        self.database_url("postgres")
+    }
+
+    /// A connection to the database `postgres`.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if there is none to be had within two seconds.
+    pub async fn connect(&self) -> Result<PgConnection, Error> {
+        let options =
+            PgConnectOptions::new().host("127.0.0.1").port(self.port).username("postgres").database("postgres");
+        let wait = Duration::from_secs(2);
+        let connected = tokio::time::timeout(wait, PgConnection::connect_with(&options)).await;
+        let connected = connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut));
+        connected.map_err(Error::sql(format!("connecting to {}", self.name)))
+    }
+
+    /// Runs one statement on a connection of its own.
+    ///
+    /// # Errors
+    /// [`Error::Sql`].
+    pub async fn execute(&self, statement: &str) -> Result<(), Error> {
+        let mut connection = self.connect().await?;
+        let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;
+        done.map_err(Error::sql(format!("{}: {statement}", self.name)))?;
+        Ok(())
+    }
+
+    /// The first column of the first row of a query, on a connection of its own.
+    ///
+    /// # Errors
+    /// [`Error::Sql`], also when there is no row or its type is another.
+    pub async fn ask<T>(&self, query: &str) -> Result<T, Error>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let mut connection = self.connect().await?;
+        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await;
+        row.and_then(|row| row.try_get(0)).map_err(Error::sql(format!("{}: {query}", self.name)))
+    }
+
+    /// Whether its process runs.
+    pub fn is_alive(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_alive)
+    }
+
+    /// The process, unless it was stopped.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Takes hold of a detached process of an earlier run.
+    pub fn adopt(&mut self, identity: Identity) {
+        self.process = Some(Process::known(&self.name, &self.home.log(&self.name), identity));
+    }
+
+    /// Sends a signal to the server and all its backends: `STOP` and `CONT` make and end a hang.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal_all(signal);
+        }
+    }
+
+    /// Starts it, if it does not run, and waits until it answers queries.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] with its log if it does not come up.
+    pub async fn start(&mut self) -> Result<(), Error> {
+        if !self.is_alive() {
+            self.write_settings()?;
+            let data = self.data();
+            let launch = Launch {
+                name: self.name.clone(),
+                program: self.programs.path("postgres"),
+                arguments: vec!["-D".into(), data.clone().into()],
+                environment: Vec::new(),
+                hidden: &["PG"],
+                folder: data,
+                log: self.home.log(&self.name),
+                user: self.programs.user,
+                life: self.life,
+                // An immediate shutdown leaves neither children nor shared memory.
+                last_signal: Signal::QUIT,
+            };
+            self.process = Some(launch.start()?);
+        }
+        ready(&self.name, self.process.as_ref(), async || self.ask::<i32>("SELECT 1").await.map(drop)).await
+    }
+
+    /// A fast shutdown: open transactions are rolled back, replicas get the last of the WAL.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it can't be ended.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        process.stop(Signal::INT, STOP_PATIENCE).await?;
+        Ok(())
+    }
+
+    /// An immediate shutdown, as a fence: nothing is acknowledged or sent any more.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it can't be ended.
+    pub async fn fence(&mut self) -> Result<(), Error> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        // One that hangs finds the signal pending when it goes on, and acknowledges nothing more.
+        process.signal_all(Signal::QUIT);
+        process.signal_all(Signal::CONT);
+        process.stop(Signal::QUIT, STOP_PATIENCE).await?;
+        Ok(())
+    }
+
+    /// kill -9 of the server and all its backends; returns when they are gone.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if they don't go.
+    pub async fn kill(&mut self) -> Result<(), Error> {
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Changes settings of postgresql.conf and waits until they are in force. Those that need a restart are not.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the server does not take them.
+    pub async fn set(&mut self, settings: &[(&str, &str)]) -> Result<(), Error> {
+        for (key, value) in settings {
+            self.settings.insert((*key).to_owned(), (*value).to_owned());
+        }
+        self.reload().await
+    }
+
+    /// Writes the settings and waits until a running server has read them.
+    pub(super) async fn reload(&mut self) -> Result<(), Error> {
+        if !self.is_alive() {
+            return self.write_settings();
+        }
+        let before: String = self.ask("SELECT pg_conf_load_time()::text").await?;
+        self.write_settings()?;
+        self.execute("SELECT pg_reload_conf()").await?;
+        until(&format!("{} to take its settings", self.name), PATIENCE, async || {
+            let now =
+                self.ask::<String>("SELECT pg_conf_load_time()::text").await.map_err(|error| error.to_string())?;
+            if now == before { Err(now) } else { Ok(()) }
+        })
+        .await?;
+        let wrong = "SELECT coalesce(string_agg(name || ': ' || error, ', '), '') FROM pg_file_settings \
+                     WHERE error IS NOT NULL AND error NOT LIKE '%without restarting%'";
+        match self.ask::<String>(wrong).await?.as_str() {
+            "" => Ok(()),
+            errors => Err(Error::State(format!("{} refuses its settings: {errors}", self.name))),
+        }
+    }
+
+    /// Stops applying what it receives; reads see no newer state until [`resume_replay`](Self::resume_replay).
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if it is not a replica; [`Error::Timeout`] if it does not pause.
+    pub async fn pause_replay(&self) -> Result<(), Error> {
+        self.execute("SELECT pg_wal_replay_pause()").await?;
+        // A replica notices the wish when the next record comes, or within its next nap.
+        until(&format!("{} to pause", self.name), PATIENCE, async || {
+            let state = self.ask::<String>("SELECT pg_get_wal_replay_pause_state()").await;
+            match state.map_err(|error| error.to_string())?.as_str() {
+                "paused" => Ok(()),
+                state => Err(state.to_owned()),
+            }
+        })
+        .await
+    }
+
+    /// Applies again.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if it is not a replica.
+    pub async fn resume_replay(&self) -> Result<(), Error> {
+        self.execute("SELECT pg_wal_replay_resume()").await
+    }
+
+    /// Applies each commit so long after the primary's clock said it happened (`recovery_min_apply_delay`).
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub async fn apply_delay(&mut self, delay: Duration) -> Result<(), Error> {
+        let milliseconds = delay.as_millis().to_string();
+        self.set(&[("recovery_min_apply_delay", &milliseconds)]).await
+    }
+
+    /// How many bytes of WAL it has written (primary) or received (replica): comparable between the servers.
+    ///
+    /// # Errors
+    /// [`Error::Sql`].
+    pub async fn position(&self) -> Result<i64, Error> {
+        self.ask(
+            "SELECT (CASE WHEN pg_is_in_recovery()
+                     THEN greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))
+                     ELSE pg_current_wal_flush_lsn() END - '0/0')::int8",
+        )
+        .await
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.home.path().join(&self.name).join("data")
+    }
+
+    /// Its name where Postgres allows no hyphen, as for slots.
+    pub(super) fn slot(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    pub(super) fn write_settings(&self) -> Result<(), Error> {
+        let data = self.data();
+        let mut lines = vec![
+            "# Written by deploy at every start and change.".to_owned(),
+            format!("include '{}.conf'", if self.role == Role::Primary { "primary" } else { "replica" }),
+            "listen_addresses = '127.0.0.1'".to_owned(),
+            format!("port = {}", self.port),
+            "unix_socket_directories = ''".to_owned(),
+        ];
+        let signal = data.join("standby.signal");
+        let done = match self.upstream {
+            Some(port) => {
+                let name = &self.name;
+                lines.push(format!(
+                    "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres application_name={name}'"
+                ));
+                lines.push(format!("primary_slot_name = '{}'", self.slot()));
+                fs::write(&signal, "")
+            }
+            None if signal.exists() => fs::remove_file(&signal),
+            None => Ok(()),
+        };
+        done.map_err(Error::io(format!("writing {}", signal.display())))?;
+        lines.extend(self.settings.iter().map(|(key, value)| format!("{key} = '{}'", value.replace('\'', "''"))));
+        lines.push(String::new());
+        let files =
+            [("primary.conf", PRIMARY_CONF), ("replica.conf", REPLICA_CONF), ("postgresql.conf", &lines.join("\n"))];
+        for (name, text) in files {
+            let path = data.join(name);
+            fs::write(&path, text).map_err(Error::io(format!("writing {}", path.display())))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+use super::{Server, program};
+use crate::{Error, Home, PATIENCE, free_port, until};
+use std::process::Stdio;
+use std::sync::Arc;
+
+/// A Redis Cluster: three masters, each with a replica.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `redis-1` to `redis-6`.
+    pub servers: Vec<Server>,
+}
+
+impl Cluster {
+    /// Starts one and waits until every server says that the cluster is whole.
+    ///
+    /// A master that is silent for a second is replaced by its replica.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without Redis; otherwise what kept it from coming up.
+    pub async fn start(home: Arc<Home>) -> Result<Self, Error> {
+        let mut cluster = Self { servers: Vec::new() };
+        for number in 1..=6 {
+            let bus = free_port()?.to_string();
+            let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+            let mut server = Server::new(&format!("redis-{number}"), home.clone())?.options(&options);
+            server.start().await?;
+            cluster.servers.push(server);
+        }
+        let addresses = cluster.servers.iter().map(Server::address);
+        let mut command = tokio::process::Command::new(program("redis-cli")?);
+        command.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+        let output = output.map_err(Error::io("running redis-cli"))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            return Err(Error::Failed {
+                what: "redis-cli".to_owned(),
+                status: output.status.to_string(),
+                output: text,
+            });
+        }
+        cluster.wait_whole().await?;
+        Ok(cluster)
+    }
+
+    /// Waits until every server that runs finds all slots served and knows every other.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub async fn wait_whole(&self) -> Result<(), Error> {
+        for server in self.servers.iter().filter(|server| server.is_alive()) {
+            until(&format!("{} to see a whole cluster", server.name), PATIENCE, async || {
+                let command = |name| redis::cmd("CLUSTER").arg(name).to_owned();
+                let state = server.ask::<String>(&command("INFO")).await.map_err(|error| error.to_string())?;
+                let nodes = server.ask::<String>(&command("NODES")).await.map_err(|error| error.to_string())?;
+                let masters = nodes.lines().filter(|line| line.contains("master") && !line.contains("fail")).count();
+                let whole = state.contains("cluster_state:ok") && masters >= 3 && !nodes.contains("handshake");
+                if whole { Ok(()) } else { Err(nodes) }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// `redis+cluster://` with all addresses.
+    pub fn url(&self) -> String {
+        let addresses: Vec<_> = self.servers.iter().map(Server::address).collect();
+        format!("redis+cluster://{}", addresses.join(","))
+    }
+
+    /// Where a master stands in [`servers`](Self::servers).
+    ///
+    /// # Errors
+    /// [`Error::State`] if none of those that run is one.
+    pub async fn a_master(&self) -> Result<usize, Error> {
+        for (index, server) in self.servers.iter().enumerate().filter(|(_, server)| server.is_alive()) {
+            let role: redis::Value = server.ask(&redis::cmd("ROLE")).await?;
+            let redis::Value::Array(fields) = role else { continue };
+            if fields.first() == Some(&redis::Value::BulkString(b"master".to_vec())) {
+                return Ok(index);
+            }
+        }
+        Err(Error::State("no Redis server that runs is a master".to_owned()))
+    }
+}

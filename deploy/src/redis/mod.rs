@@ -1,0 +1,180 @@
+//! Redis: one server, a master watched by Sentinels, or a Cluster.
+
+mod cluster;
+mod sentinel;
+
+pub use cluster::Cluster;
+pub use sentinel::Sentinels;
+
+use crate::process::{Identity, Launch, Life, Process};
+use crate::wait::ready;
+use crate::{Error, Home, PATIENCE, Signal, free_port};
+use redis::{Client, Cmd, FromRedisValue};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One Redis server, which keeps nothing on disk: the relay's bus and cache need nothing kept.
+#[derive(Debug)]
+pub struct Server {
+    /// `redis`, or `redis-1`, ...
+    pub name: String,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    options: Vec<String>,
+    /// A file that it reads, and writes if it likes.
+    configuration: Option<PathBuf>,
+    life: Life,
+    process: Option<Process>,
+    home: Arc<Home>,
+}
+
+impl Server {
+    /// A server that is not started yet.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is no free port.
+    pub fn new(name: &str, home: Arc<Home>) -> Result<Self, Error> {
+        let port = free_port()?;
+        let (options, configuration, life) = (Vec::new(), None, Life::Guarded);
+        Ok(Self { name: name.to_owned(), port, options, configuration, life, process: None, home })
+    }
+
+    /// A server that runs, its few files in a temporary directory.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without Redis; [`Error::Ended`] with its log if it does not come up.
+    pub async fn temporary() -> Result<Self, Error> {
+        let mut server = Self::new("redis", Home::temporary()?)?;
+        server.start().await?;
+        Ok(server)
+    }
+
+    /// Adds options: `&["--requirepass", "secret"]`.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
+    /// How long the process lives; by default as long as its handle.
+    pub fn life(mut self, life: Life) -> Self {
+        self.life = life;
+        self
+    }
+
+    /// What clients connect to.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its process, unless it was stopped.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Whether its process runs.
+    pub fn is_alive(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_alive)
+    }
+
+    /// Takes hold of a detached process of an earlier run.
+    pub fn adopt(&mut self, identity: Identity) {
+        self.process = Some(Process::known(&self.name, &self.home.log(&self.name), identity));
+    }
+
+    /// Starts it, if it does not run, and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without Redis; [`Error::Ended`] with its log if it does not come up.
+    pub async fn start(&mut self) -> Result<(), Error> {
+        if !self.is_alive() {
+            self.process = Some(self.launch()?.start()?);
+        }
+        ready(&self.name, self.process.as_ref(), async || {
+            match self.ask::<String>(&redis::cmd("PING")).await {
+                // It answers, though not without a password.
+                Err(Error::Redis { source, .. }) if source.code() == Some("NOAUTH") => Ok(()),
+                answer => answer.map(drop),
+            }
+        })
+        .await
+    }
+
+    fn launch(&self) -> Result<Launch, Error> {
+        let port = self.port.to_string();
+        let mut arguments: Vec<OsString> = self.configuration.iter().map(OsString::from).collect();
+        arguments.extend(["--bind", "127.0.0.1", "--port", &port, "--daemonize", "no"].map(OsString::from));
+        if !self.options.iter().any(|option| option == "--sentinel") {
+            arguments.extend(["--save", "", "--appendonly", "no"].map(OsString::from));
+        }
+        arguments.extend(self.options.iter().map(OsString::from));
+        Ok(Launch {
+            name: self.name.clone(),
+            program: program("redis-server")?,
+            arguments,
+            environment: Vec::new(),
+            hidden: &[],
+            folder: self.home.folder(&self.name)?,
+            log: self.home.log(&self.name),
+            user: None,
+            life: self.life,
+            last_signal: Signal::KILL,
+        })
+    }
+
+    /// Sends one command on a connection of its own, and waits at most two seconds.
+    ///
+    /// # Errors
+    /// [`Error::Redis`].
+    pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        let asked = async {
+            let mut connection = Client::open(self.url())?.get_multiplexed_async_connection().await?;
+            command.query_async(&mut connection).await
+        };
+        let late = || (redis::ErrorKind::Io, "no answer in time").into();
+        let answer = tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap_or_else(|_| Err(late()));
+        answer.map_err(Error::redis(format!("asking {}", self.name)))
+    }
+
+    /// Sends it a signal: `STOP` and `CONT` make and end a hang.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it can't be ended.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        match self.process.take() {
+            Some(process) => process.stop(Signal::TERM, PATIENCE).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it does not go.
+    pub async fn kill(&mut self) -> Result<(), Error> {
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Finds one of Redis's programs.
+fn program(name: &str) -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists());
+    found.ok_or_else(|| Error::Missing { program: name.to_owned(), package: "redis-server" })
+}

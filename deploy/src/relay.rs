@@ -1,0 +1,188 @@
+//! A relay as a process of its own.
+
+use crate::process::{Identity, Launch, Life, Process};
+use crate::wait::ready;
+use crate::{Error, Home, PATIENCE, Signal, free_port};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A relay on ports of its own, which it keeps through restarts.
+#[derive(Debug)]
+pub struct Relay {
+    /// `relay-1`, ...
+    pub name: String,
+    /// Where clients connect, on 127.0.0.1.
+    pub port: u16,
+    /// Where the operator's pages are, on 127.0.0.1.
+    pub admin_port: u16,
+    /// The program; a rolling update changes it between a stop and a start.
+    pub program: PathBuf,
+    /// Its settings as environment variables, `RELAY_...`; changes are in force from the next start on.
+    pub settings: Vec<(String, String)>,
+    life: Life,
+    process: Option<Process>,
+    home: Arc<Home>,
+}
+
+impl Relay {
+    /// A relay that is not started yet; nothing of this process's own `RELAY_...` variables reaches it.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there are no free ports.
+    pub fn new(name: &str, program: &Path, home: Arc<Home>) -> Result<Self, Error> {
+        Ok(Self {
+            name: name.to_owned(),
+            port: free_port()?,
+            admin_port: free_port()?,
+            program: program.to_owned(),
+            settings: Vec::new(),
+            life: Life::Guarded,
+            process: None,
+            home,
+        })
+    }
+
+    /// Adds a setting: `("RELAY_REDIS_URL", "redis://...")`.
+    pub fn set(mut self, variable: &str, value: impl Into<String>) -> Self {
+        self.settings.retain(|(known, _)| known != variable);
+        self.settings.push((variable.to_owned(), value.into()));
+        self
+    }
+
+    /// How long the process lives; by default as long as its handle.
+    pub fn life(mut self, life: Life) -> Self {
+        self.life = life;
+        self
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
+    }
+
+    /// Where its log is.
+    pub fn log(&self) -> PathBuf {
+        self.home.log(&self.name)
+    }
+
+    /// Its process, unless it was stopped.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Whether its process runs.
+    pub fn is_alive(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_alive)
+    }
+
+    /// Takes hold of a detached process of an earlier run.
+    pub fn adopt(&mut self, identity: Identity) {
+        self.process = Some(Process::known(&self.name, &self.log(), identity));
+    }
+
+    /// Starts it, if it does not run, and waits until `/ready` says 200.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] with its log if it does not come up.
+    pub async fn start(&mut self) -> Result<(), Error> {
+        self.spawn()?;
+        ready(&self.name, self.process.as_ref(), async || match self.get("/ready").await? {
+            (200, _) => Ok(()),
+            (status, body) => Err(Error::State(format!("/ready says {status}: {body}"))),
+        })
+        .await
+    }
+
+    /// Starts it, if it does not run, and does not wait.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn spawn(&mut self) -> Result<(), Error> {
+        if self.is_alive() {
+            return Ok(());
+        }
+        let address = |port| format!("127.0.0.1:{port}");
+        let addresses = [("RELAY_LISTEN", address(self.port)), ("RELAY_ADMIN_LISTEN", address(self.admin_port))];
+        let environment = addresses.map(|(key, value)| (key.to_owned(), value));
+        let launch = Launch {
+            name: self.name.clone(),
+            program: self.program.clone(),
+            arguments: vec!["serve".into()],
+            environment: environment.into_iter().chain(self.settings.iter().cloned()).collect(),
+            hidden: &["RELAY_"],
+            folder: self.home.folder(&self.name)?,
+            log: self.log(),
+            user: None,
+            life: self.life,
+            last_signal: Signal::KILL,
+        };
+        self.process = Some(launch.start()?);
+        Ok(())
+    }
+
+    /// Status and body of a GET on the operator's listener, within five seconds.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::State`] if the answer is no HTTP.
+    pub async fn get(&self, path: &str) -> Result<(u16, String), Error> {
+        let answer = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok(answer)
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let answer = answer.map_err(Error::io(format!("asking {} for {path}", self.name)))?;
+        let parsed = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+            let status = head.split_whitespace().nth(1)?.parse().ok()?;
+            Some((status, body.to_owned()))
+        });
+        parsed.ok_or_else(|| Error::State(format!("{} answers {path} with {answer:?}", self.name)))
+    }
+
+    /// Sends it a signal: `STOP` and `CONT` make and end a hang, `HUP` has the settings read anew.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
+    }
+
+    /// SIGTERM: it drains and ends. Whether it did so by itself, within a minute.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it can't be ended.
+    pub async fn stop(&mut self) -> Result<bool, Error> {
+        match self.process.take() {
+            Some(process) => process.stop(Signal::TERM, PATIENCE).await,
+            None => Ok(true),
+        }
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it does not go.
+    pub async fn kill(&mut self) -> Result<(), Error> {
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when `patience` ends first.
+    pub async fn ended(&self, patience: Duration) -> Result<(), Error> {
+        match &self.process {
+            Some(process) => process.ended(patience).await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What HAProxy sees of a relay: an upgrade, `/ready`, a weight.
+
+use haproxy::Instance;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+#[derive(Clone)]
+struct Answers {
+    name: String,
+    /// What `/ready` answers.
+    ready: Arc<AtomicU16>,
+    /// What an upgrade is answered.
+    upgrade: Arc<AtomicU16>,
+    /// In percent.
+    weight: Arc<AtomicU16>,
+    proxy_v2: bool,
+}
+
+/// Dropped, it is as dead as after a kill -9.
+pub struct FakeRelay {
+    pub instance: Instance,
+    answers: Answers,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeRelay {
+    pub async fn start(name: &str) -> Self {
+        Self::start_with(name, false).await
+    }
+
+    /// `proxy_v2`: a connection begins with that header, or gets no answer.
+    pub async fn start_with(name: &str, proxy_v2: bool) -> Self {
+        let number = |number| Arc::new(AtomicU16::new(number));
+        let answers =
+            Answers { name: name.to_owned(), ready: number(200), upgrade: number(101), weight: number(100), proxy_v2 };
+        let mut tasks = JoinSet::new();
+        let mut ports = Vec::new();
+        for serve in [Door::Clients, Door::Admin, Door::Agent] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            ports.push(listener.local_addr().unwrap().port());
+            tasks.spawn(accept(listener, answers.clone(), serve));
+        }
+        let instance = Instance {
+            name: name.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            ports: vec![ports[0]],
+            admin_port: ports[1],
+            agent_port: ports[2],
+        };
+        Self { instance, answers, _tasks: tasks }
+    }
+
+    pub fn ready_answers(&self, status: u16) {
+        self.answers.ready.store(status, Ordering::Relaxed);
+    }
+
+    pub fn upgrades_answer(&self, status: u16) {
+        self.answers.upgrade.store(status, Ordering::Relaxed);
+    }
+
+    pub fn weighs(&self, percent: u16) {
+        self.answers.weight.store(percent, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Door {
+    Clients,
+    Admin,
+    Agent,
+}
+
+async fn accept(listener: TcpListener, answers: Answers, door: Door) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let answers = answers.clone();
+        connections.spawn(async move {
+            // Whoever has gone does not matter.
+            let _ = match door {
+                Door::Clients => client(stream, answers).await,
+                Door::Admin => admin(stream, answers).await,
+                Door::Agent => agent(stream, answers).await,
+            };
+        });
+    }
+}
+
+/// The head of an HTTP message.
+async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Result<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(head)
+}
+
+/// After the upgrade: one line with its name and what it was told of the client; then an echo.
+async fn client(stream: TcpStream, answers: Answers) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut told = String::new();
+    if answers.proxy_v2 {
+        let mut header = [0; 28];
+        stream.read_exact(&mut header).await?;
+        assert!(header.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11"), "{header:?}");
+        told = format!("proxy {:?}", &header[16..20]);
+    }
+    let head = head(&mut stream).await?;
+    for line in head.lines().filter(|line| line.to_lowercase().starts_with("x-") || line.contains("orwarded")) {
+        told = format!("{told} {}", line.to_lowercase());
+    }
+    let status = answers.upgrade.load(Ordering::Relaxed);
+    if status != 101 {
+        let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return stream.write_all(answer.as_bytes()).await;
+    }
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                  Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    stream.write_all(format!("{answer}{}:{told}\n", answers.name).as_bytes()).await?;
+    let (mut from, mut to) = stream.into_inner().into_split();
+    tokio::io::copy(&mut from, &mut to).await.map(drop)
+}
+
+async fn admin(stream: TcpStream, answers: Answers) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let asked = head(&mut stream).await?;
+    let status = if asked.starts_with("GET /ready ") { answers.ready.load(Ordering::Relaxed) } else { 400 };
+    let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await
+}
+
+async fn agent(mut stream: TcpStream, answers: Answers) -> std::io::Result<()> {
+    let weight = answers.weight.load(Ordering::Relaxed);
+    stream.write_all(format!("up {weight}%\n").as_bytes()).await
+}

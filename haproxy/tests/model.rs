@@ -1,0 +1,118 @@
+//! The model is strict, and what is rendered from it is what was reviewed. `UPDATE_GOLDEN=1` rewrites the golden files.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod kit;
+
+use haproxy::{ClientAddress, Cluster, EXAMPLE, Instance, haproxy_cfg, process};
+use kit::Certificate;
+use std::path::Path;
+
+fn instance(name: &str, host: &str, ports: &[u16]) -> Instance {
+    Instance { name: name.into(), host: host.into(), ports: ports.into(), admin_port: 7778, agent_port: 0 }
+}
+
+fn local() -> Cluster {
+    let mut cluster =
+        Cluster::local(Path::new("/run/skein"), "127.0.0.1:8080".parse().unwrap(), "127.0.0.1:8404".parse().unwrap());
+    cluster.instances = vec![instance("relay-1", "127.0.0.1", &[7777])];
+    cluster
+}
+
+/// Each says something else: all there is; PROXY v2, several ways to an instance, names and IPv6; as little as possible.
+fn variants() -> [(&'static str, Cluster); 3] {
+    let mut ways = local();
+    ways.relay.client_address = ClientAddress::ProxyV2;
+    ways.relay.max_connections = 100_000;
+    ways.front.max_connections = 200_000;
+    ways.front.source_addresses = vec!["10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap()];
+    ways.front.log = "10.0.0.9:514".into();
+    ways.front.resolvers = vec!["10.0.0.10:53".parse().unwrap()];
+    ways.instances =
+        vec![instance("relay-1", "relay-1.internal", &[7777, 7787]), instance("relay-2", "fd00::2", &[7777, 7787])];
+    [("example", Cluster::parse(EXAMPLE).unwrap()), ("ways", ways), ("local", local())]
+}
+
+#[test]
+fn rendered_files_are_the_reviewed_ones() {
+    for (name, cluster) in variants() {
+        kit::golden(&format!("{name}.cfg"), &haproxy_cfg(&cluster).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn haproxy_takes_every_rendered_file() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, mut cluster) in variants() {
+        if let Some(tls) = &mut cluster.front.tls {
+            tls.certificate = directory.path().join("relay.pem");
+            std::fs::write(&tls.certificate, Certificate::new().pem).unwrap();
+        }
+        let config = directory.path().join(name);
+        std::fs::write(&config, haproxy_cfg(&cluster).unwrap()).unwrap();
+        process::check(&config).await.unwrap();
+        std::fs::write(&config, haproxy_cfg(&cluster).unwrap().replace("balance leastconn", "balance at random"))
+            .unwrap();
+        let error = process::check(&config).await.unwrap_err().to_string();
+        assert!(error.contains("balance only supports"), "control: haproxy's own words are passed on: {error}");
+    }
+}
+
+/// Each key of the example is taken away, and each section gets one more.
+#[test]
+fn a_missing_or_unknown_key_is_named() {
+    let lines: Vec<_> = EXAMPLE.lines().collect();
+    let mut keys = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
+        keys += 1;
+        let mut less = lines.clone();
+        less.remove(at);
+        let error = Cluster::parse(&less.join("\n")).unwrap_err().to_string();
+        assert!(error.contains(&format!("missing field `{key}`")), "{error}");
+        let more = format!("{key}_too = 1");
+        let mut longer = lines.clone();
+        longer.insert(at, &more);
+        let error = Cluster::parse(&longer.join("\n")).unwrap_err().to_string();
+        assert!(error.contains(&format!("unknown field `{key}_too`")), "{error}");
+    }
+    assert!(keys > 40, "{keys}");
+    let without_tls = EXAMPLE.replace("[front.tls]", "[front.tsl]");
+    assert!(Cluster::parse(&without_tls).unwrap_err().to_string().contains("tsl"));
+}
+
+#[test]
+fn what_does_not_hold_together_is_named() {
+    type Change = fn(&mut Cluster);
+    let cases: [(&str, Change); 15] = [
+        ("name", |c| c.name = "Skein relay".into()),
+        ("relay.ping_interval_seconds", |c| c.relay.ping_interval_seconds = 0),
+        ("relay.max_connections", |c| c.relay.max_connections = 0),
+        ("relay.check_interval_ms", |c| c.relay.check_interval_ms = 1),
+        ("front.listen", |c| c.front.listen.clear()),
+        ("front.stats_listen", |c| c.front.stats_listen = c.front.listen[0]),
+        ("front.runtime_socket", |c| c.front.runtime_socket = "haproxy.sock".into()),
+        ("front.state_file", |c| c.front.state_file = "/run/a file\n".into()),
+        ("front.log", |c| c.front.log = "stdout\n    user root".into()),
+        ("instances.relay-1.name", |c| c.instances.push(instance("relay-1", "127.0.0.2", &[7777]))),
+        ("instances.relay 2.name", |c| c.instances.push(instance("relay 2", "127.0.0.2", &[7777]))),
+        ("instances.relay-1.host", |c| c.instances[0].host = "127.0.0.1 backup".into()),
+        ("instances.relay-2.ports", |c| c.instances.push(instance("relay-2", "127.0.0.1", &[7777]))),
+        ("instances.relay-1.ports", |c| c.instances[0].ports.clear()),
+        ("instances.relay-1.ports", |c| (c.relay.max_connections, c.front.max_connections) = (40_000, 40_000)),
+    ];
+    local().validate().unwrap();
+    for (key, change) in cases {
+        let mut cluster = local();
+        change(&mut cluster);
+        let error = haproxy_cfg(&cluster).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
+    }
+}
+
+#[test]
+fn the_tunnel_timeout_follows_the_ping_interval() {
+    let mut cluster = local();
+    (cluster.relay.ping_interval_seconds, cluster.relay.pong_timeout_seconds) = (20, 7);
+    assert!(haproxy_cfg(&cluster).unwrap().contains("timeout tunnel 47s\n"));
+}

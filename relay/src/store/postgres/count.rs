@@ -1,0 +1,33 @@
+//! NIP-45: one statement, whatever the number of filters.
+
+use super::error::translate;
+use super::plan::{self, Question};
+use super::read::{pick, run};
+use super::slow::Watch;
+use crate::store::StoreError;
+use crate::store::form::Form;
+use crate::types::{Access, Filter, Timestamp};
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+/// How many distinct events the filters select. Tags are compared by their keyed hashes alone, which nobody can make
+/// collide who does not know the database's secret.
+pub(super) async fn count(
+    connection: &mut PgConnection,
+    watch: impl Into<Watch>,
+    filters: &[Filter],
+    access: &Access,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let watch = &watch.into();
+    let mut questions: Vec<(Form, Question<'_>)> = Vec::with_capacity(filters.len());
+    for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
+        let question = Question { filter, access: Some(access), now, after: None, elements: 0, max_text_bytes: 0 };
+        questions.push((pick(connection, watch, &question).await?.form, question));
+    }
+    let Some((_, first)) = questions.first() else { return Ok(0) };
+    let statement = plan::count(&questions, &watch.hasher);
+    let rows = watch.time("count", first.filter, run(connection, &statement)).await?;
+    let count = rows.first().map(|row| row.try_get::<i64, _>(0)).transpose().map_err(translate)?;
+    Ok(count.unwrap_or(0).cast_unsigned())
+}

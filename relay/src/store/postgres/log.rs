@@ -1,0 +1,95 @@
+//! The log as the database keeps it (see [`crate::store::SharedLog`]), read on the primary.
+
+use super::error::translate;
+use crate::store::{SharedHead, StoreError, Stretch};
+use crate::types::{Change, Epoch, Event, Head, Insertion, LogEntry, Position, Removal, RemovalCause};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use std::sync::Arc;
+
+/// What column `ops` says of an insertion.
+pub(super) const INSERTED: i16 = 0;
+
+/// What column `ops` says of a removal.
+pub(super) fn op_of(cause: RemovalCause) -> i16 {
+    match cause {
+        RemovalCause::Replaced => 1,
+        RemovalCause::Deleted => 2,
+        RemovalCause::Expired => 3,
+        RemovalCause::Administered => 4,
+    }
+}
+
+fn cause_of(op: i16) -> Result<RemovalCause, StoreError> {
+    match op {
+        1 => Ok(RemovalCause::Replaced),
+        2 => Ok(RemovalCause::Deleted),
+        3 => Ok(RemovalCause::Expired),
+        4 => Ok(RemovalCause::Administered),
+        _ => Err(StoreError::Damaged(format!("the log has an operation {op}"))),
+    }
+}
+
+/// See [`crate::store::SharedLog::shared_head`]. A standby that was promoted tells its own epoch once `write::settle`
+/// or a write was there.
+pub(super) async fn shared_head(conn: &mut PgConnection) -> Result<SharedHead, StoreError> {
+    let query = sqlx::query("SELECT epoch, position, base, previous FROM head WHERE one");
+    head(&query.fetch_one(conn).await.map_err(translate)?)
+}
+
+/// Reads the columns `epoch`, `position`, `base`, `previous`.
+fn head(row: &PgRow) -> Result<SharedHead, StoreError> {
+    let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
+    let head = Head { epoch: Epoch(number(0)?), position: Position(number(1)?) };
+    Ok(SharedHead { head, base: Position(number(2)?), previous: Epoch(number(3)?) })
+}
+
+/// See [`crate::store::SharedLog::entries`]. An insertion whose event is gone since is left out: its removal follows in
+/// the log. So an entry may come without changes; it counts as a position all the same.
+///
+/// # Errors
+/// [`StoreError::OutOfReach`] where the entry right after `after` was trimmed; [`StoreError::Damaged`] where a position
+/// is missing in between.
+pub(super) async fn entries(
+    conn: &mut PgConnection,
+    after: Position,
+    max_changes: usize,
+) -> Result<Stretch, StoreError> {
+    let query = sqlx::query("SELECT epoch, head, base, previous, position, ops, texts FROM entries($1, $2)")
+        .bind(after.0.cast_signed())
+        .bind(i64::try_from(max_changes.max(1)).unwrap_or(i64::MAX));
+    let rows = query.fetch_all(conn).await.map_err(translate)?;
+    let first = rows.first().ok_or_else(|| StoreError::Damaged("the head is missing".into()))?;
+    let mut stretch = Stretch { head: head(first)?, entries: Vec::with_capacity(rows.len()) };
+    for row in &rows {
+        let position = row.try_get::<Option<i64>, _>(4).map_err(translate)?.map(i64::cast_unsigned).map(Position);
+        let expected = stretch.entries.last().map_or(after, |entry| entry.position).next();
+        match position {
+            None if stretch.head.head.position <= after => {}
+            Some(position) if position == expected => {
+                stretch.entries.push(LogEntry { position, changes: changes(row)? });
+            }
+            Some(_) if !stretch.entries.is_empty() => {
+                return Err(StoreError::Damaged(format!("the log lacks position {}", expected.0)));
+            }
+            _ => return Err(StoreError::OutOfReach),
+        }
+    }
+    Ok(stretch)
+}
+
+fn changes(row: &PgRow) -> Result<Arc<[Change]>, StoreError> {
+    let ops: Vec<i16> = row.try_get(5).map_err(translate)?;
+    let texts: Vec<Option<String>> = row.try_get(6).map_err(translate)?;
+    let mut changes = Vec::with_capacity(ops.len());
+    for (op, text) in ops.into_iter().zip(texts) {
+        let Some(text) = text else { continue };
+        let event = Event::from_stored(&text).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let event = Arc::new(event);
+        changes.push(match op {
+            INSERTED => Change::Inserted(Insertion::new(event)),
+            op => Change::Removed(Removal { event, cause: cause_of(op)? }),
+        });
+    }
+    Ok(changes.into())
+}

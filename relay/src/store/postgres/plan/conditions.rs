@@ -1,0 +1,112 @@
+//! What a row has to meet besides the condition that its index is walked by.
+
+use super::parameters::Parameters;
+use super::{Question, hashes};
+use crate::store::form::{Form, Rights};
+use crate::store::hash::Hasher;
+use crate::types::{Timestamp, authors_may_read};
+
+/// From so many authors on they are looked up in a hash table that is built once, instead of one after the other.
+const MANY_AUTHORS: usize = 8;
+
+/// The conditions on a row `c` of the form's index.
+pub(super) struct Conditions {
+    /// The earliest time.
+    pub(super) since: String,
+    /// `c` is not too late, and after [`Question::after`].
+    until: String,
+    /// All others.
+    others: String,
+}
+
+impl Conditions {
+    pub(super) fn new(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, form: Form) -> Self {
+        let filter = question.filter;
+        let until = filter.until.unwrap_or(Timestamp::MAX);
+        // What comes right before the first row: no id is below the empty one.
+        let (high, tie): (_, &[u8]) = match &question.after {
+            Some(after) if after.created_at <= until => (after.created_at, after.id.as_bytes()),
+            _ => (until, &[]),
+        };
+        let since = parameters.number(filter.since.unwrap_or(0));
+        let (high, tie) = (parameters.number(high), parameters.bytes(tie));
+        let until = format!("c.created_at <= {high} AND (c.created_at < {high} OR c.id > {tie})");
+        let now = parameters.number(question.now);
+        let mut others = vec![format!("(c.expires_at IS NULL OR c.expires_at > {now})")];
+
+        let by_tag = matches!(form, Form::Tag(_) | Form::Tags(_));
+        let by_author = matches!(form, Form::AuthorKind | Form::AuthorsKinds | Form::Authors);
+        let by_kind = matches!(form, Form::AuthorKind | Form::AuthorsKinds | Form::Kind | Form::Kinds);
+        if let Some(kinds) = filter.kinds.as_ref().filter(|_| !by_kind) {
+            let kinds = parameters.kinds(kinds.iter().map(|kind| i32::from(kind.0)));
+            others.push(format!("c.kind = ANY({kinds})"));
+        }
+        for (at, tag) in filter.tags.iter().enumerate() {
+            if !matches!(form, Form::Tag(driver) | Form::Tags(driver) if driver == at) {
+                let list = parameters.numbers(hashes(hasher, tag));
+                others.push(has_tag(&list));
+            }
+        }
+        if let Some(authors) = filter.authors.as_ref().filter(|_| !by_author) {
+            let list = parameters.keys(authors.iter().map(|author| *author.as_bytes()));
+            others.push(written_by(&list, authors.len(), by_tag));
+        }
+        if let (Some(access), Rights::Public | Rights::Readers) = (question.access, question.rights()) {
+            let private = || access.private_kinds.as_slice().iter();
+            let kinds = parameters.kinds(private().map(|kind| i32::from(kind.0)));
+            let mut ways = vec![format!("c.kind <> ALL({kinds})")];
+            if question.rights() == Rights::Readers {
+                let readers = &access.authenticated;
+                ways.push(has_tag(
+                    &parameters.numbers(readers.iter().map(|reader| hasher.tag(b'p', &reader.to_hex()))),
+                ));
+                let own = private().filter(|kind| authors_may_read(**kind)).map(|kind| i32::from(kind.0));
+                let own = parameters.kinds(own);
+                let list = parameters.keys(readers.iter().map(|reader| *reader.as_bytes()));
+                ways.push(format!("c.kind = ANY({own}) AND {}", written_by(&list, readers.len(), by_tag)));
+            }
+            others.push(format!("({})", ways.join(" OR ")));
+        }
+        Self { since, until, others: others.join(" AND ") }
+    }
+
+    /// Those on the time alone.
+    pub(super) fn window(&self) -> String {
+        format!("c.created_at >= {} AND {}", self.since, self.until)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> String {
+        self.from(&self.since)
+    }
+
+    /// All of them, with another earliest time.
+    pub(super) fn from(&self, since: &str) -> String {
+        format!("c.created_at >= {since} AND {} AND {}", self.until, self.others)
+    }
+}
+
+/// A scalar subquery, which is asked row by row whatever the planner thinks: an `EXISTS` it may turn into a join, or
+/// into a hash table of everything with these tags.
+fn has_tag(list: &str) -> String {
+    format!(
+        "(SELECT true FROM tag x WHERE x.h = ANY({list}) AND x.created_at = c.created_at AND x.id = c.id LIMIT 1) IS TRUE"
+    )
+}
+
+/// `by_tag`: the index at hand does not know the author.
+fn written_by(list: &str, count: usize, by_tag: bool) -> String {
+    let one_of = |column: &str| {
+        if count < MANY_AUTHORS {
+            format!("{column} = ANY({list})")
+        } else {
+            // IS TRUE keeps the planner from making a join of it.
+            format!("({column} IN (SELECT unnest({list}))) IS TRUE")
+        }
+    };
+    if by_tag {
+        format!("(SELECT {} FROM event x WHERE x.id = c.id LIMIT 1) IS TRUE", one_of("x.pubkey"))
+    } else {
+        one_of("c.pubkey")
+    }
+}

@@ -1,0 +1,307 @@
+//! From a question and a form to one statement. Nothing in it is left to the server's luck: sets are walked list by list
+//! (`LATERAL … LIMIT`), never by `= ANY` under ORDER BY and LIMIT, and every list is one array parameter.
+//!
+//! - `parameters`: a statement's text and values, written together.
+//! - `conditions`: what a row has to meet besides the condition that its index is walked by.
+//! - this file: the walks, the page around them, and what counting and choosing take.
+
+mod conditions;
+mod parameters;
+#[cfg(test)]
+mod tests;
+
+use crate::store::form::{Form, RECENT_ROWS, Rights};
+use crate::store::hash::Hasher;
+use crate::types::{Access, Filter, Key, TagFilter, Timestamp};
+use conditions::Conditions;
+use parameters::Parameters;
+pub(crate) use parameters::Statement;
+
+/// What the server is told at the start of each connection, so that a form has one plan: planned once, whatever the
+/// values; along indexes, since nothing here is meant to read a table whole; on one process, without compiling.
+pub(crate) const SESSION: [(&str, &str); 7] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_mergejoin", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+    ("random_page_cost", "1.1"),
+];
+
+/// What a statement is asked, apart from its form.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) filter: &'a Filter,
+    pub(crate) access: Option<&'a Access>,
+    pub(crate) now: Timestamp,
+    pub(crate) after: Option<Key>,
+    /// At most this many rows.
+    pub(crate) elements: usize,
+    /// Once the texts exceed this many bytes, rows come without.
+    pub(crate) max_text_bytes: usize,
+}
+
+impl Question<'_> {
+    pub(crate) fn rights(&self) -> Rights {
+        Rights::of(self.access, self.filter)
+    }
+}
+
+/// How many rows the first look at many lists may read in all, beyond [`LEAST_FIRST_LOOK`] of each.
+const FIRST_LOOK_ROWS: usize = 2_000;
+/// How many rows the first look reads of each list at least, as a part of the rows that are wanted.
+const LEAST_FIRST_LOOK: usize = 64;
+/// How many kinds an author has used, as a rule.
+const KINDS_OF_AN_AUTHOR: usize = 6;
+/// Where [`lengths`] stops counting.
+pub(crate) const LENGTH_CAP: usize = 1_000;
+
+fn hashes<'a>(hasher: &'a Hasher, tag: &'a TagFilter) -> impl Iterator<Item = i64> + 'a {
+    tag.values.iter().map(|value| hasher.tag(tag.letter, value))
+}
+
+/// The lists that a form walks.
+struct Lists {
+    /// What has to be found out first, with a comma after it; or nothing.
+    before: String,
+    /// A table `l` with one row a list.
+    table: String,
+    /// The columns that name a list.
+    keys: &'static str,
+    /// The index to walk, as `c`, and that `c` belongs to the list that `l` names.
+    source: &'static str,
+    /// How many there are.
+    count: usize,
+    /// One event may be in several.
+    overlap: bool,
+}
+
+/// One list: its source and which it is.
+enum Walk {
+    One(&'static str, String),
+    Many(Lists),
+    Ids(String),
+    Recent,
+}
+
+fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hasher, one_by_one: bool) -> Walk {
+    let kinds = || filter.kinds.iter().flatten().map(|kind| i32::from(kind.0));
+    let authors = || filter.authors.iter().flatten().map(|author| *author.as_bytes());
+    let count = |list: Option<usize>| list.unwrap_or(0);
+    let author_count = count(filter.authors.as_ref().map(|authors| authors.len()));
+    let kind_count = count(filter.kinds.as_ref().map(|kinds| kinds.len()));
+    let by_author = "event c WHERE c.pubkey = l.pubkey AND c.kind = l.kind";
+    match form {
+        Form::Ids => Walk::Ids(parameters.keys(filter.ids.iter().flatten().map(|id| *id.as_bytes()))),
+        Form::AuthorKind if one_by_one => {
+            let author = authors().next().unwrap_or_default();
+            let kind = kinds().next().unwrap_or_default();
+            let (author, kind) = (parameters.bytes(&author), parameters.number(kind.into()));
+            Walk::One("event", format!("c.pubkey = {author} AND c.kind = {kind}::int4"))
+        }
+        Form::AuthorKind | Form::AuthorsKinds => Walk::Many(Lists {
+            before: String::new(),
+            table: format!(
+                "unnest({}) a(pubkey) CROSS JOIN unnest({}) k(kind)",
+                parameters.keys(authors()),
+                parameters.kinds(kinds())
+            ),
+            keys: "pubkey, kind",
+            source: by_author,
+            count: author_count.saturating_mul(kind_count),
+            overlap: false,
+        }),
+        Form::Authors => {
+            let next = |author: &str, above: &str| {
+                format!("(SELECT c.kind FROM event c WHERE c.pubkey = {author}{above} ORDER BY c.kind LIMIT 1)")
+            };
+            // The kinds of an author, one probe each.
+            let before = format!(
+                "used(pubkey, kind) AS (SELECT a.pubkey, {} FROM unnest({}) a(pubkey) UNION ALL SELECT u.pubkey, {} \
+                 FROM used u WHERE u.kind IS NOT NULL), ",
+                next("a.pubkey", ""),
+                parameters.keys(authors()),
+                next("u.pubkey", " AND c.kind > u.kind")
+            );
+            Walk::Many(Lists {
+                before,
+                table: "(SELECT pubkey, kind FROM used WHERE kind IS NOT NULL) u".into(),
+                keys: "pubkey, kind",
+                source: by_author,
+                count: author_count.saturating_mul(KINDS_OF_AN_AUTHOR),
+                overlap: false,
+            })
+        }
+        Form::Tag(at) | Form::Tags(at) => {
+            let tag = filter.tags.get(at);
+            let values = tag.into_iter().flat_map(|tag| hashes(hasher, tag));
+            if one_by_one && matches!(form, Form::Tag(_)) {
+                let hash = values.into_iter().next().unwrap_or_default();
+                return Walk::One("tag", format!("c.h = {}", parameters.number(hash)));
+            }
+            // Two values may share a hash: then they share a list.
+            let mut values: Vec<_> = values.collect();
+            values.sort_unstable();
+            values.dedup();
+            let count = values.len();
+            Walk::Many(Lists {
+                before: String::new(),
+                table: format!("unnest({}) t(h)", parameters.numbers(values)),
+                keys: "h",
+                source: "tag c WHERE c.h = l.h",
+                count,
+                overlap: count > 1,
+            })
+        }
+        Form::Kind if one_by_one => {
+            let kind = kinds().next().unwrap_or_default();
+            Walk::One("event", format!("c.kind = {}::int4", parameters.number(kind.into())))
+        }
+        Form::Kind | Form::Kinds => Walk::Many(Lists {
+            before: String::new(),
+            table: format!("unnest({}) k(kind)", parameters.kinds(kinds())),
+            keys: "kind",
+            source: "event c WHERE c.kind = l.kind",
+            count: kind_count,
+            overlap: false,
+        }),
+        Form::Time => Walk::One("event", "true".into()),
+        Form::Recent => Walk::Recent,
+    }
+}
+
+const COLUMNS: &str = "c.id, c.created_at, c.expires_at";
+const NEWEST_FIRST: &str = "ORDER BY c.created_at DESC, c.id";
+
+/// The walk of `form`, ending in a table `top` of at most `n` keys.
+fn top(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, form: Form) -> String {
+    let walk = walk(parameters, form, question.filter, hasher, true);
+    let conditions = Conditions::new(parameters, question, hasher, form);
+    let n = parameters.size(question.elements);
+    let all = conditions.all();
+    match walk {
+        Walk::One(table, which) => format!(
+            "top AS MATERIALIZED (SELECT {COLUMNS} FROM {table} c WHERE {which} AND {all} {NEWEST_FIRST} LIMIT {n})"
+        ),
+        Walk::Ids(ids) => format!(
+            "top AS MATERIALIZED (SELECT {COLUMNS} FROM unnest({ids}) j(id) CROSS JOIN LATERAL \
+             (SELECT c.* FROM event c WHERE c.id = j.id LIMIT 1) c WHERE {all} {NEWEST_FIRST} LIMIT {n})"
+        ),
+        Walk::Recent => format!(
+            "top AS MATERIALIZED (SELECT {COLUMNS} FROM (SELECT c.* FROM event c WHERE {} {NEWEST_FIRST} LIMIT {RECENT_ROWS}) c \
+             WHERE {all} {NEWEST_FIRST} LIMIT {n})",
+            conditions.window()
+        ),
+        Walk::Many(lists) => merge(parameters, &lists, &conditions, &n, question.elements),
+    }
+}
+
+/// The newest of many lists. A first look takes the newest `m` rows of each; the `n`-th newest row of all those is a
+/// cutoff below which nothing can matter. Lists whose `m` rows all lie above it may have more there, so these few, at
+/// most n / m of them, are read again as far as the cutoff. So it costs one probe a list, however the events are spread.
+fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n: &str, elements: usize) -> String {
+    let Lists { before, table, keys, source, count, overlap } = lists;
+    let m = (FIRST_LOOK_ROWS / (*count).max(1)).max(elements / LEAST_FIRST_LOOK).clamp(2, elements.max(2));
+    let m = parameters.size(m);
+    let list_keys = format!("l.{}", keys.replace(", ", ", l."));
+    let distinct = if *overlap { "DISTINCT " } else { "" };
+    let list = |conditions: &str, rows: &str| {
+        format!("LATERAL (SELECT {COLUMNS} FROM {source} AND {conditions} {NEWEST_FIRST} LIMIT {rows}) c")
+    };
+    let first = list(&conditions.all(), &m);
+    let again = list(&conditions.from("cut.created_at"), n);
+    let since = &conditions.since;
+    format!(
+        "{before}near AS MATERIALIZED (SELECT {list_keys}, {COLUMNS} FROM (SELECT * FROM {table}) l CROSS JOIN {first}), \
+         cut AS MATERIALIZED (SELECT coalesce((SELECT created_at FROM (SELECT {distinct}created_at, id FROM near) c \
+         ORDER BY created_at DESC OFFSET {n} - 1 LIMIT 1), {since}) AS created_at), \
+         kept AS MATERIALIZED (SELECT near.*, count(*) OVER (PARTITION BY {keys}) AS looked FROM near, cut \
+         WHERE near.created_at >= cut.created_at), \
+         top AS MATERIALIZED (SELECT {distinct}{COLUMNS} FROM (SELECT {COLUMNS} FROM kept c WHERE looked < {m} UNION ALL \
+         SELECT {COLUMNS} FROM cut CROSS JOIN (SELECT DISTINCT {keys} FROM kept WHERE looked = {m}) l CROSS JOIN {again}) c \
+         {NEWEST_FIRST} LIMIT {n})"
+    )
+}
+
+/// The newest rows that `form` finds, and the head, of one snapshot: at least one row, of which all but the head may be
+/// NULL. Columns: epoch, position, id, created_at, expires_at, text; no text once those before exceed the bound.
+/// The rows come in no order.
+pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Statement {
+    let mut parameters = Parameters::default();
+    let top = top(&mut parameters, question, hasher, form);
+    let max = parameters.size(question.max_text_bytes);
+    let recursive = if form == Form::Authors { "RECURSIVE " } else { "" };
+    let sql = format!(
+        "WITH {recursive}{top} SELECT h.epoch, h.position, t.id, t.created_at, t.expires_at, t.text FROM head h \
+         LEFT JOIN (SELECT x.* FROM (SELECT array_agg(id) AS keys, array_agg(created_at) AS times, \
+         array_agg(expires_at) AS expiries, min(created_at) AS earliest, max(created_at) AS latest FROM top) k \
+         CROSS JOIN LATERAL texts(k.keys, k.times, k.expiries, k.earliest, k.latest, {max}) x) t ON true"
+    );
+    parameters.statement(sql)
+}
+
+/// How many distinct events the questions select, each by its form: one column of one row.
+pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Statement {
+    let mut parameters = Parameters::default();
+    let mut before = String::new();
+    let mut unique = questions.len() < 2;
+    let mut parts = Vec::with_capacity(questions.len());
+    for (at, (form, question)) in questions.iter().enumerate() {
+        let walk = walk(&mut parameters, *form, question.filter, hasher, false);
+        let conditions = Conditions::new(&mut parameters, question, hasher, *form).all();
+        parts.push(match walk {
+            // OFFSET 0: list by list, as written.
+            Walk::Many(lists) => {
+                unique &= !lists.overlap;
+                let used = format!("used{at}");
+                before.push_str(&lists.before.replace("used", &used));
+                let table = lists.table.replace("used", &used);
+                let source = lists.source;
+                format!(
+                    "SELECT c.id FROM (SELECT * FROM {table}) l CROSS JOIN LATERAL \
+                     (SELECT c.id FROM {source} AND {conditions} OFFSET 0) c"
+                )
+            }
+            Walk::Ids(ids) => format!(
+                "SELECT c.id FROM unnest({ids}) j(id) CROSS JOIN LATERAL \
+                 (SELECT c.* FROM event c WHERE c.id = j.id LIMIT 1) c WHERE {conditions}"
+            ),
+            Walk::One(table, which) => format!("SELECT c.id FROM {table} c WHERE {which} AND {conditions}"),
+            Walk::Recent => format!("SELECT c.id FROM event c WHERE {conditions}"),
+        });
+    }
+    let with = before.strip_suffix(", ").map_or_else(String::new, |before| format!("WITH RECURSIVE {before} "));
+    let distinct = if unique { "" } else { "DISTINCT " };
+    let rows = parts.join(" UNION ALL ");
+    parameters.statement(format!("{with}SELECT count({distinct}id) FROM ({rows}) c"))
+}
+
+/// For each rival, in order, how long its lists are: a column that stops counting at [`LENGTH_CAP`].
+pub(crate) fn lengths(rivals: &[Form], question: &Question<'_>, hasher: &Hasher) -> Statement {
+    let mut parameters = Parameters::default();
+    let since = parameters.number(question.filter.since.unwrap_or(0));
+    let until = parameters.number(question.filter.until.unwrap_or(Timestamp::MAX));
+    let columns: Vec<_> = rivals
+        .iter()
+        .map(|form| {
+            let (table, source) = match form {
+                // One list each, whatever the kinds.
+                Form::Authors => {
+                    let authors = question.filter.authors.iter().flatten().map(|author| *author.as_bytes());
+                    (format!("unnest({}) a(pubkey)", parameters.keys(authors)), "event c WHERE c.pubkey = l.pubkey")
+                }
+                form => match walk(&mut parameters, *form, question.filter, hasher, false) {
+                    Walk::Many(lists) => (lists.table, lists.source),
+                    _ => return LENGTH_CAP.to_string(),
+                },
+            };
+            format!(
+                "(SELECT count(*) FROM (SELECT 1 FROM (SELECT * FROM {table}) l CROSS JOIN LATERAL \
+                 (SELECT 1 FROM {source} AND c.created_at BETWEEN {since} AND {until} LIMIT {LENGTH_CAP}) c \
+                 LIMIT {LENGTH_CAP}) c)"
+            )
+        })
+        .collect();
+    parameters.statement(format!("SELECT {}", columns.join(", ")))
+}

@@ -1,0 +1,171 @@
+//! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
+
+use super::error::translate;
+use super::plan::{self, Question, Statement};
+use super::slow::Watch;
+use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
+use crate::store::{Page, Read, StoreError, text};
+use crate::types::{Epoch, Position};
+use crate::types::{EventId, Head, Key, Row, Timestamp};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row as _};
+
+/// Answers `read` with one snapshot of the server behind `connection`.
+///
+/// May be dropped at any await; the connection is then in the middle of an answer, as with any statement.
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    watch: impl Into<Watch>,
+    read: &Read<'_>,
+) -> Result<Page, StoreError> {
+    let watch = &watch.into();
+    // One more than asked for, to know whether that was all.
+    let mut elements = read.limit.saturating_add(1);
+    let form = pick(connection, watch, &question(read, elements)).await?.form;
+    if tries_recent(form, read.filter) {
+        // Only a full answer is one: the rest might lie further back.
+        let answer = ask(connection, watch, read, Form::Recent, elements).await?;
+        if answer.cut && answer.is_enough(read.limit) {
+            return Ok(answer.page(read.limit));
+        }
+    }
+    loop {
+        let answer = ask(connection, watch, read, form, elements).await?;
+        if answer.is_enough(read.limit) {
+            return Ok(answer.page(read.limit));
+        }
+        // Hashes collided, and too few of the rows were meant.
+        elements = elements.saturating_mul(4);
+    }
+}
+
+/// `read` as the planner takes it.
+pub(super) fn question<'a>(read: &Read<'a>, elements: usize) -> Question<'a> {
+    Question {
+        filter: read.filter,
+        access: read.access,
+        now: read.now,
+        after: read.after,
+        elements,
+        max_text_bytes: read.max_text_bytes,
+    }
+}
+
+/// A form, and how long the lists of its rivals are where there are any.
+pub(super) struct Picked {
+    pub(super) form: Form,
+    /// Each rival with the length of its lists, counted up to [`plan::LENGTH_CAP`].
+    pub(super) rivals: Vec<(Form, i64)>,
+}
+
+/// The form that answers `question`; asks the server how long the lists are where that matters.
+pub(super) async fn pick(
+    connection: &mut PgConnection,
+    watch: &Watch,
+    question: &Question<'_>,
+) -> Result<Picked, StoreError> {
+    let rivals = match choose(question.filter) {
+        Choice::Take(form) => return Ok(Picked { form, rivals: Vec::new() }),
+        Choice::Rarest(rivals) => rivals,
+    };
+    let statement = plan::lengths(&rivals, question, &watch.hasher);
+    let row = watch.time("lengths", question.filter, run(connection, &statement)).await?.into_iter().next();
+    let length = |at| row.as_ref().and_then(|row| row.try_get::<i64, _>(at).ok()).unwrap_or(i64::MAX);
+    let rivals: Vec<_> = rivals.iter().enumerate().map(|(at, form)| (*form, length(at))).collect();
+    // Where all are long, the last: by author, for a tag is checked faster on the way than an author.
+    let shortest = rivals.iter().rev().min_by_key(|(_, length)| *length);
+    Ok(Picked { form: shortest.map_or(Form::Time, |(form, _)| *form), rivals })
+}
+
+/// What a statement found.
+struct Answer {
+    found: Vec<Found>,
+    head: Head,
+    /// The statement stopped at its limit.
+    cut: bool,
+}
+
+struct Found {
+    key: Key,
+    expires_at: Option<Timestamp>,
+    /// `None` beyond the bound on texts.
+    text: Option<String>,
+}
+
+impl Answer {
+    /// False: rows were dropped by the recheck, and there may be others.
+    fn is_enough(&self, limit: usize) -> bool {
+        !self.cut || self.found.len() > limit
+    }
+
+    fn page(mut self, limit: usize) -> Page {
+        let complete = self.found.len() <= limit;
+        self.found.sort_unstable_by_key(|row| row.key.order());
+        self.found.truncate(limit);
+        let mut page = Page { rows: Vec::with_capacity(self.found.len()), rest: Vec::new(), head: self.head, complete };
+        for Found { key, expires_at, text } in self.found {
+            match text {
+                Some(text) if page.rest.is_empty() => page.rows.push(Row { key, expires_at, text: text.into() }),
+                _ => page.rest.push(key),
+            }
+        }
+        page
+    }
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    watch: &Watch,
+    read: &Read<'_>,
+    form: Form,
+    elements: usize,
+) -> Result<Answer, StoreError> {
+    let statement = plan::page(form, &question(read, elements), &watch.hasher);
+    let rows = watch.time(form.name(), read.filter, run(connection, &statement)).await?;
+    let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
+    let head = head(first).map_err(translate)?;
+    let rights = Rights::of(read.access, read.filter);
+    let mut answer = Answer { found: Vec::with_capacity(rows.len()), head, cut: false };
+    let mut count = 0;
+    for row in &rows {
+        let Some(found) = found(row)? else { continue };
+        count += 1;
+        // The tags of a text that did not come along are believed: to make two of them collide takes the database's
+        // secret.
+        let meant = found.text.as_ref().is_none_or(|text| {
+            (read.filter.tags.is_empty() || text::confirms(text, found.key, read.filter))
+                && (rights != Rights::Readers
+                    || read.access.is_none_or(|access| text::may_read(text, access, read.filter)))
+        });
+        if meant {
+            answer.found.push(found);
+        }
+    }
+    answer.cut = count >= elements;
+    Ok(answer)
+}
+
+/// Runs a statement that stays prepared.
+pub(super) async fn run(connection: &mut PgConnection, statement: &Statement) -> Result<Vec<PgRow>, StoreError> {
+    let query = sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), statement.arguments());
+    query.fetch_all(connection).await.map_err(translate)
+}
+
+/// The first two columns: epoch and position.
+pub(super) fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
+    let number = |at| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
+    Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
+}
+
+/// The columns id, created_at, expires_at, text after the head; `None` where there is only the head.
+fn found(row: &PgRow) -> Result<Option<Found>, StoreError> {
+    let Some(id) = row.try_get::<Option<&[u8]>, _>(2).map_err(translate)? else { return Ok(None) };
+    let key = Key { id: event_id(id)?, created_at: row.try_get(3).map_err(translate)? };
+    let expires_at = row.try_get(4).map_err(translate)?;
+    Ok(Some(Found { key, expires_at, text: row.try_get(5).map_err(translate)? }))
+}
+
+pub(super) fn event_id(bytes: &[u8]) -> Result<EventId, StoreError> {
+    let bytes = bytes.try_into().map_err(|_| StoreError::Damaged(format!("an id of {} bytes", bytes.len())))?;
+    Ok(EventId::from_bytes(bytes))
+}

@@ -1,0 +1,181 @@
+//! Writing: a batch is looked up (`seen`), decided in memory, and applied by one call of the database's function
+//! `change`, autocommitted (`change`). The decision is optimistic: the call checks under the lock on the head that what
+//! it rested upon still holds, and fails as stale where it does not. A writer whom others have overtaken too often
+//! holds them back.
+//!
+//! A position that has not moved means that nothing has changed, so a lone writer is never checked twice.
+//!
+//! # Cancel safety
+//! None of these calls may be dropped: the outcome would be unknown, and the connection useless. A connection that was
+//! lost leaves the outcome unknown, too: then call [`append`] again on a new one. What the lost call has committed, or
+//! will yet, comes back as a duplicate, and what it has not is stored: an event cannot be stored twice.
+
+mod change;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use super::error::translate;
+use crate::store::hash::Hasher;
+use crate::store::rules::{Address, Decision, Step, decide};
+use crate::store::rules::{key, targets};
+use crate::store::{Appended, StoreError};
+use crate::types::{Epoch, Event, EventId, Filter, Head, Key, Kind, Position, RemovalCause, Timestamp, Verified};
+use seen::Seen;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
+use std::sync::Arc;
+
+/// How often a decision may turn out stale before the writer holds all others back.
+const OPTIMISTIC_ROUNDS: usize = 3;
+
+/// See [`crate::store::Store::append`]. `epoch` is the one that the caller knows: should the server be a promoted standby
+/// that has never heard of it, the new epoch is another one all the same.
+pub(super) async fn append(
+    conn: &mut PgConnection,
+    hasher: &Hasher,
+    epoch: Epoch,
+    batch: &[Verified],
+    now: Timestamp,
+) -> Result<Appended, StoreError> {
+    Order::Append { batch, now }.carry_out(conn, hasher, epoch).await
+}
+
+/// See [`crate::store::Store::sweep_expired`]. All of it happens under the lock that orders all writers: keep `max` at a
+/// few thousand.
+pub(super) async fn sweep_expired(
+    conn: &mut PgConnection,
+    hasher: &Hasher,
+    epoch: Epoch,
+    now: Timestamp,
+    max: usize,
+) -> Result<Appended, StoreError> {
+    Order::Sweep { now, max }.carry_out(conn, hasher, epoch).await
+}
+
+/// Removes those of the events with these ids that are stored and that `filter` selects, in this order; nothing keeps them
+/// from coming in again. The filter once more, since a page may be older than what is stored. Keep the list at a few
+/// thousand, as with [`sweep_expired`].
+pub(super) async fn remove(
+    conn: &mut PgConnection,
+    hasher: &Hasher,
+    epoch: Epoch,
+    ids: &[EventId],
+    filter: &Filter,
+    cause: RemovalCause,
+) -> Result<Appended, StoreError> {
+    Order::Remove { ids, filter, cause }.carry_out(conn, hasher, epoch).await
+}
+
+/// The head of a primary that was just found, under an epoch of its own where the server is a promoted standby: before
+/// this (or the first change) a promoted standby still goes by the epoch of the primary before.
+pub(super) async fn settle(conn: &mut PgConnection, epoch: Epoch) -> Result<Head, StoreError> {
+    let query = sqlx::query("SELECT epoch, position FROM settle($1)").bind(epoch.0.cast_signed());
+    let row = query.fetch_one(conn).await.map_err(translate)?;
+    let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
+    Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
+}
+
+/// Something to be written.
+#[derive(Clone, Copy)]
+enum Order<'a> {
+    Append { batch: &'a [Verified], now: Timestamp },
+    Sweep { now: Timestamp, max: usize },
+    Remove { ids: &'a [EventId], filter: &'a Filter, cause: RemovalCause },
+}
+
+impl Order<'_> {
+    async fn carry_out(self, conn: &mut PgConnection, hasher: &Hasher, epoch: Epoch) -> Result<Appended, StoreError> {
+        for _ in 0..OPTIMISTIC_ROUNDS {
+            if let Some(done) = self.attempt(conn, hasher, epoch).await? {
+                return Ok(done);
+            }
+        }
+        let mut transaction = conn.begin().await.map_err(translate)?;
+        sqlx::query("SELECT hold_the_gate()").execute(&mut *transaction).await.map_err(translate)?;
+        match self.attempt(&mut transaction, hasher, epoch).await {
+            Ok(Some(done)) => transaction.commit().await.map_err(translate).map(|()| done),
+            Ok(None) => Err(StoreError::Damaged("stale although nobody else writes".into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks, decides and writes; `None` where the decision was stale.
+    async fn attempt(
+        self,
+        conn: &mut PgConnection,
+        hasher: &Hasher,
+        epoch: Epoch,
+    ) -> Result<Option<Appended>, StoreError> {
+        let (seen, decision) = match self {
+            Self::Append { batch, now } => {
+                let seen = look_before_append(conn, batch).await?;
+                let decision = decide(batch, now, seen.known());
+                (seen, decision)
+            }
+            Self::Sweep { now, max } => {
+                let events = expired(conn, now, max).await?;
+                look_before_removal(conn, events, RemovalCause::Expired, true).await?
+            }
+            Self::Remove { ids, filter, cause } => {
+                let found = Seen::look(conn, Vec::new(), &[], ids).await?;
+                let events = ids.iter().filter_map(|id| found.targets.get(id)).filter(|event| filter.matches(event));
+                look_before_removal(conn, events.cloned().collect(), cause, false).await?
+            }
+        };
+        if decision.steps.is_empty() {
+            return Ok(Some(Appended { head: seen.head, outcomes: decision.outcomes, changes: Vec::new() }));
+        }
+        change::change(conn, hasher, epoch, &seen, decision).await
+    }
+}
+
+/// Everything that deciding `batch` takes.
+async fn look_before_append(conn: &mut PgConnection, batch: &[Verified]) -> Result<Seen, StoreError> {
+    let events = || batch.iter().map(|verified| &**verified.event());
+    let named: Vec<_> = events().filter(|event| event.kind() == Kind::DELETION).map(targets).collect();
+    let wanted: Vec<_> = named.iter().flat_map(|targets| targets.ids.iter().copied()).collect();
+    let arriving = events().filter_map(Address::of);
+    let asked = named.into_iter().flat_map(|targets| targets.addresses);
+    let addresses: Vec<_> = arriving.chain(asked).collect();
+    let ids = events().map(Event::id).chain(wanted.iter().copied()).collect();
+    let mut seen = Seen::look(conn, ids, &addresses, &wanted).await?;
+    let hit: Vec<_> = seen.targets.values().filter_map(|event| Address::of(event)).collect();
+    seen.look_further(conn, hit).await?;
+    Ok(seen)
+}
+
+/// The removal of those of `events` that are still there. `floor` leaves the mark below which no older version comes
+/// back.
+async fn look_before_removal(
+    conn: &mut PgConnection,
+    events: Vec<Arc<Event>>,
+    cause: RemovalCause,
+    floor: bool,
+) -> Result<(Seen, Decision<Key>), StoreError> {
+    let ids = events.iter().map(|event| event.id()).collect();
+    let addresses: Vec<_> = events.iter().filter_map(|event| Address::of(event)).collect();
+    let mut seen = Seen::look(conn, ids, &addresses, &[]).await?;
+    let mut decision = Decision::default();
+    for event in events {
+        if !seen.stored.contains(&event.id()) {
+            continue;
+        }
+        decision.steps.push(Step::Remove(key(&event), cause));
+        if let Some(address) = Address::of(&event) {
+            let mut versions = seen.versions(&address);
+            versions.current = None;
+            versions.newest = versions.newest.filter(|_| floor);
+            decision.addresses.push((address, versions));
+        }
+        seen.targets.insert(event.id(), event);
+    }
+    Ok((seen, decision))
+}
+
+/// Up to `max` events that have expired by `now`, oldest expiry first.
+async fn expired(conn: &mut PgConnection, now: Timestamp, max: usize) -> Result<Vec<Arc<Event>>, StoreError> {
+    let query = sqlx::query("SELECT text FROM expired($1, $2)").bind(now).bind(i64::try_from(max).unwrap_or(i64::MAX));
+    let rows = query.fetch_all(conn).await.map_err(translate)?;
+    rows.iter().map(|row| seen::event(row.try_get(0).map_err(translate)?)).collect()
+}
