@@ -26,7 +26,8 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     let servers = opened
         .postgres()
         .map(|store| tokio::spawn(gauges::sample_servers(store, health.clone(), exporter.metrics().clone())));
-    let mut serving = Serving::start(&loaded.config, opened.store(), exporter.metrics().clone()).await?;
+    let mut serving =
+        Serving::start(&loaded.config, opened.store(), opened.shared_log(), exporter.metrics().clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
     let load = tokio::spawn(load.watch());
     health.started();

@@ -1,13 +1,15 @@
 //! The running stations, from the listener to the store, and their orderly end.
 
 use super::{gauges, information};
-use crate::config::Config;
+use crate::config::{Config, Redis, RedisAddress, RedisAddressError};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
-use crate::ingest::{Ingest, IngestSettings, Stations, WriterSettings};
+use crate::ingest::{Following, Ingest, IngestSettings, Stations, WriterSettings, beginning};
 use crate::log::Log;
+use crate::log::bus::redis::RedisBus;
+use crate::log::bus::{Attached, NoBus};
 use crate::policy::Rules;
 use crate::query::Queries;
-use crate::store::Store;
+use crate::store::{SharedLog, Store};
 use crate::telemetry::Metrics;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -30,6 +32,9 @@ const SWEEP_BATCH: usize = 500;
 /// How long the stations may take to finish what they have, once the connections are gone.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the ring may take to load.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
 pub(super) struct Serving {
     address: SocketAddr,
     store: Arc<dyn Store>,
@@ -43,23 +48,51 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Starts everything. When this returns, clients can connect.
-    pub(super) async fn start(config: &Config, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let log = Log::new(store.head().await?, config.queues.ring_bytes, metrics.clone());
+    /// Starts everything; with the log that other instances write too, as one of them. When this returns, clients can
+    /// connect and the ring is loaded.
+    pub(super) async fn start(
+        config: &Config,
+        store: Arc<dyn Store>,
+        shared: Option<Arc<dyn SharedLog>>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let (begin, head) = match &shared {
+            Some(shared) => beginning(&**shared).await?,
+            None => {
+                let head = store.head().await?;
+                (head, head)
+            }
+        };
+        let log = Log::new(begin, config.queues.ring_bytes, metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(Rules::new(config)));
         let settings = Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(config)));
         let information = Arc::new(ArcSwap::from_pointee(Bytes::from(information::document(config))));
-        let (ingest, stations) =
-            Ingest::start(store.clone(), log.clone(), rules.clone(), metrics.clone(), ingest_settings(config))?;
+        let bus = || attach_bus(config, &metrics);
+        let following = shared.clone().map(|shared| Ok(Following { shared, bus: bus()? })).transpose();
+        let following = following.map_err(|wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}"))?;
+        let (ingest, stations) = Ingest::start_among(
+            store.clone(),
+            log.clone(),
+            rules.clone(),
+            metrics.clone(),
+            ingest_settings(config),
+            following,
+        )?;
+        let loaded = tokio::time::timeout(LOAD_TIMEOUT, log.reach(head)).await;
+        loaded.context("the recent part of the log could not be read in time")??;
         let tcp = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
         let address = tcp.local_addr()?;
         let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), metrics.clone()));
         let (trigger, shutdown) = shutdown();
+        let queries = match shared {
+            Some(shared) => Queries::among(store.clone(), log.clone(), shared, metrics.clone()),
+            None => Queries::new(store.clone(), log.clone(), metrics.clone()),
+        };
         let services = Services {
             ingest,
-            queries: Queries::new(store.clone(), log.clone(), metrics.clone()),
+            queries,
             log,
             rules: rules.clone(),
             settings: settings.clone(),
@@ -105,6 +138,14 @@ impl Serving {
         drained.context("the stations did not finish in time")??;
         Ok(())
     }
+}
+
+fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<Attached, RedisAddressError> {
+    let Redis { url, prefix } = &config.redis;
+    if url.is_empty() {
+        return Ok(NoBus::attach());
+    }
+    Ok(RedisBus::attach(RedisAddress::parse(url.expose())?, prefix, metrics.clone()))
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {

@@ -31,6 +31,8 @@ pub struct AccessRules {
     pub allow_kinds: KindSet,
     /// Kinds that are refused.
     pub deny_kinds: KindSet,
+    /// An ephemeral event that certainly nobody listens to is refused with `mute:` (NIP-01).
+    pub mute_unheard: bool,
 }
 
 fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKinds, D::Error> {

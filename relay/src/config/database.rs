@@ -1,4 +1,4 @@
-//! `[database]`, `[postgres]` and `[redis]`: where events are kept, and how relays of one cluster talk.
+//! `[database]` and `[postgres]`: where events are kept.
 
 use super::redacted::Redacted;
 use super::values;
@@ -108,12 +108,4 @@ impl Durability {
             Self::Relaxed => "relaxed",
         }
     }
-}
-
-/// `[redis]`: how relays of one cluster tell each other what is new. Refused unless empty, for now.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// The server's URL; empty: none.
-    pub url: Redacted,
 }

@@ -2,7 +2,7 @@
 
 use super::database::is_postgres;
 use super::error::Problem;
-use super::{Config, Database, Limits, Postgres, Redacted};
+use super::{Config, Database, Limits, Postgres, Redacted, Redis, RedisAddress};
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -62,15 +62,32 @@ fn addresses(config: &Config, check: &mut Check) {
             format!("{address} and `{other_setting}` = {other} cannot both be had: choose another port"),
         );
     }
-    check.that(
-        config.redis.url.is_empty(),
-        "redis.url",
-        "this version runs as a single relay and uses no Redis: leave it empty",
-    );
+    redis(config, check);
     check.that(
         !config.proxy.proxy_protocol || !config.proxy.trusted_networks.is_empty(),
         "proxy.proxy_protocol",
         "would let nobody in: name your proxies in proxy.trusted_networks",
+    );
+}
+
+fn redis(config: &Config, check: &mut Check) {
+    let Redis { url, prefix } = &config.redis;
+    if url.is_empty() {
+        return;
+    }
+    if let Err(wrong) = RedisAddress::parse(url.expose()) {
+        check.that(false, "redis.url", wrong.to_string());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    check.that(
+        (1..=64).contains(&prefix.len()) && prefix.chars().all(plain),
+        "redis.prefix",
+        "must have 1 to 64 letters, digits or any of - _ . :",
+    );
+    check.that(
+        !config.database.urls.iter().any(|url| url.expose().starts_with("sqlite:")),
+        "redis.url",
+        "a relay with a SQLite file stands alone and uses no Redis: leave it empty, or keep events in PostgreSQL",
     );
 }
 

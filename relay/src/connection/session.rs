@@ -130,7 +130,7 @@ impl Session {
 
     /// EVENT: hands it to ingest, which answers it.
     fn hand_in(
-        &self,
+        &mut self,
         event: Event,
         received_at: Instant,
         gate: &Gate,
@@ -141,6 +141,7 @@ impl Session {
             self.answer(id, Verdict::Refused(Refusal::RateLimited), &gate.services);
             return None;
         }
+        self.access.has_published = true;
         let submission = Submission {
             event: Arc::new(event),
             access: self.access.clone(),

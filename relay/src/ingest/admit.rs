@@ -56,7 +56,7 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
         Ok((known, head)) => {
             for (submission, known) in stored.into_iter().zip(known) {
                 if known {
-                    log.acknowledge(head.position);
+                    log.acknowledge(head);
                     submission.answer(Verdict::Duplicate);
                 } else {
                     unknown.push(submission);

@@ -1,19 +1,65 @@
-//! The follower: applies the log's entries in order. The one task that calls [`Log::apply`].
+//! The follower: the one task that brings entries to the log, in order. Alone, from the own writer; as one of several
+//! instances, from the bus and from the shared log too.
 
-use crate::log::{Hole, Log};
-use crate::types::{Event, LogEntry};
+use super::resubmit;
+use crate::log::bus::{Attached, Message};
+use crate::log::{Hole, Log, Patience, Sequencer, Step};
+use crate::store::{SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::telemetry::{EntrySource, Metrics};
+use crate::types::{Epoch, Event, Head, LogEntry, Position};
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// How many entries may wait to be applied. Small: the writer waits rather than running far ahead of the readers.
 pub(super) const QUEUE: usize = 16;
 
-/// What reaches the follower.
+/// How many changes one read of the shared log brings, about.
+const READ_CHANGES: usize = 2_048;
+/// After this long the shared log counts as out of order, and is asked anew.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// While the bus works, the log is asked only for what the bus has lost.
+const WITH_BUS: Patience =
+    Patience { hole: Duration::from_millis(5), poll: Duration::from_millis(200), retry: Duration::from_millis(50) };
+/// Without it, the log is all there is.
+const WITHOUT_BUS: Patience =
+    Patience { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
+
+/// What reaches the follower from its own writer.
 pub(super) enum News {
-    /// The next entry of the log.
-    Entry(LogEntry),
+    /// An entry of the log, and its epoch.
+    Entry(Epoch, LogEntry),
     /// An ephemeral event, to whoever is live now.
     Ephemeral(Arc<Event>),
+}
+
+/// How far before the head a new instance begins, at most: far enough that lagging replicas are within its ring.
+const LOADED_AT_START: [u64; 3] = [512, 64, 8];
+
+/// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries: the
+/// recent tail lies between, as far as the log still has it.
+pub async fn beginning(shared: &dyn SharedLog) -> Result<(Head, Head), StoreError> {
+    let head = shared.shared_head().await?.head;
+    for back in LOADED_AT_START {
+        let begin = Position(head.position.0.saturating_sub(back));
+        match shared.entries(begin, 1).await {
+            Ok(_) => return Ok((Head { position: begin, ..head }, head)),
+            Err(StoreError::OutOfReach) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((head, head))
+}
+
+/// What an instance that is one of several follows beside its own writer.
+pub struct Following {
+    /// The log that all of them write.
+    pub shared: Arc<dyn SharedLog>,
+    /// The way to the others.
+    pub bus: Attached,
 }
 
 /// Why the follower stopped before it was told to.
@@ -30,14 +76,147 @@ pub enum FollowerStopped {
     Panicked,
 }
 
-pub(super) async fn run(log: Arc<Log>, mut inbox: mpsc::Receiver<News>) -> Result<(), FollowerStopped> {
+/// Follows the own writer, which is the only one: its entries come in order.
+pub(super) async fn alone(log: Arc<Log>, mut inbox: mpsc::Receiver<News>) -> Result<(), FollowerStopped> {
     while let Some(news) = inbox.recv().await {
         match news {
-            News::Entry(entry) => log.apply(&entry)?,
+            News::Entry(_, entry) => log.apply(&entry)?,
             News::Ephemeral(event) => {
                 log.broadcast(event);
             }
         }
     }
     Ok(())
+}
+
+/// What the shared log has answered.
+enum Answer {
+    Head(Result<SharedHead, StoreError>),
+    Stretch(Result<Stretch, StoreError>),
+}
+
+/// Follows as one of several instances, until the own writer is gone.
+pub(super) async fn among_others(
+    log: Arc<Log>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    mut inbox: mpsc::Receiver<News>,
+    following: Following,
+) -> Result<(), FollowerStopped> {
+    let Following { shared, bus: Attached { bus, mut incoming } } = following;
+    let mut up = bus.up();
+    let mut follower = Follower {
+        sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
+        resubmitting: JoinSet::new(),
+        log,
+        store,
+    };
+    let mut under_way: Option<BoxFuture<'static, Answer>> = None;
+    let (mut bus_lives, mut up_lives) = (true, true);
+    loop {
+        let patience = if *up.borrow_and_update() { WITH_BUS } else { WITHOUT_BUS };
+        let mut wake = Instant::now() + patience.poll;
+        if under_way.is_none() {
+            match follower.sequencer.next(Instant::now(), patience) {
+                Step::Wait(until) => wake = until,
+                Step::Ask => under_way = Some(ask(shared.clone())),
+                Step::Read(after) => under_way = Some(read(shared.clone(), after)),
+            }
+        }
+        tokio::select! {
+            // The own writer first: clients wait for it, and the others wait for what it tells them.
+            biased;
+            news = inbox.recv() => match news {
+                None => return Ok(()),
+                Some(News::Entry(epoch, entry)) => {
+                    bus.publish(Message::Entries(epoch, vec![entry.clone()]));
+                    follower.sequencer.offer(EntrySource::Own, epoch, entry, Instant::now());
+                }
+                Some(News::Ephemeral(event)) => {
+                    bus.publish(Message::Ephemeral(vec![event.clone()]));
+                    follower.log.broadcast(event);
+                }
+            },
+            message = incoming.recv(), if bus_lives => match message {
+                None => bus_lives = false,
+                Some(message) => follower.receive(message),
+            },
+            Some(answer) = OptionFuture::from(under_way.as_mut()) => {
+                under_way = None;
+                follower.answered(answer, patience);
+            }
+            changed = changed(&mut up), if up_lives => up_lives = changed,
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+    }
+}
+
+async fn changed(up: &mut watch::Receiver<bool>) -> bool {
+    up.changed().await.is_ok()
+}
+
+fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
+    async move { Answer::Head(in_time(shared.shared_head()).await) }.boxed()
+}
+
+fn read(shared: Arc<dyn SharedLog>, after: Position) -> BoxFuture<'static, Answer> {
+    async move { Answer::Stretch(in_time(shared.entries(after, READ_CHANGES)).await) }.boxed()
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(READ_TIMEOUT, call).await.unwrap_or(Err(StoreError::Timeout))
+}
+
+struct Follower {
+    sequencer: Sequencer,
+    log: Arc<Log>,
+    store: Arc<dyn Store>,
+    resubmitting: JoinSet<()>,
+}
+
+impl Follower {
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Entries(epoch, entries) => {
+                for entry in entries {
+                    self.sequencer.offer(EntrySource::Bus, epoch, entry, Instant::now());
+                }
+            }
+            Message::Ephemeral(events) => {
+                for event in events {
+                    self.log.broadcast(event);
+                }
+            }
+            Message::Heartbeat => {}
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, patience: Patience) {
+        let now = Instant::now();
+        let lost = match answer {
+            Answer::Head(Ok(head)) => Ok(self.sequencer.learn(head, now)),
+            Answer::Stretch(Ok(stretch)) => Ok(self.sequencer.take(stretch, now, patience)),
+            Answer::Stretch(Err(StoreError::OutOfReach)) => {
+                self.sequencer.out_of_reach(now);
+                return;
+            }
+            Answer::Head(Err(error)) | Answer::Stretch(Err(error)) => Err(error),
+        };
+        match lost {
+            Ok(lost) => {
+                self.log.set_primary_reachable(true);
+                // Ended ones are let go of here: there are as many as there were failovers.
+                while self.resubmitting.try_join_next().is_some() {}
+                if !lost.is_empty() {
+                    self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost));
+                }
+            }
+            Err(error) => {
+                if self.log.set_primary_reachable(false) {
+                    tracing::warn!(%error, "the shared log cannot be read; this instance goes on with what it has");
+                }
+                self.sequencer.failed(now, patience);
+            }
+        }
+    }
 }

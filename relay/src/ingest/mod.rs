@@ -12,10 +12,11 @@
 
 mod admit;
 mod follow;
+mod resubmit;
 mod submission;
 mod write;
 
-pub use follow::FollowerStopped;
+pub use follow::{FollowerStopped, Following, beginning};
 pub use submission::{InFlight, Submission};
 pub use write::WriterSettings;
 
@@ -91,7 +92,7 @@ enum Follower {
 }
 
 impl Ingest {
-    /// Starts the stations. Fails when the system gives no thread.
+    /// Starts the stations of an instance that is the only writer of its store. Fails when the system gives no thread.
     pub fn start(
         store: Arc<dyn Store>,
         log: Arc<Log>,
@@ -99,17 +100,37 @@ impl Ingest {
         metrics: Arc<Metrics>,
         settings: IngestSettings,
     ) -> std::io::Result<(Self, Stations)> {
+        Self::start_among(store, log, rules, metrics, settings, None)
+    }
+
+    /// Starts the stations; with `following`, as one of several instances of one log.
+    pub fn start_among(
+        store: Arc<dyn Store>,
+        log: Arc<Log>,
+        rules: Arc<ArcSwap<Rules>>,
+        metrics: Arc<Metrics>,
+        settings: IngestSettings,
+        following: Option<Following>,
+    ) -> std::io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
         let (write_in, write_out) = mpsc::channel(settings.queue);
         let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
-        let follow = Follower::Running(tokio::spawn(follow::run(log.clone(), follow_out)));
+        let bus = following.as_ref().map(|following| following.bus.bus.clone());
+        let follow = Follower::Running(match following {
+            None => tokio::spawn(follow::alone(log.clone(), follow_out)),
+            Some(following) => {
+                let (log, store, metrics) = (log.clone(), store.clone(), metrics.clone());
+                tokio::spawn(follow::among_others(log, store, metrics, follow_out, following))
+            }
+        });
         let write = tokio::spawn(write::run(
             store.clone(),
             log.clone(),
             metrics.clone(),
             write_out,
             follow_in,
+            write::Hearing { rules: rules.clone(), bus },
             settings.writer,
         ));
         let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, move |job: Job, verified| {

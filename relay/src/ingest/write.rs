@@ -6,9 +6,12 @@
 use super::follow::News;
 use super::{Admitted, Submission};
 use crate::log::Log;
+use crate::log::bus::Bus;
+use crate::policy::Rules;
 use crate::store::{Appended, Outcome, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::types::{Change, KindClass, LogEntry, Refusal, Verdict, now};
+use crate::types::{Change, Event, KindClass, LogEntry, Refusal, Verdict, now};
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -25,6 +28,20 @@ pub struct WriterSettings {
     pub sweep_batch: usize,
 }
 
+/// Whether an ephemeral event finds a listener.
+pub(super) struct Hearing {
+    pub(super) rules: Arc<ArcSwap<Rules>>,
+    pub(super) bus: Option<Arc<dyn Bus>>,
+}
+
+impl Hearing {
+    /// True where the operator wants such an event refused and it is certain that nobody listens: other instances may
+    /// have listeners that this one does not know.
+    fn certainly_nobody(&self, event: &Event, log: &Log) -> bool {
+        self.rules.load().mute_unheard && !self.bus.as_ref().is_some_and(|bus| bus.has_peers()) && !log.is_heard(event)
+    }
+}
+
 /// A tick that no running relay lives to see.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
@@ -34,8 +51,10 @@ pub(super) async fn run(
     metrics: Arc<Metrics>,
     mut inbox: mpsc::Receiver<Admitted>,
     follow: mpsc::Sender<News>,
+    hearing: Hearing,
     settings: WriterSettings,
 ) {
+    let mute = |event: &Event| hearing.certainly_nobody(event, &log);
     let mut sweep = tokio::time::interval(settings.sweep_interval.unwrap_or(NEVER));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut group = Vec::with_capacity(settings.max_batch);
@@ -49,7 +68,7 @@ pub(super) async fn run(
                     return;
                 }
                 metrics.ingest_queue.set(inbox.len() as f64);
-                commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow).await
+                commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow, mute).await
             }
         };
         if follows.is_err() {
@@ -65,10 +84,15 @@ async fn commit(
     metrics: &Metrics,
     group: Vec<Admitted>,
     follow: &mpsc::Sender<News>,
+    mute: impl Fn(&Event) -> bool,
 ) -> Result<(), mpsc::error::SendError<News>> {
     let (ephemeral, stored): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|admitted| admitted.submission.event.kind().class() == KindClass::Ephemeral);
     for Admitted { submission, .. } in ephemeral {
+        if mute(&submission.event) {
+            submission.refuse(Refusal::Unheard);
+            continue;
+        }
         follow.send(News::Ephemeral(submission.event.clone())).await?;
         submission.answer(Verdict::Accepted);
     }
@@ -83,9 +107,9 @@ async fn commit(
         Ok(appended) => {
             metrics.commit.record(start.elapsed());
             let outcomes = appended.outcomes.clone();
-            let position = appended.head.position;
+            let head = appended.head;
             hand_on(appended, metrics, follow).await?;
-            log.acknowledge(position);
+            log.acknowledge(head);
             for (submission, outcome) in stored.into_iter().zip(outcomes) {
                 let verdict = verdict(outcome, &submission);
                 submission.answer(verdict);
@@ -114,7 +138,8 @@ async fn hand_on(
     if appended.changes.is_empty() {
         return Ok(());
     }
-    follow.send(News::Entry(LogEntry { position: appended.head.position, changes: appended.changes.into() })).await
+    let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+    follow.send(News::Entry(appended.head.epoch, entry)).await
 }
 
 fn verdict(outcome: Outcome, submission: &Submission) -> Verdict {

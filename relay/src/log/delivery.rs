@@ -1,23 +1,31 @@
 //! From the log to the outboxes: live pushes, and the replay for whoever starts late or fell behind.
 
 use super::Log;
-use crate::outbox::{Delivery, Item, Offered, Place, Subscription};
-use crate::types::{Change, Insertion, LogEntry, Position, Refusal, Reply};
+use crate::outbox::{Delivery, Item, Life, Offered, Place, Subscription};
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal, Reply};
 use std::sync::Arc;
 
 /// How many changes a replay looks at before it lets go of the subscription for a moment.
 const REPLAY_CHANGES: usize = 1_024;
 
 impl Log {
-    /// Makes `subscription` live from right after `position`: what has happened since is replayed from the ring, what
-    /// comes is pushed, each once. A subscription that was closed meanwhile stays closed.
-    pub fn open(&self, subscription: &Arc<Subscription>, position: Position) {
+    /// Makes `subscription` live from right after `head`: what has happened since is replayed from the ring, what
+    /// comes is pushed, each once. A subscription that was closed meanwhile stays closed; one that has seen what a
+    /// failover has cut off since is closed with a reason.
+    pub fn open(&self, subscription: &Arc<Subscription>, head: Head) {
+        let Some(life) = self.ring.read().life_of(head.epoch) else {
+            self.close(subscription, Refusal::LogCut);
+            return;
+        };
         {
             let mut delivery = subscription.delivery();
             if *delivery == Delivery::Closed {
                 return;
             }
-            *delivery = Delivery::Behind(Place::end_of(position));
+            let from = if is_off(Mechanism::Replay) { self.head().position } else { head.position };
+            *delivery = Delivery::Behind(Place::end_of(life, from));
+            subscription.begin(life);
         }
         let registration = self.matcher.lock().insert(&subscription.filters, subscription.clone());
         if let Err(registration) = subscription.register(registration) {
@@ -34,72 +42,121 @@ impl Log {
         }
     }
 
-    /// Replays from the ring what `subscription` has missed, until it is live, its outbox is full again, or the ring
-    /// no longer reaches back: then it is closed with a reason. To be called whenever its outbox has drained.
-    pub fn catch_up(&self, subscription: &Arc<Subscription>) {
-        while let Some(after) = self.replay_some(subscription) {
-            debug_assert!(after.position <= self.head().position, "a replay never passes the head");
+    fn close(&self, subscription: &Subscription, why: Refusal) {
+        if subscription.is_closed() {
+            return;
+        }
+        self.forget(subscription);
+        self.metrics.refusals.of(&why).increment(1);
+        subscription.outbox.reply(Reply::Closed(subscription.id.clone(), why));
+    }
+
+    /// Closes every open subscription: the log continues somewhere else, and what lies between is not known.
+    pub(super) fn close_all(&self) {
+        let mut all = Vec::new();
+        self.matcher.lock().for_each_target(|subscription| all.push(subscription.clone()));
+        for subscription in all {
+            self.close(&subscription, Refusal::LogCut);
         }
     }
 
-    /// One stretch of the replay. Returns the place that it came to while there may be more to do.
-    fn replay_some(&self, subscription: &Arc<Subscription>) -> Option<Place> {
+    /// Replays from the ring what `subscription` has missed, until it is live, its outbox is full again, or the ring
+    /// no longer reaches back: then it is closed with a reason. To be called whenever its outbox has drained.
+    pub fn catch_up(&self, subscription: &Arc<Subscription>) {
+        while self.replay_some(subscription) {}
+    }
+
+    /// One stretch of the replay. True while there may be more to do.
+    fn replay_some(&self, subscription: &Arc<Subscription>) -> bool {
         // Held for the whole stretch: while we decide that nothing is left, the follower must not push.
         let mut delivery = subscription.delivery();
-        let Delivery::Behind(mut place) = *delivery else { return None };
-        // The entry at `place` may be half delivered, so start with it unless it was finished.
-        let from = if place == Place::end_of(place.position) { place.position } else { Position(place.position.0 - 1) };
-        let Some(entries) = self.ring.read().after(from, REPLAY_CHANGES) else {
-            drop(delivery);
-            self.forget(subscription);
-            subscription.outbox.reply(Reply::Closed(subscription.id.clone(), Refusal::TooSlow));
-            return None;
+        let Delivery::Behind(stood) = *delivery else { return false };
+        let found = {
+            let ring = self.ring.read();
+            ring.place_now(stood).ok_or(Refusal::LogCut).and_then(|place| {
+                let entries = ring.after(before_entry(place), REPLAY_CHANGES).ok_or(Refusal::TooSlow)?;
+                Ok((place, entries))
+            })
         };
+        let (mut place, entries) = match found {
+            Ok(found) => found,
+            Err(why) => {
+                drop(delivery);
+                self.close(subscription, why);
+                return false;
+            }
+        };
+        if place.life != stood.life {
+            // It stood before the cut, so nothing of what was cut off has reached it.
+            subscription.begin(place.life);
+        }
         if entries.is_empty() {
             *delivery = Delivery::Live(place);
-            return None;
+            return false;
         }
         for entry in &entries {
-            for (at, insertion) in insertions(entry) {
+            for (at, insertion) in insertions(entry, place.life) {
                 if at <= place || insertion.is_dead() || !wants(subscription, insertion) {
+                    continue;
+                }
+                if self.cut_off(insertion).is_some_and(|life| subscription.has_seen(life)) {
                     continue;
                 }
                 let item = Item::Live { subscription: subscription.clone(), insertion: insertion.clone() };
                 if subscription.outbox.try_push(item).is_err() {
                     *delivery = Delivery::Behind(place);
                     subscription.outbox.fell_behind(subscription);
-                    return None;
+                    return false;
                 }
                 place = at;
             }
-            place = Place::end_of(entry.position);
+            place = Place::end_of(place.life, entry.position);
         }
         *delivery = Delivery::Behind(place);
-        Some(place)
+        true
     }
 
     /// Pushes one new entry to every live subscription that it concerns.
-    pub(super) fn deliver(&self, entry: &LogEntry) {
+    pub(super) fn deliver(&self, entry: &LogEntry, life: Life) {
         let (mut pushed, mut fell_behind) = (0, 0);
-        for (place, insertion) in insertions(entry) {
+        for (place, insertion) in insertions(entry, life) {
             if !insertion.is_dead() {
+                let cut_off = self.cut_off(insertion);
                 // Locked for each event anew, so that a large batch does not keep new subscriptions waiting.
                 let mut matcher = self.matcher.lock();
-                matcher.for_each_match(&insertion.event, |subscription| match subscription.offer(place, insertion) {
-                    Offered::Pushed => pushed += 1,
-                    Offered::FellBehind => fell_behind += 1,
-                    Offered::NotNow => {}
+                matcher.for_each_match(&insertion.event, |subscription| {
+                    match subscription.offer(place, insertion, cut_off) {
+                        Offered::Pushed => pushed += 1,
+                        Offered::FellBehind => fell_behind += 1,
+                        Offered::NotNow => {}
+                    }
                 });
             }
         }
         self.metrics.deliveries.increment(pushed);
         self.metrics.slow_clients.increment(fell_behind);
     }
+
+    /// The life that has delivered this event before a failover cut it off, if one has.
+    fn cut_off(&self, insertion: &Insertion) -> Option<Life> {
+        let cut_off = self.cut_off.read();
+        if cut_off.is_empty() || is_off(Mechanism::SeenBefore) {
+            None
+        } else {
+            cut_off.get(&insertion.event.id()).copied()
+        }
+    }
 }
 
-fn insertions(entry: &LogEntry) -> impl Iterator<Item = (Place, &Arc<Insertion>)> {
-    entry.changes.iter().zip(0..).filter_map(|(change, index)| match change {
-        Change::Inserted(insertion) => Some((Place { position: entry.position, index }, insertion)),
+/// The position to read the ring from: the entry at `place` may be half delivered, so it comes first unless it was
+/// finished.
+fn before_entry(place: Place) -> Position {
+    if place == Place::end_of(place.life, place.position) { place.position } else { Position(place.position.0 - 1) }
+}
+
+fn insertions(entry: &LogEntry, life: Life) -> impl Iterator<Item = (Place, &Arc<Insertion>)> {
+    entry.changes.iter().zip(0..).filter_map(move |(change, index)| match change {
+        Change::Inserted(insertion) => Some((Place { life, position: entry.position, index }, insertion)),
         Change::Removed(_) => None,
     })
 }

@@ -3,21 +3,28 @@
 //! One task applies entries in order ([`Log::apply`]); everybody else reads. Locks are taken in the order
 //! matcher → subscription → outbox, and subscription → ring; the ring's lock is innermost and short.
 
+pub mod bus;
 mod delivery;
+#[cfg(test)]
+mod epoch_tests;
 mod ring;
+mod sequencer;
 #[cfg(test)]
 mod tests;
 
 pub use ring::Hole;
+pub use sequencer::{Patience, Sequencer, Step};
 
 use crate::matcher::Matcher;
-use crate::outbox::Subscription;
+use crate::outbox::{Life, Place, Subscription};
+use crate::store::SharedHead;
 use crate::telemetry::Metrics;
-use crate::types::{Change, Event, EventId, Head, Insertion, LogEntry, Position};
+use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, LogEntry, Position};
 use parking_lot::{Mutex, RwLock};
 use ring::Ring;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// What a reader of the ring found after its position.
@@ -44,7 +51,12 @@ pub struct Log {
     ring: RwLock<Ring>,
     matcher: Mutex<Matcher<Arc<Subscription>>>,
     head: watch::Sender<Head>,
-    acknowledged: AtomicU64,
+    acknowledged: Mutex<Head>,
+    /// Events that a failover has cut off after they were delivered, and the life that delivered them: when they come
+    /// again, whoever had them is not told twice.
+    cut_off: RwLock<FxHashMap<EventId, Life>>,
+    /// Whether the follower's last look at the shared log succeeded.
+    primary_reachable: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -66,7 +78,9 @@ impl Log {
             ring: RwLock::new(Ring::new(head, ring_bytes)),
             matcher: Mutex::new(Matcher::new()),
             head: watch::Sender::new(head),
-            acknowledged: AtomicU64::new(head.position.0),
+            acknowledged: Mutex::new(head),
+            cut_off: RwLock::default(),
+            primary_reachable: AtomicBool::new(true),
             metrics,
         })
     }
@@ -74,12 +88,64 @@ impl Log {
     /// Applies the next entry: ring, head, then every subscription that it concerns. To be called by one task only,
     /// in order. An entry that is already there is ignored; one that would leave a hole is refused.
     pub fn apply(&self, entry: &LogEntry) -> Result<(), Hole> {
-        if !self.ring.write().push(entry)? {
-            return Ok(());
-        }
+        let life = {
+            let mut ring = self.ring.write();
+            if !ring.push(entry)? {
+                return Ok(());
+            }
+            ring.life()
+        };
         self.head.send_modify(|head| head.position = entry.position);
-        self.deliver(entry);
+        self.deliver(entry, life);
         Ok(())
+    }
+
+    /// Goes over to the epoch that follows the present one, as `to` tells of it. Returns the entries of the old epoch
+    /// that the new one lacks, oldest first: they are to be submitted again. Subscriptions go on; one that has fallen
+    /// behind into what was cut off is closed when it catches up. To be called by the task that applies.
+    pub fn leap(&self, to: SharedHead) -> Vec<LogEntry> {
+        let (cut_off, whole, life, head) = {
+            let mut ring = self.ring.write();
+            let life = ring.life();
+            let (cut_off, whole) = ring.leap(to.head.epoch, to.base);
+            (cut_off, whole, life, ring.head())
+        };
+        {
+            let mut known = self.cut_off.write();
+            // Two lives back everything has long come again, or never will.
+            known.retain(|_, before| before.0 + 1 >= life.0);
+            let inserted = cut_off.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
+                Change::Inserted(insertion) => Some((insertion.event.id(), life)),
+                Change::Removed(_) => None,
+            });
+            known.extend(inserted);
+        }
+        self.begin_epoch(head);
+        if !whole {
+            // What was cut off is not known in full, so nobody can say who has had what.
+            self.close_all();
+        }
+        cut_off
+    }
+
+    /// Continues after `head`, whatever lies between: the ring is emptied and every subscription closed with a
+    /// reason. To be called by the task that applies.
+    pub fn restart(&self, head: Head) {
+        self.ring.write().restart(head);
+        self.cut_off.write().clear();
+        self.begin_epoch(head);
+        self.close_all();
+    }
+
+    fn begin_epoch(&self, head: Head) {
+        {
+            let mut acknowledged = self.acknowledged.lock();
+            // The writer may have been here first.
+            if acknowledged.epoch != head.epoch {
+                *acknowledged = head;
+            }
+        }
+        self.head.send_replace(head);
     }
 
     /// Delivers an ephemeral event to the subscriptions that are live now and returns their number. It has no
@@ -101,41 +167,92 @@ impl Log {
         *self.head.borrow()
     }
 
-    /// Waits until the local head is at `position` or later. Cancel safe.
-    pub async fn reach(&self, position: Position) -> Result<Head, LogClosed> {
+    /// Waits until the local head includes `wanted`, or until it is known that it never will, since a failover has come
+    /// between: [`tail`](Self::tail) then says so. Cancel safe.
+    pub async fn reach(&self, wanted: Head) -> Result<Head, LogClosed> {
         let mut head = self.head.subscribe();
-        head.wait_for(|head| head.position >= position).await.map(|head| *head).map_err(|_| LogClosed)
+        let over = |head: &Head| match head.epoch == wanted.epoch {
+            true => head.position >= wanted.position,
+            false => self.ring.read().life_of(wanted.epoch).is_some(),
+        };
+        head.wait_for(over).await.map(|head| *head).map_err(|_| LogClosed)
     }
 
-    /// Notes that a client was told "stored" for something at `position`: from now on a REQ on this instance waits
-    /// until the local head is there, so that everyone reads their own writes.
-    pub fn acknowledge(&self, position: Position) {
-        self.acknowledged.fetch_max(position.0, Ordering::AcqRel);
+    /// Notes that a client was told "stored" for something at `head`: from now on a REQ on this instance waits until
+    /// the local head is there, so that everyone reads their own writes.
+    pub fn acknowledge(&self, head: Head) {
+        let mut acknowledged = self.acknowledged.lock();
+        if acknowledged.epoch == head.epoch {
+            acknowledged.position = acknowledged.position.max(head.position);
+        } else if !self.knows(head.epoch) {
+            // A new epoch that the follower is about to learn of. One that it knows already is over.
+            *acknowledged = head;
+        }
     }
 
     /// The highest position that was acknowledged to a client of this instance.
-    pub fn acknowledged(&self) -> Position {
-        Position(self.acknowledged.load(Ordering::Acquire))
+    pub fn acknowledged(&self) -> Head {
+        *self.acknowledged.lock()
     }
 
-    /// Everything after `position`, up to the local head.
-    pub fn tail(&self, position: Position) -> Result<Tail, OutOfReach> {
+    /// Everything after `from`, up to the local head. A head of an earlier epoch will do where nothing before it was
+    /// cut off since.
+    pub fn tail(&self, from: Head) -> Result<Tail, OutOfReach> {
+        self.tail_of_all(&[from]).map_err(|_| OutOfReach)
+    }
+
+    /// Everything after the oldest of `heads`, up to the local head; or which of them are out of reach.
+    pub fn tail_of_all(&self, heads: &[Head]) -> Result<Tail, Vec<usize>> {
         let ring = self.ring.read();
-        let entries = ring.after(position, usize::MAX).ok_or(OutOfReach)?;
+        let now = |head: &Head| ring.place_now(Place::end_of(ring.life_of(head.epoch)?, head.position));
+        let reached = |head: &Head| now(head).is_some_and(|place| place.position >= ring.floor());
+        let lost: Vec<usize> = (0..heads.len()).filter(|at| !heads.get(*at).is_some_and(reached)).collect();
+        if !lost.is_empty() {
+            return Err(lost);
+        }
+        let oldest = heads.iter().map(|head| head.position).min().unwrap_or(ring.head().position);
+        let entries = ring.after(oldest, usize::MAX).unwrap_or_default();
         Ok(Tail { entries, head: ring.head() })
     }
 
-    /// The events that were removed after `position`, up to the local head, which is returned as well.
-    pub fn removed_after(&self, position: Position) -> Result<(Vec<EventId>, Position), OutOfReach> {
-        if self.head().position <= position {
-            return Ok((Vec::new(), position));
+    /// The position before the oldest entry in the ring: an older snapshot cannot be brought up to date.
+    pub fn floor(&self) -> Position {
+        self.ring.read().floor()
+    }
+
+    /// True for an epoch that this instance follows or has followed.
+    pub fn knows(&self, epoch: Epoch) -> bool {
+        self.ring.read().life_of(epoch).is_some()
+    }
+
+    /// Notes whether the shared log could be read; true: that is news.
+    pub fn set_primary_reachable(&self, reachable: bool) -> bool {
+        self.primary_reachable.swap(reachable, Ordering::Relaxed) != reachable
+    }
+
+    /// Whether it is worth asking the primary: the follower has reached it just now.
+    pub fn is_primary_reachable(&self) -> bool {
+        self.primary_reachable.load(Ordering::Relaxed)
+    }
+
+    /// True when an ephemeral event would find someone who listens on this instance.
+    pub fn is_heard(&self, event: &Event) -> bool {
+        let mut heard = false;
+        self.matcher.lock().for_each_match(event, |_| heard = true);
+        heard
+    }
+
+    /// The events that were removed after `from`, up to the local head, which is returned as well.
+    pub fn removed_after(&self, from: Head) -> Result<(Vec<EventId>, Head), OutOfReach> {
+        if self.head() == from {
+            return Ok((Vec::new(), from));
         }
-        let tail = self.tail(position)?;
+        let tail = self.tail(from)?;
         let removed = tail.entries.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
             Change::Removed(removal) => Some(removal.id()),
             Change::Inserted(_) => None,
         });
-        Ok((removed.collect(), tail.head.position))
+        Ok((removed.collect(), tail.head))
     }
 
     /// What the ring holds, for metrics.

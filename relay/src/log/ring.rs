@@ -1,7 +1,9 @@
-//! The ring: recent entries, contiguous from `floor` to `head`, bounded in bytes.
+//! The ring: recent entries, contiguous from `floor` to `head`, bounded in bytes; and its lives, one for each epoch that
+//! it has followed.
 
 use super::RingFacts;
-use crate::types::{Change, EventId, Head, Insertion, LogEntry, Position};
+use crate::outbox::{Life, Place};
+use crate::types::{Change, Epoch, EventId, Head, Insertion, LogEntry, Position};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +22,23 @@ pub struct Hole {
 /// the bound honest for small events.
 const OVERHEAD_BYTES: usize = 512;
 
+/// How many earlier lives are remembered; whoever stands in one before them is out of reach.
+const LIVES_KEPT: usize = 16;
+
+/// A life that is over.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    life: Life,
+    epoch: Epoch,
+    /// The last position that it has in common with the life after it; `None`: nothing is known to be.
+    base: Option<Position>,
+}
+
 pub(super) struct Ring {
     head: Head,
+    life: Life,
+    /// The earlier lives, the latest last.
+    past: VecDeque<Past>,
     entries: VecDeque<(LogEntry, usize)>,
     bytes: usize,
     max_bytes: usize,
@@ -31,11 +48,82 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(head: Head, max_bytes: usize) -> Self {
-        Self { head, entries: VecDeque::new(), bytes: 0, max_bytes, alive: FxHashMap::default() }
+        Self {
+            head,
+            life: Life(0),
+            past: VecDeque::new(),
+            entries: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+            alive: FxHashMap::default(),
+        }
     }
 
     pub(super) fn head(&self) -> Head {
         self.head
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// The life that `epoch` is or last was followed in; `None` for one that this ring has not followed.
+    pub(super) fn life_of(&self, epoch: Epoch) -> Option<Life> {
+        if epoch == self.head.epoch {
+            return Some(self.life);
+        }
+        self.past.iter().rev().find(|past| past.epoch == epoch).map(|past| past.life)
+    }
+
+    /// The same place in the present life; `None` where a failover has cut off what lies before it, or may have.
+    pub(super) fn place_now(&self, place: Place) -> Option<Place> {
+        if place.life == self.life {
+            return Some(place);
+        }
+        let later = self.past.iter().filter(|past| past.life >= place.life);
+        // Every life from that one on must be remembered, and must have the place in common with the next.
+        let remembered = self.past.front().is_some_and(|oldest| oldest.life <= place.life);
+        let common = |past: &Past| past.base.is_some_and(|base| place.position <= base);
+        (remembered && later.into_iter().all(common)).then_some(Place { life: self.life, ..place })
+    }
+
+    /// Goes over to a new epoch that has everything up to `base` in common with the present one. What lies beyond is
+    /// cut off and returned, with whether that is all there was.
+    pub(super) fn leap(&mut self, epoch: Epoch, base: Position) -> (Vec<LogEntry>, bool) {
+        let whole = self.floor() <= base;
+        let mut cut_off = Vec::new();
+        while self.head.position > base {
+            match self.entries.pop_back() {
+                Some((entry, bytes)) => {
+                    self.bytes -= bytes;
+                    self.forget(&entry);
+                    self.head.position = Position(entry.position.0 - 1);
+                    cut_off.push(entry);
+                }
+                None => self.head.position = base,
+            }
+        }
+        cut_off.reverse();
+        self.begin_life(epoch, Some(base));
+        (cut_off, whole)
+    }
+
+    /// Drops everything and continues after `head`.
+    pub(super) fn restart(&mut self, head: Head) {
+        self.entries.clear();
+        self.alive.clear();
+        self.bytes = 0;
+        self.begin_life(head.epoch, None);
+        self.head = head;
+    }
+
+    fn begin_life(&mut self, epoch: Epoch, base: Option<Position>) {
+        self.past.push_back(Past { life: self.life, epoch: self.head.epoch, base });
+        if self.past.len() > LIVES_KEPT {
+            self.past.pop_front();
+        }
+        self.life.0 += 1;
+        self.head.epoch = epoch;
     }
 
     /// Appends the entry after the head. `Ok(false)`: it was there before.
@@ -70,8 +158,8 @@ impl Ring {
         Ok(true)
     }
 
-    /// Up to `max_changes` changes' worth of whole entries after `position`, at least one entry where there is one;
-    /// `None` when the ring no longer reaches back to it.
+    /// Up to `max_changes` changes' worth of whole entries after `position` in the present life, at least one entry
+    /// where there is one; `None` when the ring no longer reaches back to it.
     pub(super) fn after(&self, position: Position, max_changes: usize) -> Option<Vec<LogEntry>> {
         let skip = position.0.checked_sub(self.floor().0)?;
         let mut taken = Vec::new();
@@ -90,7 +178,7 @@ impl Ring {
         RingFacts { floor: self.floor(), head: self.head.position, bytes: self.bytes }
     }
 
-    fn floor(&self) -> Position {
+    pub(super) fn floor(&self) -> Position {
         Position(self.head.position.0 - self.entries.len() as u64)
     }
 
@@ -99,12 +187,17 @@ impl Ring {
         while self.bytes > self.max_bytes && self.entries.len() > 1 {
             let Some((entry, bytes)) = self.entries.pop_front() else { return };
             self.bytes -= bytes;
-            for change in entry.changes.iter() {
-                if let Change::Inserted(insertion) = change
-                    && self.alive.get(&insertion.event.id()).is_some_and(|held| Arc::ptr_eq(held, insertion))
-                {
-                    self.alive.remove(&insertion.event.id());
-                }
+            self.forget(&entry);
+        }
+    }
+
+    /// A removal will no longer find the insertions of `entry`.
+    fn forget(&mut self, entry: &LogEntry) {
+        for change in entry.changes.iter() {
+            if let Change::Inserted(insertion) = change
+                && self.alive.get(&insertion.event.id()).is_some_and(|held| Arc::ptr_eq(held, insertion))
+            {
+                self.alive.remove(&insertion.event.id());
             }
         }
     }

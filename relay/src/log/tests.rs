@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 const RING_BYTES: usize = 1 << 20;
 
-fn metrics() -> Arc<Metrics> {
+pub(super) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::detached())
 }
 
-fn event(kind: u16, salt: u64) -> Arc<Event> {
+pub(super) fn event(kind: u16, salt: u64) -> Arc<Event> {
     let pubkey = PublicKey::from_bytes([1; 32]);
     Arc::new(Event::build(pubkey, 1, Kind(kind), &[vec!["salt".to_owned(), salt.to_string()]], "", |_| [0; 64]))
 }
 
-fn entry(position: u64, events: &[Arc<Event>]) -> LogEntry {
+pub(super) fn entry(position: u64, events: &[Arc<Event>]) -> LogEntry {
     let changes = events.iter().map(|event| Change::Inserted(Insertion::new(event.clone()))).collect();
     LogEntry { position: Position(position), changes }
 }
@@ -32,11 +32,15 @@ fn removal(position: u64, event: &Arc<Event>) -> LogEntry {
     LogEntry { position: Position(position), changes: [Change::Removed(removal)].into() }
 }
 
-fn of_kind(kind: u16) -> Arc<[Filter]> {
+pub(super) fn at(position: u64) -> Head {
+    Head { position: Position(position), ..Head::default() }
+}
+
+pub(super) fn of_kind(kind: u16) -> Arc<[Filter]> {
     [Filter { kinds: Some([Kind(kind)].into()), ..Filter::default() }].into()
 }
 
-fn subscription(filters: Arc<[Filter]>, max_events: usize) -> Arc<Subscription> {
+pub(super) fn subscription(filters: Arc<[Filter]>, max_events: usize) -> Arc<Subscription> {
     let outbox = Outbox::new(OutboxLimits { max_events, max_bytes: usize::MAX });
     Subscription::new(SubscriptionId("s".into()), filters, outbox)
 }
@@ -51,7 +55,7 @@ fn drain(log: &Log, outbox: &Outbox) -> Vec<Item> {
     items
 }
 
-fn drain_all(log: &Log, outbox: &Outbox) -> Vec<Item> {
+pub(super) fn drain_all(log: &Log, outbox: &Outbox) -> Vec<Item> {
     let mut all = Vec::new();
     loop {
         let items = drain(log, outbox);
@@ -62,7 +66,7 @@ fn drain_all(log: &Log, outbox: &Outbox) -> Vec<Item> {
     }
 }
 
-fn live_ids(items: &[Item]) -> Vec<EventId> {
+pub(super) fn live_ids(items: &[Item]) -> Vec<EventId> {
     let live = items.iter().filter_map(|item| match item {
         Item::Live { insertion, .. } if !insertion.is_dead() => Some(insertion.event.id()),
         _ => None,
@@ -72,14 +76,14 @@ fn live_ids(items: &[Item]) -> Vec<EventId> {
 
 #[test]
 fn the_ring_refuses_a_hole_and_ignores_what_it_has() {
-    let log = Log::new(Head { position: Position(10), ..Head::default() }, RING_BYTES, metrics());
+    let log = Log::new(at(10), RING_BYTES, metrics());
     assert_eq!(log.apply(&entry(12, &[event(1, 0)])), Err(Hole { expected: Position(11), got: Position(12) }));
     log.apply(&entry(11, &[event(1, 1)])).expect("the next entry");
     log.apply(&entry(11, &[event(1, 2)])).expect("an echo is ignored");
     assert_eq!(log.head().position, Position(11));
-    let tail = log.tail(Position(10)).expect("the ring reaches back to its floor");
+    let tail = log.tail(at(10)).expect("the ring reaches back to its floor");
     assert_eq!((tail.entries.len(), tail.head.position), (1, Position(11)));
-    assert_eq!(log.tail(Position(9)).map(|tail| tail.entries.len()), Err(OutOfReach));
+    assert_eq!(log.tail(at(9)).map(|tail| tail.entries.len()), Err(OutOfReach));
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn the_ring_is_bounded_and_keeps_the_newest() {
     let facts = log.ring_facts();
     assert!(facts.bytes <= 10_000, "{facts:?}");
     assert!(facts.floor > Position(900) && facts.floor < Position(1_000), "{facts:?}");
-    assert_eq!(log.tail(facts.floor).map(|tail| tail.entries.len() as u64), Ok(1_000 - facts.floor.0));
+    assert_eq!(log.tail(at(facts.floor.0)).map(|tail| tail.entries.len() as u64), Ok(1_000 - facts.floor.0));
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn a_subscription_gets_what_came_after_its_position_and_then_live_each_once() {
     log.apply(&entry(1, &events[0..1])).expect("contiguous");
     log.apply(&entry(2, &events[1..3])).expect("contiguous");
     let subscription = subscription(of_kind(1), 100);
-    log.open(&subscription, Position(1));
+    log.open(&subscription, at(1));
     log.apply(&entry(3, &events[3..6])).expect("contiguous");
     let expected: Vec<_> = events[1..].iter().map(|event| event.id()).collect();
     assert_eq!(live_ids(&drain_all(&log, &subscription.outbox)), expected);
@@ -111,7 +115,7 @@ fn a_subscription_gets_what_came_after_its_position_and_then_live_each_once() {
 fn a_full_outbox_is_replayed_from_the_ring_in_order() {
     let log = Log::new(Head::default(), RING_BYTES, metrics());
     let subscription = subscription(of_kind(1), 3);
-    log.open(&subscription, Position(0));
+    log.open(&subscription, at(0));
     let mut expected = Vec::new();
     for position in 1..=50_u64 {
         let events: Vec<_> = (0..5).map(|index| event(1 + (index % 2) as u16, position * 10 + index)).collect();
@@ -127,7 +131,7 @@ fn a_full_outbox_is_replayed_from_the_ring_in_order() {
 fn whoever_falls_behind_the_ring_is_told_so() {
     let log = Log::new(Head::default(), 5_000, metrics());
     let subscription = subscription(of_kind(1), 1);
-    log.open(&subscription, Position(0));
+    log.open(&subscription, at(0));
     for position in 1..=100 {
         log.apply(&entry(position, &[event(1, position)])).expect("contiguous");
     }
@@ -142,7 +146,7 @@ fn whoever_falls_behind_the_ring_is_told_so() {
 fn a_quiet_subscription_is_not_behind_because_its_last_match_was_long_ago() {
     let log = Log::new(Head::default(), 5_000, metrics());
     let subscription = subscription(of_kind(1), 1);
-    log.open(&subscription, Position(0));
+    log.open(&subscription, at(0));
     for position in 1..=100 {
         log.apply(&entry(position, &[event(2, position)])).expect("contiguous");
     }
@@ -155,24 +159,24 @@ fn a_quiet_subscription_is_not_behind_because_its_last_match_was_long_ago() {
 fn a_removed_event_is_dead_in_every_outbox_and_in_every_replay() {
     let log = Log::new(Head::default(), RING_BYTES, metrics());
     let (early, late) = (subscription(of_kind(1), 10), subscription(of_kind(1), 10));
-    log.open(&early, Position(0));
+    log.open(&early, at(0));
     let (gone, stays) = (event(1, 1), event(1, 2));
     log.apply(&entry(1, &[gone.clone(), stays.clone()])).expect("contiguous");
     log.apply(&removal(2, &gone)).expect("contiguous");
-    log.open(&late, Position(0));
+    log.open(&late, at(0));
     assert_eq!(live_ids(&drain_all(&log, &early.outbox)), [stays.id()]);
     assert_eq!(live_ids(&drain_all(&log, &late.outbox)), [stays.id()]);
-    assert_eq!(log.removed_after(Position(1)), Ok((vec![gone.id()], Position(2))));
+    assert_eq!(log.removed_after(at(1)), Ok((vec![gone.id()], at(2))));
 }
 
 #[test]
 fn a_closed_subscription_gets_nothing_more_and_leaves_the_matcher() {
     let log = Log::new(Head::default(), RING_BYTES, metrics());
     let subscription = subscription(of_kind(1), 10);
-    log.open(&subscription, Position(0));
+    log.open(&subscription, at(0));
     log.forget(&subscription);
     log.apply(&entry(1, &[event(1, 1)])).expect("contiguous");
-    log.open(&subscription, Position(0));
+    log.open(&subscription, at(0));
     assert!(drain_all(&log, &subscription.outbox).is_empty());
     assert_eq!(log.subscriptions(), (0, 0));
 }
@@ -181,10 +185,10 @@ fn a_closed_subscription_gets_nothing_more_and_leaves_the_matcher() {
 fn ephemeral_events_reach_who_is_live_and_are_kept_nowhere() {
     let log = Log::new(Head::default(), RING_BYTES, metrics());
     let (live, held) = (subscription(of_kind(20_001), 10), subscription(of_kind(20_001), 10));
-    log.open(&live, Position(0));
+    log.open(&live, at(0));
     let event = event(20_001, 1);
     assert_eq!(log.broadcast(event.clone()), 1);
-    log.open(&held, Position(0));
+    log.open(&held, at(0));
     assert_eq!(live_ids(&drain_all(&log, &live.outbox)), [event.id()]);
     assert!(drain_all(&log, &held.outbox).is_empty());
 }
@@ -210,7 +214,7 @@ fn opening_and_draining_race_with_the_follower_and_lose_nothing() {
                 while log.head().position.0 < ENTRIES {
                     let subscription = subscription(of_kind(1), rng.random_range(1..20));
                     let from = log.head().position;
-                    log.open(&subscription, from);
+                    log.open(&subscription, at(from.0));
                     let mut got = Vec::new();
                     let until = (from.0 + rng.random_range(1..500)).min(ENTRIES);
                     while log.head().position.0 < until {

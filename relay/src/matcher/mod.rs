@@ -117,6 +117,11 @@ impl<T> Matcher<T> {
         self.len() == 0
     }
 
+    /// Tells every target.
+    pub fn for_each_target(&self, mut tell: impl FnMut(&T)) {
+        self.askers.values().for_each(|asker| tell(&asker.target));
+    }
+
     /// How many different filters are filed; filters that no event can match are not.
     pub fn distinct_filters(&self) -> usize {
         self.questions.len()

@@ -31,6 +31,13 @@ impl<V> Slab<V> {
         if self.free == NONE { u32::try_from(self.places.len()).unwrap_or(NONE) } else { self.free }
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        })
+    }
+
     /// Stores `value` and returns its index.
     pub(super) fn insert(&mut self, value: V) -> u32 {
         self.len += 1;

@@ -43,6 +43,8 @@ pub(super) fn words(refusal: &Refusal) -> String {
             (RATE_LIMITED, format!("a connection may hold at most {max} subscriptions: close some first"))
         }
         R::TooSlow => (ERROR, "too slow: events were lost on the way to you, subscribe again".into()),
+        R::LogCut => (ERROR, "events may have been missed, subscribe again".into()),
+        R::Unheard => (MUTE, "nobody was listening to this ephemeral event".into()),
         R::Overloaded => (ERROR, "the relay is overloaded, try again later".into()),
         R::Timeout => (ERROR, "the query took too long, narrow it down".into()),
         R::StoreFailed => (ERROR, "the database failed, try again later".into()),
@@ -58,6 +60,7 @@ const BLOCKED: &str = "blocked";
 const RATE_LIMITED: &str = "rate-limited";
 const INVALID: &str = "invalid";
 const RESTRICTED: &str = "restricted";
+const MUTE: &str = "mute";
 const ERROR: &str = "error";
 const AUTH_REQUIRED: &str = "auth-required";
 const UNSUPPORTED: &str = "unsupported";

@@ -8,4 +8,4 @@ mod queue;
 mod subscription;
 
 pub use queue::{Closed, Item, Outbox, OutboxLimits};
-pub use subscription::{Delivery, Offered, Place, Subscription};
+pub use subscription::{Delivery, Life, Offered, Place, Subscription};

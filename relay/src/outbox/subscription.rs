@@ -4,11 +4,15 @@ use super::queue::{Item, Outbox};
 use crate::types::{Filter, Insertion, Position, Registration, SubscriptionId};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A place inside the log: an entry and how many of its changes lie before this place. Everything up to it was
 /// delivered, everything after it was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Which life of the ring the position counts in. Positions start anew where a failover has cut entries off; so
+    /// whatever comes in a later life lies after every place of an earlier one.
+    pub life: Life,
     /// The entry.
     pub position: Position,
     /// The change inside it, counted from 0.
@@ -17,18 +21,22 @@ pub struct Place {
 
 impl Place {
     /// The place after the last change of the entry at `position`.
-    pub const fn end_of(position: Position) -> Self {
-        Self { position, index: u32::MAX }
+    pub const fn end_of(life: Life, position: Position) -> Self {
+        Self { life, position, index: u32::MAX }
     }
 
     /// The place right before this change.
     pub const fn before(self) -> Self {
         match self.index.checked_sub(1) {
-            Some(index) => Self { position: self.position, index },
-            None => Self::end_of(Position(self.position.0.saturating_sub(1))),
+            Some(index) => Self { index, ..self },
+            None => Self::end_of(self.life, Position(self.position.0.saturating_sub(1))),
         }
     }
 }
+
+/// How often the ring of this instance has begun anew: once for each change of epoch that it has followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Life(pub u32);
 
 /// How live events reach a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +72,32 @@ pub struct Subscription {
     pub outbox: Arc<Outbox>,
     delivery: Mutex<Delivery>,
     registration: Mutex<Option<Registration>>,
+    /// The life in which it began, or the first of which it has missed nothing. Written under the delivery's lock.
+    since: AtomicU32,
 }
 
 impl Subscription {
     /// A subscription whose live events are held back until the query has settled where they begin.
     pub fn new(id: SubscriptionId, filters: Arc<[Filter]>, outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self { id, filters, outbox, delivery: Mutex::new(Delivery::Held), registration: Mutex::new(None) })
+        let (delivery, registration) = (Mutex::new(Delivery::Held), Mutex::new(None));
+        Arc::new(Self { id, filters, outbox, delivery, registration, since: AtomicU32::new(0) })
     }
 
     /// Locks the delivery state. Take no lock of the log while holding it but the ring's read lock.
     pub fn delivery(&self) -> MutexGuard<'_, Delivery> {
         self.delivery.lock()
+    }
+
+    /// Notes that whatever lives before `life` brought and a failover cut off was never sent to it. To be called with
+    /// the delivery locked.
+    pub fn begin(&self, life: Life) {
+        self.since.store(life.0, Ordering::Relaxed);
+    }
+
+    /// True for a subscription that was sent, in `life`, whatever it wanted of what a failover then cut off: when that
+    /// comes again, it is no news.
+    pub fn has_seen(&self, life: Life) -> bool {
+        self.since.load(Ordering::Relaxed) <= life.0
     }
 
     /// Notes where the matcher has filed the subscription; gives it back when the subscription was closed meanwhile:
@@ -101,12 +124,17 @@ impl Subscription {
     }
 
     /// Offers a live match. Pushes it if the subscription is live and has not had it; falls behind if the outbox is
-    /// full. Never waits.
-    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>) -> Offered {
+    /// full. `cut_off` says that the event is one that a failover has cut off after that life had delivered it. Never
+    /// waits.
+    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>, cut_off: Option<Life>) -> Offered {
         let mut delivery = self.delivery.lock();
         if let Delivery::Live(delivered) = *delivery
             && place > delivered
         {
+            if cut_off.is_some_and(|life| self.has_seen(life)) {
+                *delivery = Delivery::Live(place);
+                return Offered::NotNow;
+            }
             let item = Item::Live { subscription: self.clone(), insertion: insertion.clone() };
             if self.outbox.try_push(item).is_ok() {
                 *delivery = Delivery::Live(place);

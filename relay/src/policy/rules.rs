@@ -32,6 +32,8 @@ pub struct Rules {
     pub auth_to_write_gift_wraps: bool,
     /// Reading asks for an authenticated connection (NIP-42).
     pub auth_to_read: bool,
+    /// An ephemeral event that certainly nobody listens to is refused with `mute:` (NIP-01).
+    pub mute_unheard: bool,
 }
 
 impl Default for Rules {
@@ -49,6 +51,7 @@ impl Default for Rules {
             auth_to_write: false,
             auth_to_write_gift_wraps: false,
             auth_to_read: false,
+            mute_unheard: false,
         }
     }
 }
@@ -72,6 +75,7 @@ impl Rules {
             auth_to_write: access.auth_to_write,
             auth_to_write_gift_wraps: access.auth_to_write_gift_wraps,
             auth_to_read: access.auth_to_read,
+            mute_unheard: access.mute_unheard,
         }
     }
 }

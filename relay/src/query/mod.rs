@@ -3,20 +3,24 @@
 //! Each filter is read as one snapshot with its own position W. The local head is brought up to the greatest W and to
 //! what this instance has acknowledged; that head is H. The log's changes in (W, H] are applied to each filter's rows,
 //! so all of them speak of H; they are merged and sent, then the subscription is opened right after H. So an event is
-//! sent as stored or as live, never as both, never as neither, however far the snapshots lie apart.
+//! sent as stored or as live, never as both, never as neither, however far the snapshots lie apart. A snapshot of
+//! another epoch counts only as far as nothing was cut off; else it is read again.
 
 mod count;
+mod freshness;
 mod page;
 mod send;
 #[cfg(test)]
 mod tests;
 
-use crate::log::{Log, LogClosed, OutOfReach};
+use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
-use crate::store::{Page, Read, Store, StoreError};
+use crate::store::{Page, Read, SharedLog, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::types::{Access, Filter, Position, Refusal, Reply, now};
-use futures_util::future::try_join_all;
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Access, Filter, Head, Refusal, Reply, now};
+use freshness::Primary;
+use futures_util::future::{try_join, try_join_all};
 use page::Snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,13 +79,20 @@ const MAX_ROUNDS: usize = 8;
 pub struct Queries {
     store: Arc<dyn Store>,
     log: Arc<Log>,
+    /// Where there are other instances, whose writes are to be seen too.
+    primary: Option<Primary>,
     metrics: Arc<Metrics>,
 }
 
 impl Queries {
-    /// Answers from `store`, brought up to date from `log`.
+    /// Answers from `store`, which this instance alone writes, brought up to date from `log`.
     pub fn new(store: Arc<dyn Store>, log: Arc<Log>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { store, log, metrics })
+        Arc::new(Self { store, log, primary: None, metrics })
+    }
+
+    /// Answers as one of several instances that write `shared`.
+    pub fn among(store: Arc<dyn Store>, log: Arc<Log>, shared: Arc<dyn SharedLog>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { store, log, primary: Some(Primary::new(shared)), metrics })
     }
 
     /// Answers a REQ whole: stored events, EOSE, then live; or CLOSED with the reason. Dropping the future is safe:
@@ -119,29 +130,36 @@ impl Queries {
         filters: &[Filter],
         access: &Access,
         limits: QueryLimits,
-    ) -> Result<(Vec<Snapshot>, Position), QueryError> {
+    ) -> Result<(Vec<Snapshot>, Head), QueryError> {
         let now = now();
-        // Everyone reads their own writes: what was acknowledged here is part of every later answer.
+        // Everyone reads their own writes: what was acknowledged here is part of every later answer, and so is what
+        // the primary had before we ask it. The snapshots may be older than either: the log brings them up to date.
         let acknowledged = self.log.acknowledged();
-        let mut snapshots = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits))).await?;
+        let reads = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits)));
+        let (mut snapshots, ()) = try_join(reads, self.see_other_instances(filters, access, limits)).await?;
+        if !is_off(Mechanism::Acknowledged) {
+            self.reach(acknowledged, limits).await?;
+        }
         for _ in 0..MAX_ROUNDS {
-            let newest = snapshots.iter().map(|snapshot| snapshot.position).fold(acknowledged, Position::max);
-            self.reach(newest, limits).await?;
-            let oldest = snapshots.iter().map(|snapshot| snapshot.position).min().unwrap_or(newest);
-            let overtaken = match self.log.tail(oldest) {
+            let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
+            for head in &heads {
+                self.reach_snapshot(*head, limits).await?;
+            }
+            let again: Vec<usize> = match self.log.tail_of_all(&heads) {
                 Ok(tail) => {
                     for (snapshot, filter) in snapshots.iter_mut().zip(filters) {
                         snapshot.apply(&tail, filter, access, now);
                     }
-                    let short: Vec<usize> = (0..filters.len()).filter(|at| snapshots[*at].is_short()).collect();
+                    let short = |snapshot: &Snapshot| snapshot.is_short() && !is_off(Mechanism::Refetch);
+                    let short: Vec<usize> = (0..filters.len()).filter(|at| short(&snapshots[*at])).collect();
                     if short.is_empty() {
-                        return Ok((snapshots, tail.head.position));
+                        return Ok((snapshots, tail.head));
                     }
                     short
                 }
-                Err(OutOfReach) => (0..filters.len()).collect(),
+                Err(out_of_reach) => out_of_reach,
             };
-            for at in overtaken {
+            for at in again {
                 if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
                     *snapshot = self.read(filter, access, limits).await?;
                 }
@@ -150,22 +168,50 @@ impl Queries {
         Err(QueryError::OutOfReach)
     }
 
+    /// Waits until the local head is where the primary was when this was called, for whoever might know of a write
+    /// through another instance: they name its id or its author, or have published on this connection.
+    async fn see_other_instances(
+        &self,
+        filters: &[Filter],
+        access: &Access,
+        limits: QueryLimits,
+    ) -> Result<(), QueryError> {
+        let named = |filter: &Filter| filter.ids.is_some() || filter.authors.is_some();
+        let Some(primary) = &self.primary else { return Ok(()) };
+        if !(access.has_published || filters.iter().any(named)) || is_off(Mechanism::PrimaryHead) {
+            return Ok(());
+        }
+        match primary.head(&self.log).await {
+            Some(head) => self.reach(head, limits).await,
+            None => {
+                // Better as of the local head than not at all.
+                self.metrics.reads_without_primary.increment(1);
+                Ok(())
+            }
+        }
+    }
+
+    async fn reach_snapshot(&self, head: Head, limits: QueryLimits) -> Result<(), QueryError> {
+        if is_off(Mechanism::Pull) { Ok(()) } else { self.reach(head, limits).await }
+    }
+
     async fn read(&self, filter: &Filter, access: &Access, limits: QueryLimits) -> Result<Snapshot, QueryError> {
         let limit = filter.limit.map_or(limits.default_limit, |limit| limit as usize).min(limits.max_limit);
         if limit == 0 || filter.is_impossible() {
-            return Ok(Snapshot::nothing(self.log.head().position));
+            return Ok(Snapshot::nothing(self.log.head()));
         }
         let read = Read {
             filter,
             limit,
             after: None,
             access: Some(access),
-            at_least: Position::default(),
+            // An older snapshot could not be brought up to date.
+            at_least: self.log.floor(),
             now: now(),
             max_text_bytes: limits.max_text_bytes,
         };
         let Page { rows, rest, head, complete } = self.timed(self.store.read(&read)).await?;
-        Ok(Snapshot::new(rows, rest, head.position, complete, limit))
+        Ok(Snapshot::new(rows, rest, head, complete, limit))
     }
 
     /// Counts how long the store takes and whether it fails.
@@ -179,11 +225,12 @@ impl Queries {
         result
     }
 
-    async fn reach(&self, position: Position, limits: QueryLimits) -> Result<(), QueryError> {
-        if self.log.head().position >= position {
+    async fn reach(&self, wanted: Head, limits: QueryLimits) -> Result<(), QueryError> {
+        let head = self.log.head();
+        if head.epoch == wanted.epoch && head.position >= wanted.position {
             return Ok(());
         }
-        tokio::time::timeout(limits.head_timeout, self.log.reach(position)).await.map_err(|_| QueryError::Behind)??;
+        tokio::time::timeout(limits.head_timeout, self.log.reach(wanted)).await.map_err(|_| QueryError::Behind)??;
         Ok(())
     }
 }

@@ -1,14 +1,15 @@
 //! One filter's rows at a position, and how the log moves them on.
 
 use crate::log::Tail;
-use crate::types::{Access, Change, Event, Filter, Insertion, Key, Position, Row, Timestamp};
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Access, Change, Event, Filter, Head, Insertion, Key, Row, Timestamp};
 use std::collections::HashSet;
 
-/// The newest events of one filter, exactly as of `position`.
+/// The newest events of one filter, exactly as of `head`.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     rows: Vec<Candidate>,
-    pub(super) position: Position,
+    pub(super) head: Head,
     complete: bool,
     limit: usize,
 }
@@ -30,14 +31,14 @@ impl Candidate {
 }
 
 impl Snapshot {
-    pub(super) fn new(rows: Vec<Row>, rest: Vec<Key>, position: Position, complete: bool, limit: usize) -> Self {
+    pub(super) fn new(rows: Vec<Row>, rest: Vec<Key>, head: Head, complete: bool, limit: usize) -> Self {
         let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
-        Self { rows, position, complete, limit }
+        Self { rows, head, complete, limit }
     }
 
     /// The answer to a filter that wants, or can have, no stored event.
-    pub(super) fn nothing(position: Position) -> Self {
-        Self { rows: Vec::new(), position, complete: true, limit: 0 }
+    pub(super) fn nothing(head: Head) -> Self {
+        Self { rows: Vec::new(), head, complete: true, limit: 0 }
     }
 
     /// True when removals have left fewer rows than were asked for although older ones may exist: the only thing to
@@ -46,10 +47,12 @@ impl Snapshot {
         !self.complete && self.rows.len() < self.limit
     }
 
-    /// Applies the entries after this snapshot's position; afterwards it is exact as of the tail's head.
+    /// Applies the entries after this snapshot's head; afterwards it is exact as of the tail's head.
     pub(super) fn apply(&mut self, tail: &Tail, filter: &Filter, access: &Access, now: Timestamp) {
-        let read_at = self.position;
-        for entry in tail.entries.iter().filter(|entry| entry.position > read_at) {
+        // Of another epoch, perhaps: then the log has said that this far both have the same entries.
+        let read_at = self.head.position;
+        let missed = tail.entries.iter().filter(|entry| entry.position > read_at && !is_off(Mechanism::Tail));
+        for entry in missed {
             for change in entry.changes.iter() {
                 match change {
                     Change::Inserted(insertion) => self.insert(insertion, filter, access, now),
@@ -57,7 +60,7 @@ impl Snapshot {
                 }
             }
         }
-        self.position = self.position.max(tail.head.position);
+        self.head = tail.head;
     }
 
     fn insert(&mut self, insertion: &Insertion, filter: &Filter, access: &Access, now: Timestamp) {

@@ -3,7 +3,7 @@
 use super::page::Candidate;
 use super::{Queries, QueryError, QueryLimits};
 use crate::outbox::{Closed, Subscription};
-use crate::types::{EventId, Position, Row};
+use crate::types::{EventId, Head, Row};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl Queries {
         &self,
         subscription: &Arc<Subscription>,
         answer: Vec<Candidate>,
-        head: Position,
+        head: Head,
         limits: QueryLimits,
     ) -> Result<bool, QueryError> {
         let mut answer = answer.into_iter().peekable();
@@ -36,8 +36,8 @@ impl Queries {
             let mut rows = self.with_texts(chunk).await?;
             // A slow reader may take minutes: what was removed in the meantime is not sent. Where the ring no longer
             // reaches back, opening the subscription will say so.
-            if let Ok((ids, position)) = self.log.removed_after(looked_at) {
-                looked_at = position;
+            if let Ok((ids, head)) = self.log.removed_after(looked_at) {
+                looked_at = head;
                 removed.extend(ids);
             }
             if !removed.is_empty() {

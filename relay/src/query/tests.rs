@@ -59,7 +59,7 @@ impl History {
         let mut rows = self.answer(filter, position);
         let complete = rows.len() <= limit || always_complete;
         rows.truncate(limit);
-        Snapshot::new(rows, Vec::new(), position, complete, limit)
+        Snapshot::new(rows, Vec::new(), Head { position, ..Head::default() }, complete, limit)
     }
 
     fn tail(&self, after: Position) -> Tail {

@@ -2,8 +2,8 @@
 //! handle, its registration and its export all follow from this list.
 
 use super::labels::{
-    Build, CloseReason, ConnectionOutcome, EventOutcome, MessageType, Operation, Reason, RemovedBy, ServerRole,
-    ServerState,
+    Build, BusTraffic, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation, Reason,
+    RemovedBy, ServerRole, ServerState,
 };
 use super::rate::Rate;
 use super::series::{By, Kind, Series};
@@ -114,12 +114,30 @@ catalogue! {
     /// Time of one read of one filter in the store.
     store_read: Histogram = "nostr_store_read_seconds", Seconds, "query", SECONDS;
 
+    /// Reads that should have asked the primary for its head first and could not, so that another instance's latest
+    /// events may be missing from them.
+    reads_without_primary: Counter = "nostr_reads_without_primary_total", Count, "query";
+
     /// The position of the log's head.
     log_head: Gauge = "nostr_log_head_position", Count, "log";
     /// How many positions the ring reaches back.
     ring_positions: Gauge = "nostr_ring_positions", Count, "log";
     /// Bytes of recent changes in the ring.
     ring_bytes: Gauge = "nostr_ring_bytes", Bytes, "log";
+    /// Entries of the log that were applied, by where they came from first.
+    entries: By<EntrySource, Counter> = "nostr_log_entries_total", Count, "log";
+    /// Positions that are known to exist and were not applied yet.
+    log_behind: Gauge = "nostr_log_behind_positions", Count, "log";
+    /// Times that something missing was read from the shared log.
+    hole_repairs: Counter = "nostr_log_repairs_total", Count, "log";
+    /// Failovers that were followed.
+    epochs: Counter = "nostr_log_epochs_total", Count, "log";
+    /// Messages between instances, by what became of them.
+    bus_messages: By<BusTraffic, Counter> = "nostr_bus_messages_total", Count, "log";
+    /// Bytes of messages to other instances.
+    bus_bytes: Counter = "nostr_bus_sent_bytes_total", Bytes, "log";
+    /// 1 while the bus brings this instance its own sign of life back, else 0.
+    bus_up: Gauge = "nostr_bus_up", Count, "log";
     /// Distinct filters that are watched for changes.
     matcher_filters: Gauge = "nostr_matcher_filters", Count, "matcher";
     /// Live events that were handed to subscriptions.

@@ -60,6 +60,14 @@ labels! {
         Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator",
     }
 
+    /// What became of a message between instances; `own` is the echo of what this instance sent.
+    BusTraffic = "outcome" {
+        Sent = "sent", Received = "received", Own = "own", Dropped = "dropped", Damaged = "damaged",
+    }
+
+    /// Where an entry of the log came from, first.
+    EntrySource = "source" { Own = "own", Bus = "bus", Log = "log", }
+
     /// This program.
     Build = "version" { This = env!("CARGO_PKG_VERSION"), }
 
@@ -76,7 +84,7 @@ labels! {
         PrivateNeedsAuthentication = "private_needs_authentication",
         AuthenticationAsEvent = "authentication_as_event", WrongAuthentication = "wrong_authentication",
         RateLimited = "rate_limited", TooManySubscriptions = "too_many_subscriptions", TooSlow = "too_slow",
-        Overloaded = "overloaded", Timeout = "timeout", StoreFailed = "store_failed", DiskFull = "disk_full",
+        LogCut = "log_cut", Unheard = "unheard", Overloaded = "overloaded", Timeout = "timeout", StoreFailed = "store_failed", DiskFull = "disk_full",
         DatabaseLocked = "database_locked", ShuttingDown = "shutting_down",
     }
 }
@@ -115,8 +123,8 @@ impl From<&Refusal> for Reason {
             Invalid Unsupported WrongId WrongSignature MessageTooLarge TooManyTags ContentTooLong TooOld TooNew Expired
             ProofOfWork Superseded Deleted AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
             ProtectedEmbedded WriteNeedsAuthentication ReadNeedsAuthentication PrivateNeedsAuthentication
-            AuthenticationAsEvent WrongAuthentication RateLimited TooManySubscriptions TooSlow Overloaded Timeout
-            StoreFailed DiskFull DatabaseLocked ShuttingDown)
+            AuthenticationAsEvent WrongAuthentication RateLimited TooManySubscriptions TooSlow LogCut Unheard
+            Overloaded Timeout StoreFailed DiskFull DatabaseLocked ShuttingDown)
     }
 }
 

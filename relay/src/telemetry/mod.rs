@@ -13,8 +13,8 @@ mod series;
 pub use catalogue::{CATALOGUE, Metric, Metrics};
 pub use exporter::Exporter;
 pub use labels::{
-    Build, CloseReason, ConnectionOutcome, EventOutcome, MessageType, Operation, Reason, RemovedBy, ServerRole,
-    ServerState,
+    Build, BusTraffic, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation, Reason,
+    RemovedBy, ServerRole, ServerState,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use rate::Rate;

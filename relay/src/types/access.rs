@@ -43,6 +43,8 @@ pub struct Access {
     pub authenticated: SmallVec<[PublicKey; 1]>,
     /// The kinds that are private on this relay.
     pub private_kinds: PrivateKinds,
+    /// It has published: what it then reads is to be as new as what the primary has.
+    pub has_published: bool,
 }
 
 impl Access {

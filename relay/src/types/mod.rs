@@ -1,17 +1,21 @@
 //! What travels: identifiers, events, filters, log positions. A leaf: it imports no station.
 
 mod access;
+pub(crate) mod bytes;
 mod event;
 mod filter;
 mod hex;
 mod id;
 pub(crate) mod json;
 mod kind;
+pub(crate) mod mechanism;
 mod position;
 mod row;
 mod verdict;
 
 pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
+pub use bytes::Damaged;
+pub(crate) use event::LEAST_PACKED_BYTES;
 pub(crate) use event::ParsedEvent;
 pub use event::{Event, EventError, Tag, Verified};
 pub(crate) use filter::FilterSeed;

@@ -96,6 +96,11 @@ pub enum Refusal {
     },
     /// The client reads so slowly that the log no longer reaches back to where it is.
     TooSlow,
+    /// A failover has cut off what this subscription had seen, or the log does not tell what lies between: something
+    /// may be missing.
+    LogCut,
+    /// Nobody was listening to an ephemeral event.
+    Unheard,
     /// The relay is shedding load.
     Overloaded,
     /// The store took too long.
@@ -140,6 +145,8 @@ impl Refusal {
             Self::RateLimited => "rate_limited",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
             Self::TooSlow => "too_slow",
+            Self::LogCut => "log_cut",
+            Self::Unheard => "unheard",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::StoreFailed => "store_failed",

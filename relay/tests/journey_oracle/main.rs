@@ -222,7 +222,8 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
 
 async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     let replica = Arc::new(Replica::new(store, mode));
-    let log = Log::new(replica.head().await.unwrap(), 1 << 30, metrics());
+    let start = replica.head().await.unwrap();
+    let log = Log::new(start, 1 << 30, metrics());
     replica.follow(log.clone());
     let settings = IngestSettings {
         queue: 64,
@@ -237,7 +238,7 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     let subscribers: Vec<_> =
         (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();
     futures_util::future::join_all((0..PUBLISHERS).map(|seed| publish(&relay, seed))).await;
-    log.reach(replica.head().await.unwrap().position).await.unwrap();
+    log.reach(replica.head().await.unwrap()).await.unwrap();
     finished.send(true).unwrap();
     let mut transcripts = Vec::new();
     for subscriber in subscribers {
@@ -245,7 +246,7 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     }
     drop(relay);
     stations.drained().await.unwrap();
-    let entries = log.tail(Position(0)).unwrap().entries;
+    let entries = log.tail(start).unwrap().entries;
     let errors = transcripts.iter().filter_map(|transcript| check(transcript, &entries).err()).collect();
     (errors, transcripts.len())
 }

@@ -43,7 +43,11 @@ impl Replica {
         let Some(log) = log.filter(|_| self.mode != Snapshots::Honest) else { return page };
         let lag = self.reads.fetch_add(1, Ordering::Relaxed) as u64 % 7;
         // At the end of the run the head stands still: then the snapshot is not overtaken.
-        let _ = tokio::time::timeout(Duration::from_millis(20), log.reach(Position(page.head.position.0 + lag))).await;
+        let _ = tokio::time::timeout(
+            Duration::from_millis(20),
+            log.reach(Head { position: Position(page.head.position.0 + lag), ..page.head }),
+        )
+        .await;
         let position = if self.mode == Snapshots::Lying { log.head().position } else { page.head.position };
         Page { head: Head { position, ..page.head }, ..page }
     }

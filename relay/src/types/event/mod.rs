@@ -2,6 +2,7 @@
 
 mod build;
 mod canonical;
+mod packed;
 mod parse;
 #[cfg(test)]
 mod properties;
@@ -9,6 +10,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use packed::LEAST_PACKED_BYTES;
 pub(crate) use parse::ParsedEvent;
 
 use super::{EventId, Kind, PublicKey, Timestamp};

@@ -27,6 +27,42 @@ fn tags(text: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<Vec<St
 
 proptest! {
     #[test]
+    fn packed_unpacks_to_itself(
+        key in any::<[u8; 32]>(), at in 0..=i64::MAX, kind: u16, tags in tags(text()), content in text(), byte: u8,
+    ) {
+        let built = Event::build(PublicKey::from_bytes(key), at, Kind(kind), &tags, &content, |_| [byte; 64]);
+        let mut packed = Vec::new();
+        built.pack(&mut packed);
+        let unpacked = Event::unpack(&packed).unwrap();
+        prop_assert_eq!(format!("{unpacked:?}"), format!("{built:?}"));
+        // No beginning of it is an event, nor is anything longer.
+        for end in 0..packed.len() {
+            prop_assert!(Event::unpack(&packed[..end]).is_err());
+        }
+        packed.push(0);
+        prop_assert!(Event::unpack(&packed).is_err());
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error_or_an_event_but_never_a_panic(
+        tags in tags(text()), content in text(), damage in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+    ) {
+        let built = Event::build(PublicKey::from_bytes([7; 32]), 1, Kind(1), &tags, &content, |_| [1; 64]);
+        let mut packed = Vec::new();
+        built.pack(&mut packed);
+        for (at, byte) in damage {
+            let at = at % packed.len();
+            packed[at] = byte;
+        }
+        if let Ok(event) = Event::unpack(&packed) {
+            let values: usize = event.tags().iter().map(|tag| tag.value.len()).sum();
+            prop_assert!(values <= 2 * packed.len(), "more came out than went in");
+        }
+    }
+}
+
+proptest! {
+    #[test]
     fn built_parses_to_itself(
         key in any::<[u8; 32]>(), at in 0..=i64::MAX, kind: u16, tags in tags(text()), content in text(), byte: u8,
     ) {

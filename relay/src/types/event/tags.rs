@@ -33,6 +33,17 @@ impl Tags {
         }
     }
 
+    /// What is known of tags whose canonical text stands elsewhere.
+    pub(super) fn known(
+        indexed: Vec<Tag>,
+        count: u32,
+        expires_at: Option<Timestamp>,
+        protected: bool,
+        committed_pow: Option<u8>,
+    ) -> Self {
+        Self { indexed, count, expires_at, protected, committed_pow, ..Self::with_capacity(0) }
+    }
+
     /// Begins a tag.
     pub(super) fn open(&mut self) {
         self.text.push_str(if self.count == 0 { "[" } else { ",[" });

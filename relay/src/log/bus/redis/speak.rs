@@ -1,0 +1,101 @@
+//! The speaker: takes what waits, joins it, and sends it in one go.
+
+use super::{BEAT, Backoff, Failure, Shared, node};
+use crate::config::RedisTopology;
+use crate::log::bus::{Message, encode};
+use crate::telemetry::BusTraffic;
+use crate::types::LogEntry;
+use redis::aio::MultiplexedConnection;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// A message with so many changes is not joined with another.
+const JOINED_CHANGES: usize = 256;
+/// The most messages that are joined and sent at once.
+const BATCH: usize = 64;
+
+/// Speaks until the bus is dropped.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Message>) {
+    let mut connection = None;
+    let mut backoff = Backoff::new();
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            count = queue.recv_many(&mut batch, BATCH) => if count == 0 {
+                return;
+            },
+            _ = beat.tick() => batch.push(Message::Heartbeat),
+            () = shared.beat.notified() => batch.push(Message::Heartbeat),
+            () = shared.moved.notified() => {
+                connection = None;
+                continue;
+            }
+        }
+        let messages = join(std::mem::take(&mut batch));
+        let count = messages.len() as u64;
+        match send(&shared, &mut connection, messages).await {
+            Ok(()) => {
+                shared.count(BusTraffic::Sent, count);
+                backoff = Backoff::new();
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the bus took nothing");
+                connection = None;
+                shared.count(BusTraffic::Dropped, count);
+                sleep(backoff.next()).await;
+                // What has waited so long is no news any more: the others have it from the log.
+                while queue.try_recv().is_ok() {
+                    shared.count(BusTraffic::Dropped, 1);
+                }
+            }
+        }
+    }
+}
+
+async fn send(
+    shared: &Shared,
+    connection: &mut Option<MultiplexedConnection>,
+    messages: Vec<Message>,
+) -> Result<(), Failure> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(node::connect(&shared.address, &shared.channel, None).await?),
+    };
+    let publish = if shared.address.topology == RedisTopology::Cluster { "SPUBLISH" } else { "PUBLISH" };
+    let mut pipeline = redis::pipe();
+    for message in &messages {
+        let bytes = encode(shared.own, message);
+        shared.metrics.bus_bytes.increment(bytes.len() as u64);
+        pipeline.cmd(publish).arg(&shared.channel).arg(bytes).ignore();
+    }
+    pipeline.query_async::<()>(connection).await?;
+    Ok(())
+}
+
+/// Entries of one epoch become one message, and so do ephemeral events, as long as it stays of a size that Redis keeps
+/// for a subscriber without a second thought.
+fn join(batch: Vec<Message>) -> Vec<Message> {
+    let mut joined: Vec<Message> = Vec::with_capacity(2);
+    for message in batch {
+        match (joined.last_mut(), message) {
+            (Some(Message::Entries(epoch, entries)), Message::Entries(other, more))
+                if *epoch == other && changes(entries) < JOINED_CHANGES =>
+            {
+                entries.extend(more);
+            }
+            (Some(Message::Ephemeral(events)), Message::Ephemeral(more)) if events.len() < JOINED_CHANGES => {
+                events.extend(more);
+            }
+            (Some(Message::Heartbeat), Message::Heartbeat) => {}
+            (_, message) => joined.push(message),
+        }
+    }
+    joined
+}
+
+fn changes(entries: &[LogEntry]) -> usize {
+    entries.iter().map(|entry| entry.changes.len()).sum()
+}

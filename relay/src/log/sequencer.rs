@@ -1,0 +1,250 @@
+//! The follower's judgement, without its clock and its sockets: entries come from the own writer, from the bus in any
+//! order or not at all, and from the shared log; out of it go entries in order. What to do next is a question to
+//! [`Sequencer::next`]; the follower does it, and the model of the protocol drives the same code.
+
+use super::Log;
+use crate::store::{SharedHead, Stretch};
+use crate::telemetry::{EntrySource, Metrics};
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Change, Epoch, LogEntry, Position};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a follower waits for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For an entry that may still be on its way over the bus, before it is read from the log. Zero: there is no bus,
+    /// so every poll reads at once.
+    pub hole: Duration,
+    /// Between two questions where the log stands.
+    pub poll: Duration,
+    /// After the shared log could not be read.
+    pub retry: Duration,
+}
+
+/// What a follower is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Read the shared log after this position; the answer goes to [`Sequencer::take`].
+    Read(Position),
+    /// Ask where the shared log stands; the answer goes to [`Sequencer::learn`].
+    Ask,
+    /// Nothing, until something comes or this moment has.
+    Wait(Instant),
+}
+
+/// The most entries that wait for one before them. More are dropped: the log has them.
+const MAX_HELD_ENTRIES: usize = 1_024;
+/// The most bytes of event text that they may hold.
+const MAX_HELD_BYTES: usize = 16 << 20;
+
+/// Puts the log's entries in order.
+pub struct Sequencer {
+    log: Arc<Log>,
+    metrics: Arc<Metrics>,
+    /// Entries of the present epoch that came before their time.
+    held: BTreeMap<Position, (EntrySource, LogEntry)>,
+    held_bytes: usize,
+    /// The last position that is known to exist in the present epoch.
+    goal: Position,
+    /// The local head after which something is missing, and since when.
+    missing: Option<(Position, Instant)>,
+    /// When the next question is due.
+    ask_at: Instant,
+    /// When the next read is due, where that is known better than from `missing`.
+    retry_at: Option<Instant>,
+    /// The shared log no longer reaches back to the local head.
+    out_of_reach: bool,
+}
+
+impl Sequencer {
+    /// Continues after the local head of `log`. The only one that applies to it.
+    pub fn new(log: Arc<Log>, metrics: Arc<Metrics>, now: Instant) -> Self {
+        let goal = log.head().position;
+        Self {
+            log,
+            metrics,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            goal,
+            missing: None,
+            ask_at: now,
+            retry_at: None,
+            out_of_reach: false,
+        }
+    }
+
+    /// Takes an entry from the own writer or from the bus.
+    pub fn offer(&mut self, source: EntrySource, epoch: Epoch, entry: LogEntry, now: Instant) {
+        if epoch != self.log.head().epoch && !is_off(Mechanism::Epochs) {
+            // Of an epoch that is over: nothing to us. Of a new one: the log will tell how it began.
+            if !self.log.knows(epoch) {
+                self.ask_at = now;
+            }
+            return;
+        }
+        let head = self.log.head().position;
+        if entry.position.0 > head.0.saturating_add(MAX_HELD_ENTRIES as u64) {
+            // So far ahead that the log must say whether it is true; if so, it is read from there.
+            self.ask_at = now;
+            return;
+        }
+        self.goal = self.goal.max(entry.position);
+        if entry.position > head {
+            self.held_bytes += text_bytes(&entry);
+            if let Some((_, before)) = self.held.insert(entry.position, (source, entry)) {
+                self.held_bytes -= text_bytes(&before);
+            }
+        }
+        self.apply_held();
+        while self.held.len() > MAX_HELD_ENTRIES || self.held_bytes > MAX_HELD_BYTES {
+            let Some((_, (_, dropped))) = self.held.pop_last() else { break };
+            self.held_bytes -= text_bytes(&dropped);
+        }
+        self.note_missing(now);
+    }
+
+    /// Takes the answer to [`Step::Ask`]. Returns what is to be submitted again, oldest first: entries of an epoch
+    /// that is over which the new one lacks.
+    pub fn learn(&mut self, head: SharedHead, now: Instant) -> Vec<LogEntry> {
+        let lost = self.follow_epoch(head);
+        if head.head.epoch == self.log.head().epoch {
+            self.goal = self.goal.max(head.head.position);
+        }
+        self.note_missing(now);
+        lost
+    }
+
+    /// Takes the answer to [`Step::Read`]. Returns what [`learn`](Self::learn) does.
+    pub fn take(&mut self, stretch: Stretch, now: Instant, patience: Patience) -> Vec<LogEntry> {
+        self.retry_at = None;
+        let before = self.log.head();
+        let lost = self.follow_epoch(stretch.head);
+        if stretch.head.head.epoch == self.log.head().epoch {
+            self.goal = self.goal.max(stretch.head.head.position);
+            if !stretch.entries.is_empty() {
+                self.metrics.hole_repairs.increment(1);
+            }
+            for entry in stretch.entries {
+                let missing = entry.position > self.log.head().position && !self.held.contains_key(&entry.position);
+                if missing {
+                    self.held_bytes += text_bytes(&entry);
+                    self.held.insert(entry.position, (EntrySource::Log, entry));
+                }
+            }
+            self.apply_held();
+        }
+        self.note_missing(now);
+        if self.missing.is_some() {
+            // A long way is read at one go; what the log itself does not have yet is not asked for again at once.
+            let progress = self.log.head() != before;
+            self.retry_at = Some(if progress { now } else { now + patience.retry });
+        }
+        lost
+    }
+
+    /// The shared log could not be asked or read.
+    pub fn failed(&mut self, now: Instant, patience: Patience) {
+        self.ask_at = now + patience.retry;
+        self.retry_at = Some(now + patience.retry);
+    }
+
+    /// The shared log no longer reaches back to the local head: the next answer to [`Step::Ask`] is where to go on.
+    pub fn out_of_reach(&mut self, now: Instant) {
+        self.out_of_reach = true;
+        self.ask_at = now;
+    }
+
+    /// What to do now. A caller that has begun an [`Step::Ask`] or a [`Step::Read`] asks again once it has the answer.
+    pub fn next(&mut self, now: Instant, patience: Patience) -> Step {
+        // Whoever polls faster from now on need not wait for the slower poll to be due.
+        self.ask_at = self.ask_at.min(now + patience.poll);
+        if now >= self.ask_at && !is_off(Mechanism::Poll) {
+            self.ask_at = now + patience.poll;
+            let read = patience.hole.is_zero() && !self.out_of_reach;
+            return if read { Step::Read(self.log.head().position) } else { Step::Ask };
+        }
+        let mut wake = self.ask_at;
+        if let Some((_, since)) = self.missing.filter(|_| !self.out_of_reach && !is_off(Mechanism::Repair)) {
+            let due = self.retry_at.unwrap_or(since + patience.hole);
+            if now >= due {
+                return Step::Read(self.log.head().position);
+            }
+            wake = wake.min(due);
+        }
+        Step::Wait(wake)
+    }
+
+    /// How many positions are known to exist and were not applied yet.
+    pub fn behind(&self) -> u64 {
+        self.goal.0.saturating_sub(self.log.head().position.0)
+    }
+
+    fn follow_epoch(&mut self, to: SharedHead) -> Vec<LogEntry> {
+        let head = self.log.head();
+        let same = to.head.epoch == head.epoch;
+        if same && !self.out_of_reach || is_off(Mechanism::Epochs) {
+            return Vec::new();
+        }
+        if !same && self.log.knows(to.head.epoch) {
+            // An old primary that was not fenced still answers.
+            return Vec::new();
+        }
+        self.held.clear();
+        self.held_bytes = 0;
+        self.missing = None;
+        let lost = if to.previous == head.epoch && !same {
+            self.metrics.epochs.increment(1);
+            self.log.leap(to)
+        } else {
+            tracing::warn!(
+                from = head.position.0,
+                to = to.head.position.0,
+                "the log continues beyond what this instance could follow: subscriptions are closed"
+            );
+            self.log.restart(to.head);
+            Vec::new()
+        };
+        self.out_of_reach = false;
+        self.goal = self.log.head().position;
+        lost
+    }
+
+    fn apply_held(&mut self) {
+        while let Some(first) = self.held.first_entry() {
+            let next = self.log.head().position.next();
+            if *first.key() > next && !is_off(Mechanism::Order) {
+                return;
+            }
+            let (source, mut entry) = first.remove();
+            self.held_bytes -= text_bytes(&entry);
+            if is_off(Mechanism::Order) {
+                entry.position = next;
+            }
+            // The log takes it: it is the next, or one that is there already.
+            if entry.position == next && self.log.apply(&entry).is_ok() {
+                self.metrics.entries.of(source).increment(1);
+            }
+        }
+    }
+
+    fn note_missing(&mut self, now: Instant) {
+        self.metrics.log_behind.set(self.behind() as f64);
+        let head = self.log.head().position;
+        if self.goal <= head {
+            self.missing = None;
+            self.retry_at = None;
+        } else if self.missing.is_none_or(|(after, _)| after != head) {
+            self.missing = Some((head, now));
+        }
+    }
+}
+
+fn text_bytes(entry: &LogEntry) -> usize {
+    let bytes = |change: &Change| match change {
+        Change::Inserted(insertion) => insertion.event.text().len(),
+        Change::Removed(removal) => removal.event.text().len(),
+    };
+    entry.changes.iter().map(bytes).sum()
+}

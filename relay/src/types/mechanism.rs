@@ -1,0 +1,61 @@
+//! The switches of the model's controls: each mechanism that the protocol needs can be taken away, in the crate's own
+//! tests only, and the model must then find what breaks. Elsewhere the question is answered when compiling.
+
+/// A mechanism that a control takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    /// A follower reads what it misses from the shared log.
+    Repair,
+    /// A follower asks where the shared log stands.
+    Poll,
+    /// Entries are applied without holes, whatever order they come in.
+    Order,
+    /// A REQ waits until the local head has reached every snapshot's position.
+    Pull,
+    /// A REQ brings its snapshots up to the local head.
+    Tail,
+    /// A page that removals have left short is read again.
+    Refetch,
+    /// A REQ waits for what this instance has acknowledged.
+    Acknowledged,
+    /// A REQ that names ids or authors learns the primary's head first.
+    PrimaryHead,
+    /// A subscription that opens is sent what has come since its head.
+    Replay,
+    /// Entries and snapshots count only in the epoch that they are of.
+    Epochs,
+    /// What a failover has cut off is submitted again.
+    Resubmission,
+    /// The operator's removals are among it.
+    ResubmittedRemovals,
+    /// Who has had an event before a failover cut it off does not get it again.
+    SeenBefore,
+}
+
+#[cfg(not(test))]
+pub(crate) const fn is_off(_: Mechanism) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) use switches::{is_off, without};
+
+#[cfg(test)]
+mod switches {
+    use super::Mechanism;
+    use std::cell::Cell;
+
+    thread_local!(static OFF: Cell<Option<Mechanism>> = const { Cell::new(None) });
+
+    pub(crate) fn is_off(mechanism: Mechanism) -> bool {
+        OFF.get() == Some(mechanism)
+    }
+
+    /// Runs `test` on this thread without `mechanism`.
+    pub(crate) fn without<T>(mechanism: Option<Mechanism>, test: impl FnOnce() -> T) -> T {
+        let before = OFF.replace(mechanism);
+        let result = test();
+        OFF.set(before);
+        result
+    }
+}
