@@ -1,5 +1,6 @@
 //! What the operator types, and what is shown.
 
+use crate::files;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use comfy_table::{Table, presets};
@@ -108,6 +109,24 @@ enum Command {
         #[arg(long)]
         delete: bool,
     },
+    /// Print a complete cluster file, to be changed; `render` and `plan` read it
+    Example,
+    /// Write what runs a cluster in production: HAProxy's file, Compose, systemd units, Kubernetes manifests
+    Render {
+        /// The cluster file
+        cluster: PathBuf,
+        /// Where to; made where it is missing, and files of the same names are replaced
+        directory: PathBuf,
+    },
+    /// Say what a number of clients needs, and what of it runs out first
+    Plan {
+        /// The clients
+        #[arg(long, value_name = "N")]
+        connections: u32,
+        /// The cluster file [default: the example]
+        #[arg(long, value_name = "FILE")]
+        cluster: Option<PathBuf>,
+    },
 }
 
 impl Cli {
@@ -181,6 +200,12 @@ impl Cli {
                 progress.finish_and_clear();
                 if delete { Ok(local.delete()?) } else { Ok(()) }
             }
+            Command::Example => {
+                print!("{}", haproxy::EXAMPLE);
+                Ok(())
+            }
+            Command::Render { cluster, directory } => files::render(&cluster, &directory),
+            Command::Plan { connections, cluster } => files::plan(cluster.as_deref(), connections),
         }
     }
 }

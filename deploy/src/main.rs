@@ -1,6 +1,7 @@
 //! The operator's command: a cluster of real processes on this machine.
 
 mod cli;
+mod files;
 
 use clap::Parser;
 use std::process::ExitCode;
