@@ -2,13 +2,16 @@
 # make test    install what is missing, then everything that CI runs: checks and tests
 # make check   format, lints, documentation, unused dependencies, spelling, licences
 # make deps    only install what is missing
+# make up      a cluster on this machine: HAProxy, 3 relays, Redis, Postgres with 2 replicas (UP='--relays 5 --tls')
+# make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
+# make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps bench soak
+.PHONY: run test check deps up down bench bench-store soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -26,15 +29,26 @@ check:
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 	cargo machete
 	typos
+	scripts/check-production.sh
 	cargo deny --log-level error check bans licenses sources
 
 deps:
 	scripts/deps.sh "$(TOOLS)"
 
+up:
+	cargo run --release -p deploy -- up $(if $(DIR),--dir "$(DIR)") $(UP)
+
+down:
+	cargo run --release -p deploy -- down $(if $(DIR),--dir "$(DIR)")
+
 bench:
 	cargo build --release -p relay -p loadtest
 	target/release/loadtest bench --spawn target/release/relay --json target/bench.json
 	cargo bench -p relay
+
+EVENTS ?= 1000000
+bench-store:
+	cargo run --release -p relay --example store_bench -- --postgres --events $(EVENTS)
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

@@ -12,12 +12,22 @@ pkg-config pkg-config
 node nodejs
 npm npm
 strace strace
-python3 python3-venv"
+python3 python3-venv
+redis-server redis-server
+haproxy haproxy
+promtool prometheus
+chromium chromium
+iptables iptables"
+
+# Servers lie outside the path of ordinary users. Tests and `deploy` start their own: no service needs to run.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 missing=()
 while read -r program package; do
     command -v "$program" >/dev/null || missing+=("$package")
 done <<<"$needed"
+# Debian keeps a version's programs in a directory of its own.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 # Debian's python3 comes without what makes a venv.
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 
@@ -50,12 +60,14 @@ for tool in cargo-deny cargo-machete; do
     command -v "$tool" >/dev/null || cargo install --locked --root "$tools" "$tool"
 done
 
-if ! typos --version >/dev/null 2>&1; then
-    python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet --disable-pip-version-check typos
+# Tools from Python's index, in an environment of their own.
+for tool in typos check-jsonschema kubernetes-validate; do
+    command -v "$tool" >/dev/null && continue
+    [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check "$tool"
     mkdir -p "$tools/bin"
-    ln -sf "$tools/python/bin/typos" "$tools/bin/typos"
-fi
+    ln -sf "$tools/python/bin/$tool" "$tools/bin/$tool"
+done
 
 # The client libraries that relay/tests/clients.rs runs.
 scripts/clients.sh

@@ -66,6 +66,14 @@ pub enum Error {
         /// What it said.
         source: ::redis::RedisError,
     },
+    /// HAProxy does not do what it should.
+    #[error("{what}: {source}")]
+    Front {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The cluster is not in a state that allows this.
     #[error("{0}")]
     State(String),
@@ -82,6 +90,14 @@ impl Error {
     pub(crate) fn sql(what: impl Into<String>) -> impl FnOnce(sqlx::Error) -> Self {
         let what = what.into();
         move |source| Self::Sql { what, source }
+    }
+
+    /// Names what was tried with HAProxy.
+    pub(crate) fn front<E: std::error::Error + Send + Sync + 'static>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |source| Self::Front { what, source: Box::new(source) }
     }
 
     /// Names what was asked of Redis.

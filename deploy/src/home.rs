@@ -1,4 +1,5 @@
 use crate::Error;
+use crate::process::Identity;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -40,8 +41,7 @@ impl Home {
     }
 
     fn prepare(&self) -> Result<(), Error> {
-        let logs = self.path.join("logs");
-        fs::create_dir_all(&logs).map_err(Error::io(format!("making {}", logs.display())))?;
+        self.folder("logs")?;
         // Postgres runs as another user when root starts it, and must get in.
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o755))
             .map_err(Error::io(format!("opening {} for other users", self.path.display())))
@@ -63,6 +63,25 @@ impl Home {
     pub fn log(&self, name: &str) -> PathBuf {
         self.path.join("logs").join(format!("{name}.log"))
     }
+
+    /// Writes down which process is `name`, so that another run finds it.
+    pub(crate) fn remember(&self, name: &str, identity: Identity) -> Result<(), Error> {
+        let text = serde_json::to_string(&identity).map_err(|error| Error::State(error.to_string()))?;
+        write(&self.folder("run")?.join(format!("{name}.json")), &text)
+    }
+
+    /// Which process `name` was when it was last started.
+    pub(crate) fn remembered(&self, name: &str) -> Option<Identity> {
+        let text = fs::read_to_string(self.path.join("run").join(format!("{name}.json"))).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// Replaces a file as a whole: a reader, or a crash, sees the old text or the new one.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    let written = fs::write(&new, text).and_then(|()| fs::rename(&new, path));
+    written.map_err(Error::io(format!("writing {}", path.display())))
 }
 
 impl Drop for Home {

@@ -5,6 +5,7 @@
 
 mod error;
 mod home;
+pub mod local;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

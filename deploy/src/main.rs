@@ -1,2 +1,17 @@
-//! The operator's command.
-fn main() {}
+//! The operator's command: a cluster of real processes on this machine.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::Cli::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("deploy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

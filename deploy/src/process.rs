@@ -1,6 +1,6 @@
 //! One process of the cluster: how it starts, how it is known again, how it ends.
 
-use crate::{Error, PATIENCE, until};
+use crate::{Error, Home, PATIENCE, until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a process lives.
@@ -63,8 +64,8 @@ pub struct Launch {
     pub hidden: &'static [&'static str],
     /// The working directory.
     pub folder: PathBuf,
-    /// Where its output is appended.
-    pub log: PathBuf,
+    /// Where its output is appended to `logs/NAME.log`, and where a detached one is written down at once.
+    pub home: Arc<Home>,
     /// Who it runs as, if not as this process.
     pub user: Option<User>,
     /// How long it lives.
@@ -80,8 +81,9 @@ impl Launch {
     /// [`Error::Io`] if it can't be started.
     pub fn start(&self) -> Result<Process, Error> {
         let failed = |what: &str| Error::io(format!("{what} {}", self.name));
-        let log = File::options().create(true).append(true).open(&self.log).map_err(failed("opening the log of"))?;
-        let errors = log.try_clone().map_err(failed("opening the log of"))?;
+        let log = self.home.log(&self.name);
+        let output = File::options().create(true).append(true).open(&log).map_err(failed("opening the log of"))?;
+        let errors = output.try_clone().map_err(failed("opening the log of"))?;
         let mut command = match self.life {
             Life::Guarded => Command::new(&self.program),
             Life::Detached => {
@@ -97,7 +99,7 @@ impl Launch {
         command.args(&self.arguments).current_dir(&self.folder);
         prepare(&mut command, self.hidden, self.user);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
-        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = command.spawn().map_err(failed("starting"))?;
         let pid = Pid::from_child(&child);
         let guard = match self.life {
@@ -105,12 +107,11 @@ impl Launch {
             Life::Detached => None,
         };
         // A process that has just been started and is not reaped yet has an entry, dead or alive.
-        let identity = Identity::of(pid).ok_or_else(|| self.ended())?;
-        Ok(Process { name: self.name.clone(), log: self.log.clone(), identity, guard })
-    }
-
-    fn ended(&self) -> Error {
-        ended(&self.name, &self.log)
+        let identity = Identity::of(pid).ok_or_else(|| ended(&self.name, &log))?;
+        if self.life == Life::Detached {
+            self.home.remember(&self.name, identity)?;
+        }
+        Ok(Process { name: self.name.clone(), log, identity, guard })
     }
 }
 
@@ -179,9 +180,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes hold of a detached process that an earlier run started.
-    pub fn known(name: &str, log: &Path, identity: Identity) -> Self {
-        Self { name: name.to_owned(), log: log.to_owned(), identity, guard: None }
+    /// Takes hold of a detached process that an earlier run of this program started below `home`, if it runs still.
+    pub fn find(name: &str, home: &Home) -> Option<Self> {
+        let identity = home.remembered(name).filter(Identity::is_alive)?;
+        Some(Self { name: name.to_owned(), log: home.log(name), identity, guard: None })
     }
 
     /// What it is known by.
@@ -255,7 +257,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Timeout`] if one does not go.
-    pub async fn kill(self) -> Result<(), Error> {
+    pub async fn kill(&self) -> Result<(), Error> {
         let children = if self.is_alive() { children(self.identity.pid) } else { Vec::new() };
         self.signal(Signal::KILL);
         for child in children.iter().filter(|child| child.is_alive()) {
@@ -278,10 +280,18 @@ fn send(pid: i32, signal: Signal) {
 }
 
 fn children(parent: i32) -> Vec<Identity> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let stats = pids.filter_map(Stat::read).filter(|stat| stat.parent == parent);
+    let stats = pids().filter_map(Stat::read).filter(|stat| stat.parent == parent);
     stats.map(|stat| Identity { pid: stat.pid, started: stat.started }).collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The processes whose working directory this is; those that have ended have none, reaped or not.
+pub(crate) fn working_in(folder: &Path) -> Vec<i32> {
+    pids().filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)).collect()
 }
 
 /// The last lines of a log.

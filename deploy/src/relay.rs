@@ -1,6 +1,6 @@
 //! A relay as a process of its own.
 
-use crate::process::{Identity, Launch, Life, Process};
+use crate::process::{Launch, Life, Process};
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, free_port};
 use std::path::{Path, PathBuf};
@@ -52,9 +52,12 @@ impl Relay {
         self
     }
 
-    /// How long the process lives; by default as long as its handle.
+    /// How long the process lives; by default as long as its handle. A detached one may run already.
     pub fn life(mut self, life: Life) -> Self {
         self.life = life;
+        if life == Life::Detached {
+            self.process = Process::find(&self.name, &self.home);
+        }
         self
     }
 
@@ -76,11 +79,6 @@ impl Relay {
     /// Whether its process runs.
     pub fn is_alive(&self) -> bool {
         self.process.as_ref().is_some_and(Process::is_alive)
-    }
-
-    /// Takes hold of a detached process of an earlier run.
-    pub fn adopt(&mut self, identity: Identity) {
-        self.process = Some(Process::known(&self.name, &self.log(), identity));
     }
 
     /// Starts it, if it does not run, and waits until `/ready` says 200.
@@ -114,7 +112,7 @@ impl Relay {
             environment: environment.into_iter().chain(self.settings.iter().cloned()).collect(),
             hidden: &["RELAY_"],
             folder: self.home.folder(&self.name)?,
-            log: self.log(),
+            home: self.home.clone(),
             user: None,
             life: self.life,
             last_signal: Signal::KILL,

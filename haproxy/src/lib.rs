@@ -2,16 +2,21 @@
 //!
 //! - [`Cluster::parse`] reads a cluster file; [`EXAMPLE`] is one, with every key explained.
 //! - [`haproxy_cfg`] renders it; [`process::check`] asks HAProxy what it thinks of the result.
+//! - [`production::files`] renders what runs the cluster: Dockerfile, Compose, systemd, Kubernetes, Redis.
+//! - [`plan::plan`] says what a number of clients needs, and what runs out first.
 //! - [`Runtime`] adds, drains and removes relays and replaces certificates while everything runs;
 //!   [`process::reload`] does what the Runtime API cannot.
 
 mod model;
+pub mod plan;
 pub mod process;
+pub mod production;
 mod render;
 mod runtime;
 
 pub use model::{
-    CONNECTIONS_PER_PORT, ClientAddress, Cluster, Discovery, EXAMPLE, Front, Instance, ModelError, Relay, Server, Tls,
+    CONNECTIONS_PER_PORT, ClientAddress, Cluster, Discovery, EXAMPLE, Front, Instance, ModelError, Production, Relay,
+    Server, Tls,
 };
 pub use render::{BACKEND, RenderError, haproxy_cfg, server_arguments};
 pub use runtime::{Runtime, RuntimeError, ServerState, Status};

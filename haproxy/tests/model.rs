@@ -4,7 +4,7 @@
 
 mod kit;
 
-use haproxy::{ClientAddress, Cluster, EXAMPLE, Instance, haproxy_cfg, process};
+use haproxy::{ClientAddress, Cluster, EXAMPLE, Instance, Production, haproxy_cfg, process, production};
 use kit::Certificate;
 use std::path::Path;
 
@@ -38,6 +38,40 @@ fn rendered_files_are_the_reviewed_ones() {
     for (name, cluster) in variants() {
         kit::golden(&format!("{name}.cfg"), &haproxy_cfg(&cluster).unwrap());
     }
+}
+
+/// The production files lie in the repository, so their golden files are they themselves.
+#[test]
+fn production_files_are_the_reviewed_ones() {
+    let files = production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap();
+    assert!(files.len() > 12);
+    for file in files {
+        kit::reviewed(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/production").join(file.path), &file.text);
+    }
+    assert_eq!(production::files(&local()).unwrap().len(), 1, "without [production] there is HAProxy's alone");
+}
+
+/// Each variable for the relays is a setting of the relay.
+#[test]
+fn the_relays_variables_are_settings() {
+    let settings: toml::Table = include_str!("../../relay.example.toml").parse().unwrap();
+    let known = |name: &str| {
+        let key = name.strip_prefix("RELAY_").unwrap().to_lowercase();
+        let inside = |(section, value): (&String, &toml::Value)| {
+            let rest = key.strip_prefix(section.as_str()).and_then(|rest| rest.strip_prefix('_'));
+            value.as_table().is_some_and(|table| rest.is_some_and(|rest| table.contains_key(rest)))
+        };
+        settings.contains_key(&key) || settings.iter().any(inside)
+    };
+    let mut found = 0;
+    for file in production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap() {
+        let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for name in file.text.split(|c| !part(c)).filter(|word| word.starts_with("RELAY_")) {
+            assert!(known(name), "{}: {name} is no setting", file.path);
+            found += 1;
+        }
+    }
+    assert!(found > 30 && !known("RELAY_TIMEOUTS_DRAIN"), "control");
 }
 
 #[tokio::test]
@@ -81,10 +115,14 @@ fn a_missing_or_unknown_key_is_named() {
     assert!(Cluster::parse(&without_tls).unwrap_err().to_string().contains("tsl"));
 }
 
+fn produced(cluster: &mut Cluster) -> &mut Production {
+    cluster.production.get_or_insert(Cluster::example().production.unwrap())
+}
+
 #[test]
 fn what_does_not_hold_together_is_named() {
     type Change = fn(&mut Cluster);
-    let cases: [(&str, Change); 15] = [
+    let cases: [(&str, Change); 19] = [
         ("name", |c| c.name = "Skein relay".into()),
         ("relay.ping_interval_seconds", |c| c.relay.ping_interval_seconds = 0),
         ("relay.max_connections", |c| c.relay.max_connections = 0),
@@ -100,6 +138,10 @@ fn what_does_not_hold_together_is_named() {
         ("instances.relay-2.ports", |c| c.instances.push(instance("relay-2", "127.0.0.1", &[7777]))),
         ("instances.relay-1.ports", |c| c.instances[0].ports.clear()),
         ("instances.relay-1.ports", |c| (c.relay.max_connections, c.front.max_connections) = (40_000, 40_000)),
+        ("production.public_url", |c| produced(c).public_url = "https://relay.example.com".into()),
+        ("production.most_relays", |c| produced(c).most_relays = 2),
+        ("production.connections_per_relay", |c| produced(c).connections_per_relay = 0),
+        ("production.redis_image", |c| produced(c).redis_image = "redis }}".into()),
     ];
     local().validate().unwrap();
     for (key, change) in cases {

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
 use loadtest::events::{Authors, Kinds, Plan, fill};
+use loadtest::report::{Report, SCHEMA, compare, draw_both};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::net::IpAddr;
@@ -11,16 +12,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The measurements ran, and something was lost, doubled, refused or empty.
-const EXIT_FAULTS: u8 = 3;
+mod cli;
+
+use cli::{at_least_one, load::LoadArguments, positive};
+
+/// It ran, and something was lost, doubled, out of order or the like.
+const EXIT_FAULTS: u8 = 1;
+/// It could not run.
+const EXIT_FAILED: u8 = 3;
 
 #[derive(Parser)]
 #[command(version, about = "Fills, measures and loads a Nostr relay over the wire")]
-#[command(after_help = "Exit codes: 0 well, 1 it failed, 2 the command line is wrong, \
-                        3 measured, but something was lost, doubled, refused or empty")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "Without a subcommand it loads the relay at --url and reports what it held.\n\n\
+                        Exit codes: 0 clean, 1 correctness violated, 2 the command line is wrong, \
+                        3 it could not run, 4 a threshold of --fail-if was missed")]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    load: Option<LoadArguments>,
 }
 
 #[derive(Subcommand)]
@@ -31,6 +42,8 @@ enum Command {
     /// it by `relay import`, measures it and stops it; each measurement gets a freshly started relay. With --url it
     /// measures a relay that runs already and holds the events of `loadtest fill` with the same --seed and --events.
     Bench(Box<BenchArguments>),
+    /// Compare two reports: ratios and their noise, and both in one picture
+    Compare(CompareArguments),
     /// Write events as JSON lines, the same for the same seed, for `relay import --no-verify`
     Fill(FillArguments),
 }
@@ -38,17 +51,28 @@ enum Command {
 #[derive(Args)]
 struct Data {
     /// The stored events to make
-    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = cli::FILLED, value_parser = at_least_one)]
     events: usize,
     /// The seed of all that is random
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// How many people write them; the first writes most (Zipf 0.9)
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = cli::FILL_AUTHORS, value_parser = at_least_one)]
     authors: usize,
     /// The newest event's time in unix seconds [default: 2026-11-01]
-    #[arg(long, value_name = "SECONDS", default_value_t = 1_793_491_200, hide_default_value = true)]
+    #[arg(long, value_name = "SECONDS", default_value_t = cli::FILL_UNTIL, hide_default_value = true)]
     until: u64,
+}
+
+#[derive(Args)]
+struct CompareArguments {
+    /// A report.json
+    one: PathBuf,
+    /// Another
+    other: PathBuf,
+    /// Where to draw both
+    #[arg(long, value_name = "FILE", default_value = "comparison.png")]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -122,21 +146,44 @@ struct Place {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Bench(arguments) => bench(*arguments),
-        Command::Fill(arguments) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
+    let arguments = Arguments::parse();
+    let outcome = match (arguments.command, arguments.load) {
+        (Some(Command::Bench(arguments)), _) => bench(*arguments),
+        (Some(Command::Compare(arguments)), _) => compare_files(&arguments).map(|()| ExitCode::SUCCESS),
+        (Some(Command::Fill(arguments)), _) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
+        (None, Some(arguments)) => arguments.run(),
+        (None, None) => Err(anyhow::anyhow!("give --url")),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");
-        ExitCode::FAILURE
+        ExitCode::from(EXIT_FAILED)
     })
 }
 
 impl Data {
     fn plan(&self) -> Plan {
-        let span_seconds = 36 * 30 * 86_400;
+        let span_seconds = loadtest::events::FILL_SPAN_SECONDS;
         Plan { seed: self.seed, events: self.events, until: self.until, span_seconds, kinds: Kinds::Mixed }
     }
+}
+
+fn compare_files(arguments: &CompareArguments) -> anyhow::Result<()> {
+    let read = |path: &PathBuf| -> anyhow::Result<Report> {
+        let text = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let report: Report = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        anyhow::ensure!(
+            report.schema == SCHEMA,
+            "{} has the schema {:?}, not {SCHEMA:?}",
+            path.display(),
+            report.schema
+        );
+        Ok(report)
+    };
+    let (one, other) = (read(&arguments.one)?, read(&arguments.other)?);
+    print!("{}", compare(("one", &one), ("other", &other)));
+    draw_both(("one", &one), ("other", &other), &arguments.out)?;
+    println!("both: {}", arguments.out.display());
+    Ok(())
 }
 
 fn fill_file(arguments: &FillArguments) -> anyhow::Result<()> {
@@ -200,15 +247,6 @@ impl BenchArguments {
             sources: self.sources,
         })
     }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a number of at least 1".to_owned())
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let good = |seconds: &f64| seconds.is_finite() && *seconds > 0.0 && *seconds < 3_600.0;
-    text.parse().ok().filter(good).ok_or_else(|| "must be more than 0 and less than 3600".to_owned())
 }
 
 #[cfg(test)]

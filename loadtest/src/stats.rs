@@ -1,7 +1,7 @@
 //! Latencies, rates, and what several rounds say together.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The longest latency kept apart from longer ones, in nanoseconds.
@@ -10,6 +10,25 @@ const MAX_NANOS: u64 = 300_000_000_000;
 /// A distribution of durations, exact to 0.1 %.
 #[derive(Debug, Clone)]
 pub struct Latency(Histogram<u64>);
+
+/// A [`Latency`] in a report, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many durations.
+    pub count: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// The median.
+    pub p50: f64,
+    /// 95 of 100 were at most this long.
+    pub p95: f64,
+    /// 99 of 100 were at most this long.
+    pub p99: f64,
+    /// 999 of 1000 were at most this long.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
 
 /// Percentiles of a [`Latency`], in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -37,6 +56,26 @@ impl Latency {
     /// Adds one duration; beyond five minutes it counts as five minutes.
     pub fn record(&mut self, duration: Duration) {
         self.0.saturating_record(duration.as_nanos().min(u128::from(MAX_NANOS)) as u64);
+    }
+
+    /// Adds all that `other` holds.
+    pub fn merge(&mut self, other: &Self) {
+        // It fails for other bounds only, and all have the same.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// The same for a report; `None` while nothing was recorded.
+    pub fn summary(&self) -> Option<Summary> {
+        let millis = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e6;
+        (!self.0.is_empty()).then(|| Summary {
+            count: self.0.len(),
+            mean: self.0.mean() / 1e6,
+            p50: millis(0.5),
+            p95: millis(0.95),
+            p99: millis(0.99),
+            p999: millis(0.999),
+            max: self.0.max() as f64 / 1e6,
+        })
     }
 
     /// The percentiles; `None` while nothing was recorded.

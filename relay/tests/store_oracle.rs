@@ -1,4 +1,4 @@
-//! The embedded store against the naive one: seeded random histories and filters over vocabularies so small that
+//! The stores against the naive one: seeded random histories and filters over vocabularies so small that
 //! everything collides. Every page must agree in rows, order, completeness and position; so must every outcome, change
 //! and count. Controls show that the comparison notices a store that is slightly wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -245,17 +245,33 @@ async fn questions(
     Ok(())
 }
 
-async fn compare(hash_bits: u32, pairs: usize, first_seed: u64) -> Tally {
+/// Which store is held against the oracle, and what opens a fresh one, its hashes cut to so many bits.
+#[derive(Clone, Copy)]
+enum Tested {
+    Sqlite,
+    Postgres,
+}
+
+impl Tested {
+    async fn open(self, folder: &std::path::Path, hash_bits: u32) -> Box<dyn Store> {
+        match self {
+            Self::Sqlite => Box::new(store_kit::sqlite(folder, hash_bits).await),
+            Self::Postgres => Box::new(store_kit::postgres(hash_bits).await),
+        }
+    }
+}
+
+async fn compare(store: Tested, hash_bits: u32, pairs: usize, first_seed: u64) -> Tally {
     let mut tally = Tally::default();
     let mut seed = first_seed;
     while tally.pairs < pairs {
         let mut maker = Maker::new(seed);
         let folder = tempfile::tempdir().unwrap();
-        let (oracle, tested) = (MemoryStore::new(), store_kit::sqlite(folder.path(), hash_bits).await);
+        let (oracle, tested) = (MemoryStore::new(), store.open(folder.path(), hash_bits).await);
         let exact = hash_bits == 64;
-        let mut done = history(&mut maker, &oracle, &tested).await;
+        let mut done = history(&mut maker, &oracle, &*tested).await;
         if done.is_ok() {
-            done = questions(&mut maker, &oracle, &tested, FILTERS_A_HISTORY, exact, &mut tally).await;
+            done = questions(&mut maker, &oracle, &*tested, FILTERS_A_HISTORY, exact, &mut tally).await;
         }
         if let Err(difference) = done {
             panic!("seed {seed}, {hash_bits} bits: {difference}");
@@ -268,10 +284,19 @@ async fn compare(hash_bits: u32, pairs: usize, first_seed: u64) -> Tally {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_agrees_with_the_oracle() {
-    let pairs = std::env::var("ORACLE_PAIRS").map_or(PAIRS, |pairs| pairs.parse().unwrap());
-    let exact = compare(64, pairs * 4 / 5, 1).await;
+    agrees_with_the_oracle(Tested::Sqlite, PAIRS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_agrees_with_the_oracle() {
+    agrees_with_the_oracle(Tested::Postgres, PAIRS / 5).await;
+}
+
+async fn agrees_with_the_oracle(store: Tested, pairs: usize) {
+    let pairs = std::env::var("ORACLE_PAIRS").map_or(pairs, |pairs| pairs.parse().unwrap());
+    let exact = compare(store, 64, pairs * 4 / 5, 1).await;
     println!("hashes of 64 bits: {exact:?}");
-    let colliding = compare(2, pairs / 5, 1_000_000).await;
+    let colliding = compare(store, 2, pairs / 5, 1_000_000).await;
     println!("hashes of 2 bits: {colliding:?}");
     assert!(exact.with_rows * 3 > exact.pairs && exact.cut * 10 > exact.pairs, "most questions were empty");
 }

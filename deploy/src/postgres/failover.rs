@@ -1,4 +1,4 @@
-use super::{Cluster, Role};
+use super::{Cluster, Role, Server};
 use crate::{Error, PATIENCE, until};
 use std::time::Duration;
 
@@ -31,11 +31,8 @@ impl Cluster {
     /// # Errors
     /// [`Error::State`] if no replica runs, before anything is stopped; otherwise what kept a step from its end.
     pub async fn failover(&mut self) -> Result<Failover, Error> {
-        let runs = |index: &usize| self.servers[*index].role == Role::Replica && self.servers[*index].is_alive();
-        let survivors: Vec<_> = (0..self.servers.len()).filter(runs).collect();
-        if survivors.is_empty() {
-            return Err(Error::State("no replica runs that could become the primary".to_owned()));
-        }
+        self.check_survivors()?;
+        let survivors: Vec<_> = (0..self.servers.len()).filter(|index| self.servers[*index].survives()).collect();
         let old = self.primary_index()?;
         self.servers[old].fence().await?;
 
@@ -55,17 +52,17 @@ impl Cluster {
         self.set_synchronous(new, &followers).await?;
         self.promote(new).await?;
 
-        let port = self.servers[new].port;
-        (self.servers[old].role, self.servers[old].upstream) = (Role::Replica, None);
-        (self.servers[new].role, self.servers[new].upstream) = (Role::Primary, None);
+        let port = self.servers[new].place.port;
+        (self.servers[old].place.role, self.servers[old].place.upstream) = (Role::Replica, None);
+        (self.servers[new].place.role, self.servers[new].place.upstream) = (Role::Primary, None);
         for index in followers.iter().copied() {
-            self.servers[index].upstream = Some(port);
+            self.servers[index].place.upstream = Some(port);
             self.servers[index].reload().await?;
         }
         self.servers[new].reload().await?;
         self.wait_streaming().await?;
 
-        let name = |index: usize| self.servers[index].name.clone();
+        let name = |index: usize| self.servers[index].place.name.clone();
         let absent = followers.into_iter().filter(|index| !survivors.contains(index));
         Ok(Failover {
             fenced: name(old),
@@ -75,10 +72,19 @@ impl Cluster {
         })
     }
 
+    /// Whether there is a replica that could become the primary.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is none.
+    pub fn check_survivors(&self) -> Result<(), Error> {
+        let any = self.servers.iter().any(Server::survives);
+        any.then_some(()).ok_or_else(|| Error::State("no replica runs that could become the primary".to_owned()))
+    }
+
     /// What a replica has received once its primary is gone: the receiver ends when it has written everything.
     async fn final_position(&self, index: usize) -> Result<i64, Error> {
         let server = &self.servers[index];
-        until(&format!("{} to end receiving", server.name), PATIENCE, async || {
+        until(&format!("{} to end receiving", server.place.name), PATIENCE, async || {
             let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
             match server.ask::<i64>(receiving).await {
                 Ok(0) => Ok(()),
@@ -95,7 +101,7 @@ impl Cluster {
         if server.ask::<bool>("SELECT pg_is_in_recovery()").await? {
             server.execute("SELECT pg_promote(false)").await?;
         }
-        until(&format!("{} to be promoted", server.name), Duration::from_secs(120), async || {
+        until(&format!("{} to be promoted", server.place.name), Duration::from_secs(120), async || {
             match server.ask::<bool>("SELECT pg_is_in_recovery()").await {
                 Ok(false) => Ok(()),
                 Ok(true) => Err("it recovers".to_owned()),
@@ -103,5 +109,11 @@ impl Cluster {
             }
         })
         .await
+    }
+}
+
+impl Server {
+    fn survives(&self) -> bool {
+        self.place.role == Role::Replica && self.is_alive()
     }
 }

@@ -6,9 +6,9 @@ mod server;
 
 pub use failover::Failover;
 pub use programs::Programs;
-pub use server::{Role, Server};
+pub use server::{Place, Role, Server};
 
-use crate::process::Life;
+use crate::process::{Life, Process};
 use crate::{Error, Home, PATIENCE, free_port, until};
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,6 +52,8 @@ pub struct Cluster {
     /// The primary first when the cluster is new; a failover changes roles, not places.
     pub servers: Vec<Server>,
     synchronous: bool,
+    settings: BTreeMap<String, String>,
+    life: Life,
     programs: Programs,
     home: Arc<Home>,
 }
@@ -92,23 +94,25 @@ impl Setup {
     /// # Errors
     /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
     pub fn plan(self) -> Result<Cluster, Error> {
-        let programs = Programs::find()?;
+        let replicas = self.replicas;
+        let mut cluster = self.resume(&[])?;
+        for _ in 0..=replicas {
+            cluster.add()?;
+        }
+        Ok(cluster)
+    }
+
+    /// The cluster that an earlier run described; servers that run are found again.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
+    pub fn resume(self, places: &[Place]) -> Result<Cluster, Error> {
+        let (synchronous, settings, life) = (self.synchronous, self.settings, self.life);
         let home = self.home.map_or_else(Home::temporary, Ok)?;
-        let mut cluster = Cluster { servers: Vec::new(), synchronous: self.synchronous, programs, home };
-        for index in 0..=self.replicas {
-            let primary = index == 0;
-            let name = if primary { "primary".to_owned() } else { format!("replica-{index}") };
-            cluster.servers.push(Server {
-                name,
-                port: free_port()?,
-                role: if primary { Role::Primary } else { Role::Replica },
-                upstream: cluster.servers.first().map(|primary| primary.port),
-                settings: self.settings.clone(),
-                programs: cluster.programs.clone(),
-                life: self.life,
-                process: None,
-                home: cluster.home.clone(),
-            });
+        let programs = Programs::find()?;
+        let mut cluster = Cluster { servers: Vec::new(), synchronous, settings, life, programs, home };
+        for place in places {
+            cluster.servers.push(cluster.server_at(place.clone()));
         }
         Ok(cluster)
     }
@@ -127,11 +131,65 @@ impl Setup {
 impl Cluster {
     /// A cluster with small memory, as tests want it.
     pub fn setup() -> Setup {
-        let settings = SMALL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self::with_settings(SMALL.iter().map(|(key, value)| (*key, (*value).to_owned())))
+    }
+
+    /// A cluster of `servers` that together take a quarter of this machine's memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the machine does not tell how much it has.
+    pub fn setup_for_machine(servers: usize) -> Result<Setup, Error> {
+        let text = fs::read_to_string("/proc/meminfo").map_err(Error::io("reading /proc/meminfo"))?;
+        let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+        let kib: u64 = kib.ok_or_else(|| Error::State("/proc/meminfo names no MemTotal".to_owned()))?;
+        let share = kib / 1024 / u64::try_from(servers.max(1)).unwrap_or(u64::MAX);
+        let megabytes = |value: u64| format!("{value}MB");
+        Ok(Self::with_settings([
+            ("shared_buffers", megabytes((share / 4).clamp(32, 4096))),
+            ("effective_cache_size", megabytes((share * 3 / 4).max(64))),
+            ("maintenance_work_mem", megabytes((share / 16).clamp(16, 1024))),
+            // One disk for all of them.
+            ("min_wal_size", megabytes(128)),
+            ("max_wal_size", megabytes(2048)),
+            ("wal_keep_size", megabytes(128)),
+            ("max_slot_wal_keep_size", megabytes(4096)),
+        ]))
+    }
+
+    fn with_settings(settings: impl IntoIterator<Item = (&'static str, String)>) -> Setup {
+        let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Setup { replicas: 0, synchronous: false, settings, home: None, life: Life::Guarded }
     }
 
-    /// Makes what is missing, starts what does not run, and waits until all answer and every replica streams.
+    /// What [`Setup::resume`] takes.
+    pub fn places(&self) -> Vec<Place> {
+        self.servers.iter().map(|server| server.place.clone()).collect()
+    }
+
+    /// Adds a server, the first as the primary, others as replicas; [`start`](Self::start) makes and starts it.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is no free port.
+    pub fn add(&mut self) -> Result<(), Error> {
+        let port = free_port()?;
+        let place = if self.servers.is_empty() {
+            Place { name: "primary".to_owned(), port, role: Role::Primary, upstream: None }
+        } else {
+            let name = format!("replica-{}", self.servers.len());
+            Place { name, port, role: Role::Replica, upstream: Some(self.primary()?.place.port) }
+        };
+        self.servers.push(self.server_at(place));
+        Ok(())
+    }
+
+    fn server_at(&self, place: Place) -> Server {
+        let process = (self.life == Life::Detached).then(|| Process::find(&place.name, &self.home)).flatten();
+        let (settings, programs, home) = (self.settings.clone(), self.programs.clone(), self.home.clone());
+        Server { place, settings, programs, life: self.life, process, home }
+    }
+
+    /// Makes what is missing, rebuilds what was fenced, starts what does not run, and waits until all answer and every
+    /// replica streams.
     ///
     /// # Errors
     /// Whatever of [`Error`] kept it from coming up, with the end of the log concerned.
@@ -149,23 +207,20 @@ impl Cluster {
 
     /// Starts one server, from nothing if it has no data.
     async fn start_server(&mut self, index: usize) -> Result<(), Error> {
-        let data = self.servers[index].data();
-        if !data.join("PG_VERSION").exists() {
-            if self.servers[index].role == Role::Primary {
-                self.initialise(index).await?;
-            } else {
-                self.rebuild(index).await?;
-            }
+        let server = &self.servers[index];
+        let empty = !server.data().join("PG_VERSION").exists();
+        if server.place.role == Role::Primary && empty {
+            self.initialise(index).await?;
+        } else if server.place.role == Role::Replica && (empty || server.is_fenced()) {
+            self.rebuild(index).await?;
         }
         self.servers[index].start().await
     }
 
     async fn initialise(&self, index: usize) -> Result<(), Error> {
         let server = &self.servers[index];
-        let folder = self.prepare_folder(server)?;
-        let initdb = ["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
-        self.programs.run("initdb", &folder, &initdb).await?;
-        server.write_settings()
+        let arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+        self.make_data(server, "initdb", &arguments).await
     }
 
     /// Makes a replica's data anew by a base backup of the primary; it is stopped then.
@@ -175,26 +230,26 @@ impl Cluster {
     pub async fn rebuild(&mut self, index: usize) -> Result<(), Error> {
         self.servers[index].fence().await?;
         self.create_slot(self.primary()?, &self.servers[index].slot()).await?;
-        let port = self.primary()?.port;
+        let port = self.primary()?.place.port;
         let server = &mut self.servers[index];
-        (server.role, server.upstream) = (Role::Replica, Some(port));
+        (server.place.role, server.place.upstream) = (Role::Replica, Some(port));
         let server = &self.servers[index];
-        let folder = self.prepare_folder(server)?;
-        let data = server.data();
-        if data.exists() {
-            fs::remove_dir_all(&data).map_err(Error::io(format!("removing {}", data.display())))?;
-        }
         let (port, slot) = (port.to_string(), server.slot());
         let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-S", &slot];
-        let how = ["-D", "data", "-X", "stream", "-c", "fast", "--no-sync"];
-        self.programs.run("pg_basebackup", &folder, &[&from[..], &how[..]].concat()).await?;
-        server.write_settings()
+        let how = ["-X", "stream", "-c", "fast", "--no-sync"];
+        self.make_data(server, "pg_basebackup", &[&from[..], &how[..]].concat()).await
     }
 
-    fn prepare_folder(&self, server: &Server) -> Result<std::path::PathBuf, Error> {
-        let folder = self.home.folder(&server.name)?;
+    /// Has a program make a server's data directory. One that is broken off leaves none.
+    async fn make_data(&self, server: &Server, program: &str, arguments: &[&str]) -> Result<(), Error> {
+        let folder = self.home.folder(&server.place.name)?;
         self.programs.own(&folder)?;
-        Ok(folder)
+        let (new, data) = (folder.join("new"), server.data());
+        for path in [&new, &data].into_iter().filter(|path| path.exists()) {
+            fs::remove_dir_all(path).map_err(Error::io(format!("removing {}", path.display())))?;
+        }
+        self.programs.run(program, &folder, &[arguments, &["-D", "new"]].concat()).await?;
+        fs::rename(&new, &data).map_err(Error::io(format!("making {}", data.display())))
     }
 
     /// Makes sure that `on` keeps the WAL which the owner of `slot` has not got yet.
@@ -208,7 +263,7 @@ impl Cluster {
 
     /// Where the primary stands in [`servers`](Self::servers).
     fn primary_index(&self) -> Result<usize, Error> {
-        let place = self.servers.iter().position(|server| server.role == Role::Primary);
+        let place = self.servers.iter().position(|server| server.place.role == Role::Primary);
         place.ok_or_else(|| Error::State("the cluster has no primary".to_owned()))
     }
 
@@ -234,7 +289,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::State`] if there is none.
     pub fn server(&self, name: &str) -> Result<&Server, Error> {
-        self.servers.iter().find(|server| server.name == name).ok_or_else(|| unknown(name))
+        self.servers.iter().find(|server| server.place.name == name).ok_or_else(|| unknown(name))
     }
 
     /// The same, to stop, start or change it.
@@ -242,7 +297,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::State`] if there is none.
     pub fn server_mut(&mut self, name: &str) -> Result<&mut Server, Error> {
-        self.servers.iter_mut().find(|server| server.name == name).ok_or_else(|| unknown(name))
+        self.servers.iter_mut().find(|server| server.place.name == name).ok_or_else(|| unknown(name))
     }
 
     /// The URLs of one database on all servers, as relays take them; join them with commas.
@@ -255,8 +310,8 @@ impl Cluster {
     /// # Errors
     /// [`Error::Timeout`] with those that do.
     pub async fn wait_streaming(&self) -> Result<(), Error> {
-        let replicas = self.servers.iter().filter(|server| server.role == Role::Replica && server.is_alive());
-        let wanted: Vec<_> = replicas.map(|server| server.name.clone()).collect();
+        let replicas = self.servers.iter().filter(|server| server.place.role == Role::Replica && server.is_alive());
+        let wanted: Vec<_> = replicas.map(|server| server.place.name.clone()).collect();
         let primary = self.primary()?;
         until("the replicas to stream", PATIENCE, async || {
             let names = "SELECT coalesce(array_agg(application_name::text), '{}') FROM pg_stat_replication \
@@ -273,9 +328,9 @@ impl Cluster {
     /// [`Error::Timeout`], as when a replica's replay is paused.
     pub async fn wait_applied(&self) -> Result<(), Error> {
         let position: String = self.primary()?.ask("SELECT pg_current_wal_flush_lsn()::text").await?;
-        for server in self.servers.iter().filter(|server| server.role == Role::Replica && server.is_alive()) {
+        for server in self.servers.iter().filter(|server| server.place.role == Role::Replica && server.is_alive()) {
             let query = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn");
-            until(&format!("{} to apply {position}", server.name), PATIENCE, async || {
+            until(&format!("{} to apply {position}", server.place.name), PATIENCE, async || {
                 match server.ask::<bool>(&query).await {
                     Ok(true) => Ok(()),
                     Ok(false) => Err("not yet".to_owned()),
@@ -291,7 +346,7 @@ impl Cluster {
     ///
     /// By name: `ANY 1 (*)` would count a server that a failover never asks.
     async fn set_synchronous(&mut self, primary: usize, replicas: &[usize]) -> Result<(), Error> {
-        let names: Vec<_> = replicas.iter().map(|index| format!("\"{}\"", self.servers[*index].name)).collect();
+        let names: Vec<_> = replicas.iter().map(|index| format!("\"{}\"", self.servers[*index].place.name)).collect();
         let value =
             if self.synchronous && !names.is_empty() { format!("ANY 1 ({})", names.join(", ")) } else { String::new() };
         self.servers[primary].set(&[("synchronous_standby_names", &value)]).await
@@ -302,7 +357,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Timeout`] if one can't be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
-        self.servers.sort_by_key(|server| server.role != Role::Primary);
+        self.primary_mut()?.stop().await?;
         for server in &mut self.servers {
             server.stop().await?;
         }

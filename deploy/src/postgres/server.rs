@@ -1,5 +1,5 @@
 use super::Programs;
-use crate::process::{Identity, Launch, Life, Process};
+use crate::process::{Launch, Life, Process, working_in};
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, until};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -27,16 +27,23 @@ pub enum Role {
     Replica,
 }
 
-/// One Postgres server.
-#[derive(Debug)]
-pub struct Server {
+/// Where a server stands in its cluster.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Place {
     /// `primary`, `replica-1`, ...: it stays the same when the role changes.
     pub name: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
-    pub(super) role: Role,
+    /// What it is for.
+    pub role: Role,
     /// The port of the server that it follows.
-    pub(super) upstream: Option<u16>,
+    pub upstream: Option<u16>,
+}
+
+/// One Postgres server.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) place: Place,
     pub(super) settings: BTreeMap<String, String>,
     pub(super) programs: Programs,
     pub(super) life: Life,
@@ -45,14 +52,24 @@ pub struct Server {
 }
 
 impl Server {
+    /// Its name: it stays the same when the role changes.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.place.port
+    }
+
     /// What it is for.
     pub fn role(&self) -> Role {
-        self.role
+        self.place.role
     }
 
     /// What sqlx connects to, for a database: `postgres://postgres@127.0.0.1:PORT/DATABASE`.
     pub fn database_url(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.place.port)
     }
 
     /// The same for the database `postgres`, which always is there.
@@ -66,11 +83,11 @@ impl Server {
     /// [`Error::Sql`] if there is none to be had within two seconds.
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         let options =
-            PgConnectOptions::new().host("127.0.0.1").port(self.port).username("postgres").database("postgres");
+            PgConnectOptions::new().host("127.0.0.1").port(self.place.port).username("postgres").database("postgres");
         let wait = Duration::from_secs(2);
         let connected = tokio::time::timeout(wait, PgConnection::connect_with(&options)).await;
         let connected = connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut));
-        connected.map_err(Error::sql(format!("connecting to {}", self.name)))
+        connected.map_err(Error::sql(format!("connecting to {}", self.place.name)))
     }
 
     /// Runs one statement on a connection of its own.
@@ -80,7 +97,7 @@ impl Server {
     pub async fn execute(&self, statement: &str) -> Result<(), Error> {
         let mut connection = self.connect().await?;
         let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;
-        done.map_err(Error::sql(format!("{}: {statement}", self.name)))?;
+        done.map_err(Error::sql(format!("{}: {statement}", self.place.name)))?;
         Ok(())
     }
 
@@ -94,7 +111,7 @@ impl Server {
     {
         let mut connection = self.connect().await?;
         let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await;
-        row.and_then(|row| row.try_get(0)).map_err(Error::sql(format!("{}: {query}", self.name)))
+        row.and_then(|row| row.try_get(0)).map_err(Error::sql(format!("{}: {query}", self.place.name)))
     }
 
     /// Whether its process runs.
@@ -107,9 +124,9 @@ impl Server {
         self.process.as_ref()
     }
 
-    /// Takes hold of a detached process of an earlier run.
-    pub fn adopt(&mut self, identity: Identity) {
-        self.process = Some(Process::known(&self.name, &self.home.log(&self.name), identity));
+    /// Whether it was the primary before a failover and has not been rebuilt since: it must not run as it is.
+    pub fn is_fenced(&self) -> bool {
+        self.place.role == Role::Replica && self.place.upstream.is_none()
     }
 
     /// Sends a signal to the server and all its backends: `STOP` and `CONT` make and end a hang.
@@ -122,19 +139,23 @@ impl Server {
     /// Starts it, if it does not run, and waits until it answers queries.
     ///
     /// # Errors
-    /// [`Error::Ended`] with its log if it does not come up.
+    /// [`Error::Ended`] with its log if it does not come up; [`Error::State`] if it is fenced.
     pub async fn start(&mut self) -> Result<(), Error> {
         if !self.is_alive() {
+            if self.is_fenced() {
+                return Err(Error::State(format!("{} was the primary once and must be rebuilt", self.place.name)));
+            }
             self.write_settings()?;
+            self.clear_lock().await?;
             let data = self.data();
             let launch = Launch {
-                name: self.name.clone(),
+                name: self.place.name.clone(),
                 program: self.programs.path("postgres"),
                 arguments: vec!["-D".into(), data.clone().into()],
                 environment: Vec::new(),
                 hidden: &["PG"],
                 folder: data,
-                log: self.home.log(&self.name),
+                home: self.home.clone(),
                 user: self.programs.user,
                 life: self.life,
                 // An immediate shutdown leaves neither children nor shared memory.
@@ -142,7 +163,25 @@ impl Server {
             };
             self.process = Some(launch.start()?);
         }
-        ready(&self.name, self.process.as_ref(), async || self.ask::<i32>("SELECT 1").await.map(drop)).await
+        ready(&self.place.name, self.process.as_ref(), async || self.ask::<i32>("SELECT 1").await.map(drop)).await
+    }
+
+    /// Removes the lock of a server that was killed, once none of its processes is left.
+    ///
+    /// Postgres refuses to start while a process has the number in the lock, though it be one that has ended and that
+    /// nobody reaps, as happens in containers.
+    async fn clear_lock(&self) -> Result<(), Error> {
+        let data = self.data();
+        let lock = data.join("postmaster.pid");
+        if !lock.exists() {
+            return Ok(());
+        }
+        until(&format!("an earlier {} to end", self.place.name), PATIENCE, async || {
+            let alive = working_in(&data);
+            if alive.is_empty() { Ok(()) } else { Err(format!("processes {alive:?} run")) }
+        })
+        .await?;
+        fs::remove_file(&lock).map_err(Error::io(format!("removing {}", lock.display())))
     }
 
     /// A fast shutdown: open transactions are rolled back, replicas get the last of the WAL.
@@ -198,7 +237,7 @@ impl Server {
         let before: String = self.ask("SELECT pg_conf_load_time()::text").await?;
         self.write_settings()?;
         self.execute("SELECT pg_reload_conf()").await?;
-        until(&format!("{} to take its settings", self.name), PATIENCE, async || {
+        until(&format!("{} to take its settings", self.place.name), PATIENCE, async || {
             let now =
                 self.ask::<String>("SELECT pg_conf_load_time()::text").await.map_err(|error| error.to_string())?;
             if now == before { Err(now) } else { Ok(()) }
@@ -208,7 +247,7 @@ impl Server {
                      WHERE error IS NOT NULL AND error NOT LIKE '%without restarting%'";
         match self.ask::<String>(wrong).await?.as_str() {
             "" => Ok(()),
-            errors => Err(Error::State(format!("{} refuses its settings: {errors}", self.name))),
+            errors => Err(Error::State(format!("{} refuses its settings: {errors}", self.place.name))),
         }
     }
 
@@ -219,7 +258,7 @@ impl Server {
     pub async fn pause_replay(&self) -> Result<(), Error> {
         self.execute("SELECT pg_wal_replay_pause()").await?;
         // A replica notices the wish when the next record comes, or within its next nap.
-        until(&format!("{} to pause", self.name), PATIENCE, async || {
+        until(&format!("{} to pause", self.place.name), PATIENCE, async || {
             let state = self.ask::<String>("SELECT pg_get_wal_replay_pause_state()").await;
             match state.map_err(|error| error.to_string())?.as_str() {
                 "paused" => Ok(()),
@@ -260,27 +299,27 @@ impl Server {
     }
 
     pub(super) fn data(&self) -> PathBuf {
-        self.home.path().join(&self.name).join("data")
+        self.home.path().join(&self.place.name).join("data")
     }
 
     /// Its name where Postgres allows no hyphen, as for slots.
     pub(super) fn slot(&self) -> String {
-        self.name.replace('-', "_")
+        self.place.name.replace('-', "_")
     }
 
     pub(super) fn write_settings(&self) -> Result<(), Error> {
         let data = self.data();
         let mut lines = vec![
             "# Written by deploy at every start and change.".to_owned(),
-            format!("include '{}.conf'", if self.role == Role::Primary { "primary" } else { "replica" }),
+            format!("include '{}.conf'", if self.place.role == Role::Primary { "primary" } else { "replica" }),
             "listen_addresses = '127.0.0.1'".to_owned(),
-            format!("port = {}", self.port),
+            format!("port = {}", self.place.port),
             "unix_socket_directories = ''".to_owned(),
         ];
         let signal = data.join("standby.signal");
-        let done = match self.upstream {
+        let done = match self.place.upstream {
             Some(port) => {
-                let name = &self.name;
+                let name = &self.place.name;
                 lines.push(format!(
                     "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres application_name={name}'"
                 ));

@@ -43,18 +43,29 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Waits until every server that runs finds all slots served and knows every other.
+    /// Waits until three masters run, and every server that runs finds all slots served and knows every other.
     ///
     /// # Errors
     /// [`Error::Timeout`].
     pub async fn wait_whole(&self) -> Result<(), Error> {
+        // First: until the death of a master is noticed, all slots seem to be served. And a replica that never was
+        // connected does not stand for election.
+        until("three masters and connected replicas", PATIENCE, async || match self.roles().await {
+            Ok(roles)
+                if roles.iter().filter(|(_, role)| *role == "master").count() == 3
+                    && roles.iter().all(|(_, role)| *role == "master" || *role == "connected") =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
         for server in self.servers.iter().filter(|server| server.is_alive()) {
             until(&format!("{} to see a whole cluster", server.name), PATIENCE, async || {
                 let command = |name| redis::cmd("CLUSTER").arg(name).to_owned();
                 let state = server.ask::<String>(&command("INFO")).await.map_err(|error| error.to_string())?;
                 let nodes = server.ask::<String>(&command("NODES")).await.map_err(|error| error.to_string())?;
-                let masters = nodes.lines().filter(|line| line.contains("master") && !line.contains("fail")).count();
-                let whole = state.contains("cluster_state:ok") && masters >= 3 && !nodes.contains("handshake");
+                let whole = state.contains("cluster_state:ok") && !nodes.contains("handshake");
                 if whole { Ok(()) } else { Err(nodes) }
             })
             .await?;
@@ -68,18 +79,25 @@ impl Cluster {
         format!("redis+cluster://{}", addresses.join(","))
     }
 
-    /// Where a master stands in [`servers`](Self::servers).
+    /// Where the masters that run stand in [`servers`](Self::servers).
     ///
     /// # Errors
-    /// [`Error::State`] if none of those that run is one.
-    pub async fn a_master(&self) -> Result<usize, Error> {
+    /// [`Error::Redis`] if one that runs does not answer.
+    pub async fn masters(&self) -> Result<Vec<usize>, Error> {
+        let roles = self.roles().await?.into_iter();
+        Ok(roles.filter(|(_, role)| *role == "master").map(|(index, _)| index).collect())
+    }
+
+    /// For each server that runs `master`, or how a replica's link to its master is: `connected`, say.
+    async fn roles(&self) -> Result<Vec<(usize, String)>, Error> {
+        let mut roles = Vec::new();
         for (index, server) in self.servers.iter().enumerate().filter(|(_, server)| server.is_alive()) {
             let role: redis::Value = server.ask(&redis::cmd("ROLE")).await?;
             let redis::Value::Array(fields) = role else { continue };
-            if fields.first() == Some(&redis::Value::BulkString(b"master".to_vec())) {
-                return Ok(index);
-            }
+            let text = |at: usize| fields.get(at).and_then(|field| redis::from_redis_value_ref::<String>(field).ok());
+            let role = if text(0).as_deref() == Some("slave") { text(3) } else { text(0) };
+            roles.push((index, role.unwrap_or_default()));
         }
-        Err(Error::State("no Redis server that runs is a master".to_owned()))
+        Ok(roles)
     }
 }

@@ -6,7 +6,7 @@ mod sentinel;
 pub use cluster::Cluster;
 pub use sentinel::Sentinels;
 
-use crate::process::{Identity, Launch, Life, Process};
+use crate::process::{Launch, Life, Process};
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, free_port};
 use redis::{Client, Cmd, FromRedisValue};
@@ -57,9 +57,12 @@ impl Server {
         self
     }
 
-    /// How long the process lives; by default as long as its handle.
+    /// How long the process lives; by default as long as its handle. A detached one may run already.
     pub fn life(mut self, life: Life) -> Self {
         self.life = life;
+        if life == Life::Detached {
+            self.process = Process::find(&self.name, &self.home);
+        }
         self
     }
 
@@ -81,11 +84,6 @@ impl Server {
     /// Whether its process runs.
     pub fn is_alive(&self) -> bool {
         self.process.as_ref().is_some_and(Process::is_alive)
-    }
-
-    /// Takes hold of a detached process of an earlier run.
-    pub fn adopt(&mut self, identity: Identity) {
-        self.process = Some(Process::known(&self.name, &self.home.log(&self.name), identity));
     }
 
     /// Starts it, if it does not run, and waits until it answers.
@@ -121,7 +119,7 @@ impl Server {
             environment: Vec::new(),
             hidden: &[],
             folder: self.home.folder(&self.name)?,
-            log: self.home.log(&self.name),
+            home: self.home.clone(),
             user: None,
             life: self.life,
             last_signal: Signal::KILL,

@@ -1,8 +1,10 @@
 //! What a cluster is, as an operator writes it down: TOML, strict in both directions. [`EXAMPLE`] documents every key.
 
+mod production;
 mod server;
 mod validate;
 
+pub use production::Production;
 pub use server::Server;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,8 @@ pub struct Cluster {
     pub instances: Vec<Instance>,
     /// Relays that DNS names.
     pub discovery: Option<Discovery>,
+    /// What the production files need beyond that.
+    pub production: Option<Production>,
 }
 
 /// What HAProxy must know of all relays.
@@ -154,7 +158,7 @@ pub struct Discovery {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// It is not TOML, or a key is missing, unknown, or of another type; the message names key and line.
-    #[error("{0}")]
+    #[error(transparent)]
     Syntax(#[from] toml::de::Error),
     /// What the values say does not hold together: every problem, each beginning with its key, a line each.
     #[error("{}", .0.join("\n"))]
@@ -180,7 +184,8 @@ impl Cluster {
         let example = Self::example();
         let front = Front {
             listen: vec![listen],
-            max_connections: 20_000,
+            // Two descriptors each: HAProxy does not start where the system's hard limit is lower.
+            max_connections: 8_000,
             max_connections_per_address: 0,
             new_connections_per_address_in_10_seconds: 0,
             stats_listen,
@@ -189,8 +194,8 @@ impl Cluster {
             tls: None,
             ..example.front
         };
-        let relay = Relay { max_connections: 20_000, slowstart_seconds: 0, check_interval_ms: 200, ..example.relay };
-        Self { name: "local".to_owned(), relay, front, instances: Vec::new(), discovery: None }
+        let relay = Relay { max_connections: 8_000, slowstart_seconds: 0, check_interval_ms: 200, ..example.relay };
+        Self { name: "local".to_owned(), relay, front, instances: Vec::new(), discovery: None, production: None }
     }
 
     /// Whether the values hold together, and whether all texts may stand in a configuration file as they are.

@@ -1,6 +1,6 @@
 //! What no single value's type can say.
 
-use super::{CONNECTIONS_PER_PORT, Cluster, Discovery, Instance};
+use super::{CONNECTIONS_PER_PORT, Cluster, Discovery, Instance, Production};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -14,6 +14,9 @@ pub(super) fn problems(cluster: &Cluster) -> Vec<String> {
     instances(cluster, &mut check);
     if let Some(discovery) = &cluster.discovery {
         discovered(cluster, discovery, &mut check);
+    }
+    if let Some(production) = &cluster.production {
+        for_production(cluster, production, &mut check);
     }
     check.0
 }
@@ -109,6 +112,30 @@ fn discovered(cluster: &Cluster, discovery: &Discovery, check: &mut Check) {
         "must be at most one with [discovery], whose servers are reached from one address",
     );
     reachable(cluster, "discovery.port", 1, check);
+}
+
+fn for_production(cluster: &Cluster, production: &Production, check: &mut Check) {
+    let url = &production.public_url;
+    let host = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")).map(|rest| rest.trim_end_matches('/'));
+    let host = host.map(|rest| rest.rsplit_once(':').map_or(rest, |(host, _)| host));
+    check.that(host.is_some_and(is_host), "production.public_url", "must be ws:// or wss:// and a host");
+    check.above_zero("production.relays", production.relays.into());
+    check.that(
+        production.most_relays >= production.relays,
+        "production.most_relays",
+        "must be at least production.relays",
+    );
+    check.that(
+        (1..=cluster.relay.max_connections).contains(&production.connections_per_relay),
+        "production.connections_per_relay",
+        "must be at least 1 and at most relay.max_connections: another relay is to start before one is full",
+    );
+    check.that(production.relay_memory_mib >= 128, "production.relay_memory_mib", "must be at least 128");
+    for (key, image) in production.images() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte);
+        let good = !image.is_empty() && image.bytes().all(plain);
+        check.that(good, &format!("production.{key}"), "must be the name of an image");
+    }
 }
 
 /// Whether all of an instance's connections find a free local port.

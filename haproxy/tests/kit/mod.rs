@@ -17,15 +17,19 @@ use std::time::Duration;
 /// The most time for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Compares with a file under `tests/golden`, or writes it where `UPDATE_GOLDEN` is set.
+/// Compares with a file under `tests/golden`.
 pub fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    reviewed(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name), text);
+}
+
+/// Compares with a file, or writes it where `UPDATE_GOLDEN` is set.
+pub fn reviewed(path: &Path, text: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(path, text).unwrap();
     }
-    let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(reviewed == text, "{name} is not the reviewed one; UPDATE_GOLDEN=1 rewrites it:\n{text}");
+    let reviewed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(reviewed == text, "{} is not the reviewed one; UPDATE_GOLDEN=1 rewrites it:\n{text}", path.display());
 }
 
 /// Looks until `what` holds.

@@ -1,8 +1,7 @@
 //! How fast an event reaches those who subscribed to it. Every delivery is counted: lost ones and doubled ones too.
 
-use super::publish::unhex;
 use super::{Meter, Round, SILENCE, Site};
-use crate::client::{Client, ClientError, Reply, event_id};
+use crate::client::{Client, ClientError, Reply, event_id, unhex};
 use crate::events::{Authors, Random, Signed};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};

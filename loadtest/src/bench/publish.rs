@@ -1,7 +1,7 @@
 //! How many new events a second a relay accepts, and how long each waits for its OK.
 
 use super::{Meter, Round, SILENCE, Site};
-use crate::client::{Client, ClientError, Reply};
+use crate::client::{Client, ClientError, Reply, unhex};
 use crate::events::Signed;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -105,17 +105,4 @@ async fn one(mut client: Client, site: Site, in_flight: usize, shared: Rc<RefCel
 
 fn refusal(words: &[u8]) -> String {
     format!("refused: {}", String::from_utf8_lossy(words))
-}
-
-/// An id of a relay's answer.
-pub(super) fn unhex(hex: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let mut id = [0; 32];
-    if hex.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in id.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
-    }
-    Some(id)
 }

@@ -10,7 +10,7 @@ mod reply;
 mod target;
 
 pub use frame::{Frame, FrameError, decode, encode_text};
-pub use reply::{Reply, event_id};
+pub use reply::{Reply, event_id, unhex};
 pub use target::{Target, TargetError};
 
 use std::cell::RefCell;
@@ -22,6 +22,9 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// The room that each read finds at least.
 const READ_BYTES: usize = 256 * 1024;
+
+/// A write buffer that has grown beyond this is given back once it is empty.
+const KEPT_WRITE_BYTES: usize = 4 * 1024;
 
 /// The handshake's nonce. It guards against caches that answer in a server's place; over loopback there is none, so
 /// RFC 6455's own example does, and the answer to expect is a constant too.
@@ -114,6 +117,20 @@ impl Client {
         encode_text(parts, &mut self.unsent);
     }
 
+    /// Queues whole frames made by [`encode_text`]; `frames` is empty afterwards.
+    pub fn queue_frames(&mut self, frames: &mut Vec<u8>) {
+        if self.unsent.is_empty() {
+            std::mem::swap(&mut self.unsent, frames);
+        } else {
+            self.unsent.append(frames);
+        }
+    }
+
+    /// Bytes queued that the kernel has not taken yet.
+    pub fn backlog(&self) -> usize {
+        self.unsent.len() - self.sent
+    }
+
     /// Hands queued frames to the kernel. Cancel safe: what is left goes out with the next call.
     ///
     /// It does not read meanwhile; a server that answers before it reads on could stall it. Use it for a few
@@ -162,6 +179,9 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
+        }
+        if self.unsent.capacity() > KEPT_WRITE_BYTES {
+            self.unsent = Vec::new();
         }
         self.unsent.clear();
         self.sent = 0;

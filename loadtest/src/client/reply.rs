@@ -57,6 +57,19 @@ pub fn event_id(json: &[u8]) -> Option<&[u8]> {
     string(json.get(at + 4..)?).map(|(id, _)| id).filter(|id| id.len() == 64)
 }
 
+/// The bytes of an id's 64 hex digits.
+pub fn unhex(hex: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut id = [0; 32];
+    if hex.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+    }
+    Some(id)
+}
+
 fn read(message: &[u8]) -> Option<Reply<'_>> {
     let (word, rest) = string(message)?;
     let (first, rest) = string(rest)?;

@@ -14,6 +14,8 @@ pub struct Draft {
     pub kind: u16,
     /// Unix seconds.
     pub created_at: u64,
+    /// The ranks of the authors that its `p` tags name, in their order.
+    pub mentions: Vec<u32>,
     /// The canonical JSON up to the signature's opening quote.
     head: String,
 }
@@ -39,7 +41,7 @@ impl Draft {
             "{{\"id\":\"{hex}\",\"pubkey\":\"{pubkey}\",\"created_at\":{created_at},\"kind\":{kind},\
              \"tags\":{tags},\"content\":{content},\"sig\":\""
         );
-        Self { id, author, kind, created_at, head }
+        Self { id, author, kind, created_at, mentions: Vec::new(), head }
     }
 
     /// The event's JSON with `signature`.
@@ -61,7 +63,7 @@ impl Draft {
 }
 
 /// The hex of an id.
-pub(super) fn hex_text(id: &[u8; 32]) -> String {
+pub(crate) fn hex_text(id: &[u8; 32]) -> String {
     let hex: [u8; 64] = hex_of(id);
     std::str::from_utf8(&hex).unwrap_or_default().to_owned()
 }

@@ -50,6 +50,8 @@ pub struct Generator<'a> {
     hashtags: Zipf,
     random: Random,
     keys: Keys,
+    now: Option<u64>,
+    mentions: Vec<u32>,
     tags: String,
     content: String,
 }
@@ -65,9 +67,16 @@ impl<'a> Generator<'a> {
             hashtags: Zipf::new(HASHTAGS, SKEW),
             random: Random::new(plan.seed),
             keys: Keys::new(authors.len()),
+            now: None,
+            mentions: Vec::new(),
             tags: String::new(),
             content: String::new(),
         }
+    }
+
+    /// Dates every event from now on with `unix` seconds, instead of over the plan's span.
+    pub fn set_time(&mut self, unix: u64) {
+        self.now = Some(unix);
     }
 
     /// What can be asked of the events made so far.
@@ -114,6 +123,7 @@ impl<'a> Generator<'a> {
         let person = self.people.draw(&mut self.random);
         if name == "p" {
             self.keys.point_at_person(person);
+            self.mentions.push(person as u32);
         }
         let authors = self.authors;
         self.push_tag(name, authors.hex(person));
@@ -215,14 +225,18 @@ impl Iterator for Generator<'_> {
             _ => self.people.draw(&mut self.random),
         };
         let kind = self.kind();
-        let created_at = self.created_at(made);
+        let dated = self.created_at(made);
+        let created_at = self.now.unwrap_or(dated);
         self.tags.clear();
+        self.mentions.clear();
         self.content.clear();
         self.write_tags(kind, made);
         self.write_content(kind, author);
         let pubkey = self.authors.hex(author);
         let author = author as u32;
-        let draft = Draft::new(&Parts { author, pubkey, created_at, kind, tags: &self.tags, content: &self.content });
+        let mut draft =
+            Draft::new(&Parts { author, pubkey, created_at, kind, tags: &self.tags, content: &self.content });
+        draft.mentions.extend_from_slice(&self.mentions);
         self.keys.push(&draft);
         Some(draft)
     }

@@ -18,7 +18,12 @@ pub use keys::Keys;
 pub use random::{Random, Zipf};
 pub use sign::{Signed, sign_all};
 
+pub(crate) use draft::hex_text;
+
 use std::io::{self, Write};
+
+/// The span of `loadtest fill`'s events: 36 months of 30 days, in seconds.
+pub const FILL_SPAN_SECONDS: u64 = 36 * 30 * 86_400;
 
 /// Writes the plan's events to `out` as JSON lines and calls `on` after each. Signatures are made up unless `signed`:
 /// they are a relay's dearest step and a query needs none that hold. Returns what can be asked of them.

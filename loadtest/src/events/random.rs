@@ -54,15 +54,26 @@ pub struct Zipf {
 impl Zipf {
     /// The distribution over `ranks` ranks.
     pub fn new(ranks: usize, exponent: f64) -> Self {
+        Self::weighted((1..=ranks).map(|rank| (rank as f64).powf(-exponent)))
+    }
+
+    /// Ranks drawn in proportion to any weights, of which one at least is above 0.
+    pub fn weighted(weights: impl Iterator<Item = f64>) -> Self {
         let mut sum = 0.0;
-        let mut cumulative = (1..=ranks)
-            .map(|rank| {
-                sum += (rank as f64).powf(-exponent);
+        let mut cumulative = weights
+            .map(|weight| {
+                sum += weight;
                 sum
             })
             .collect::<Vec<_>>();
         cumulative.iter_mut().for_each(|share| *share /= sum);
         Self { cumulative }
+    }
+
+    /// The share of a rank, from 0 to 1; 0 for one that there is not.
+    pub fn share(&self, rank: usize) -> f64 {
+        let up_to = |rank: usize| self.cumulative.get(rank).copied().unwrap_or(0.0);
+        up_to(rank) - if rank == 0 { 0.0 } else { up_to(rank - 1) }
     }
 
     /// Draws a rank.

@@ -1,12 +1,12 @@
 //! What a figure must be read against.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::num::NonZero;
 
 /// The machine and how busy others keep it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Cores this process may use.
     pub cores: usize,
@@ -45,4 +45,15 @@ impl fmt::Display for Machine {
         let gib = memory_bytes >> 30;
         write!(f, "{cores} cores of {cpu}, {gib} GiB, Linux {kernel}, load before the run {load}")
     }
+}
+
+/// CPU time of all cores so far, busy and in all, in clock ticks; equal numbers where it can't be read.
+pub fn machine_cpu() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+    let times = times.filter_map(|ticks| ticks.parse::<u64>().ok()).collect::<Vec<_>>();
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    let idle = times.iter().skip(3).take(2).sum::<u64>();
+    let all = times.iter().sum::<u64>();
+    (all - idle, all)
 }

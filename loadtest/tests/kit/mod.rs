@@ -1,13 +1,20 @@
-//! A relay of a hundred lines: it keeps events in memory and matches filters one by one. It can be told to lie.
+//! A relay of two hundred lines: it keeps events in memory and matches filters one by one. It can be told to lie, and
+//! counts its lies.
+
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use futures_util::{SinkExt, StreamExt};
 use loadtest::bench::Site;
 use loadtest::client::{Scratch, Target};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
 /// What the relay does wrong.
@@ -22,86 +29,204 @@ pub(crate) enum Lie {
     RefuseQuestions,
     /// Subscribers are hung up on when the fifth event comes.
     HangUp,
+    /// Of 100 live deliveries one does not come,
+    Drop,
+    /// comes twice,
+    Double,
+    /// comes so much later than it should,
+    Delay(Duration),
+    /// or comes behind the next event of the same publisher.
+    Reorder,
+    /// Of 100 events one gets an OK with true and is thrown away,
+    LoseEvents,
+    /// gets an OK with true and is delivered, but not kept,
+    ForgetEvents,
+    /// gets an OK with false and is delivered and kept,
+    DenyEvents,
+    /// gets two OKs,
+    OkTwice,
+    /// or no OK.
+    NoOk,
+    /// Of 100 events one goes to every subscription, whatever its filter.
+    Misdeliver,
+    /// Of 100 REQs one has no EOSE.
+    NoEose,
 }
 
+/// One in so many is treated badly.
+const ONE_IN: u64 = 100;
+
+/// What the relay keeps, and what it has done wrong.
 #[derive(Debug)]
-struct Store {
+pub(crate) struct Store {
     events: Mutex<Vec<Value>>,
-    live: broadcast::Sender<(usize, Value)>,
+    live: broadcast::Sender<(usize, usize, Arc<Value>)>,
     lie: Lie,
+    /// Events so far, those that were thrown away among them.
+    number: AtomicUsize,
+    /// Occasions to lie.
+    occasions: AtomicU64,
+    /// How often it did.
+    pub(crate) lies: AtomicU64,
 }
 
 /// Starts it with `stored` JSON lines on a port of its own; it ends with the test's runtime.
 pub(crate) async fn relay(stored: &str, lie: Lie) -> Site {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}", listener.local_addr().unwrap());
-    let events = Mutex::new(stored.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
-    let store = Arc::new(Store { events, live: broadcast::channel(10_000).0, lie });
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(stream, store.clone()));
-        }
-    });
+    let (url, _) = lying(stored, lie).await;
     Site { target: Target::resolve(&url).unwrap(), sources: Vec::new(), pid: None, scratch: Scratch::new() }
 }
 
-async fn serve(stream: TcpStream, store: Arc<Store>) {
-    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
-    let mut subscriptions = HashMap::<String, Value>::new();
-    let mut live = store.live.subscribe();
-    loop {
-        let answers = tokio::select! {
-            message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => store.answer(&text, &mut subscriptions),
-                Some(Ok(_)) => continue,
-                _ => return,
-            },
-            Ok((number, event)) = live.recv() => {
-                if store.lie == Lie::HangUp && number == 5 && !subscriptions.is_empty() {
-                    return;
-                }
-                let copies = if store.lie == Lie::DoubleDeliveries && number % 3 == 0 { 2 } else { 1 };
-                let matching = subscriptions.iter().filter(|(_, filter)| matches(filter, &event));
-                let answers = matching.map(|(id, _)| json!(["EVENT", id, event]));
-                answers.flat_map(|answer| vec![answer; copies]).collect()
-            }
-        };
-        for answer in answers {
-            // A hung-up client is the client's affair.
-            let _ = socket.send(Message::text(answer.to_string())).await;
+/// The same, with its URL and its own account.
+pub(crate) async fn lying(stored: &str, lie: Lie) -> (String, Arc<Store>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let events = Mutex::new(stored.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
+    let (occasions, lies) = (AtomicU64::new(0), AtomicU64::new(0));
+    let store = Arc::new(Store {
+        events,
+        live: broadcast::channel(50_000).0,
+        lie,
+        number: AtomicUsize::new(0),
+        occasions,
+        lies,
+    });
+    let served = store.clone();
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(Connection::serve(stream, served.clone(), connection));
         }
-    }
+    });
+    (url, store)
 }
 
-impl Store {
-    fn answer(&self, text: &str, subscriptions: &mut HashMap<String, Value>) -> Vec<Value> {
+struct Connection {
+    store: Arc<Store>,
+    number: usize,
+    /// The filters, and how many events there had been when they came: those were answered as stored.
+    subscriptions: HashMap<String, (Value, usize)>,
+    /// Held back until its time, or until its publisher's next event.
+    delayed: VecDeque<(Instant, Value)>,
+    held: Vec<(usize, Value)>,
+}
+
+impl Connection {
+    async fn serve(stream: TcpStream, store: Arc<Store>, number: usize) {
+        let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+        let mut live = store.live.subscribe();
+        let (subscriptions, delayed, held) = Default::default();
+        let mut this = Self { store, number, subscriptions, delayed, held };
+        loop {
+            let due = this.delayed.front().map(|(due, _)| *due);
+            let answers = tokio::select! {
+                message = socket.next() => match message {
+                    Some(Ok(Message::Text(text))) => this.answer(&text),
+                    Some(Ok(_)) => continue,
+                    _ => return,
+                },
+                event = live.recv() => {
+                    let (number, publisher, event) = event.unwrap();
+                    if this.store.lie == Lie::HangUp && number == 5 && !this.subscriptions.is_empty() {
+                        return;
+                    }
+                    this.deliver(number, publisher, &event)
+                }
+                () = async { match due { Some(due) => sleep_until(due).await, None => pending().await } } => {
+                    this.delayed.pop_front().map(|(_, message)| message).into_iter().collect()
+                }
+            };
+            for answer in answers {
+                // A hung-up client is the client's affair.
+                let _ = socket.send(Message::text(answer.to_string())).await;
+            }
+        }
+    }
+
+    fn deliver(&mut self, number: usize, publisher: usize, event: &Value) -> Vec<Value> {
+        let store = self.store.clone();
+        let astray = store.lie == Lie::Misdeliver && (number as u64).is_multiple_of(ONE_IN);
+        let mut messages = Vec::new();
+        for (id, (filters, after)) in &self.subscriptions {
+            if number <= *after {
+                continue;
+            }
+            let matching = matches(filters, event);
+            if !matching && !astray {
+                continue;
+            }
+            if !matching {
+                store.lies.fetch_add(1, Ordering::Relaxed);
+            }
+            let message = json!(["EVENT", id, event]);
+            let behind = self.held.iter().position(|(held, _)| *held == publisher);
+            match store.lie {
+                Lie::DoubleDeliveries if number.is_multiple_of(3) => messages.extend([message.clone(), message]),
+                Lie::Drop if store.lies() => {}
+                Lie::Double if store.lies() => messages.extend([message.clone(), message]),
+                Lie::Delay(by) if store.lies() => self.delayed.push_back((Instant::now() + by, message)),
+                Lie::Reorder if behind.is_some() => {
+                    messages.push(message);
+                    messages.extend(behind.map(|at| self.held.swap_remove(at).1));
+                    // Only now is it a lie.
+                    store.lies.fetch_add(1, Ordering::Relaxed);
+                }
+                Lie::Reorder if store.occasion() => self.held.push((publisher, message)),
+                _ => messages.push(message),
+            }
+        }
+        messages
+    }
+
+    fn answer(&mut self, text: &str) -> Vec<Value> {
         let message: Value = serde_json::from_str(text).unwrap();
-        let mut events = self.events.lock().unwrap();
-        let found = |filter: &Value| {
-            let limit = filter["limit"].as_u64().unwrap_or(u64::MAX) as usize;
-            events.iter().rev().filter(|event| matches(filter, event)).take(limit).cloned().collect::<Vec<_>>()
+        let store = self.store.clone();
+        let mut events = store.events.lock().unwrap();
+        let filters = message.as_array().unwrap().get(2..).unwrap_or_default();
+        let found = || {
+            let of = |filter: &Value| {
+                let limit = filter["limit"].as_u64().unwrap_or(u64::MAX) as usize;
+                events.iter().rev().filter(|event| matches(filter, event)).take(limit).cloned().collect::<Vec<_>>()
+            };
+            filters.iter().flat_map(of).collect::<Vec<_>>()
         };
         match message[0].as_str().unwrap() {
-            "EVENT" if self.lie == Lie::RefuseEvents => vec![json!(["OK", message[1]["id"], false, "blocked: no"])],
+            "EVENT" if store.lie == Lie::RefuseEvents => vec![json!(["OK", message[1]["id"], false, "blocked: no"])],
             "EVENT" => {
                 let event = &message[1];
                 if events.iter().any(|known| known["id"] == event["id"]) {
                     return vec![json!(["OK", event["id"], true, "duplicate: known"])];
                 }
-                events.push(event.clone());
-                let _ = self.live.send((events.len(), event.clone()));
-                vec![json!(["OK", event["id"], true, ""])]
+                let of_events =
+                    [Lie::LoseEvents, Lie::ForgetEvents, Lie::DenyEvents, Lie::OkTwice, Lie::NoOk].contains(&store.lie);
+                let lie = if of_events && store.lies() { store.lie } else { Lie::None };
+                if !matches!(lie, Lie::LoseEvents | Lie::ForgetEvents) {
+                    events.push(event.clone());
+                }
+                // Under the lock of the events, so that a REQ sees an event either stored or live.
+                let number = store.number.fetch_add(1, Ordering::Relaxed) + 1;
+                if lie != Lie::LoseEvents {
+                    let _ = store.live.send((number, self.number, Arc::new(event.clone())));
+                }
+                let copies = match lie {
+                    Lie::OkTwice => 2,
+                    Lie::NoOk => 0,
+                    _ => 1,
+                };
+                vec![json!(["OK", event["id"], lie != Lie::DenyEvents, ""]); copies]
             }
-            "REQ" if self.lie == Lie::RefuseQuestions => vec![json!(["CLOSED", message[1], "error: no"])],
+            "REQ" if store.lie == Lie::RefuseQuestions => vec![json!(["CLOSED", message[1], "error: no"])],
             "REQ" => {
-                subscriptions.insert(message[1].as_str().unwrap().to_owned(), message[2].clone());
-                let rows = found(&message[2]).into_iter().map(|event| json!(["EVENT", message[1], event]));
-                rows.chain([json!(["EOSE", message[1]])]).collect()
+                let name = message[1].as_str().unwrap();
+                // Without an EOSE a subscription of the standard mix would never begin.
+                let silent = store.lie == Lie::NoEose && name.starts_with('q') && store.lies();
+                let after = store.number.load(Ordering::Relaxed);
+                self.subscriptions.insert(name.to_owned(), (filters.to_vec().into(), after));
+                let rows = found().into_iter().map(|event| json!(["EVENT", message[1], event]));
+                rows.chain((!silent).then(|| json!(["EOSE", message[1]]))).collect()
             }
-            "COUNT" => vec![json!(["COUNT", message[1], { "count": found(&message[2]).len() }])],
+            "COUNT" => vec![json!(["COUNT", message[1], { "count": found().len() }])],
             "CLOSE" => {
-                subscriptions.remove(message[1].as_str().unwrap());
+                self.subscriptions.remove(message[1].as_str().unwrap());
                 Vec::new()
             }
             other => panic!("{other}"),
@@ -109,14 +234,37 @@ impl Store {
     }
 }
 
+impl Store {
+    /// True at one occasion in [`ONE_IN`].
+    fn occasion(&self) -> bool {
+        self.occasions.fetch_add(1, Ordering::Relaxed) % ONE_IN == ONE_IN - 1
+    }
+
+    /// The same, counted.
+    fn lies(&self) -> bool {
+        let lies = self.occasion();
+        self.lies.fetch_add(u64::from(lies), Ordering::Relaxed);
+        lies
+    }
+
+    /// How often it has lied.
+    pub(crate) fn told(&self) -> u64 {
+        self.lies.load(Ordering::Relaxed)
+    }
+}
+
 /// NIP-01, by the letter.
 pub(crate) fn matches(filter: &Value, event: &Value) -> bool {
+    if let Value::Array(filters) = filter {
+        return filters.iter().any(|filter| matches(filter, event));
+    }
     let Value::Object(filter) = filter else { return false };
     filter.iter().all(|(key, wanted)| match key.as_str() {
         "ids" => wanted.as_array().unwrap().contains(&event["id"]),
         "authors" => wanted.as_array().unwrap().contains(&event["pubkey"]),
         "kinds" => wanted.as_array().unwrap().contains(&event["kind"]),
         "limit" => true,
+        "since" => event["created_at"].as_u64() >= wanted.as_u64(),
         tag => event["tags"]
             .as_array()
             .unwrap()

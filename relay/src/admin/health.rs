@@ -1,5 +1,6 @@
 //! Whether this instance lives and whether it should be sent clients.
 
+use crate::store::postgres::NodeStatus;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,
+    nodes: Mutex<Vec<NodeStatus>>,
     created: Instant,
     /// Milliseconds from `created` to the last beat; 0: none yet.
     last_beat: AtomicU64,
@@ -60,7 +62,7 @@ impl Health {
     pub fn new() -> Arc<Self> {
         let starting = Fault { part: "start", message: "still starting".to_owned(), since: SystemTime::now() };
         let state = Mutex::new(State { phase: Phase::Starting, faults: vec![starting] });
-        Arc::new(Self { state, created: Instant::now(), last_beat: AtomicU64::new(0) })
+        Arc::new(Self { state, nodes: Mutex::default(), created: Instant::now(), last_beat: AtomicU64::new(0) })
     }
 
     /// Says that everything was started. Does nothing once draining.
@@ -90,6 +92,16 @@ impl Health {
     /// Says that `part` works again.
     pub fn heal(&self, part: &'static str) {
         self.state.lock().faults.retain(|fault| fault.part != part);
+    }
+
+    /// Says how the database servers are.
+    pub fn set_nodes(&self, nodes: Vec<NodeStatus>) {
+        *self.nodes.lock() = nodes;
+    }
+
+    /// How the database servers were a moment ago; empty where there are none.
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        self.nodes.lock().clone()
     }
 
     /// Whether clients should be sent here.

@@ -1,9 +1,12 @@
-//! What operators and their tools ask: is it alive, is it ready, what does it count. On a thread of its own, so that
+//! What operators and their tools ask: is it alive, is it ready, what does it count, how busy is it. On a thread of its own, so that
 //! an answer comes however busy the relay is.
 
+mod agent;
 mod health;
+mod load;
 mod pages;
 mod server;
 
 pub use health::{Fault, Health, Readiness};
+pub use load::Load;
 pub use server::{Admin, AdminError};

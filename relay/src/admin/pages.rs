@@ -23,6 +23,7 @@ struct Shared {
 const INDEX: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Skein</title><h1>Skein</h1><ul>\
     <li><a href=/live>/live</a>: 200 while the relay runs, 503 once it is stuck\
     <li><a href=/ready>/ready</a>: 200 to be sent clients, 404 while draining, 503 and why when broken\
+    <li><a href=/nodes>/nodes</a>: the database servers, their roles, lag and connections\
     <li><a href=/metrics>/metrics</a>: for Prometheus</ul>";
 
 /// The pages. `local` answers only requests that name an address of this machine: a web page that made its own name
@@ -32,6 +33,7 @@ pub(super) fn router(health: Arc<Health>, exporter: Arc<Exporter>, local: bool) 
         .route("/", get(async || Html(INDEX)))
         .route("/live", get(live))
         .route("/ready", get(ready))
+        .route("/nodes", get(async |State(shared): State<Shared>| Json(shared.health.nodes())))
         .route("/metrics", get(metrics))
         .with_state(Shared { health, exporter });
     let pages = if local { pages.layer(from_fn(only_local_names)) } else { pages };

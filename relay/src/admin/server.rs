@@ -1,7 +1,10 @@
 //! The admin thread: a listener with bounds of its own, and the upkeep of the metrics.
 
+use super::agent;
 use super::health::Health;
+use super::load::Load;
 use super::pages::router;
+use crate::config;
 use crate::telemetry::Exporter;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -22,14 +25,16 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most time for one request, answer included.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept, so that a lack of descriptors does not become a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the admin thread could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address is not to be had.
-    #[error("`admin.listen` = {address}: {error}; choose another address, or \"\" to turn it off")]
+    #[error("`{setting}` = {address}: {error}; choose another address, or \"\" to turn it off")]
     Listen {
+        /// Which setting asked for it.
+        setting: &'static str,
         /// What was asked for.
         address: SocketAddr,
         /// What the system says.
@@ -44,17 +49,24 @@ pub enum AdminError {
 #[derive(Debug)]
 pub struct Admin {
     address: Option<SocketAddr>,
+    agent_address: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Starts the thread. It always does the upkeep of the metrics; it listens where `listen` says so, and has
-    /// bound the address when this returns.
-    pub fn start(listen: Option<SocketAddr>, health: Arc<Health>, exporter: Arc<Exporter>) -> Result<Self, AdminError> {
-        let listener =
-            listen.map(|address| bind(address).map_err(|error| AdminError::Listen { address, error })).transpose()?;
+    /// Starts the thread. It always does the upkeep of the metrics; it listens where the settings say so, and has
+    /// bound the addresses when this returns.
+    pub fn start(
+        settings: &config::Admin,
+        health: Arc<Health>,
+        load: Arc<Load>,
+        exporter: Arc<Exporter>,
+    ) -> Result<Self, AdminError> {
+        let listener = bind("admin.listen", settings.listen)?;
+        let agent_listener = bind("admin.agent_listen", settings.agent_listen)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let agent_address = agent_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let pages = router(health, exporter.clone(), local);
@@ -63,17 +75,23 @@ impl Admin {
             tokio::select! {
                 () = upkeep(&exporter) => {}
                 () = serve(listener, pages) => {}
+                () = serve_agent(agent_listener, load) => {}
                 // An error says that the handle was dropped, which means the same.
                 _ = stopped => {}
             }
         };
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(run))?;
-        Ok(Self { address, stop, thread })
+        Ok(Self { address, agent_address, stop, thread })
     }
 
     /// Where it listens, with the port that the system chose if 0 was asked for.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Where a load balancer asks for the weight.
+    pub fn agent_address(&self) -> Option<SocketAddr> {
+        self.agent_address
     }
 
     /// Stops at once, answers under way included, and waits for the thread's end. Blocks for a moment.
@@ -84,10 +102,29 @@ impl Admin {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+fn bind(setting: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, AdminError> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map(Some).map_err(|error| AdminError::Listen { setting, address, error })
+}
+
+/// For the runtime of the admin thread; without a listener it waits for ever.
+async fn registered(listener: Option<TcpListener>) -> tokio::net::TcpListener {
+    match listener.map(tokio::net::TcpListener::from_std) {
+        Some(Ok(listener)) => listener,
+        Some(Err(error)) => {
+            tracing::error!(%error, "an admin listener is lost");
+            std::future::pending().await
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn serve_agent(listener: Option<TcpListener>, load: Arc<Load>) {
+    agent::serve(registered(listener).await, load).await;
 }
 
 async fn upkeep(exporter: &Exporter) {
@@ -100,14 +137,7 @@ async fn upkeep(exporter: &Exporter) {
 
 /// Never ends; without a listener it does nothing.
 async fn serve(listener: Option<TcpListener>, pages: Router) {
-    let listener = match listener.map(tokio::net::TcpListener::from_std) {
-        Some(Ok(listener)) => listener,
-        Some(Err(error)) => {
-            tracing::error!(%error, "the admin listener is lost");
-            return std::future::pending().await;
-        }
-        None => return std::future::pending().await,
-    };
+    let listener = registered(listener).await;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return std::future::pending().await };
@@ -136,11 +166,15 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
-    fn start() -> (Admin, Arc<Health>) {
+    fn listen(listen: Option<SocketAddr>) -> Result<(Admin, Arc<Health>), AdminError> {
         let health = Health::new();
         let exporter = Arc::new(Exporter::new().unwrap());
-        let admin = Admin::start(Some("127.0.0.1:0".parse().unwrap()), health.clone(), exporter).unwrap();
-        (admin, health)
+        let settings = config::Admin { listen, agent_listen: listen.map(|_| "127.0.0.1:0".parse().unwrap()) };
+        Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
+    }
+
+    fn start() -> (Admin, Arc<Health>) {
+        listen(Some("127.0.0.1:0".parse().unwrap())).unwrap()
     }
 
     fn ask(admin: &Admin, method: &str, path: &str, host: &str) -> (u16, String) {
@@ -192,13 +226,26 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_a_clear_error() {
-        let (admin, health) = start();
-        let exporter = Arc::new(Exporter::new().unwrap());
-        let error = Admin::start(admin.address(), health.clone(), exporter.clone()).unwrap_err().to_string();
+        let (admin, _health) = start();
+        let error = listen(admin.address()).unwrap_err().to_string();
         assert!(error.contains("admin.listen") && error.contains("in use"), "{error}");
-        let silent = Admin::start(None, health, exporter).unwrap();
+        let (silent, _health) = listen(None).unwrap();
+        assert_eq!(silent.agent_address(), None);
         assert_eq!(silent.address(), None);
         silent.stop();
+        admin.stop();
+    }
+
+    #[test]
+    fn a_load_balancer_is_told_the_weight_and_nothing_else_is_asked_of_it() {
+        let (admin, _health) = start();
+        for _ in 0..100 {
+            let mut stream = TcpStream::connect(admin.agent_address().unwrap()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "up 100%\n");
+        }
         admin.stop();
     }
 }

@@ -4,12 +4,13 @@ mod gauges;
 mod information;
 mod serving;
 mod signals;
+mod store;
 
-use crate::admin::{Admin, Health};
+pub use store::{Opened, postgres_options, sqlite_options};
+
+use crate::admin::{Admin, Health, Load};
 use crate::config::{Config, Durability, Loaded, Sources, reload};
-use crate::store::sqlite::{Options, SqliteStore};
 use crate::telemetry::{Exporter, LogControl};
-use anyhow::Context;
 use serving::Serving;
 use signals::{Signal, Signals};
 use std::sync::Arc;
@@ -19,10 +20,16 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     let mut signals = Signals::new()?;
     let exporter = Arc::new(Exporter::new()?);
     let health = Health::new();
-    let admin = Admin::start(loaded.config.admin.listen, health.clone(), exporter.clone())?;
-    let store = open_store(&loaded.config).await?;
-    let mut serving = Serving::start(&loaded.config, store, None, exporter.metrics().clone()).await?;
+    let load = Load::new();
+    let admin = Admin::start(&loaded.config.admin, health.clone(), load.clone(), exporter.clone())?;
+    let opened = Opened::open(&loaded.config).await?;
+    let servers = opened
+        .postgres()
+        .map(|store| tokio::spawn(gauges::sample_servers(store, health.clone(), exporter.metrics().clone())));
+    let mut serving =
+        Serving::start(&loaded.config, opened.store(), opened.shared_log(), exporter.metrics().clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
+    let load = tokio::spawn(load.watch());
     health.started();
     greet(&loaded.config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -47,29 +54,14 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
         Signal::Stop(name) = signals.stop_again() => Err(anyhow::anyhow!("{name} came twice: stopped without a goodbye")),
     };
     heartbeat.abort();
+    load.abort();
+    if let Some(servers) = servers {
+        servers.abort();
+    }
     admin.stop();
     ended.and(drained)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-async fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
-    let options = store_options(config);
-    let path = options.path.display().to_string();
-    let store = SqliteStore::open(options).await.with_context(|| format!("cannot open the database {path}"))?;
-    Ok(Arc::new(store))
-}
-
-/// What the settings say about the embedded store. The commands for an operator's data use it too.
-pub fn store_options(config: &Config) -> Options {
-    let database = &config.database;
-    Options {
-        readers: database.read_connections(),
-        durability: database.durability,
-        read_timeout: database.statement_timeout,
-        acquire_timeout: database.pool_wait,
-        ..Options::new(database.sqlite_path())
-    }
 }
 
 /// Reads the settings again. Where anything is wrong, everything stays as it was.
@@ -102,12 +94,16 @@ fn greet(config: &Config, serving: &Serving, admin: &Admin) {
     let version = env!("CARGO_PKG_VERSION");
     let address = serving.address();
     tracing::info!(version, "Skein is up: point a Nostr client at ws://{address}");
-    tracing::info!(
-        path = %config.database.sqlite_path().display(),
-        durability = config.database.durability.name(),
-        "events are stored in SQLite"
-    );
-    if config.database.durability == Durability::Relaxed {
+    if config.database.is_postgres() {
+        tracing::info!(servers = store::names(config), "events are stored in PostgreSQL");
+    } else {
+        tracing::info!(
+            path = %config.database.sqlite_path().display(),
+            durability = config.database.durability.name(),
+            "events are stored in SQLite"
+        );
+    }
+    if !config.database.is_postgres() && config.database.durability == Durability::Relaxed {
         tracing::warn!(
             "database.durability is \"relaxed\": an OK survives a crash of the relay, but a power cut may cost the \
              last moments"

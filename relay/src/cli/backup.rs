@@ -1,7 +1,7 @@
 //! `relay backup`: a compact copy of the database, beside a running relay too.
 
 use super::progress::Bar;
-use crate::app::store_options;
+use crate::app::sqlite_options;
 use crate::config::{Sources, load};
 use crate::store::sqlite::Archive;
 use anyhow::Context;
@@ -28,10 +28,14 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<ExitCode> {
     let loaded = load(sources)?;
+    anyhow::ensure!(
+        !loaded.config.database.is_postgres(),
+        "a backup of PostgreSQL is made with its own tools, such as pg_basebackup; `relay export` writes the events"
+    );
     let Some(path) = arguments.get_one::<PathBuf>("file") else { anyhow::bail!("FILE is missing") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut archive = Archive::open(&store_options(&loaded.config)).await?;
+        let mut archive = Archive::open(&sqlite_options(&loaded.config)).await?;
         let bar = Bar::bytes(Some(archive.stats().await?.file_bytes));
         let result = archive.backup(path, |written, _| bar.at(written, "")).await;
         bar.done();

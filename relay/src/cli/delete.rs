@@ -2,10 +2,8 @@
 
 use super::filter_argument;
 use super::progress::Bar;
-use crate::app::store_options;
+use crate::app::Opened;
 use crate::config::{Sources, load};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use crate::transfer::delete;
 use crate::types::{Access, Filter, PrivateKinds};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -15,8 +13,8 @@ pub(super) fn command() -> Command {
     Command::new("delete")
         .about("Remove the events that a filter selects")
         .long_about(
-            "Remove the events that a filter selects, for good. The relay on this database must be stopped. No \
-             deletion is put on record: a client may send the events in again unless the access lists refuse them.",
+            "Remove the events that a filter selects, for good. The relay on a SQLite database must be stopped; \
+             those on PostgreSQL may run. No deletion is put on record: a client may send the events in again unless the access lists refuse them.",
         )
         .arg(filter_argument().required(true))
         .arg(
@@ -33,13 +31,13 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     anyhow::ensure!(filter.limit.is_none(), "a limit says which events come first, not which to delete: leave it out");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = SqliteStore::open(store_options(&loaded.config)).await?;
+        let store = Opened::open(&loaded.config).await?.store();
         let all = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
         // Expired events that were not swept yet go as well, but are not counted beforehand.
         let count = store.count(std::slice::from_ref(filter), &all, crate::types::now()).await?;
         if arguments.get_flag("yes") {
             let bar = Bar::items(Some(count));
-            let removed = delete(&store, filter, |removed| bar.at(removed, "removed")).await;
+            let removed = delete(&*store, filter, |removed| bar.at(removed, "removed")).await;
             bar.done();
             store.close().await;
             println!("{} events removed", removed?);

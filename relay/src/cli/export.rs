@@ -2,10 +2,11 @@
 
 use super::filter_argument;
 use super::progress::{self, Bar};
-use crate::app::store_options;
-use crate::config::{Sources, load};
+use crate::app::{Opened, sqlite_options};
+use crate::config::{Config, Sources, load};
 use crate::store::sqlite::Archive;
-use crate::transfer::export;
+use crate::store::{Store, StoreError};
+use crate::transfer::{ExportError, ExportReport, export, export_pages};
 use crate::types::Filter;
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -13,13 +14,14 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub(super) fn command() -> Command {
     Command::new("export")
         .about("Write the stored events as JSONL to a file; `-` or nothing: standard output")
         .long_about(
-            "Write the stored events as JSONL, one event a line, in the order in which they came. A relay may run on \
-             the database meanwhile.",
+            "Write the stored events as JSONL, one event a line, in the order in which they came; from PostgreSQL, \
+             the newest first. A relay may run on the database meanwhile.",
         )
         .arg(Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("The file, or -"))
         .arg(filter_argument())
@@ -29,11 +31,10 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     let loaded = load(sources)?;
     let path = arguments.get_one::<PathBuf>("file").filter(|path| path.as_os_str() != "-");
     let filter = arguments.get_one::<Filter>("filter");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         // The database first: a wrong path must not leave an empty file behind.
-        let mut archive = Archive::open(&store_options(&loaded.config)).await?;
-        let stats = archive.stats().await?;
+        let mut source = Source::open(&loaded.config).await?;
         let mut out: Box<dyn Write + Send> = match path {
             Some(path) => {
                 let file = File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -41,8 +42,8 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
             }
             None => Box::new(BufWriter::with_capacity(1 << 16, std::io::stdout())),
         };
-        let bar = Bar::items(Some(stats.events_at_most));
-        let result = export(&mut archive, filter, &mut *out, |report| bar.at(report.seen, "")).await;
+        let bar = Bar::items(source.events_at_most().await?);
+        let result = source.export(filter, &mut *out, |report| bar.at(report.seen, "")).await;
         bar.done();
         let report = result?;
         let seconds = bar.seconds();
@@ -54,4 +55,38 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         );
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Where the events come from.
+enum Source {
+    File(Archive),
+    Servers(Arc<dyn Store>),
+}
+
+impl Source {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        if config.database.is_postgres() {
+            return Ok(Self::Servers(Opened::open(config).await?.store()));
+        }
+        Ok(Self::File(Archive::open(&sqlite_options(config)).await?))
+    }
+
+    async fn events_at_most(&mut self) -> Result<Option<u64>, StoreError> {
+        match self {
+            Self::File(archive) => Ok(Some(archive.stats().await?.events_at_most)),
+            Self::Servers(_) => Ok(None),
+        }
+    }
+
+    async fn export(
+        &mut self,
+        filter: Option<&Filter>,
+        out: &mut (dyn Write + Send),
+        progress: impl FnMut(ExportReport) + Send,
+    ) -> Result<ExportReport, ExportError> {
+        match self {
+            Self::File(archive) => export(archive, filter, out, progress).await,
+            Self::Servers(store) => export_pages(&**store, filter, out, progress).await,
+        }
+    }
 }

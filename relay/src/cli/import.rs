@@ -1,9 +1,8 @@
 //! `relay import`: JSONL into the store.
 
 use super::progress::{self, Bar};
-use crate::app::store_options;
+use crate::app::Opened;
 use crate::config::{Sources, cores, load};
-use crate::store::sqlite::SqliteStore;
 use crate::transfer::{ImportReport, ImportSettings, Rejected, import};
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -11,7 +10,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Lines up to this long are read, whatever the limit on client messages: 16 MiB.
 const MAX_LINE_BYTES: usize = 16 << 20;
@@ -23,8 +21,8 @@ pub(super) fn command() -> Command {
     Command::new("import")
         .about("Store the events of a JSONL file; `-` or nothing: standard input")
         .long_about(
-            "Store the events of a JSONL file, one event a line. Ids and signatures are checked. The relay on this \
-             database must be stopped. An import that was interrupted is resumed by running it again: what is already \
+            "Store the events of a JSONL file, one event a line. Ids and signatures are checked. The relay on a \
+             SQLite database must be stopped; those on PostgreSQL may run. An import that was interrupted is resumed by running it again: what is already \
              stored goes by without a signature check.",
         )
         .arg(Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("The file, or -"))
@@ -52,14 +50,14 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         ImportSettings { verify: !arguments.get_flag("no-verify"), threads: cores(), max_line_bytes: MAX_LINE_BYTES };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Arc::new(SqliteStore::open(store_options(&loaded.config)).await?);
+        let store = Opened::open(&loaded.config).await?.store();
         let bar = Bar::bytes(bytes);
         let result = import(source, store.clone(), settings, |report, rejected| {
             bar.at(report.bytes, &format!("{} stored, {} known", report.stored, report.duplicate));
             rejects.take(&bar, rejected);
         })
         .await;
-        crate::store::Store::close(&*store).await;
+        store.close().await;
         let report = result?;
         bar.done();
         rejects.finish()?;

@@ -3,9 +3,11 @@
 mod backup;
 mod check_config;
 mod delete;
+mod explain;
 mod export;
 mod flags;
 mod import;
+mod migrate;
 mod progress;
 mod serve;
 
@@ -45,6 +47,8 @@ fn command(document: &Document) -> Command {
         .subcommand(export::command())
         .subcommand(backup::command())
         .subcommand(delete::command())
+        .subcommand(migrate::command())
+        .subcommand(explain::command())
         .disable_help_subcommand(true)
 }
 
@@ -55,6 +59,8 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "export" => export::run(arguments, &sources),
         "backup" => backup::run(arguments, &sources),
         "delete" => delete::run(arguments, &sources),
+        "migrate" => migrate::run(&sources),
+        "explain" => explain::run(arguments, &sources),
         _ => serve::run(sources),
     }
 }

@@ -1,4 +1,4 @@
-//! `[database]`: where events are kept.
+//! `[database]` and `[postgres]`: where events are kept.
 
 use super::redacted::Redacted;
 use super::values;
@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// One `sqlite:` URL.
+    /// One `sqlite:` URL, or one `postgres://` URL a server.
     pub urls: Vec<Redacted>,
     /// What an OK promises.
     pub durability: Durability,
@@ -34,13 +34,59 @@ impl Database {
         }
     }
 
+    /// True where the URLs name PostgreSQL servers.
+    pub fn is_postgres(&self) -> bool {
+        self.urls.first().is_some_and(|url| is_postgres(url.expose()))
+    }
+
     /// The file that the `sqlite:` URL names, relative to the working directory. Validation has seen to it that there
-    /// is exactly one such URL.
+    /// is exactly one such URL, unless the store [is PostgreSQL](Self::is_postgres).
     pub fn sqlite_path(&self) -> PathBuf {
         let url = self.urls.first().map_or("", |url| url.expose());
         let path = url.strip_prefix("sqlite:").unwrap_or(url);
         PathBuf::from(path.strip_prefix("//").unwrap_or(path))
     }
+}
+
+/// True for a URL that names a PostgreSQL server.
+pub(super) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// `[postgres]`: the servers of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// Connections to the primary that are kept open.
+    pub primary_connections_min: u32,
+    /// The most connections to the primary.
+    pub primary_connections_max: u32,
+    /// Connections to each replica that are kept open.
+    pub replica_connections_min: u32,
+    /// The most connections to each replica.
+    pub replica_connections_max: u32,
+    /// How many queries may fall back to the primary at the same time.
+    pub primary_reads: u32,
+    /// The longest that opening a connection may take.
+    #[serde(rename = "connect_timeout_seconds", deserialize_with = "values::seconds")]
+    pub connect_timeout: Duration,
+    /// How long a connection above the least number may have no work.
+    #[serde(rename = "idle_timeout_seconds", deserialize_with = "values::seconds")]
+    pub idle_timeout: Duration,
+    /// After how long a connection is renewed.
+    #[serde(rename = "connection_lifetime_seconds", deserialize_with = "values::seconds")]
+    pub connection_lifetime: Duration,
+    /// The longest that one statement may run on the primary.
+    #[serde(rename = "primary_statement_timeout_seconds", deserialize_with = "values::seconds")]
+    pub primary_statement_timeout: Duration,
+    /// How far behind a replica may be and still serve.
+    #[serde(rename = "max_replica_lag_seconds", deserialize_with = "values::seconds")]
+    pub max_replica_lag: Duration,
+    /// A query whose statement takes longer is logged; 0: every one.
+    #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
+    pub slow_query: Duration,
+    /// How many instances share the servers; 0: as many as are seen.
+    pub instances: u32,
 }
 
 /// What an OK promises.

@@ -25,7 +25,7 @@ mod validate;
 mod values;
 
 pub use access::{AccessRules, Proxy};
-pub use database::{Database, Durability};
+pub use database::{Database, Durability, Postgres};
 pub use document::{Document, EXAMPLE, Section, Setting};
 pub use error::{Problem, Problems};
 pub use limits::{Limits, Queues, Timeouts};
@@ -54,6 +54,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where events are kept.
     pub database: Database,
+    /// The servers of a cluster.
+    pub postgres: Postgres,
     /// How relays of one cluster talk.
     pub redis: Redis,
     /// What one client may ask for.

@@ -12,6 +12,9 @@ pub struct Admin {
     /// Where it listens; written empty, `None`: off.
     #[serde(deserialize_with = "values::address_or_off")]
     pub listen: Option<SocketAddr>,
+    /// Where it tells a load balancer its weight; written empty, `None`: nowhere.
+    #[serde(deserialize_with = "values::address_or_off")]
+    pub agent_listen: Option<SocketAddr>,
 }
 
 /// `[info]`: what the relay tells about itself (NIP-11). Empty texts are not told. A reload changes all of it.

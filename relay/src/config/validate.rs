@@ -1,7 +1,12 @@
 //! How settings relate, and what no single value's type can say.
 
+use super::database::is_postgres;
 use super::error::Problem;
-use super::{Config, Database, Limits, Redis, RedisAddress};
+use super::{Config, Database, Limits, Postgres, Redacted, Redis, RedisAddress};
+use sqlx::postgres::PgConnectOptions;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -10,6 +15,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     let mut check = Check(Vec::new());
     addresses(config, &mut check);
     database(&config.database, &mut check);
+    postgres(&config.postgres, &mut check);
     limits(&config.limits, &mut check);
     queues_and_timeouts(config, &mut check);
     service(config, &mut check);
@@ -39,13 +45,21 @@ fn addresses(config: &Config, check: &mut Check) {
         "public_url",
         "must begin with ws:// or wss:// and name a host, without a user, a query or a fragment",
     );
-    if let Some(admin) = config.admin.listen {
-        let listen = config.listen;
-        let same_host = admin.ip() == listen.ip() || admin.ip().is_unspecified() || listen.ip().is_unspecified();
+    let clash = |a: SocketAddr, b: SocketAddr| {
+        let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && same_host
+    };
+    let (listen, admin, agent) = (Some(config.listen), config.admin.listen, config.admin.agent_listen);
+    for (setting, address, other_setting, other) in [
+        ("admin.listen", admin, "listen", listen),
+        ("admin.agent_listen", agent, "listen", listen),
+        ("admin.agent_listen", agent, "admin.listen", admin),
+    ] {
+        let (Some(address), Some(other)) = (address, other) else { continue };
         check.that(
-            admin.port() == 0 || admin.port() != listen.port() || !same_host,
-            "admin.listen",
-            format!("{admin} and `listen` = {listen} cannot both be had: choose another port"),
+            !clash(address, other),
+            setting,
+            format!("{address} and `{other_setting}` = {other} cannot both be had: choose another port"),
         );
     }
     redis(config, check);
@@ -85,28 +99,63 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
 }
 
 fn database(database: &Database, check: &mut Check) {
-    match database.urls.as_slice() {
-        [url] => {
-            let url = url.expose();
-            let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
-            check.that(
-                !postgres,
-                "database.urls",
-                "this version keeps events in SQLite and does not know PostgreSQL yet: use sqlite:relay.db",
-            );
-            check.that(
-                postgres || url.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty()),
-                "database.urls",
-                "must be a sqlite: URL that names a file, such as sqlite:relay.db",
-            );
-        }
+    let urls: Vec<&str> = database.urls.iter().map(Redacted::expose).collect();
+    match urls.as_slice() {
         [] => check.that(false, "database.urls", "must name a database, such as sqlite:relay.db"),
-        more => check.that(false, "database.urls", format!("names {} databases; this version uses one", more.len())),
+        servers if database.is_postgres() => {
+            check.that(
+                servers.iter().all(|url| is_postgres(url) && PgConnectOptions::from_str(url).is_ok()),
+                "database.urls",
+                "must be postgres:// URLs alone, such as postgres://user:password@host/database",
+            );
+            let distinct: BTreeSet<_> = servers.iter().collect();
+            check.that(distinct.len() == servers.len(), "database.urls", "names a server twice");
+        }
+        [url] => check.that(
+            url.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty()),
+            "database.urls",
+            "must be a sqlite: URL that names a file, such as sqlite:relay.db, or a list of postgres:// URLs",
+        ),
+        more => check.that(
+            false,
+            "database.urls",
+            format!("names {} databases; only PostgreSQL servers may be several", more.len()),
+        ),
     }
     check.that(database.read_connections_or_zero <= 1024, "database.read_connections", "must be at most 1024");
     let waits = [
         ("database.statement_timeout_seconds", database.statement_timeout),
         ("database.pool_wait_seconds", database.pool_wait),
+    ];
+    above_zero(&waits, check);
+}
+
+fn postgres(postgres: &Postgres, check: &mut Check) {
+    // Two connections to the primary are for writing and following alone; the rest is for reading.
+    const FOR_WRITING: u32 = 2;
+    for (setting, min, max) in [
+        ("postgres.primary_connections_min", postgres.primary_connections_min, postgres.primary_connections_max),
+        ("postgres.replica_connections_min", postgres.replica_connections_min, postgres.replica_connections_max),
+    ] {
+        check.that(min <= max, setting, format!("{min} is more than the most, {max}: lower it or raise that"));
+    }
+    for (setting, max, least) in [
+        ("postgres.primary_connections_max", postgres.primary_connections_max, FOR_WRITING + 1),
+        ("postgres.replica_connections_max", postgres.replica_connections_max, 1),
+    ] {
+        check.that((least..=1024).contains(&max), setting, format!("must lie between {least} and 1024"));
+    }
+    check.that(
+        postgres.primary_reads.saturating_add(FOR_WRITING) <= postgres.primary_connections_max,
+        "postgres.primary_reads",
+        format!("must leave {FOR_WRITING} of postgres.primary_connections_max for writing"),
+    );
+    let waits = [
+        ("postgres.connect_timeout_seconds", postgres.connect_timeout),
+        ("postgres.idle_timeout_seconds", postgres.idle_timeout),
+        ("postgres.connection_lifetime_seconds", postgres.connection_lifetime),
+        ("postgres.primary_statement_timeout_seconds", postgres.primary_statement_timeout),
+        ("postgres.max_replica_lag_seconds", postgres.max_replica_lag),
     ];
     above_zero(&waits, check);
 }

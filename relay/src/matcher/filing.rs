@@ -1,12 +1,7 @@
 //! Under which keys a filter is filed, and under which keys an event looks.
-//!
-//! A key is a 32-bit keyed hash of a field and a value. Two values that share a key only cost a needless candidate:
-//! every candidate is compared with the event itself. The hash is SipHash under a secret of the process, so a client
-//! can not choose values that share a key (hash flooding).
 
 use super::frequencies::Frequencies;
-use crate::types::{Event, Filter, Kind, PublicKey, TagFilter};
-use std::hash::{BuildHasher, RandomState};
+use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter};
 
 /// What one posting costs in memory and on insertion, in candidates per event.
 const POSTING: f64 = 1e-6;
@@ -60,86 +55,109 @@ pub(super) fn rarest_field(filter: &Filter, seen: &Frequencies) -> Field {
     best.1
 }
 
-/// Turns values into keys.
-pub(super) struct Keys {
-    secret: RandomState,
-    /// Under which everything is filed that has no value worth hashing.
-    base: u64,
+impl Field {
+    /// How many sorts of fields there are.
+    pub(super) const SORTS: usize = 6;
+
+    /// Which sort it is, from 0.
+    pub(super) const fn sort(self) -> usize {
+        match self {
+            Self::Id => 0,
+            Self::Tag(_) => 1,
+            Self::Pair => 2,
+            Self::Author => 3,
+            Self::Kind => 4,
+            Self::All => 5,
+        }
+    }
 }
 
-impl Keys {
-    /// Draws a secret.
-    pub(super) fn new() -> Self {
-        let secret = RandomState::new();
-        let base = secret.hash_one(0u8);
-        Self { secret, base }
+/// A value of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key<'a> {
+    pub(super) field: Field,
+    kind: u16,
+    pub(super) part: Part<'a>,
+}
+
+/// What a value is made of, kinds aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// An id, a public key, a tag's value that is either in hex; zeros where there is nothing.
+    Fixed([u8; 32]),
+    /// Any other value of a tag.
+    Text(&'a str),
+}
+
+impl<'a> Key<'a> {
+    const fn fixed(field: Field, kind: u16, bytes: [u8; 32]) -> Self {
+        Self { field, kind, part: Part::Fixed(bytes) }
     }
 
-    fn id(&self, id: &[u8; 32]) -> u32 {
-        upper_half(self.secret.hash_one((1u8, id)))
+    const fn id(id: EventId) -> Self {
+        Self::fixed(Field::Id, 0, *id.as_bytes())
     }
 
-    fn author(&self, author: PublicKey) -> u64 {
-        self.secret.hash_one((2u8, author.as_bytes()))
+    const fn author(author: PublicKey) -> Self {
+        Self::fixed(Field::Author, 0, *author.as_bytes())
     }
 
-    fn tag(&self, letter: u8, value: &str) -> u32 {
-        upper_half(self.secret.hash_one((letter, value)))
+    const fn pair(author: PublicKey, kind: Kind) -> Self {
+        Self::fixed(Field::Pair, kind.0, *author.as_bytes())
     }
 
-    fn kind(&self, kind: Kind) -> u32 {
-        pair(self.base, kind)
+    const fn kind(kind: Kind) -> Self {
+        Self::fixed(Field::Kind, kind.0, [0; 32])
     }
 
-    fn all(&self) -> u32 {
-        upper_half(self.base)
+    fn tag(letter: u8, value: &'a str) -> Self {
+        let hex = if value.len() == 64 { EventId::from_hex(value.as_bytes()).ok() } else { None };
+        let part = hex.map_or(Part::Text(value), |id| Part::Fixed(*id.as_bytes()));
+        Self { field: Field::Tag(letter), kind: 0, part }
     }
 
-    /// Calls `file` with each key that `filter` has under `field`. A key may come twice.
-    pub(super) fn of_filter(&self, filter: &Filter, field: Field, mut file: impl FnMut(u32)) {
+    /// Everything but `part`, in one number.
+    pub(super) fn head(&self) -> u32 {
+        let letter = if let Field::Tag(letter) = self.field { letter } else { 0 };
+        u32::from_be_bytes([self.field.sort() as u8, letter, (self.kind >> 8) as u8, self.kind as u8])
+    }
+
+    /// Calls `file` with each key that `filter` has under `field`, always in the same order. A key may come twice.
+    pub(super) fn of_filter(filter: &'a Filter, field: Field, mut file: impl FnMut(Self)) {
         let authors = filter.authors.as_deref().unwrap_or_default();
         let kinds = filter.kinds.as_deref().unwrap_or_default();
         match field {
-            Field::Id => {
-                filter.ids.as_deref().unwrap_or_default().iter().for_each(|id| file(self.id(id.as_bytes())));
-            }
+            Field::Id => filter.ids.as_deref().unwrap_or_default().iter().for_each(|id| file(Self::id(*id))),
             Field::Tag(letter) => {
                 let conditions = filter.tags.iter().filter(|condition| condition.letter == letter);
-                conditions.flat_map(|condition| &condition.values).for_each(|value| file(self.tag(letter, value)));
+                conditions.flat_map(|condition| &condition.values).for_each(|value| file(Self::tag(letter, value)));
             }
             Field::Pair => {
-                for author in authors.iter().map(|author| self.author(*author)) {
-                    kinds.iter().for_each(|kind| file(pair(author, *kind)));
-                }
+                let pairs = authors.iter().flat_map(|author| kinds.iter().map(|kind| Self::pair(*author, *kind)));
+                pairs.for_each(file);
             }
-            Field::Author => authors.iter().for_each(|author| file(upper_half(self.author(*author)))),
-            Field::Kind => kinds.iter().for_each(|kind| file(self.kind(*kind))),
-            Field::All => file(self.all()),
+            Field::Author => authors.iter().for_each(|author| file(Self::author(*author))),
+            Field::Kind => kinds.iter().for_each(|kind| file(Self::kind(*kind))),
+            Field::All => file(Self::fixed(Field::All, 0, [0; 32])),
         }
     }
 
-    /// Calls `look` with each key that `event` has, and the field it belongs to. A key may come twice.
-    pub(super) fn of_event(&self, event: &Event, mut look: impl FnMut(Field, u32)) {
-        let author = self.author(event.pubkey());
-        look(Field::Id, self.id(event.id().as_bytes()));
-        look(Field::Author, upper_half(author));
-        look(Field::Pair, pair(author, event.kind()));
-        look(Field::Kind, self.kind(event.kind()));
-        look(Field::All, self.all());
+    /// Calls `look` with each key that `event` has under a field that is `wanted`. A key may come twice.
+    pub(super) fn of_event(event: &'a Event, wanted: impl Fn(Field) -> bool, mut look: impl FnMut(Self)) {
+        let mut offer = |field: Field, key: &dyn Fn() -> Self| {
+            if wanted(field) {
+                look(key());
+            }
+        };
+        offer(Field::Id, &|| Self::id(event.id()));
+        offer(Field::Author, &|| Self::author(event.pubkey()));
+        offer(Field::Pair, &|| Self::pair(event.pubkey(), event.kind()));
+        offer(Field::Kind, &|| Self::kind(event.kind()));
+        offer(Field::All, &|| Self::fixed(Field::All, 0, [0; 32]));
         for tag in event.tags() {
-            look(Field::Tag(tag.letter), self.tag(tag.letter, &tag.value));
+            offer(Field::Tag(tag.letter), &|| Self::tag(tag.letter, &tag.value));
         }
     }
-}
-
-const fn upper_half(hash: u64) -> u32 {
-    (hash >> 32) as u32
-}
-
-/// What the kind is paired with is a secret hash already: it is enough to spread the kinds (by 2^64 divided by the
-/// golden ratio).
-const fn pair(author: u64, kind: Kind) -> u32 {
-    upper_half(author.wrapping_add((kind.0 as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Many lists in one arena, with removal from the middle in constant time.
 //!
-//! A link ties an owner to a list: a filter to each posting list it is filed in, a registration to each filter it
-//! asks. It is a member of the list (doubly linked, so that it can leave a list of 100,000 without a search) and of
+//! A link ties an owner to a list: a registration to each filter it asks. It is a member of the list (doubly linked, so that it can leave a list of 100,000 without a search) and of
 //! its owner's chain (singly linked: an owner leaves everything at once). 24 bytes a link, no allocation a list.
 
 use super::slab::{NONE, Slab};
@@ -56,6 +55,11 @@ impl Links {
             before.next = next;
         }
         Some(Unlinked { list, sibling, new_head: (previous == NONE).then_some(next) })
+    }
+
+    /// The item of the link `head` if it is alone in its list.
+    pub(super) fn sole(&self, head: u32) -> Option<u32> {
+        self.links.get(head).filter(|link| link.next == NONE).map(|link| link.item)
     }
 
     /// Moves along all lists whose heads are in `front` and appends their items to `out`; leaves `front` empty.

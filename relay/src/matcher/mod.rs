@@ -2,12 +2,15 @@
 //!
 //! Every distinct filter is filed once, under the values of its rarest field, and holds the list of those who asked
 //! it. An event looks up its own values and compares itself only with the filters found there: its cost follows what
-//! matches, not how many subscribe.
+//! matches, not how many subscribe. What that takes of memory is laid out for the processor's caches: see
+//! docs/decisions/0005-matcher-layout.md.
 
 mod filing;
 mod frequencies;
 mod links;
+mod postings;
 mod probe;
+mod question;
 mod slab;
 #[cfg(test)]
 mod tests;
@@ -15,13 +18,16 @@ mod tests;
 use crate::types::{Event, Filter, Registration};
 #[cfg(test)]
 use filing::Field;
-use filing::{Keys, rarest_field};
+use filing::{Key, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use links::Links;
-use probe::Probe;
+use postings::{Hashed, Posting, Postings};
+use question::Question;
 use slab::{NONE, Slab};
+use smallvec::SmallVec;
+use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
 
 /// The working memory that is kept from one event to the next, in numbers of 4 bytes a list.
@@ -38,18 +44,6 @@ pub struct MatcherStats {
     pub hits: u64,
 }
 
-/// A distinct filter, its `limit` aside. Aligned so that it lies in two neighbouring cache lines, which the processor
-/// fetches together, and not in three.
-#[repr(align(128))]
-struct Question {
-    filter: Filter,
-    hash: u64,
-    /// The last event it was compared with.
-    seen: u64,
-    first_posting: u32,
-    first_asker: u32,
-}
-
 /// One insertion: who asks one or more questions.
 struct Asker<T> {
     target: T,
@@ -62,20 +56,17 @@ struct Asker<T> {
 
 /// The index. `T` is whom to tell: a subscription, a cache entry.
 ///
-/// Memory at 1,000,000 distinct filters of one to ten values is about 420 bytes a filter, the filter included.
+/// Memory at 1,000,000 distinct filters of one to ten values is about 560 bytes a filter, the filter included.
 pub struct Matcher<T> {
     questions: Slab<Question>,
     askers: Slab<Asker<T>>,
-    /// Links from a question to the keys it is filed under.
-    postings: Links,
     /// Links from an asker to its questions.
     asking: Links,
-    /// A key and the head of its posting list.
-    filed: HashTable<(u32, u32)>,
+    /// The questions by the values they are filed under.
+    filed: Postings,
     /// Finds equal questions.
     distinct: HashTable<u32>,
     distinct_secret: RandomState,
-    keys: Keys,
     frequencies: Frequencies,
     stats: MatcherStats,
     insertions: u32,
@@ -87,7 +78,6 @@ pub struct Matcher<T> {
 /// Lists that one event fills.
 #[derive(Default)]
 struct Scratch {
-    keys: Vec<u32>,
     front: Vec<u32>,
     found: Vec<u32>,
 }
@@ -104,12 +94,10 @@ impl<T> Matcher<T> {
         Self {
             questions: Slab::new(),
             askers: Slab::new(),
-            postings: Links::new(),
             asking: Links::new(),
-            filed: HashTable::new(),
+            filed: Postings::new(),
             distinct: HashTable::new(),
             distinct_secret: RandomState::new(),
-            keys: Keys::new(),
             frequencies: Frequencies::new(),
             stats: MatcherStats::default(),
             insertions: 0,
@@ -154,6 +142,7 @@ impl<T> Matcher<T> {
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
             let index = self.question(filter);
             if let Some(question) = self.questions.get_mut(index) {
+                question.sole_asker = if question.first_asker == NONE { asker } else { NONE };
                 question.first_asker = self.asking.push(index, question.first_asker, asker, first_question);
                 first_question = question.first_asker;
             }
@@ -173,13 +162,11 @@ impl<T> Matcher<T> {
         let mut link = asker.first_question;
         while let Some(left) = self.asking.remove(link) {
             link = left.sibling;
-            if let Some(head) = left.new_head
-                && let Some(question) = self.questions.get_mut(left.list)
-            {
-                question.first_asker = head;
-                if head == NONE {
-                    self.forget(left.list);
-                }
+            let Some(question) = self.questions.get_mut(left.list) else { continue };
+            question.first_asker = left.new_head.unwrap_or(question.first_asker);
+            match question.first_asker {
+                NONE => self.forget(left.list),
+                head => question.sole_asker = self.asking.sole(head).unwrap_or(NONE),
             }
         }
         Some(asker.target)
@@ -194,77 +181,80 @@ impl<T> Matcher<T> {
 
         // Each stage is a loop of its own over independent memory, so that the processor waits for many cache
         // misses at once rather than for one after the other.
-        let Scratch { front, found, .. } = &mut self.scratch;
-        let probe = Probe::new(event);
+        let Scratch { front, found } = &mut self.scratch;
+        let (probe, mut candidates, mut hits) = (OnceCell::new(), 0, 0);
         front.clear();
-        found.retain(|index| {
-            self.questions.get_mut(*index).is_some_and(|question| std::mem::replace(&mut question.seen, now) != now)
+        found.retain_mut(|index| {
+            let Some(question) = self.questions.get_mut(*index) else { return false };
+            if std::mem::replace(&mut question.seen, now) == now {
+                return false;
+            }
+            candidates += 1;
+            if !question.suits(event, &probe) {
+                return false;
+            }
+            hits += 1;
+            *index = question.sole_asker;
+            if question.sole_asker == NONE {
+                front.push(question.first_asker);
+            }
+            question.sole_asker != NONE
         });
-        self.stats.candidates += found.len() as u64;
-        let questions = &self.questions;
-        let mut keep = |suits: &dyn Fn(&Filter) -> bool| {
-            found.retain(|index| questions.get(*index).is_some_and(|question| suits(&question.filter)));
-        };
-        keep(&|filter| filter.suits_kind_and_time(event));
-        keep(&|filter| filter.suits_author_and_id(event));
-        keep(&|filter| probe.suits_tags(filter));
-        self.stats.hits += found.len() as u64;
-        front.extend(found.drain(..).filter_map(|index| questions.get(index)).map(|question| question.first_asker));
+        self.stats.candidates += candidates;
+        self.stats.hits += hits;
         self.asking.drain_lists(front, found);
-        found.retain(|index| {
-            self.askers.get_mut(*index).is_some_and(|asker| std::mem::replace(&mut asker.told, now) != now)
-        });
-        found.drain(..).filter_map(|index| self.askers.get(index)).for_each(|asker| tell(&asker.target));
+        for index in found.drain(..) {
+            let Some(asker) = self.askers.get_mut(index) else { continue };
+            if std::mem::replace(&mut asker.told, now) != now {
+                tell(&asker.target);
+            }
+        }
         self.scratch.shrink();
     }
 
     /// Fills `scratch.found` with the questions that are filed under a key of `event`; one may come several times.
     fn find_candidates(&mut self, event: &Event) {
-        let Scratch { keys, front, found } = &mut self.scratch;
-        keys.clear();
-        self.keys.of_event(event, |field, key| {
+        let filed = &self.filed;
+        let wanted = |field| {
             #[cfg(test)]
             if self.blind.is_some_and(|blind| blind(field)) {
-                return;
+                return false;
             }
-            let _ = field;
-            keys.push(key);
-        });
+            filed.has(field)
+        };
+        let mut keys = SmallVec::<[Hashed<'_>; 8]>::new();
+        Key::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
         // An event that repeats a tag 2,000 times must not walk that tag's list 2,000 times.
-        keys.sort_unstable();
+        keys.sort_unstable_by_key(Hashed::order);
         keys.dedup();
-        front.clear();
-        let heads = keys.iter().filter_map(|key| self.filed.find(spread(*key), |(filed, _)| filed == key));
-        front.extend(heads.map(|(_, head)| *head));
+        let lists: SmallVec<[&[Posting]; 8]> = keys.iter().map(|key| filed.get(key)).collect();
+        let found = &mut self.scratch.found;
         found.clear();
-        self.postings.drain_lists(front, found);
+        lists.iter().for_each(|list| found.extend(list.iter().map(|posting| posting.question)));
     }
 
     /// The index of `filter`, which is filed if nobody asked it before.
     fn question(&mut self, filter: &Filter) -> u32 {
-        let Self { questions, postings, filed, distinct, keys, .. } = self;
+        let Self { questions, filed, distinct, .. } = self;
         let hash = self.distinct_secret.hash_one(meaning(filter));
-        let equal = |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.filter) == meaning(filter));
-        let hash_of = |index: &u32| questions.get(*index).map_or(0, |known| known.hash);
+        let equal =
+            |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.detail.filter) == meaning(filter));
+        let hash_of = |index: &u32| questions.get(*index).map_or(0, |known| known.detail.hash);
         match distinct.entry(hash, equal, hash_of) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(place) => {
                 let filter = Filter { limit: None, ..filter.clone() };
                 let field = rarest_field(&filter, &self.frequencies);
-                let question = Question { filter, hash, seen: 0, first_posting: NONE, first_asker: NONE };
-                let index = questions.insert(question);
-                place.insert(index);
-                if let Some(question) = questions.get_mut(index) {
-                    let mut chain = NONE;
-                    keys.of_filter(&question.filter, field, |key| {
-                        let list = filed.entry(spread(key), |(filed, _)| *filed == key, |(filed, _)| spread(*filed));
-                        let mut list = list.or_insert((key, NONE));
-                        let (_, head) = list.get_mut();
-                        *head = postings.push(key, *head, index, chain);
-                        chain = *head;
-                    });
-                    question.first_posting = chain;
-                }
+                let mut question = Question::new(filter, hash, field);
+                let index = questions.vacant();
+                let detail = &mut *question.detail;
+                let (filter, places) = (&detail.filter, &mut detail.places);
+                Key::of_filter(filter, field, |key| {
+                    let ordinal = u32::try_from(places.len()).unwrap_or(u32::MAX);
+                    places.push(filed.insert(key, Posting { question: index, ordinal }));
+                });
+                places.shrink_to_fit();
+                place.insert(questions.insert(question));
                 index
             }
         }
@@ -272,29 +262,30 @@ impl<T> Matcher<T> {
 
     /// Takes a question out that nobody asks any more.
     fn forget(&mut self, index: u32) {
-        let Some(question) = self.questions.remove(index) else { return };
-        if let Ok(known) = self.distinct.find_entry(question.hash, |known| *known == index) {
+        let Some(mut question) = self.questions.remove(index) else { return };
+        let detail = &mut *question.detail;
+        if let Ok(known) = self.distinct.find_entry(detail.hash, |known| *known == index) {
             known.remove();
         }
-        let mut link = question.first_posting;
-        while let Some(left) = self.postings.remove(link) {
-            link = left.sibling;
-            if let Some(head) = left.new_head
-                && let Ok(mut list) = self.filed.find_entry(spread(left.list), |(key, _)| *key == left.list)
-            {
-                if head == NONE {
-                    list.remove();
-                } else {
-                    list.get_mut().1 = head;
-                }
+        let mut ordinal = 0;
+        Key::of_filter(&detail.filter, detail.field, |key| {
+            let place = detail.places.get(ordinal).copied();
+            ordinal += 1;
+            let Some(place) = place else { return };
+            let Some(moved) = self.filed.remove(key, place) else { return };
+            // Whoever has moved into its place learns the new one; that may be this question under another key.
+            let owner = self.questions.get_mut(moved.question).map(|owner| &mut owner.detail.places);
+            let places = if moved.question == index { Some(&mut detail.places) } else { owner };
+            if let Some(entry) = places.and_then(|places| places.get_mut(moved.ordinal as usize)) {
+                *entry = place;
             }
-        }
+        });
     }
 }
 
 impl Scratch {
     fn shrink(&mut self) {
-        for list in [&mut self.keys, &mut self.front, &mut self.found] {
+        for list in [&mut self.front, &mut self.found] {
             if list.capacity() > SCRATCH_KEPT {
                 list.shrink_to(SCRATCH_KEPT);
             }
@@ -305,9 +296,4 @@ impl Scratch {
 /// Everything of a filter that decides what it matches: all but `limit`.
 fn meaning(filter: &Filter) -> impl Eq + std::hash::Hash {
     (&filter.ids, &filter.authors, &filter.kinds, &filter.tags, filter.since, filter.until)
-}
-
-/// A hash table wants 64 well-mixed bits; a key's 32 are random already, but only at one end after widening.
-const fn spread(key: u32) -> u64 {
-    (key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -25,6 +25,12 @@ impl<V> Slab<V> {
         self.len
     }
 
+    /// The index that the next value gets.
+    pub(super) fn vacant(&self) -> u32 {
+        // Memory for 4 thousand million places ends long before their numbers do.
+        if self.free == NONE { u32::try_from(self.places.len()).unwrap_or(NONE) } else { self.free }
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.places.iter().filter_map(|place| match place {
             Place::Taken(value) => Some(value),
@@ -35,7 +41,7 @@ impl<V> Slab<V> {
     /// Stores `value` and returns its index.
     pub(super) fn insert(&mut self, value: V) -> u32 {
         self.len += 1;
-        let index = self.free;
+        let index = self.vacant();
         match self.places.get_mut(index as usize) {
             Some(place) => {
                 if let Place::Free(next) = *place {
@@ -45,8 +51,6 @@ impl<V> Slab<V> {
                 index
             }
             None => {
-                // Memory for 4 thousand million places ends long before their numbers do.
-                let index = u32::try_from(self.places.len()).unwrap_or(NONE);
                 self.places.push(Place::Taken(value));
                 index
             }

@@ -24,8 +24,12 @@ fn kind(rng: &mut StdRng) -> Kind {
     Kind([1, 7, 0, 6, 3, 30_023, 31_337, 9735][usize::from(skewed(rng, 8))])
 }
 
+/// Some are in hex, like ids and keys: those are kept in another form.
 fn value(rng: &mut StdRng) -> String {
-    format!("value {}", skewed(rng, 16))
+    match skewed(rng, 16) {
+        odd if odd % 2 == 1 => format!("{odd:064x}"),
+        even => format!("value {even}"),
+    }
 }
 
 fn event(rng: &mut StdRng) -> Event {
@@ -200,6 +204,6 @@ fn a_registration_ends_once_even_if_its_place_is_taken_again() {
 }
 
 #[test]
-fn a_question_takes_two_cache_lines() {
-    assert_eq!(size_of::<super::slab::Place<super::Question>>(), 128);
+fn a_question_takes_one_cache_line() {
+    assert_eq!(size_of::<super::slab::Place<super::Question>>(), 64);
 }

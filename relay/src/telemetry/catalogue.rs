@@ -3,7 +3,7 @@
 
 use super::labels::{
     Build, BusTraffic, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation, Reason,
-    RemovedBy,
+    RemovedBy, ServerRole, ServerState,
 };
 use super::rate::Rate;
 use super::series::{By, Kind, Series};
@@ -147,6 +147,20 @@ catalogue! {
 
     /// Calls that the store failed.
     store_errors: Counter = "nostr_store_errors_total", Count, "store";
+    /// Database servers, by what they are good for.
+    nodes: By<ServerState, Gauge> = "nostr_database_servers", Count, "store";
+    /// Open connections to database servers, by their role.
+    pool_connections: By<ServerRole, Gauge> = "nostr_database_connections", Count, "store";
+    /// Open connections to database servers that have no work.
+    pool_idle: By<ServerRole, Gauge> = "nostr_database_connections_idle", Count, "store";
+    /// Calls that wait for a connection to a database server.
+    pool_waiting: By<ServerRole, Gauge> = "nostr_database_waiting", Count, "store";
+    /// Calls that waited in vain for a connection to a database server.
+    pool_timeouts: Counter = "nostr_database_timeouts_total", Count, "store";
+    /// Positions of the log that the last of the replicas is behind the primary.
+    replica_lag_positions: Gauge = "nostr_replica_lag_positions", Count, "store";
+    /// For how long the last of the replicas has missed something that the primary has.
+    replica_lag: Gauge = "nostr_replica_lag_seconds", Seconds, "store";
 }
 
 impl Metrics {

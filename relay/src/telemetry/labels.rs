@@ -49,6 +49,12 @@ labels! {
         Shutdown = "shutdown",
     }
 
+    /// What a database server is.
+    ServerRole = "role" { Primary = "primary", Replica = "replica", }
+
+    /// How a database server is: a primary or a replica that serves, a replica that is too far behind, one that is lost.
+    ServerState = "state" { Primary = "primary", Replica = "replica", Behind = "behind", Down = "down", }
+
     /// What removed an event.
     RemovedBy = "cause" {
         Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator",

@@ -14,7 +14,7 @@ pub use catalogue::{CATALOGUE, Metric, Metrics};
 pub use exporter::Exporter;
 pub use labels::{
     Build, BusTraffic, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation, Reason,
-    RemovedBy,
+    RemovedBy, ServerRole, ServerState,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use rate::Rate;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How many lines are one batch, and one transaction.
-const BATCH: usize = 512;
+const BATCH: usize = 2_048;
 
 /// How an import treats its source.
 #[derive(Debug, Clone, Copy)]

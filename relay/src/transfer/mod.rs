@@ -5,5 +5,5 @@ mod export;
 mod import;
 
 pub use delete::delete;
-pub use export::{ExportError, ExportReport, export};
+pub use export::{ExportError, ExportReport, export, export_pages};
 pub use import::{ImportError, ImportReport, ImportSettings, Rejected, import};

@@ -17,7 +17,7 @@ macro_rules! contract {
         mod $store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $rule() {
                 let folder = tempfile::tempdir().unwrap();
-                let make: fn(&std::path::Path) -> futures_util::future::BoxFuture<'_, Box<dyn super::Store>> = $make;
+                let make: fn(&std::path::Path) -> futures_util::future::LocalBoxFuture<'_, Box<dyn super::Store>> = $make;
                 super::$rule(&*make(folder.path()).await).await;
             })*
         }
@@ -33,6 +33,10 @@ macro_rules! every_store {
         // Hashes of two bits: most of what an index finds is wrong, and what is served must be right all the same.
         // A count relies on its hashes, so the rules that count are left out.
         contract! { sqlite_colliding: |folder| Box::pin(async { Box::new(super::store_kit::sqlite(folder, 2).await) as _ });
+            $($rule),* }
+        contract! { postgres: |_| Box::pin(async { Box::new(super::store_kit::postgres(64).await) as _ });
+            $($exact,)* $($rule),* }
+        contract! { postgres_colliding: |_| Box::pin(async { Box::new(super::store_kit::postgres(2).await) as _ });
             $($rule),* }
     };
 }

@@ -1,14 +1,19 @@
 //! What the store's tests share: events made of small numbers, and filters.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
-use relay::config::Durability;
+use deploy::postgres::Cluster;
+use relay::config::{Durability, Redacted};
+use relay::store::postgres::{Connections, Options as PostgresOptions, PostgresStore};
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Appended, Outcome, Page, Read, Store};
 use relay::types::{
     Access, Change, Event, EventId, Filter, Key, Kind, Position, PublicKey, RemovalCause, TagFilter, Timestamp,
     Verified,
 };
+use sqlx::AssertSqlSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::OnceCell;
 
 pub const NOW: Timestamp = 1_800_000_000;
 
@@ -152,4 +157,48 @@ pub fn reader(keys: &[u8]) -> Access {
 pub async fn sqlite(folder: &std::path::Path, hash_bits: u32) -> SqliteStore {
     let options = Options { durability: Durability::Relaxed, hash_bits, ..Options::new(folder.join("relay.db")) };
     SqliteStore::open(options).await.unwrap()
+}
+
+/// The server of this test program; it ends with it.
+struct Server {
+    cluster: Cluster,
+    databases: AtomicU64,
+}
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+
+/// The database that all others are copied from, for copying is faster than migrating.
+const TEMPLATE: &str = "skein";
+
+impl Server {
+    async fn start() -> Self {
+        let cluster = Cluster::setup().set("fsync", "off").start().await.unwrap();
+        let primary = cluster.primary().unwrap();
+        primary.execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
+        open(&primary.database_url(TEMPLATE)).await.close().await;
+        Self { cluster, databases: AtomicU64::new(0) }
+    }
+}
+
+async fn open(url: &str) -> PostgresStore {
+    let few = Connections { min: 1, max: 4 };
+    let options = PostgresOptions {
+        primary_connections: few,
+        replica_connections: few,
+        ..PostgresOptions::new([Redacted::new(url)])
+    };
+    PostgresStore::open(options).await.unwrap()
+}
+
+/// A fresh store on Postgres, its hashes cut to `hash_bits`.
+pub async fn postgres(hash_bits: u32) -> PostgresStore {
+    let server = SERVER.get_or_init(Server::start).await;
+    let primary = server.cluster.primary().unwrap();
+    let name = format!("store_{}", server.databases.fetch_add(1, Ordering::Relaxed));
+    primary.execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await.unwrap();
+    let url = primary.database_url(&name);
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let sql = format!("UPDATE hashing SET bits = {hash_bits}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    open(&url).await
 }

@@ -1,29 +1,34 @@
 //! The shared store: one PostgreSQL primary and any number of streaming replicas, through sqlx.
 //!
+//! - `store`: the trait's calls, each on a connection to the right server.
+//! - `nodes`: the servers: who is the primary, who serves reads, and their pools.
 //! - `plan`, `read`, `count`, `lookup`: the statement of each of the planner's forms, and what is made of its answer.
+//! - `explain`: how a server goes about it, for `relay explain`.
 //! - `slow`: the slow-query log.
 //! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
-//! - `log`: the log that the database keeps.
+//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts.
 
-#[allow(dead_code, reason = "its callers land one after another")]
 mod count;
-#[allow(dead_code, reason = "its callers land one after another")]
 mod error;
-#[allow(dead_code, reason = "its callers land one after another")]
+mod explain;
 mod log;
-#[allow(dead_code, reason = "its callers land one after another")]
 mod lookup;
+mod nodes;
 mod options;
 #[allow(dead_code, reason = "its callers land one after another")]
+mod partitions;
 mod plan;
-#[allow(dead_code, reason = "its callers land one after another")]
 mod read;
-#[allow(dead_code, reason = "its callers land one after another")]
 mod schema;
+#[cfg(test)]
+mod server_tests;
 mod slow;
-#[allow(dead_code, reason = "its callers land one after another")]
+mod store;
 mod write;
 
+pub use explain::{Explanation, IndexUse, Inspector, Step};
+pub use nodes::{Condition, NodeStatus, Role};
 pub use options::{Connections, Options};
+pub use store::PostgresStore;

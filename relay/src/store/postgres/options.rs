@@ -1,5 +1,6 @@
 //! What an operator may set about a store on PostgreSQL.
 
+use super::slow;
 use crate::config::Redacted;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub probe_interval: Duration,
     /// A replica that is further behind the primary serves nothing. Default: 10 s.
     pub max_replica_lag: Duration,
+    /// A statement of a read that takes longer is logged as a warning. Default: 1 s.
+    pub slow_query: Duration,
     /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
     /// Default: 0.
     pub instances: u32,
@@ -61,6 +64,7 @@ impl Options {
             acquire_timeout: Duration::from_secs(5),
             probe_interval: Duration::from_millis(200),
             max_replica_lag: Duration::from_secs(10),
+            slow_query: slow::SLOW,
             instances: 0,
         }
     }

@@ -16,7 +16,7 @@ pub(super) struct Watch {
 }
 
 /// A statement that takes longer is slow, unless the operator says otherwise.
-const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 
 impl From<&Hasher> for Watch {
     fn from(hasher: &Hasher) -> Self {

@@ -6,7 +6,8 @@ use super::open::{connect_options, wal_path};
 use super::options::Options;
 use crate::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Row};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub(super) struct Checkpointer {
     written: Arc<Notify>,
     stop: watch::Sender<bool>,
     task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    /// Open as long as the store: closing any descriptor of a file drops all POSIX locks that the process has on it,
+    /// those of SQLite too.
+    _database: Arc<File>,
 }
 
 impl Checkpointer {
@@ -31,8 +35,10 @@ impl Checkpointer {
         let (stop, stopped) = watch::channel(false);
         let (wal, bytes) = (wal_path(&options.path), options.checkpoint_bytes);
         let nudged = written.clone();
-        let task = tokio::spawn(async move { run(connection, &wal, bytes, &writer, &nudged, stopped).await });
-        Ok(Self { written, stop, task: parking_lot::Mutex::new(Some(task)) })
+        let database = Arc::new(File::open(&options.path).map_err(|error| super::translate(error.into()))?);
+        let synced = database.clone();
+        let task = tokio::spawn(async move { run(connection, &synced, &wal, bytes, &writer, &nudged, stopped).await });
+        Ok(Self { written, stop, task: parking_lot::Mutex::new(Some(task)), _database: database })
     }
 
     /// Tells the task that something was written.
@@ -53,6 +59,7 @@ impl Checkpointer {
 
 async fn run(
     mut connection: SqliteConnection,
+    database: &Arc<File>,
     wal: &Path,
     bytes: u64,
     writer: &Mutex<Option<Owner>>,
@@ -69,9 +76,9 @@ async fn run(
         let done = if idle && length > 0 {
             // Whoever comes to write now waits for this one.
             let _nobody_writes = writer.lock().await;
-            checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await
+            checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
         } else if length > bytes {
-            catch_up(&mut connection, writer).await
+            catch_up(&mut connection, database, writer).await
         } else {
             Ok(())
         };
@@ -83,14 +90,35 @@ async fn run(
     let _ = connection.close().await;
 }
 
-/// The bulk is copied beside the writer; then, while nobody writes, the little that came in meanwhile: only a log that
-/// was copied completely is begun anew by the next write.
-async fn catch_up(connection: &mut SqliteConnection, writer: &Mutex<Option<Owner>>) -> Result<(), sqlx::Error> {
-    checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)").await?;
+/// A pass that copied no more than this, some 10 ms of work, is the last beside the writer.
+const FEW_FRAMES: i64 = 2_000;
+
+/// The bulk is copied and synced beside the writer, then what came in meanwhile, and so on; then, while nobody writes,
+/// the little that is left: only a log that was copied completely is begun anew by the next write.
+async fn catch_up(
+    connection: &mut SqliteConnection,
+    database: &Arc<File>,
+    writer: &Mutex<Option<Owner>>,
+) -> Result<(), sqlx::Error> {
+    const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+    let (mut done, mut last) = (0, i64::MAX);
+    loop {
+        let copied = checkpoint(connection, PASSIVE).await?;
+        let file = database.clone();
+        // SQLite syncs only where it has come to the log's end: without this the writer would wait for all of it.
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        synced.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))?;
+        let now = copied - done;
+        if now <= FEW_FRAMES || now > last / 2 {
+            break;
+        }
+        (done, last) = (copied, now);
+    }
     let _nobody_writes = writer.lock().await;
-    checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)").await
+    checkpoint(connection, PASSIVE).await.map(drop)
 }
 
-async fn checkpoint(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
-    sqlx::query(sql).fetch_all(connection).await.map(drop)
+/// Copies what is in the log; returns how many of its frames are copied by now.
+async fn checkpoint(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, sqlx::Error> {
+    sqlx::query(sql).fetch_one(connection).await?.try_get(2)
 }

@@ -15,38 +15,70 @@ use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, V
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use std::fmt::Write;
 use std::sync::Arc;
 
-/// Everything that deciding `batch` takes.
-pub(super) async fn known(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<Known<i64>, StoreError> {
+/// The stored ids, one after the other in hex, that have one of the prefixes in a JSON list.
+macro_rules! ids {
+    ($list:literal) => {
+        concat!(
+            "SELECT group_concat(substr(e.text, 8, 64), '') FROM json_each(",
+            $list,
+            ") j CROSS JOIN event e INDEXED BY event_id ON e.id = j.value"
+        )
+    };
+}
+
+/// The state of the addresses whose keys stand in a JSON list, one a line: key, row, created_at, deleted_up_to, id,
+/// and the text of the current version, each empty where it is NULL.
+macro_rules! addresses {
+    ($list:literal) => {
+        concat!(
+            "SELECT group_concat(lower(hex(a.key)) || ' ' || coalesce(a.row, '') || ' ' || coalesce(a.created_at, '') \
+             || ' ' || coalesce(a.deleted_up_to, '') || ' ' || lower(hex(a.id)) || ' ' || \
+             coalesce((SELECT e.text FROM event e WHERE e.row = a.row), ''), char(10)) FROM json_each(",
+            $list,
+            ") j CROSS JOIN address a ON a.key = unhex(j.value)"
+        )
+    };
+}
+
+/// What a batch meets in the database.
+pub(super) struct Met {
+    /// Everything that deciding it takes.
+    pub(super) known: Known<i64>,
+    /// The events that it may remove, by row.
+    pub(super) removable: Removable,
+}
+
+/// Begins a transaction and looks up everything that deciding `batch` takes: in one trip to the connection's thread,
+/// and one more where the batch holds requests to delete. Nobody else writes, so those need no transaction.
+pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<Met, StoreError> {
     let requests = batch.iter().filter(|verified| verified.event().kind() == Kind::DELETION);
     let named: Vec<_> = requests.map(|verified| targets(verified.event())).collect();
     let wanted: FxHashSet<_> = named.iter().flat_map(|targets| targets.ids.iter().copied()).collect();
-    let stored = targets_by_id(connection, &wanted).await?;
+    let targets = targets_by_id(connection, &wanted).await?;
 
     let arriving = batch.iter().filter_map(|verified| Address::of(verified.event()));
-    let hit = stored.values().filter_map(|(_, event)| Address::of(event));
+    let hit = targets.values().filter_map(|(_, event)| Address::of(event));
     let asked = named.into_iter().flat_map(|targets| targets.addresses);
-    Ok(Known {
-        ids: ids(connection, batch.iter().map(|verified| verified.event().id())).await?,
-        addresses: addresses(connection, arriving.chain(hit).chain(asked).collect()).await?,
-        tombstones: tombstones(connection, batch.iter().map(|verified| verified.event().id())).await?,
-        targets: stored,
-    })
-}
-
-/// Those of `wanted` that are stored.
-async fn ids(
-    connection: &mut SqliteConnection,
-    wanted: impl Iterator<Item = EventId>,
-) -> Result<FxHashSet<EventId>, StoreError> {
-    let query = sqlx::query(
-        "SELECT group_concat(substr(e.text, 8, 64), '') FROM json_each(?1) j \
-         CROSS JOIN event e INDEXED BY event_id ON e.id = j.value",
+    let wanted = Wanted::new(arriving.chain(hit).chain(asked));
+    let ids = || batch.iter().map(|verified| verified.event().id());
+    let sql = concat!(
+        "BEGIN IMMEDIATE; SELECT (",
+        ids!("?1"),
+        "), (",
+        addresses!("?2"),
+        "), (SELECT group_concat(lower(hex(t.id) || hex(t.requester)), '') \
+         FROM json_each(?3) j CROSS JOIN tombstone t ON t.id = unhex(j.value))",
     );
-    let row = query.bind(json(wanted.map(|id| id_prefix(&id)))).fetch_one(connection).await.map_err(translate)?;
-    split_ids(row.try_get(0).map_err(translate)?)
+    let query = sqlx::query(sql).bind(json(ids().map(|id| id_prefix(&id)))).bind(wanted.json());
+    let query = query.bind(hex_json(ids().map(|id| *id.as_bytes())));
+    let row = query.fetch_one(connection).await.map_err(translate)?;
+    let mut removable = Removable { events: targets.values().cloned().collect(), ..Removable::default() };
+    let addresses = wanted.read(row.try_get(1).map_err(translate)?, &mut removable)?;
+    let tombstones = tombstones(row.try_get(2).map_err(translate)?)?;
+    let ids = split_ids(row.try_get(0).map_err(translate)?)?;
+    Ok(Met { known: Known { ids, targets, addresses, tombstones }, removable })
 }
 
 /// Ids in hex, one after the other. Among them may be some that only share a prefix with what was asked for.
@@ -57,8 +89,7 @@ fn split_ids(hex: Option<&str>) -> Result<FxHashSet<EventId>, StoreError> {
 
 /// Those of `wanted` that are stored, and the head at which that holds.
 pub(super) async fn known_ids(lease: &mut Lease, wanted: &[EventId]) -> Result<(FxHashSet<EventId>, Head), StoreError> {
-    let sql = "SELECT (SELECT epoch FROM head), (SELECT position FROM head), group_concat(substr(e.text, 8, 64), '') \
-               FROM json_each(?1) j CROSS JOIN event e INDEXED BY event_id ON e.id = j.value";
+    let sql = concat!("SELECT (SELECT epoch FROM head), (SELECT position FROM head), (", ids!("?1"), ")");
     let row = lease.one(sql.into(), one_list(wanted.iter().map(id_prefix))).await?;
     Ok((split_ids(row.try_get(2).map_err(translate)?)?, head_from(&row)?))
 }
@@ -98,19 +129,6 @@ pub(super) async fn targets_by_id(
     Ok(found)
 }
 
-/// The events in `rows`.
-pub(super) async fn events(
-    connection: &mut SqliteConnection,
-    rows: &[i64],
-) -> Result<FxHashMap<i64, Arc<Event>>, StoreError> {
-    if rows.is_empty() {
-        return Ok(FxHashMap::default());
-    }
-    let query = sqlx::query("SELECT e.row, e.text FROM json_each(?1) j CROSS JOIN event e ON e.row = j.value");
-    let found = query.bind(json(rows.iter().copied())).fetch_all(connection).await.map_err(translate)?;
-    found.iter().map(event).collect()
-}
-
 /// Up to `max` events that have expired by `now`, oldest expiry first.
 pub(super) async fn expired(
     connection: &mut SqliteConnection,
@@ -126,76 +144,113 @@ pub(super) async fn expired(
 
 /// Reads the columns `row`, `text`.
 pub(super) fn event(row: &SqliteRow) -> Result<(i64, Arc<Event>), StoreError> {
-    let text: &str = row.try_get(1).map_err(translate)?;
-    let event = Event::from_stored(text).map_err(|error| StoreError::Damaged(error.to_string()))?;
-    Ok((row.try_get(0).map_err(translate)?, Arc::new(event)))
+    Ok((row.try_get(0).map_err(translate)?, parse(row.try_get(1).map_err(translate)?)?))
+}
+
+fn parse(text: &str) -> Result<Arc<Event>, StoreError> {
+    Event::from_stored(text).map(Arc::new).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 /// The state of each of `wanted`; those that the database does not know have none.
 pub(super) async fn addresses(
     connection: &mut SqliteConnection,
-    wanted: Vec<Address>,
+    wanted: impl Iterator<Item = Address>,
 ) -> Result<FxHashMap<Address, Versions<i64>>, StoreError> {
-    if wanted.is_empty() {
+    let wanted = Wanted::new(wanted);
+    if wanted.0.is_empty() {
         return Ok(FxHashMap::default());
     }
-    let keys: FxHashMap<[u8; 16], Address> = wanted.into_iter().map(|address| (address.digest(), address)).collect();
-    let query = sqlx::query(
-        "SELECT a.key, a.row, a.created_at, a.id, a.deleted_up_to FROM json_each(?1) j \
-         CROSS JOIN address a ON a.key = unhex(j.value)",
-    );
-    let rows = query.bind(hex_json(keys.keys().map(|key| &key[..]))).fetch_all(connection).await.map_err(translate)?;
-    let mut found = FxHashMap::default();
-    for row in &rows {
-        let (key, versions) = versions(row).map_err(translate)?;
-        if let Some(address) = key.and_then(|key| keys.get(&key)) {
-            found.insert(address.clone(), versions);
+    let sql = concat!("SELECT (", addresses!("?1"), ")");
+    let row = sqlx::query(sql).bind(wanted.json()).fetch_one(connection).await.map_err(translate)?;
+    wanted.read(row.try_get(0).map_err(translate)?, &mut Removable::default())
+}
+
+/// Addresses by their keys in hex.
+struct Wanted(FxHashMap<String, Address>);
+
+impl Wanted {
+    fn new(addresses: impl Iterator<Item = Address>) -> Self {
+        Self(addresses.map(|address| (hex(&address.digest()), address)).collect())
+    }
+
+    fn json(&self) -> String {
+        list(self.0.keys())
+    }
+
+    /// Reads the lines of `addresses!`.
+    fn read(
+        &self,
+        lines: Option<&str>,
+        removable: &mut Removable,
+    ) -> Result<FxHashMap<Address, Versions<i64>>, StoreError> {
+        let mut found = FxHashMap::default();
+        for line in lines.into_iter().flat_map(str::lines) {
+            let damaged = || StoreError::Damaged(format!("no state of an address: {line}"));
+            let mut fields = line.splitn(6, ' ');
+            let mut field = || fields.next().ok_or_else(damaged);
+            let address = self.0.get(field()?).ok_or_else(damaged)?;
+            let mut number = || match field()? {
+                "" => Ok(None),
+                digits => digits.parse::<i64>().map(Some).map_err(|_| damaged()),
+            };
+            let (row, created_at, deleted_up_to) = (number()?, number()?, number()?);
+            let id = EventId::from_hex(field()?.as_bytes()).ok();
+            if let Some(row) = row {
+                removable.texts.insert(row, field()?.into());
+            }
+            let newest = created_at.zip(id).map(|(created_at, id)| Key { created_at, id });
+            found.insert(address.clone(), Versions { current: row.map(Place::Stored), newest, deleted_up_to });
+        }
+        Ok(found)
+    }
+}
+
+/// Stored events that a batch may remove, by row.
+#[derive(Default)]
+pub(super) struct Removable {
+    events: FxHashMap<i64, Arc<Event>>,
+    texts: FxHashMap<i64, Box<str>>,
+}
+
+impl Removable {
+    /// The event of `row`.
+    pub(super) fn event(&self, row: i64) -> Result<Arc<Event>, StoreError> {
+        match (self.events.get(&row), self.texts.get(&row)) {
+            (Some(event), _) => Ok(event.clone()),
+            (None, Some(text)) => parse(text),
+            (None, None) => Err(StoreError::Damaged(format!("row {row} is missing"))),
         }
     }
-    Ok(found)
 }
 
-fn versions(row: &SqliteRow) -> Result<(Option<[u8; 16]>, Versions<i64>), sqlx::Error> {
-    let id: Option<&[u8]> = row.try_get(3)?;
-    let id = id.and_then(|id| id.try_into().ok()).map(EventId::from_bytes);
-    let created_at: Option<i64> = row.try_get(2)?;
-    let versions = Versions {
-        current: row.try_get::<Option<i64>, _>(1)?.map(Place::Stored),
-        newest: created_at.zip(id).map(|(created_at, id)| Key { created_at, id }),
-        deleted_up_to: row.try_get(4)?,
+/// Tombstones in hex, one after the other.
+fn tombstones(hex: Option<&str>) -> Result<FxHashSet<(EventId, PublicKey)>, StoreError> {
+    let (pairs, _) = hex.unwrap_or_default().as_bytes().as_chunks::<128>();
+    let read = |pair: &[u8; 128]| {
+        let (id, requester) = pair.split_at(64);
+        EventId::from_hex(id).ok().zip(PublicKey::from_hex(requester).ok())
     };
-    Ok((row.try_get::<&[u8], _>(0)?.try_into().ok(), versions))
-}
-
-async fn tombstones(
-    connection: &mut SqliteConnection,
-    ids: impl Iterator<Item = EventId>,
-) -> Result<FxHashSet<(EventId, PublicKey)>, StoreError> {
-    let ids: Vec<_> = ids.collect();
-    let query =
-        sqlx::query("SELECT t.id, t.requester FROM json_each(?1) j CROSS JOIN tombstone t ON t.id = unhex(j.value)");
-    let json = hex_json(ids.iter().map(|id| &id.as_bytes()[..]));
-    let rows = query.bind(json).fetch_all(connection).await.map_err(translate)?;
-    let bytes = |row: &SqliteRow, at: usize| -> Result<Option<[u8; 32]>, sqlx::Error> {
-        Ok(row.try_get::<&[u8], _>(at)?.try_into().ok())
-    };
-    let mut found = FxHashSet::default();
-    for row in &rows {
-        let pair = bytes(row, 0).map_err(translate)?.zip(bytes(row, 1).map_err(translate)?);
-        found.extend(pair.map(|(id, requester)| (EventId::from_bytes(id), PublicKey::from_bytes(requester))));
-    }
-    Ok(found)
+    pairs.iter().map(|pair| read(pair).ok_or_else(|| StoreError::Damaged("no tombstone".into()))).collect()
 }
 
 /// A JSON array of hex texts.
-fn hex_json<'a>(values: impl Iterator<Item = &'a [u8]>) -> String {
+fn hex_json<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> String {
+    list(values.map(|value| hex(&value)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut out = vec![0; 2 * bytes.len()];
+    // Fails only where `out` is too short.
+    let _ = faster_hex::hex_encode(bytes, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// A JSON array of texts that need no escapes.
+fn list(texts: impl Iterator<Item = impl AsRef<str>>) -> String {
     let mut out = String::from("[");
-    for value in values {
+    for text in texts {
         out.push_str(if out.len() > 1 { ",\"" } else { "\"" });
-        for byte in value {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "{byte:02x}");
-        }
+        out.push_str(text.as_ref());
         out.push('"');
     }
     out.push(']');

@@ -145,9 +145,9 @@ async fn a_writer_finds_rows_by_their_keys() {
     let _store = SqliteStore::open(options.clone()).await.unwrap();
     let mut connection = open::reader_options(&options).connect().await.unwrap();
     let statements = super::statements::Statements::new();
-    let items = [0; 256];
-    let (sql, _) = statements.delete_tag.pieces(&items).next().unwrap();
-    let steps = plan(&mut connection, sql.to_string(), Default::default()).await;
+    let mut script = super::statements::Script::default();
+    script.rows(&statements.delete_tag, &[0; 256], |_, _| ());
+    let steps = plan(&mut connection, script.sql().to_owned(), Default::default()).await;
     assert!(
         steps.iter().any(|step| step.contains("SEARCH tag USING PRIMARY KEY (hash=? AND ord=? AND row=?)")),
         "{steps:?}"

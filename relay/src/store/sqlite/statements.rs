@@ -1,36 +1,79 @@
-//! The writer's statements that carry many rows: a few fixed sizes each, so that they stay prepared.
+//! The writer's statements. Those that carry many rows come in a few fixed sizes and are filled up with NULL, and all
+//! statements of a transaction are one text and one trip to the connection's thread: see docs/decisions.
 
-use std::sync::Arc;
+use super::error::translate;
+use super::write::add;
+use crate::store::StoreError;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe};
+use std::fmt::Write;
 
-/// A statement with `rows` rows of parameters.
-#[derive(Debug, Clone)]
-struct Sized {
-    rows: usize,
-    sql: Arc<str>,
-}
+/// How many rows a statement can carry, ascending.
+const SIZES: [usize; 7] = [1, 4, 16, 64, 128, 256, 512];
 
-/// A statement in several sizes, the largest first, the smallest for one row.
-#[derive(Debug, Clone)]
+/// A statement for many rows of parameters, in several sizes.
+#[derive(Debug)]
 pub(super) struct ManyRows {
-    sizes: Vec<Sized>,
+    columns: usize,
+    sizes: Vec<(usize, String)>,
 }
 
 impl ManyRows {
-    /// `before (?,…),(?,…) after` for each of `sizes`.
-    fn new(before: &str, columns: usize, after: &str, sizes: &[usize]) -> Self {
+    /// `before (VALUES (?,…),(?,…)) after` for each size.
+    fn new(before: &str, columns: usize, after: &str) -> Self {
         let row = format!("({})", vec!["?"; columns].join(","));
-        let sql = |rows: usize| format!("{before} {}{after}", vec![row.as_str(); rows].join(",")).into();
-        Self { sizes: sizes.iter().map(|rows| Sized { rows: *rows, sql: sql(*rows) }).collect() }
+        let sql = |rows: usize| format!("{before} (VALUES {}){after};", vec![row.as_str(); rows].join(","));
+        Self { columns, sizes: SIZES.iter().map(|rows| (*rows, sql(*rows))).collect() }
     }
 
-    /// Cuts `items` into pieces for which there is a statement.
-    pub(super) fn pieces<'a, T>(&'a self, mut items: &'a [T]) -> impl Iterator<Item = (&'a Arc<str>, &'a [T])> {
-        std::iter::from_fn(move || {
-            let size = self.sizes.iter().find(|size| size.rows <= items.len() && size.rows > 0)?;
-            let (piece, rest) = items.split_at(size.rows);
+    /// The smallest size for `rows`, or the largest of all.
+    fn size_for(&self, rows: usize) -> Option<&(usize, String)> {
+        self.sizes.iter().find(|(size, _)| *size >= rows).or(self.sizes.last())
+    }
+}
+
+/// Several statements with their parameters, to be run in one go.
+#[derive(Default)]
+pub(super) struct Script {
+    sql: String,
+    arguments: SqliteArguments,
+}
+
+impl Script {
+    /// Appends `statement` for `items`, as often as it takes; `bind` adds the parameters of one.
+    pub(super) fn rows<T>(
+        &mut self,
+        statement: &ManyRows,
+        mut items: &[T],
+        mut bind: impl FnMut(&mut SqliteArguments, &T),
+    ) {
+        while !items.is_empty() {
+            let Some((size, sql)) = statement.size_for(items.len()) else { return };
+            let (piece, rest) = items.split_at(items.len().min(*size));
+            self.sql.push_str(sql);
+            self.arguments.reserve(size * statement.columns, 0);
+            piece.iter().for_each(|item| bind(&mut self.arguments, item));
+            (0..(size - piece.len()) * statement.columns).for_each(|_| add(&mut self.arguments, None::<i64>));
             items = rest;
-            Some((&size.sql, piece))
-        })
+        }
+    }
+
+    /// Appends a statement whose parameters `bind` adds.
+    pub(super) fn one(&mut self, sql: &str, bind: impl FnOnce(&mut SqliteArguments)) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.sql, "{sql};");
+        bind(&mut self.arguments);
+    }
+
+    #[cfg(test)]
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// Runs it all; after a statement that fails, none.
+    pub(super) async fn run(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let query = sqlx::query_with(AssertSqlSafe(self.sql), self.arguments);
+        query.execute(connection).await.map(drop).map_err(translate)
     }
 }
 
@@ -46,24 +89,20 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new() -> Self {
-        let few = [64, 8, 1];
-        let many = [256, 16, 1];
+        // The rows that fill up begin with NULL, and no other does.
+        let insert = |into: &str, columns: usize| {
+            ManyRows::new(&format!("INSERT {into} SELECT * FROM"), columns, " WHERE column1 IS NOT NULL")
+        };
         Self {
-            insert_event: ManyRows::new(
-                "INSERT INTO event (row, ord, kind, author, id, created_at, expires_at, text) VALUES",
+            // On an error the transaction is rolled back in any case, and SQLite need not keep copies for undoing a part.
+            insert_event: insert(
+                "OR ROLLBACK INTO event (row, ord, kind, author, id, created_at, expires_at, text)",
                 8,
-                "",
-                &few,
             ),
-            insert_tag: ManyRows::new("INSERT OR IGNORE INTO tag (hash, ord, row, kind) VALUES", 4, "", &many),
-            delete_tag: ManyRows::new("DELETE FROM tag WHERE (hash, ord, row) IN (VALUES", 3, ")", &many),
-            upsert_address: ManyRows::new(
-                "INSERT OR REPLACE INTO address (key, row, created_at, id, deleted_up_to) VALUES",
-                5,
-                "",
-                &few,
-            ),
-            insert_tombstone: ManyRows::new("INSERT OR IGNORE INTO tombstone (id, requester) VALUES", 2, "", &many),
+            insert_tag: insert("OR IGNORE INTO tag (hash, ord, row, kind)", 4),
+            delete_tag: ManyRows::new("DELETE FROM tag WHERE (hash, ord, row) IN", 3, ""),
+            upsert_address: insert("OR REPLACE INTO address (key, row, created_at, id, deleted_up_to)", 5),
+            insert_tombstone: insert("OR IGNORE INTO tombstone (id, requester)", 2),
         }
     }
 }
@@ -73,22 +112,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_cover_everything_in_order() {
-        let statement = ManyRows::new("X VALUES", 2, "", &[8, 1]);
-        let items: Vec<u32> = (0..19).collect();
-        let pieces: Vec<_> = statement.pieces(&items).map(|(sql, piece)| (sql.matches('?').count(), piece)).collect();
-        assert_eq!(pieces.iter().map(|(_, piece)| piece.len()).collect::<Vec<_>>(), [8, 8, 1, 1, 1]);
-        assert!(pieces.iter().all(|(marks, piece)| *marks == 2 * piece.len()));
-        assert_eq!(pieces.concat_items(), items);
-    }
-
-    trait ConcatItems {
-        fn concat_items(&self) -> Vec<u32>;
-    }
-
-    impl ConcatItems for Vec<(usize, &[u32])> {
-        fn concat_items(&self) -> Vec<u32> {
-            self.iter().flat_map(|(_, piece)| piece.iter().copied()).collect()
+    fn rows_are_cut_into_sizes_and_filled_up() {
+        let statement = ManyRows::new("X", 2, "");
+        for (count, sizes) in
+            [(0, &[][..]), (1, &[1]), (3, &[4]), (65, &[128]), (512, &[512]), (1_030, &[512, 512, 16])]
+        {
+            let (items, mut seen) = ((0..count).collect::<Vec<u32>>(), Vec::new());
+            let mut script = Script::default();
+            script.rows(&statement, &items, |arguments, item| {
+                seen.push(*item);
+                [*item, *item].iter().for_each(|value| add(arguments, *value));
+            });
+            let marks = script.sql.split_terminator(';').map(|sql| sql.matches('?').count() / 2).collect::<Vec<_>>();
+            assert_eq!((marks.as_slice(), seen), (sizes, items));
+            assert_eq!(script.arguments.len(), script.sql.matches('?').count());
         }
     }
 }

@@ -1,19 +1,17 @@
 //! The one writer: a batch is looked up with a few statements, decided in memory, and written with a few more.
 
 use super::error::translate;
-use super::lookup;
+use super::lookup::{self, Met};
 use super::ord::{SATURATED, id_prefix, ord};
-use super::statements::Statements;
+use super::statements::{Script, Statements};
 use crate::store::hash::Hasher;
 use crate::store::rules::{Address, key};
-use crate::store::rules::{Decision, Known, Place, Step, Versions, decide};
+use crate::store::rules::{Decision, Place, Step, Versions, decide};
 use crate::store::{Appended, StoreError};
-use crate::types::{
-    Change, Event, EventId, Filter, Head, Insertion, Position, Removal, RemovalCause, Timestamp, Verified,
-};
+use crate::types::{Change, Event, EventId, Filter, Head, Insertion, Removal, RemovalCause, Timestamp, Verified};
 use rustc_hash::FxHashMap;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
+use sqlx::{Arguments, Encode, Sqlite, Type};
 use std::sync::Arc;
 
 /// The connection that writes, and what it need not ask the database for, since nobody else writes.
@@ -27,32 +25,16 @@ pub(super) struct Writer {
     pub(super) statements: Statements,
 }
 
-/// What a transaction is going to change.
-#[derive(Default)]
-pub(super) struct Plan {
-    pub(super) decision: Decision<i64>,
-    /// The events of the rows that it removes.
-    pub(super) removed: FxHashMap<i64, Arc<Event>>,
-}
-
 impl Writer {
     /// See [`crate::store::Store::append`].
     pub(super) async fn append(&mut self, batch: &[Verified], now: Timestamp) -> Result<Appended, StoreError> {
-        self.begin().await?;
         let done = self.append_begun(batch, now).await;
         self.end(done).await
     }
 
     async fn append_begun(&mut self, batch: &[Verified], now: Timestamp) -> Result<Appended, StoreError> {
-        let known: Known<i64> = lookup::known(&mut self.connection, batch).await?;
-        let decision = decide(batch, now, known);
-        let rows = decision.steps.iter().filter_map(|step| match step {
-            Step::Remove(row, _) => Some(*row),
-            _ => None,
-        });
-        let rows: Vec<i64> = rows.collect();
-        let removed = lookup::events(&mut self.connection, &rows).await?;
-        self.apply(Plan { decision, removed }).await
+        let Met { known, removable } = lookup::begin(&mut self.connection, batch).await?;
+        self.apply(decide(batch, now, known), |row| removable.event(row)).await
     }
 
     /// See [`crate::store::Store::sweep_expired`].
@@ -92,7 +74,7 @@ impl Writer {
         cause: RemovalCause,
         floor: bool,
     ) -> Result<Appended, StoreError> {
-        let addresses: Vec<_> = rows.iter().filter_map(|(_, event)| Address::of(event)).collect();
+        let addresses = rows.iter().filter_map(|(_, event)| Address::of(event));
         let mut known = lookup::addresses(&mut self.connection, addresses).await?;
         for versions in known.values_mut() {
             versions.current = None;
@@ -103,24 +85,22 @@ impl Writer {
             addresses: known.into_iter().collect(),
             ..Decision::default()
         };
-        self.apply(Plan { decision, removed: rows.iter().cloned().collect() }).await
+        let events: FxHashMap<_, _> = rows.iter().cloned().collect();
+        let event = |row| events.get(&row).cloned().ok_or_else(|| StoreError::Damaged(format!("row {row} is missing")));
+        self.apply(decision, event).await
     }
 
     async fn begin(&mut self) -> Result<(), StoreError> {
         self.run("BEGIN IMMEDIATE").await
     }
 
-    /// Commits what succeeded and takes back what did not.
+    /// Takes note of what was committed, and takes back what was not.
     async fn end(&mut self, done: Result<Appended, StoreError>) -> Result<Appended, StoreError> {
-        let done = match done {
+        match done {
             Ok(done) if done.changes.is_empty() => {
                 self.run("ROLLBACK").await?;
-                return Ok(done);
+                Ok(done)
             }
-            Ok(done) => self.run("COMMIT").await.map(|()| done),
-            Err(error) => Err(error),
-        };
-        match done {
             Ok(done) => {
                 self.head = done.head;
                 for change in &done.changes {
@@ -147,8 +127,13 @@ impl Writer {
         sqlx::query(sql).execute(&mut self.connection).await.map(drop).map_err(translate)
     }
 
-    async fn apply(&mut self, plan: Plan) -> Result<Appended, StoreError> {
-        let Plan { decision, removed } = plan;
+    /// Writes what was decided and commits, in one trip to the connection's thread; where there is nothing to write, the
+    /// transaction stays open. `removed` gives the event of a row that is removed.
+    async fn apply(
+        &mut self,
+        decision: Decision<i64>,
+        removed: impl Fn(i64) -> Result<Arc<Event>, StoreError>,
+    ) -> Result<Appended, StoreError> {
         let rows = self.give_rows(&decision.inserts);
         let mut changes = Vec::with_capacity(decision.steps.len());
         let mut gone = Vec::new();
@@ -157,36 +142,28 @@ impl Writer {
                 Step::Insert(event) => Change::Inserted(Insertion::new(event.clone())),
                 Step::Withdraw(event, cause) => Change::Removed(Removal { event: event.clone(), cause: *cause }),
                 Step::Remove(row, cause) => {
-                    let event = removed.get(row).ok_or_else(|| StoreError::Damaged(format!("row {row} is missing")))?;
+                    let event = removed(*row)?;
                     gone.push((*row, event.clone()));
-                    Change::Removed(Removal { event: event.clone(), cause: *cause })
+                    Change::Removed(Removal { event, cause: *cause })
                 }
             });
         }
         if changes.is_empty() {
             return Ok(Appended { head: self.head, outcomes: decision.outcomes, changes });
         }
-        self.delete_rows(&gone).await?;
-        self.insert_events(&decision.inserts, &rows).await?;
-        self.write_addresses(decision.addresses, &decision.inserts, &rows).await?;
-        let tombstones = self.statements.insert_tombstone.clone();
-        for (sql, piece) in tombstones.pieces(&decision.tombstones) {
-            let mut arguments = SqliteArguments::default();
-            for (id, requester) in piece {
-                add(&mut arguments, &id.as_bytes()[..]);
-                add(&mut arguments, &requester.as_bytes()[..]);
-            }
-            self.execute(sql, arguments).await?;
-        }
         let head = Head { position: self.head.position.next(), ..self.head };
-        self.write_head(head.position).await?;
+        let mut script = Script::default();
+        self.delete_rows(&gone, &mut script);
+        self.insert_events(&decision.inserts, &rows, &mut script);
+        self.write_addresses(&decision.addresses, &decision.inserts, &rows, &mut script);
+        script.rows(&self.statements.insert_tombstone, &decision.tombstones, |arguments, (id, requester)| {
+            add(arguments, &id.as_bytes()[..]);
+            add(arguments, &requester.as_bytes()[..]);
+        });
+        script.one("UPDATE head SET position = ?", |arguments| add(arguments, head.position.0.cast_signed()));
+        script.one("COMMIT", |_| ());
+        script.run(&mut self.connection).await?;
         Ok(Appended { head, outcomes: decision.outcomes, changes })
-    }
-
-    async fn write_head(&mut self, position: Position) -> Result<(), StoreError> {
-        let mut arguments = SqliteArguments::default();
-        add(&mut arguments, position.0.cast_signed());
-        self.execute(&Arc::from("UPDATE head SET position = ?"), arguments).await
     }
 
     /// The row of each event. The counters move only after the commit.
@@ -201,39 +178,26 @@ impl Writer {
         events.iter().map(give).collect()
     }
 
-    async fn insert_events(&mut self, events: &[Arc<Event>], rows: &[i64]) -> Result<(), StoreError> {
+    fn insert_events(&self, events: &[Arc<Event>], rows: &[i64], script: &mut Script) {
         let mut tags = Vec::with_capacity(events.len() * 2);
         let pairs: Vec<_> = events.iter().zip(rows).collect();
-        let statement = self.statements.insert_event.clone();
-        for (sql, piece) in statement.pieces(&pairs) {
-            let mut arguments = SqliteArguments::default();
-            arguments.reserve(piece.len() * 8, 0);
-            for (event, row) in piece {
-                let ord = ord(key(event));
-                add(&mut arguments, **row);
-                add(&mut arguments, ord);
-                add(&mut arguments, i64::from(event.kind().0));
-                add(&mut arguments, self.hasher.author(&event.pubkey()));
-                add(&mut arguments, id_prefix(&event.id()));
-                add(&mut arguments, event.created_at());
-                add(&mut arguments, event.expires_at());
-                add(&mut arguments, event.text().clone());
-                self.push_tags(event, ord, **row, &mut tags);
-            }
-            self.execute(sql, arguments).await?;
-        }
+        script.rows(&self.statements.insert_event, &pairs, |arguments, (event, row)| {
+            let ord = ord(key(event));
+            add(arguments, **row);
+            add(arguments, ord);
+            add(arguments, i64::from(event.kind().0));
+            add(arguments, self.hasher.author(&event.pubkey()));
+            add(arguments, id_prefix(&event.id()));
+            add(arguments, event.created_at());
+            add(arguments, event.expires_at());
+            add(arguments, event.text().clone());
+            self.push_tags(event, ord, **row, &mut tags);
+        });
         // In the order of the table: neighbours meet on one page.
         tags.sort_unstable();
-        let statement = self.statements.insert_tag.clone();
-        for (sql, piece) in statement.pieces(&tags) {
-            let mut arguments = SqliteArguments::default();
-            arguments.reserve(piece.len() * 4, 0);
-            for (hash, ord, row, kind) in piece {
-                [*hash, *ord, *row, *kind].into_iter().for_each(|value| add(&mut arguments, value));
-            }
-            self.execute(sql, arguments).await?;
-        }
-        Ok(())
+        script.rows(&self.statements.insert_tag, &tags, |arguments, (hash, ord, row, kind)| {
+            [*hash, *ord, *row, *kind].into_iter().for_each(|value| add(arguments, value));
+        });
     }
 
     fn push_tags(&self, event: &Event, ord: i64, row: i64, tags: &mut Vec<(i64, i64, i64, i64)>) {
@@ -241,9 +205,9 @@ impl Writer {
         tags.extend(event.tags().iter().map(|tag| (self.hasher.tag(tag.letter, &tag.value), ord, row, kind)));
     }
 
-    async fn delete_rows(&mut self, gone: &[(i64, Arc<Event>)]) -> Result<(), StoreError> {
+    fn delete_rows(&self, gone: &[(i64, Arc<Event>)], script: &mut Script) {
         if gone.is_empty() {
-            return Ok(());
+            return;
         }
         let mut tags = Vec::new();
         for (row, event) in gone {
@@ -251,52 +215,36 @@ impl Writer {
         }
         tags.sort_unstable();
         tags.dedup();
-        let statement = self.statements.delete_tag.clone();
-        for (sql, piece) in statement.pieces(&tags) {
-            let mut arguments = SqliteArguments::default();
-            for (hash, ord, row, _) in piece {
-                [*hash, *ord, *row].into_iter().for_each(|value| add(&mut arguments, value));
-            }
-            self.execute(sql, arguments).await?;
-        }
-        let mut arguments = SqliteArguments::default();
-        add(&mut arguments, super::bind::json(gone.iter().map(|(row, _)| *row)));
-        let sql = "DELETE FROM event WHERE row IN (SELECT value FROM json_each(?1))";
-        self.execute(&Arc::from(sql), arguments).await
+        script.rows(&self.statements.delete_tag, &tags, |arguments, (hash, ord, row, _)| {
+            [*hash, *ord, *row].into_iter().for_each(|value| add(arguments, value));
+        });
+        script.one("DELETE FROM event WHERE row IN (SELECT value FROM json_each(?))", |arguments| {
+            add(arguments, super::bind::json(gone.iter().map(|(row, _)| *row)));
+        });
     }
 
-    async fn write_addresses(
-        &mut self,
-        addresses: Vec<(Address, Versions<i64>)>,
+    fn write_addresses(
+        &self,
+        addresses: &[(Address, Versions<i64>)],
         inserts: &[Arc<Event>],
         rows: &[i64],
-    ) -> Result<(), StoreError> {
+        script: &mut Script,
+    ) {
         if addresses.is_empty() {
-            return Ok(());
+            return;
         }
         let rows: FxHashMap<EventId, i64> = inserts.iter().map(|event| event.id()).zip(rows.iter().copied()).collect();
-        let statement = self.statements.upsert_address.clone();
-        for (sql, piece) in statement.pieces(&addresses) {
-            let mut arguments = SqliteArguments::default();
-            for (address, versions) in piece {
-                let row = versions.current.and_then(|place| match place {
-                    Place::Stored(row) => Some(row),
-                    Place::Batch(id) => rows.get(&id).copied(),
-                });
-                add(&mut arguments, &address.digest()[..]);
-                add(&mut arguments, row);
-                add(&mut arguments, versions.newest.map(|newest| newest.created_at));
-                add(&mut arguments, versions.newest.map(|newest| newest.id.as_bytes().to_vec()));
-                add(&mut arguments, versions.deleted_up_to);
-            }
-            self.execute(sql, arguments).await?;
-        }
-        Ok(())
-    }
-
-    async fn execute(&mut self, sql: &Arc<str>, arguments: SqliteArguments) -> Result<(), StoreError> {
-        let query = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments);
-        query.execute(&mut self.connection).await.map(drop).map_err(translate)
+        script.rows(&self.statements.upsert_address, addresses, |arguments, (address, versions)| {
+            let row = versions.current.and_then(|place| match place {
+                Place::Stored(row) => Some(row),
+                Place::Batch(id) => rows.get(&id).copied(),
+            });
+            add(arguments, &address.digest()[..]);
+            add(arguments, row);
+            add(arguments, versions.newest.map(|newest| newest.created_at));
+            add(arguments, versions.newest.map(|newest| newest.id.as_bytes().to_vec()));
+            add(arguments, versions.deleted_up_to);
+        });
     }
 }
 

@@ -8,7 +8,7 @@
 mod conditions;
 mod parameters;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::store::form::{Form, RECENT_ROWS, Rights};
 use crate::store::hash::Hasher;

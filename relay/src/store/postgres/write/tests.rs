@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::store::Outcome;
-use crate::store::postgres::{log, schema};
+use crate::store::postgres::{log, partitions, schema};
 use crate::types::{Change, PublicKey};
 use deploy::postgres::Cluster;
 use sqlx::AssertSqlSafe;
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 mod epochs;
 mod faults;
 mod following;
+mod keeping;
 mod races;
 mod speed;
 
@@ -148,6 +149,6 @@ async fn a_newer_schema_is_refused_and_two_instances_migrate_one_after_the_other
     )
     .await;
     let refused = schema::migrate(&mut server.connect().await).await;
-    assert!(matches!(refused, Err(StoreError::TooNew { found: 99, known: 2 })), "{refused:?}");
-    assert!(matches!(schema::hasher(&mut two).await, Err(StoreError::TooNew { found: 99, known: 2 })));
+    assert!(matches!(refused, Err(StoreError::TooNew { found: 99, .. })), "{refused:?}");
+    assert!(matches!(schema::hasher(&mut two).await, Err(StoreError::TooNew { found: 99, .. })));
 }

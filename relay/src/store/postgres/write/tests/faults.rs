@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Holds the lock on the head, so that a writer waits in the middle of its transaction.
 async fn hold_head(server: &Server) -> PgConnection {
     let mut conn = PgConnection::connect(&server.url()).await.unwrap();
-    run(&mut conn, "BEGIN; SELECT FROM head FOR UPDATE").await;
+    run(&mut conn, "SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT FROM head FOR UPDATE").await;
     conn
 }
 

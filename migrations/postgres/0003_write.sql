@@ -2,7 +2,8 @@
 -- changes. A later version of either gets a name of its own, so that old and new programs work side by side.
 --
 -- The settings of each function keep its plans from depending on what the tables held when they were made: every table
--- is probed through its index, key by key.
+-- is probed through its index, key by key. Where event_text is joined, `earliest` and `latest` are there for the
+-- partitions outside them to be left out when the statement starts (see 0002).
 
 -- Everything that deciding a batch rests upon. STABLE: all of it in the snapshot of the one statement that calls. what:
 --   0  the head: x epoch, y position
@@ -18,6 +19,9 @@ CREATE FUNCTION known(wanted bytea[], addresses bytea[], targets bytea[])
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 #variable_conflict use_column
+DECLARE
+    earliest int8;
+    latest int8;
 BEGIN
     RETURN QUERY
         SELECT 0::int2, NULL::bytea, NULL::bytea, NULL::bytea, h.epoch, h.position, NULL::text FROM head h WHERE h.one
@@ -26,16 +30,22 @@ BEGIN
         UNION ALL
         SELECT 2::int2, t.id, t.requester, NULL, NULL, NULL, NULL FROM unnest(wanted) w(id) JOIN tombstone t ON t.id = w.id;
     IF cardinality(addresses) > 0 THEN
+        SELECT min(a.newest_created_at), max(a.newest_created_at) INTO earliest, latest
+          FROM unnest(addresses) w(key) JOIN address a ON a.key = w.key WHERE a.id IS NOT NULL;
         RETURN QUERY
             SELECT 3::int2, a.key, a.id, a.newest_id, a.newest_created_at, a.deleted_up_to, t.text
               FROM unnest(addresses) w(key) JOIN address a ON a.key = w.key
-              LEFT JOIN event_text t ON t.created_at = a.newest_created_at AND t.id = a.id;
+              LEFT JOIN event_text t
+                ON t.created_at = a.newest_created_at AND t.id = a.id AND t.created_at BETWEEN earliest AND latest;
     END IF;
     IF cardinality(targets) > 0 THEN
+        SELECT min(e.created_at), max(e.created_at) INTO earliest, latest
+          FROM unnest(targets) w(id) JOIN event e ON e.id = w.id;
         RETURN QUERY
             SELECT 4::int2, NULL::bytea, NULL::bytea, NULL::bytea, NULL::int8, NULL::int8, t.text
               FROM unnest(targets) w(id) JOIN event e ON e.id = w.id
-              JOIN event_text t ON t.created_at = e.created_at AND t.id = e.id;
+              JOIN event_text t
+                ON t.created_at = e.created_at AND t.id = e.id AND t.created_at BETWEEN earliest AND latest;
     END IF;
 END
 $$;

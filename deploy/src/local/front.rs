@@ -1,0 +1,168 @@
+use super::state::{FrontPlace, RelayPlace};
+use crate::home::write;
+use crate::process::{Launch, Life, Process};
+use crate::{Error, Home, PATIENCE, Signal, until};
+use haproxy::{Cluster, Instance, Runtime, Status, Tls};
+use rustix::process::{Resource, getrlimit};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const NAME: &str = "haproxy";
+
+/// HAProxy in front of the relays.
+#[derive(Debug)]
+pub(super) struct Front {
+    place: FrontPlace,
+    process: Option<Process>,
+    home: Arc<Home>,
+}
+
+impl Front {
+    /// As an earlier run left it, or not started yet.
+    pub(super) fn new(place: FrontPlace, home: Arc<Home>) -> Self {
+        let process = Process::find(NAME, &home);
+        Self { place, process, home }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        NAME
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", if self.place.tls { "wss" } else { "ws" }, self.place.port)
+    }
+
+    pub(super) fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_alive)
+    }
+
+    pub(super) fn runtime(&self) -> Runtime {
+        Runtime::new(self.home.path().join("haproxy.sock"))
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.home.path().join("haproxy.cfg")
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.home.path().join("haproxy.pem")
+    }
+
+    /// What HAProxy is to be with these relays behind it.
+    fn model(&self, relays: &[RelayPlace]) -> Cluster {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut cluster = Cluster::local(self.home.path(), local(self.place.port), local(self.place.stats_port));
+        // Two descriptors a client, and some of its own.
+        if let Some(limit) = getrlimit(Resource::Nofile).maximum {
+            let possible = u32::try_from(limit.saturating_sub(400) / 2).unwrap_or(u32::MAX);
+            cluster.front.max_connections = cluster.front.max_connections.min(possible).max(1);
+        }
+        if self.place.tls {
+            let example = Cluster::example().front.tls;
+            cluster.front.tls = example.map(|example| Tls {
+                listen: std::mem::take(&mut cluster.front.listen),
+                certificate: self.certificate(),
+                ..example
+            });
+        }
+        cluster.instances = relays.iter().map(instance).collect();
+        cluster
+    }
+
+    /// Writes the file that HAProxy reads when it starts.
+    pub(super) fn configure(&self, relays: &[RelayPlace]) -> Result<(), Error> {
+        let text = haproxy::haproxy_cfg(&self.model(relays)).map_err(Error::front("rendering haproxy.cfg"))?;
+        write(&self.configuration(), &text)
+    }
+
+    /// Starts it, if it does not run, and waits until every relay gets clients from it.
+    pub(super) async fn start(&mut self, relays: &[RelayPlace]) -> Result<(), Error> {
+        if !self.is_alive() {
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, self.place.port)).is_err() {
+                let port = self.place.port;
+                return Err(Error::State(format!("port {port} of 127.0.0.1 is taken: choose another by --port")));
+            }
+            if self.place.tls && !self.certificate().exists() {
+                self.make_certificate()?;
+            }
+            self.configure(relays)?;
+            let (path, master) = (self.configuration(), self.home.path().join("haproxy-master.sock"));
+            haproxy::process::check(&path).await.map_err(Error::front("checking haproxy.cfg"))?;
+            let launch = Launch {
+                name: NAME.to_owned(),
+                program: haproxy::process::program().to_owned(),
+                arguments: haproxy::process::arguments(&path, &master),
+                environment: Vec::new(),
+                hidden: &["HAPROXY_"],
+                folder: self.home.path().to_owned(),
+                home: self.home.clone(),
+                user: None,
+                life: Life::Detached,
+                last_signal: Signal::TERM,
+            };
+            self.process = Some(launch.start()?);
+        }
+        for relay in relays {
+            self.wait_up(&relay.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a relay gets clients.
+    pub(super) async fn wait_up(&self, relay: &str) -> Result<(), Error> {
+        until(&format!("HAProxy to take {relay} in"), PATIENCE, async || {
+            if let Some(Err(ended)) = self.process.as_ref().map(Process::check) {
+                return Ok(Err(ended));
+            }
+            let servers = self.runtime().servers().await.map_err(|error| error.to_string())?;
+            match servers.iter().find(|server| server.name == relay) {
+                Some(server) if server.status == Status::Up => Ok(Ok(())),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?
+    }
+
+    /// Gives a relay clients.
+    pub(super) async fn add(&self, relay: &RelayPlace) -> Result<(), Error> {
+        let cluster = self.model(&[]);
+        for server in cluster.servers_of(&instance(relay)) {
+            self.runtime().add(&server).await.map_err(Error::front(format!("adding {}", relay.name)))?;
+        }
+        self.wait_up(&relay.name).await
+    }
+
+    /// Ends it at once, with all connections.
+    pub(super) async fn stop(&mut self) -> Result<(), Error> {
+        match self.process.take() {
+            Some(process) => process.stop(Signal::TERM, PATIENCE).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn make_certificate(&self) -> Result<(), Error> {
+        let names = ["localhost", "127.0.0.1"].map(String::from);
+        let made = rcgen::generate_simple_self_signed(names).map_err(Error::front("making a certificate"))?;
+        let path = self.certificate();
+        write(&path, &format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem()))?;
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&path, private).map_err(Error::io(format!("closing {}", path.display())))
+    }
+}
+
+fn instance(relay: &RelayPlace) -> Instance {
+    Instance {
+        name: relay.name.clone(),
+        host: Ipv4Addr::LOCALHOST.to_string(),
+        ports: vec![relay.port],
+        admin_port: relay.admin_port,
+        agent_port: 0,
+    }
+}

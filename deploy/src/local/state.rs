@@ -1,0 +1,110 @@
+use crate::home::write;
+use crate::postgres::Place;
+use crate::{Error, Home, free_port};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "cluster.json";
+/// Another number when an older program could not read the file.
+const VERSION: u32 = 1;
+
+/// What a cluster consists of, as `cluster.json` keeps it from one command to the next. Which process each server is
+/// stands in `run/NAME.json`, written as soon as it has been started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    version: u32,
+    /// Whether a commit waits for a replica.
+    pub(super) synchronous: bool,
+    /// Set before a failover stops anything, cleared when it is complete: in between, starting the old primary again
+    /// could make a second one.
+    pub(super) failing_over: bool,
+    pub(super) servers: Vec<Place>,
+    pub(super) redis_port: u16,
+    /// The program that the relays run.
+    pub(super) relay_program: Option<PathBuf>,
+    pub(super) relays: Vec<RelayPlace>,
+    pub(super) front: FrontPlace,
+}
+
+/// A relay's ports on 127.0.0.1.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RelayPlace {
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) admin_port: u16,
+}
+
+/// HAProxy's ports on 127.0.0.1.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FrontPlace {
+    pub(super) port: u16,
+    pub(super) stats_port: u16,
+    pub(super) tls: bool,
+}
+
+impl State {
+    pub(super) fn new(synchronous: bool, port: u16, tls: bool) -> Result<Self, Error> {
+        Ok(Self {
+            version: VERSION,
+            synchronous,
+            failing_over: false,
+            servers: Vec::new(),
+            redis_port: free_port()?,
+            relay_program: None,
+            relays: Vec::new(),
+            front: FrontPlace { port, stats_port: free_port()?, tls },
+        })
+    }
+
+    /// The state of the cluster in a directory, if there is one.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io(format!("reading {}", path.display())))?;
+        let unreadable = |why: String| Error::State(format!("{} can't be read: {why}", path.display()));
+        let state: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        if state.version == VERSION { Ok(Some(state)) } else { Err(unreadable(format!("version {}", state.version))) }
+    }
+
+    pub(super) fn write(&self, home: &Home) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| Error::State(error.to_string()))?;
+        write(&home.path().join(FILE), &text)
+    }
+}
+
+/// Holds a cluster's directory for one command that changes it.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(super) fn take(home: &Home) -> Result<Self, Error> {
+        let path = home.path().join("lock");
+        let file = File::create(&path).map_err(Error::io(format!("making {}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(_) => Err(Error::State(format!("another deploy is at work in {}", home.path().display()))),
+        }
+    }
+}
+
+/// Refuses a directory that holds something else: `down --delete` would remove it.
+pub(super) fn check_new(folder: &Path) -> Result<(), Error> {
+    let ours = ["logs", "run", "lock"];
+    let Ok(mut entries) = fs::read_dir(folder) else { return Ok(()) };
+    let foreign = entries.find_map(|entry| {
+        let name = entry.ok()?.file_name();
+        (!ours.iter().any(|ours| name == *ours)).then_some(name)
+    });
+    match foreign {
+        None => Ok(()),
+        Some(name) => {
+            let (folder, name) = (folder.display(), name.to_string_lossy().into_owned());
+            Err(Error::State(format!("{folder} holds {name} and no cluster: take an empty directory")))
+        }
+    }
+}

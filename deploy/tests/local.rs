@@ -1,0 +1,134 @@
+//! The `deploy` command on a directory: what one call starts, the next finds.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use deploy::process::Identity;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A cluster's directory; whatever runs in it is ended when the test is over, however it ends.
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let (command, rest) = arguments.split_first().unwrap();
+        let mut deploy = Command::new(env!("CARGO_BIN_EXE_deploy"));
+        deploy.arg(command).arg("--dir").arg(self.path()).args(rest).output().unwrap()
+    }
+
+    fn good(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "deploy {arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn bad(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "deploy {arguments:?} went well");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn status(&self) -> Vec<Value> {
+        serde_json::from_str(&self.good(&["status", "--json"])).unwrap()
+    }
+
+    fn row(&self, name: &str) -> Value {
+        self.status().into_iter().find(|row| row["name"] == name).unwrap()
+    }
+
+    fn identities(&self) -> Vec<Identity> {
+        let files = std::fs::read_dir(self.path().join("run")).unwrap();
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let output = self.run(&["down"]);
+        if std::thread::panicking() {
+            let logs = std::fs::read_dir(self.path().join("logs")).into_iter().flatten().flatten();
+            for log in logs {
+                let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+                let lines: Vec<_> = text.lines().rev().take(20).collect();
+                eprintln!("--- {}", log.path().display());
+                lines.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        } else {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+fn pids(rows: &[Value]) -> Vec<i64> {
+    rows.iter().filter_map(|row| row["pid"].as_i64()).collect()
+}
+
+#[test]
+fn servers_come_up_are_found_again_fail_over_and_go_down() {
+    let directory = Directory::new();
+    assert_eq!(directory.status(), Vec::<Value>::new());
+    directory.good(&["up", "--relays", "0", "--replicas", "2"]);
+    let before = directory.status();
+    let names: Vec<_> =
+        before.iter().map(|row| (row["name"].as_str().unwrap(), row["role"].as_str().unwrap())).collect();
+    let expected = [("redis", "redis"), ("primary", "primary"), ("replica-1", "replica"), ("replica-2", "replica")];
+    assert_eq!(names, expected);
+    assert_eq!(pids(&before).len(), 4);
+    assert!(before[1]["url"].as_str().unwrap().starts_with("postgres://postgres@127.0.0.1:"));
+
+    // A second call starts nothing that runs, and starts what does not.
+    directory.good(&["up"]);
+    assert_eq!(directory.status(), before);
+    directory.good(&["kill", "replica-2"]);
+    assert_eq!(directory.row("replica-2")["pid"], Value::Null);
+    assert!(directory.bad(&["kill", "replica-2"]).contains("does not run"));
+    assert!(directory.bad(&["kill", "replica-7"]).contains("primary"), "the names that there are");
+    directory.good(&["up"]);
+    assert_eq!(pids(&directory.status()).len(), 4);
+    assert_eq!(directory.row("primary"), before[1]);
+    assert!(directory.bad(&["up", "--replicas", "1"]).contains("fewer"));
+
+    // A signal that hangs it, and one that wakes it.
+    directory.good(&["kill", "redis", "--signal", "stop"]);
+    directory.good(&["kill", "redis", "--signal", "CONT"]);
+
+    directory.good(&["kill", "primary"]);
+    directory.good(&["failover"]);
+    assert_eq!(directory.row("replica-1")["role"], "primary");
+    assert_eq!(
+        (&directory.row("primary")["role"], &directory.row("primary")["pid"]),
+        (&"replica".into(), &Value::Null)
+    );
+    directory.good(&["up"]);
+    assert_eq!(directory.row("primary")["role"], "replica");
+    assert_eq!(pids(&directory.status()).len(), 4);
+
+    let identities = directory.identities();
+    assert_eq!(identities.iter().filter(|identity| identity.is_alive()).count(), 4);
+    directory.good(&["down"]);
+    assert_eq!(identities.iter().filter(|identity| identity.is_alive()).count(), 0);
+    assert!(pids(&directory.status()).is_empty());
+    directory.good(&["down", "--delete"]);
+    assert!(!directory.path().exists());
+    directory.good(&["down"]);
+}
+
+#[test]
+fn a_directory_with_something_else_is_refused() {
+    let directory = Directory::new();
+    std::fs::write(directory.path().join("thesis.tex"), "").unwrap();
+    let error = directory.bad(&["up", "--relays", "0"]);
+    assert!(error.contains("thesis.tex"), "{error}");
+    assert!(directory.bad(&["scale", "--relays", "2"]).contains("no cluster"));
+}

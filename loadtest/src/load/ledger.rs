@@ -1,0 +1,393 @@
+//! Every event against every subscription that should see it.
+//!
+//! Each thread keeps the account of its own subscriptions, a byte for each expected delivery, and of the events it
+//! publishes. An account is settled and dropped once its last event is older than the run's patience, so memory is
+//! bounded by what is under way.
+
+use super::Totals;
+use super::audience::{Audience, SLOTS, Seen};
+use super::signer::is_replaceable;
+use super::story::{CHUNK, Chunk, Planned, Story, Verdict};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a delivery was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The first of its kind, live; carries when the event should have been sent and the URL it went through.
+    Live { intended: u64, via: u16 },
+    /// The first of its kind, as a stored event.
+    CaughtUp,
+    /// One that came before the subscription was opened again.
+    Again,
+    /// A fault, and counted.
+    Fault,
+}
+
+/// One subscription.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// Changes with each REQ, never 0.
+    session: u8,
+    /// From its EOSE until it is closed.
+    live: bool,
+    /// True until its EOSE.
+    storing: bool,
+    /// When the newest of what it got live was sent.
+    newest_sent: u64,
+    /// Never reads.
+    deaf: bool,
+}
+
+#[derive(Debug)]
+struct Account {
+    chunk: Arc<Chunk>,
+    seen: Vec<Seen>,
+    /// Of each event, where its bytes begin; each is the session that got it last.
+    starts: Vec<usize>,
+    state: Vec<u8>,
+    /// Of each event, the connection that sent it.
+    sender: Vec<u32>,
+}
+
+/// What became of an event when its account was settled, for the look at the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) author: u32,
+    pub(super) id: [u8; 32],
+    created_at: u64,
+}
+
+/// The ledger of one thread.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    audience: Audience,
+    slots: Vec<Slot>,
+    /// The connections that subscribe, where everyone sees everything.
+    everyone: Vec<u32>,
+    accounts: VecDeque<Account>,
+    /// How many accounts have been settled.
+    settled: usize,
+    /// From an id's first eight bytes to its event's number.
+    numbers: FxHashMap<u64, u32>,
+    late_after: u64,
+    pub(super) totals: Totals,
+    /// Accepted events of this thread that stay, the first [`MAX_KEPT`] of them.
+    kept: Vec<Kept>,
+    /// The same of replaceable events, by author and kind.
+    newest: FxHashMap<(u32, u16), Kept>,
+}
+
+/// Events that are looked for at the end, about 48 MB a thread.
+const MAX_KEPT: usize = 1_000_000;
+
+/// The first eight bytes of an id.
+pub(super) fn prefix(id: &[u8; 32]) -> u64 {
+    id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+impl Ledger {
+    /// `deaf` marks the connections that never read, `subscribes` those that subscribe.
+    pub(super) fn new(audience: Audience, subscribes: &[bool], deaf: &[bool], late_after: u64) -> Self {
+        let slot = |peer: usize| Slot { deaf: deaf[peer], ..Slot::default() };
+        Self {
+            slots: (0..subscribes.len()).flat_map(|peer| [slot(peer); SLOTS as usize]).collect(),
+            everyone: (0..subscribes.len() as u32).filter(|peer| subscribes[*peer as usize]).collect(),
+            audience,
+            accounts: VecDeque::new(),
+            settled: 0,
+            numbers: FxHashMap::default(),
+            late_after,
+            totals: Totals::default(),
+            kept: Vec::new(),
+            newest: FxHashMap::default(),
+        }
+    }
+
+    /// The subscriptions.
+    pub(super) fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Takes all chunks that the story has up to `place`; false when it has none there yet, or never will.
+    pub(super) fn take_up_to(&mut self, place: usize, story: &Story) -> Result<(), bool> {
+        while self.settled + self.accounts.len() <= place {
+            let chunk = story.chunk(self.settled + self.accounts.len())?;
+            self.open(chunk);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, chunk: Arc<Chunk>) {
+        let first = ((self.settled + self.accounts.len()) * CHUNK) as u32;
+        let mut account = Account {
+            seen: Vec::with_capacity(chunk.events.len()),
+            starts: Vec::with_capacity(chunk.events.len()),
+            state: Vec::new(),
+            sender: vec![u32::MAX; chunk.events.len()],
+            chunk: chunk.clone(),
+        };
+        let mut bytes = 0;
+        for (number, event) in (first..).zip(&chunk.events) {
+            self.numbers.insert(prefix(&event.id), number);
+            let seen = self.audience.of(event);
+            account.starts.push(bytes);
+            bytes += match &seen {
+                Seen::All => self.everyone.len(),
+                Seen::Slots(slots) => slots.len(),
+            };
+            account.seen.push(seen);
+        }
+        account.state = vec![0; bytes];
+        self.accounts.push_back(account);
+    }
+
+    /// The event of a number and its account; `None` once it is settled.
+    fn find(&self, number: u32) -> Option<(usize, usize)> {
+        let (place, at) = (number as usize / CHUNK, number as usize % CHUNK);
+        let account = place.checked_sub(self.settled)?;
+        (at < self.accounts.get(account)?.chunk.events.len()).then_some((account, at))
+    }
+
+    /// The chunk that `place` is in, once it was taken and until it is settled.
+    pub(super) fn chunk(&self, place: usize) -> Option<&Arc<Chunk>> {
+        self.accounts.get(place.checked_sub(self.settled)?).map(|account| &account.chunk)
+    }
+
+    /// An event that was sent, at random by `pick`; `None` when it drew one that was not, or there is none.
+    pub(super) fn some_sent(&self, pick: impl FnOnce(usize) -> usize) -> Option<&Planned> {
+        let drawn = pick(self.accounts.len() * CHUNK);
+        let event = self.accounts.get(drawn / CHUNK)?.chunk.events.get(drawn % CHUNK)?;
+        event.was_sent().then_some(event)
+    }
+
+    /// The connection `peer` sends the event at `place` and `at` now; it should have at `intended`.
+    pub(super) fn sent(&mut self, (place, at): (usize, usize), (peer, via): (u32, u16), intended: u64, now: u64) {
+        let Some(account) = place.checked_sub(self.settled).and_then(|at| self.accounts.get_mut(at)) else { return };
+        account.sender[at] = peer;
+        let event = &account.chunk.events[at];
+        event.via.store(via, Ordering::Release);
+        event.intended.store(intended, Ordering::Release);
+        event.sent.store(now, Ordering::Release);
+        self.totals.sent += 1;
+    }
+
+    /// An OK that `peer` got. Returns when the event should have been sent.
+    pub(super) fn answered(&mut self, peer: u32, id: u64, verdict: Verdict, now: u64) -> Option<u64> {
+        let found = self.numbers.get(&id).and_then(|number| self.find(*number));
+        let Some((account, at)) = found.filter(|(account, at)| self.accounts[*account].sender[*at] == peer) else {
+            self.totals.answers_to_nothing += 1;
+            return None;
+        };
+        let event = &self.accounts[account].chunk.events[at];
+        if event.verdict() != Verdict::None {
+            self.totals.answered_again += 1;
+            return None;
+        }
+        event.judge(verdict, now);
+        match verdict {
+            Verdict::Accepted => self.totals.accepted += 1,
+            Verdict::Duplicate => self.totals.duplicates += 1,
+            Verdict::Refused => self.totals.refused += 1,
+            Verdict::Unknown | Verdict::None => {}
+        }
+        Some(event.intended.load(Ordering::Acquire))
+    }
+
+    /// The connection `peer` broke: its events without an OK never get one, and its subscriptions are over.
+    pub(super) fn broke(&mut self, peer: u32, now: u64) {
+        for account in &self.accounts {
+            for (event, sender) in account.chunk.events.iter().zip(&account.sender) {
+                if *sender == peer && event.verdict() == Verdict::None {
+                    event.judge(Verdict::Unknown, now);
+                    self.totals.unknown += 1;
+                }
+            }
+        }
+        for slot in peer * SLOTS..(peer + 1) * SLOTS {
+            self.closed(slot);
+        }
+    }
+
+    /// A REQ goes out for `slot`.
+    pub(super) fn opened(&mut self, slot: u32) {
+        let slot = &mut self.slots[slot as usize];
+        let session = if slot.session == u8::MAX { 1 } else { slot.session + 1 };
+        *slot = Slot { session, live: false, storing: true, newest_sent: 0, deaf: slot.deaf };
+    }
+
+    /// Its EOSE has come. True the first time.
+    pub(super) fn caught_up(&mut self, slot: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(slot as usize) else { return false };
+        slot.live = true;
+        std::mem::take(&mut slot.storing)
+    }
+
+    /// It is over. True when it was open.
+    pub(super) fn closed(&mut self, slot: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(slot as usize) else { return false };
+        let open = slot.live || slot.storing;
+        (slot.live, slot.storing) = (false, false);
+        open
+    }
+
+    /// An event that `slot` got.
+    pub(super) fn delivered(&mut self, slot: u32, id: u64, now: u64, story: &Story) -> Delivery {
+        let number = match self.numbers.get(&id) {
+            Some(number) => Some(*number),
+            // Another thread has sent an event of a chunk that this one has yet to take.
+            None => {
+                let _ = self.take_up_to(usize::MAX, story);
+                self.numbers.get(&id).copied()
+            }
+        };
+        let Some((account, at)) = number.and_then(|number| self.find(number)) else {
+            // A stored event of an earlier run is nobody's fault.
+            if !self.slots.get(slot as usize).is_some_and(|slot| slot.storing) {
+                self.totals.foreign += 1;
+            }
+            return Delivery::Fault;
+        };
+        let Account { chunk, seen, starts, state, .. } = &mut self.accounts[account];
+        let place = match &seen[at] {
+            Seen::All => {
+                slot.is_multiple_of(SLOTS).then(|| self.everyone.binary_search(&(slot / SLOTS)).ok()).flatten()
+            }
+            Seen::Slots(slots) => slots.binary_search(&slot).ok(),
+        };
+        let Some(place) = place else {
+            self.totals.unexpected += 1;
+            return Delivery::Fault;
+        };
+        let (state, slot) = (&mut state[starts[at] + place], &mut self.slots[slot as usize]);
+        if *state == slot.session {
+            self.totals.doubled += 1;
+            return Delivery::Fault;
+        }
+        let again = *state != 0;
+        *state = slot.session;
+        let event = &chunk.events[at];
+        if slot.storing {
+            self.totals.caught_up += u64::from(!again);
+            return if again { Delivery::Again } else { Delivery::CaughtUp };
+        }
+        let (sent, answered) = (event.sent.load(Ordering::Acquire), event.answered.load(Ordering::Acquire));
+        if answered != 0 && answered < slot.newest_sent {
+            self.totals.out_of_order += 1;
+        }
+        slot.newest_sent = slot.newest_sent.max(sent);
+        if again {
+            return Delivery::Again;
+        }
+        let intended = event.intended.load(Ordering::Acquire);
+        self.totals.late += u64::from(now.saturating_sub(intended) > self.late_after);
+        Delivery::Live { intended, via: event.via.load(Ordering::Relaxed) }
+    }
+
+    /// How many deliveries and answers are still to come.
+    pub(super) fn outstanding(&self) -> u64 {
+        let mut left = 0;
+        for account in &self.accounts {
+            for (at, event) in account.chunk.events.iter().enumerate() {
+                if !event.was_sent() {
+                    continue;
+                }
+                left += u64::from(account.sender[at] != u32::MAX && event.verdict() == Verdict::None);
+                if event.verdict() == Verdict::Accepted && !event.superseded.load(Ordering::Relaxed) {
+                    left += self.expected(account, at).filter(|(slot, got)| !got && self.is_due(*slot)).count() as u64;
+                }
+            }
+        }
+        left
+    }
+
+    /// The slots that should see an event, and whether they have.
+    fn expected<'a>(&'a self, account: &'a Account, at: usize) -> impl Iterator<Item = (u32, bool)> + 'a {
+        let slots: Box<dyn Iterator<Item = u32> + 'a> = match &account.seen[at] {
+            Seen::All => Box::new(self.everyone.iter().map(|peer| peer * SLOTS)),
+            Seen::Slots(slots) => Box::new(slots.iter().copied()),
+        };
+        slots.zip(&account.state[account.starts[at]..]).map(|(slot, state)| (slot, *state != 0))
+    }
+
+    fn is_due(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|slot| slot.live && !slot.deaf)
+    }
+
+    /// Settles the accounts whose events were all sent before `before`; with `all`, whatever was sent.
+    pub(super) fn settle(&mut self, before: u64, all: bool) {
+        while let Some(account) = self.accounts.front() {
+            let old = |event: &Planned| (1..before).contains(&event.sent.load(Ordering::Acquire));
+            if !all && !account.chunk.events.iter().all(old) {
+                return;
+            }
+            let Some(account) = self.accounts.pop_front() else { return };
+            self.settled += 1;
+            for (at, event) in account.chunk.events.iter().enumerate() {
+                self.numbers.remove(&prefix(&event.id));
+                if event.was_sent() {
+                    self.settle_event(&account, at);
+                }
+            }
+            account.chunk.released.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn settle_event(&mut self, account: &Account, at: usize) {
+        let event = &account.chunk.events[at];
+        let superseded = event.superseded.load(Ordering::Acquire);
+        let verdict = event.verdict();
+        let mut counted = Totals::default();
+        if verdict == Verdict::None && account.sender[at] != u32::MAX {
+            counted.unanswered += 1;
+        }
+        for (slot, got) in self.expected(account, at) {
+            match verdict {
+                Verdict::Accepted if got => {
+                    counted.due += 1;
+                    counted.delivered += 1;
+                }
+                Verdict::Accepted if superseded => counted.excused_superseded += 1,
+                Verdict::Accepted if !self.is_due(slot) => counted.excused_offline += 1,
+                Verdict::Accepted => {
+                    counted.due += 1;
+                    counted.lost += 1;
+                }
+                Verdict::Refused => counted.refused_but_delivered += u64::from(got),
+                Verdict::Duplicate | Verdict::Unknown | Verdict::None => {}
+            }
+        }
+        self.totals.merge(&counted);
+        if verdict == Verdict::Accepted && account.sender[at] != u32::MAX && !superseded {
+            self.keep(event);
+        }
+    }
+
+    /// Remembers what should be there at the end: of a replaceable event the newest version, of two of the same
+    /// second the one with the lower id (NIP-01).
+    fn keep(&mut self, event: &Planned) {
+        let Planned { author, kind, created_at, id, .. } = *event;
+        let kept = Kept { author, id, created_at };
+        if is_replaceable(kind) {
+            let newest = self.newest.entry((author, kind)).or_insert(kept);
+            if (kept.created_at, newest.id) > (newest.created_at, kept.id) {
+                *newest = kept;
+            }
+        } else if self.kept.len() < MAX_KEPT {
+            self.kept.push(kept);
+        }
+    }
+
+    /// What should be there at the end, by author.
+    pub(super) fn take_kept(&mut self) -> Vec<Kept> {
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.extend(std::mem::take(&mut self.newest).into_values());
+        kept.sort_unstable_by_key(|kept| kept.author);
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The events of a run, made and signed before they are due, and what has become of each.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+
+/// What the relay said of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Verdict {
+    /// Nothing yet.
+    None,
+    /// OK true.
+    Accepted,
+    /// OK true, and that it had it: no delivery is due.
+    Duplicate,
+    /// OK false.
+    Refused,
+    /// The connection broke before an OK came, so nobody knows.
+    Unknown,
+}
+
+/// One event of the run. Times are nanoseconds since the run's origin; 0 is never.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) id: [u8; 32],
+    pub(super) text: Box<str>,
+    /// The author's rank.
+    pub(super) author: u32,
+    pub(super) kind: u16,
+    /// Unix seconds.
+    pub(super) created_at: u64,
+    /// Whom its `p` tags name, by rank.
+    pub(super) mentions: Box<[u32]>,
+    /// When it is due, in nanoseconds since the start.
+    pub(super) due: u64,
+    /// The URL it was published through.
+    pub(super) via: AtomicU16,
+    /// When it should have been sent: what latencies count from.
+    pub(super) intended: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) answered: AtomicU64,
+    verdict: AtomicU8,
+    /// A newer version (NIP-01, replaceable) may take its place before it has reached everyone.
+    pub(super) superseded: AtomicBool,
+}
+
+impl Planned {
+    pub(super) fn new(
+        id: [u8; 32],
+        text: String,
+        (author, kind, created_at): (u32, u16, u64),
+        mentions: Vec<u32>,
+        due: u64,
+    ) -> Self {
+        Self {
+            id,
+            text: text.into(),
+            author,
+            kind,
+            created_at,
+            mentions: mentions.into(),
+            due,
+            via: AtomicU16::new(0),
+            intended: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            verdict: AtomicU8::new(Verdict::None as u8),
+            superseded: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.verdict.load(Ordering::Acquire) {
+            1 => Verdict::Accepted,
+            2 => Verdict::Duplicate,
+            3 => Verdict::Refused,
+            4 => Verdict::Unknown,
+            _ => Verdict::None,
+        }
+    }
+
+    /// Records the answer; `now` is there before the verdict is.
+    pub(super) fn judge(&self, verdict: Verdict, now: u64) {
+        self.answered.store(now, Ordering::Release);
+        self.verdict.store(verdict as u8, Ordering::Release);
+    }
+
+    pub(super) fn was_sent(&self) -> bool {
+        self.sent.load(Ordering::Acquire) != 0
+    }
+}
+
+/// [`CHUNK`] events in a row; the last chunk may have fewer.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) events: Box<[Planned]>,
+    /// How many threads are done with it.
+    pub(super) released: AtomicUsize,
+}
+
+/// Events of a chunk.
+pub(super) const CHUNK: usize = 64;
+/// Events that lie ready at most, about 200 MB.
+pub(super) const AHEAD: u64 = 150_000;
+
+/// The chunks that are not over. Whatever is sent was pushed here before, so every thread can find what it hears of.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    pages: Mutex<Pages>,
+    room: Condvar,
+    /// Events that were sent, or never will be.
+    pub(super) gone: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// How many chunks have been dropped at the front.
+    over: usize,
+    chunks: VecDeque<Arc<Chunk>>,
+    made: u64,
+    /// No more will come.
+    ended: bool,
+}
+
+impl Story {
+    /// Adds a chunk; waits while enough lies ready. False: no more are wanted.
+    pub(super) fn push(&self, events: Vec<Planned>) -> bool {
+        let mut pages = self.pages.lock();
+        while !pages.ended && self.ahead(&pages) >= AHEAD {
+            self.room.wait(&mut pages);
+        }
+        if pages.ended {
+            return false;
+        }
+        pages.made += events.len() as u64;
+        pages.chunks.push_back(Arc::new(Chunk { events: events.into(), released: AtomicUsize::new(0) }));
+        true
+    }
+
+    /// Says that no more will come.
+    pub(super) fn end(&self) {
+        self.pages.lock().ended = true;
+        self.room.notify_all();
+    }
+
+    /// The chunk at `place`; `Err(true)` when it will never come.
+    pub(super) fn chunk(&self, place: usize) -> Result<Arc<Chunk>, bool> {
+        let pages = self.pages.lock();
+        let at = place.checked_sub(pages.over).ok_or(true)?;
+        pages.chunks.get(at).cloned().ok_or(pages.ended)
+    }
+
+    /// True once all events, or as many as may lie ready, are there.
+    pub(super) fn is_ready(&self) -> bool {
+        let pages = self.pages.lock();
+        pages.ended || self.ahead(&pages) >= AHEAD
+    }
+
+    /// How many events have been made.
+    pub(super) fn made(&self) -> u64 {
+        self.pages.lock().made
+    }
+
+    /// Forgets the chunks that all of `threads` are done with.
+    pub(super) fn trim(&self, threads: usize) {
+        let mut pages = self.pages.lock();
+        while pages.chunks.front().is_some_and(|chunk| chunk.released.load(Ordering::Acquire) == threads) {
+            pages.chunks.pop_front();
+            pages.over += 1;
+        }
+        if self.ahead(&pages) < AHEAD {
+            self.room.notify_all();
+        }
+    }
+
+    fn ahead(&self, pages: &Pages) -> u64 {
+        pages.made.saturating_sub(self.gone.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,101 @@
+//! Which store the settings name.
+
+use crate::config::Config;
+use crate::store::postgres::{self, Connections, PostgresStore};
+use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{SharedLog, Store};
+use anyhow::Context;
+use std::sync::Arc;
+
+/// An open store.
+pub enum Opened {
+    /// One file, one process.
+    Sqlite(Arc<SqliteStore>),
+    /// Servers that several instances share.
+    Postgres(Arc<PostgresStore>),
+}
+
+impl Opened {
+    /// Opens what the settings name; its schema is up to date then.
+    ///
+    /// # Errors
+    /// What the store says, with the database's name, but never its password.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        if config.database.is_postgres() {
+            let store = PostgresStore::open(postgres_options(config)).await;
+            let store = store.with_context(|| format!("cannot open {}", names(config)))?;
+            return Ok(Self::Postgres(Arc::new(store)));
+        }
+        let options = sqlite_options(config);
+        let path = options.path.display().to_string();
+        let store = SqliteStore::open(options).await.with_context(|| format!("cannot open the database {path}"))?;
+        Ok(Self::Sqlite(Arc::new(store)))
+    }
+
+    /// The store, whichever it is.
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// The log that it shares with other instances, if it does.
+    pub fn shared_log(&self) -> Option<Arc<dyn SharedLog>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store.clone()),
+        }
+    }
+
+    /// The servers, where it has some.
+    pub fn postgres(&self) -> Option<Arc<PostgresStore>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store.clone()),
+        }
+    }
+}
+
+/// What the settings say about the embedded store. The commands for an operator's data use it too.
+pub fn sqlite_options(config: &Config) -> sqlite::Options {
+    let database = &config.database;
+    sqlite::Options {
+        readers: database.read_connections(),
+        durability: database.durability,
+        read_timeout: database.statement_timeout,
+        acquire_timeout: database.pool_wait,
+        ..sqlite::Options::new(database.sqlite_path())
+    }
+}
+
+/// What the settings say about a store on PostgreSQL.
+pub fn postgres_options(config: &Config) -> postgres::Options {
+    let (database, settings) = (&config.database, &config.postgres);
+    postgres::Options {
+        primary_connections: Connections {
+            min: settings.primary_connections_min,
+            max: settings.primary_connections_max,
+        },
+        replica_connections: Connections {
+            min: settings.replica_connections_min,
+            max: settings.replica_connections_max,
+        },
+        primary_reads: settings.primary_reads,
+        connect_timeout: settings.connect_timeout,
+        idle_timeout: settings.idle_timeout,
+        connection_lifetime: settings.connection_lifetime,
+        primary_statement_timeout: settings.primary_statement_timeout,
+        replica_statement_timeout: database.statement_timeout,
+        acquire_timeout: database.pool_wait,
+        max_replica_lag: settings.max_replica_lag,
+        slow_query: settings.slow_query,
+        instances: settings.instances,
+        ..postgres::Options::new(database.urls.iter().cloned())
+    }
+}
+
+/// The databases as an operator may read them.
+pub(super) fn names(config: &Config) -> String {
+    config.database.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

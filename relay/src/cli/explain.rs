@@ -1,0 +1,132 @@
+//! `relay explain`: how each server answers a filter, and which indexes nothing reads.
+
+use crate::config::{Redacted, Sources, load};
+use crate::store::Read;
+use crate::store::postgres::{IndexUse, Inspector};
+use crate::types::{Filter, Position, now};
+use anyhow::{Context, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// How many rows a filter without a limit asks for.
+const LIMIT_DEFAULT: u32 = 500;
+
+pub(super) fn command() -> Command {
+    let parse =
+        |text: &str| Filter::parse(text).map_err(|error| format!("{error}; write it as in a REQ: {{\"kinds\":[1]}}"));
+    Command::new("explain")
+        .about("Tell how each PostgreSQL server answers a filter: form, statement, plan, buffers, time")
+        .long_about(
+            "Tell how each PostgreSQL server answers a filter: the form chosen and why, the statement, its plan, the \
+             buffers read and the time. The statements are run. They see everything: no reader's rights are applied.",
+        )
+        .arg(Arg::new("filter").value_name("FILTER").value_parser(parse).help("A NIP-01 filter: {\"kinds\":[1]}"))
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(String))
+                .help("Ask this server instead of those in the settings; may be repeated"),
+        )
+        .arg(
+            Arg::new("unused")
+                .long("unused")
+                .action(ArgAction::SetTrue)
+                .help("List the indexes that no server has read since its statistics began"),
+        )
+}
+
+pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let urls: Vec<Redacted> = match arguments.get_many::<String>("url") {
+        Some(urls) => urls.map(Redacted::new).collect(),
+        None => load(sources)?.config.database.urls.clone(),
+    };
+    if urls.iter().any(|url| !url.expose().starts_with("postgres")) {
+        bail!("explain speaks of PostgreSQL: name its servers in database.urls or by --url");
+    }
+    let filter = arguments.get_one::<Filter>("filter");
+    let unused = arguments.get_flag("unused");
+    if filter.is_none() && !unused {
+        bail!("give a filter, or --unused");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut indexes = Vec::new();
+        for url in &urls {
+            let mut inspector =
+                Inspector::connect(url).await.with_context(|| format!("cannot ask the server at {url}"))?;
+            if let Some(filter) = filter {
+                println!("{url}");
+                explain(&mut inspector, filter).await?;
+            }
+            if unused {
+                indexes.push(inspector.indexes().await?);
+            }
+        }
+        if unused {
+            print!("{}", idle(&indexes));
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn explain(inspector: &mut Inspector, filter: &Filter) -> anyhow::Result<()> {
+    let read = Read {
+        filter,
+        limit: filter.limit.unwrap_or(LIMIT_DEFAULT) as usize,
+        after: None,
+        access: None,
+        at_least: Position::default(),
+        now: now(),
+        max_text_bytes: usize::MAX,
+    };
+    let explanation = inspector.explain(&read).await?;
+    println!("form     {}\nwhy      {}", explanation.form, explanation.why);
+    for step in explanation.steps {
+        println!(
+            "\n{}: {} rows, {} buffers, {:.3} ms\n\n{}\n\nwith ({})\n\n{}",
+            step.name, step.rows, step.buffers, step.milliseconds, step.sql, step.parameters, step.plan
+        );
+    }
+    println!();
+    Ok(())
+}
+
+/// The indexes that none of the servers has read.
+fn idle(servers: &[Vec<IndexUse>]) -> String {
+    let mut sums: BTreeMap<&str, (u64, &IndexUse)> = BTreeMap::new();
+    for index in servers.iter().flatten() {
+        sums.entry(&index.index).or_insert((0, index)).0 += index.scans;
+    }
+    let idle: Vec<_> = sums.values().filter(|(scans, _)| *scans == 0).map(|(_, index)| index).collect();
+    if idle.is_empty() {
+        return "every index has been read\n".into();
+    }
+    let line = |index: &&&IndexUse| {
+        let note = if index.unique { "  keeps keys unique: do not drop" } else { "" };
+        format!("{:40} {:28} {:>10} KiB{note}\n", index.index, index.table, index.bytes / 1024)
+    };
+    idle.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_idle_where_no_server_reads_it() {
+        let index = |name: &str, scans| IndexUse {
+            table: "event".into(),
+            index: name.into(),
+            scans,
+            bytes: 2048,
+            unique: name == "c",
+        };
+        let text = idle(&[vec![index("a", 0), index("b", 0), index("c", 0)], vec![index("a", 3), index("b", 0)]]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.starts_with("b ") && text.contains("keeps keys unique"), "{text}");
+        assert!(idle(&[vec![index("a", 1)]]).contains("every index"));
+    }
+}

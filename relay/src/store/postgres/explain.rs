@@ -1,0 +1,212 @@
+//! How a server answers a filter: for `relay explain`.
+
+use super::error::translate;
+use super::plan::{LENGTH_CAP, SESSION, Statement, page};
+use super::read::{Picked, pick, question};
+use super::schema;
+use super::slow::Watch;
+use crate::config::Redacted;
+use crate::store::form::{Form, tries_recent};
+use crate::store::{Read, StoreError};
+use crate::types::Filter;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+
+/// A look at one server, on a connection of its own, set up as those that serve clients are.
+pub struct Inspector {
+    connection: PgConnection,
+    watch: Watch,
+}
+
+/// What a server would do for a read, and what it did.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// The form that answers.
+    pub form: &'static str,
+    /// Why this one.
+    pub why: String,
+    /// The statements that were run, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One statement of an [`Explanation`].
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What it is for: a form's name.
+    pub name: &'static str,
+    /// Its text, with parameters.
+    pub sql: String,
+    /// Its parameters, as SQL.
+    pub parameters: String,
+    /// The plan as `EXPLAIN (ANALYZE, BUFFERS)` prints it.
+    pub plan: String,
+    /// How many rows the plan's top returned.
+    pub rows: u64,
+    /// Pages of 8 KiB that were looked at, in memory or not.
+    pub buffers: u64,
+    /// What running it took on the server, in milliseconds.
+    pub milliseconds: f64,
+}
+
+/// How often an index has been read since the server's statistics began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexUse {
+    /// Its table; of partitions, the table that is partitioned.
+    pub table: String,
+    /// Its name; of partitions, that of the table's index.
+    pub index: String,
+    /// How often it was read.
+    pub scans: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// It keeps keys unique, whether it is read or not.
+    pub unique: bool,
+}
+
+impl Inspector {
+    /// Connects to the server at `url`.
+    ///
+    /// # Errors
+    /// [`StoreError::TooNew`] where a newer version of this program has been there.
+    pub async fn connect(url: &Redacted) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.expose().parse().map_err(translate)?;
+        let options = options.application_name("skein explain").options(SESSION);
+        let mut connection = options.connect().await.map_err(translate)?;
+        let hasher = schema::hasher(&mut connection).await?;
+        Ok(Self { connection, watch: Watch::from(&hasher) })
+    }
+
+    /// Runs what a read of this kind runs, and tells how it went. `EXPLAIN ANALYZE` itself takes time, so the figures
+    /// are above those of the plain statements.
+    pub async fn explain(&mut self, read: &Read<'_>) -> Result<Explanation, StoreError> {
+        let question = question(read, read.limit.saturating_add(1));
+        let picked = pick(&mut self.connection, &self.watch, &question).await?;
+        let mut forms = vec![picked.form];
+        if tries_recent(picked.form, read.filter) {
+            forms.insert(0, Form::Recent);
+        }
+        let mut steps = Vec::new();
+        for form in forms {
+            let step = self.step(form.name(), &page(form, &question, &self.watch.hasher)).await?;
+            // As when reading: what the newest events alone can answer needs no more.
+            let full = step.rows > u64::try_from(read.limit).unwrap_or(u64::MAX);
+            steps.push(step);
+            if form == Form::Recent && full {
+                break;
+            }
+        }
+        let form = steps.last().map_or(picked.form.name(), |step| step.name);
+        Ok(Explanation { form, why: why(&picked, read.filter), steps })
+    }
+
+    async fn step(&mut self, name: &'static str, statement: &Statement) -> Result<Step, StoreError> {
+        let (sql, parameters) = (statement.sql.clone(), statement.literals());
+        self.execute(format!("PREPARE skein_explain AS {sql}")).await?;
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS) EXECUTE skein_explain({parameters})");
+        let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut self.connection).await;
+        self.execute("DEALLOCATE skein_explain".into()).await?;
+        let lines: Result<Vec<String>, _> = rows.map_err(translate)?.iter().map(|row| row.try_get(0)).collect();
+        let plan = lines.map_err(translate)?.join("\n");
+        Ok(Step {
+            name,
+            sql,
+            parameters,
+            rows: rows_of(&plan),
+            buffers: buffers(&plan),
+            milliseconds: time(&plan),
+            plan,
+        })
+    }
+
+    async fn execute(&mut self, sql: String) -> Result<(), StoreError> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.map_err(translate)?;
+        Ok(())
+    }
+
+    /// Every index and how often this server has read it, the least read first.
+    pub async fn indexes(&mut self) -> Result<Vec<IndexUse>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT coalesce(p.indrelid, i.indrelid)::regclass::text, coalesce(p.indexrelid, i.indexrelid)::regclass::text, \
+             sum(s.idx_scan)::int8, sum(pg_relation_size(s.indexrelid))::int8, bool_or(i.indisunique) \
+             FROM pg_stat_user_indexes s JOIN pg_index i ON i.indexrelid = s.indexrelid \
+             LEFT JOIN pg_inherits h ON h.inhrelid = s.indexrelid LEFT JOIN pg_index p ON p.indexrelid = h.inhparent \
+             GROUP BY 1, 2 ORDER BY 3, 4 DESC",
+        );
+        let rows = rows.fetch_all(&mut self.connection).await.map_err(translate)?;
+        let number = |row: &sqlx::postgres::PgRow, at| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
+        let index = |row| -> Result<IndexUse, sqlx::Error> {
+            let row: &sqlx::postgres::PgRow = row;
+            Ok(IndexUse {
+                table: row.try_get(0)?,
+                index: row.try_get(1)?,
+                scans: number(row, 2)?,
+                bytes: number(row, 3)?,
+                unique: row.try_get(4)?,
+            })
+        };
+        rows.iter().map(index).collect::<Result<_, _>>().map_err(translate)
+    }
+}
+
+/// The reasons for a choice, for a person.
+fn why(picked: &Picked, filter: &Filter) -> String {
+    let name = |form: &Form| match form {
+        Form::Tag(at) | Form::Tags(at) => {
+            let letter = filter.tags.get(*at).map_or('?', |tag| char::from(tag.letter));
+            format!("{} (#{letter})", form.name())
+        }
+        _ => form.name().to_owned(),
+    };
+    let mut why = if picked.rivals.is_empty() {
+        format!("{}: the filter leaves no other choice", name(&picked.form))
+    } else {
+        let length = |length: i64| {
+            let more = if usize::try_from(length).is_ok_and(|length| length >= LENGTH_CAP) { " or more" } else { "" };
+            format!("{length} rows{more}")
+        };
+        let rivals: Vec<_> =
+            picked.rivals.iter().map(|(form, rows)| format!("{} {}", name(form), length(*rows))).collect();
+        format!("{}: the shortest of {}", name(&picked.form), rivals.join(", "))
+    };
+    if tries_recent(picked.form, filter) {
+        why.push_str("; so many lists that the newest events are tried first");
+    }
+    why
+}
+
+fn rows_of(plan: &str) -> u64 {
+    number_after(plan.lines().next().unwrap_or_default(), " rows=", true)
+}
+
+/// Of the plan's top, which includes everything below.
+fn buffers(plan: &str) -> u64 {
+    let line = plan.lines().find(|line| line.trim_start().starts_with("Buffers: ")).unwrap_or_default();
+    number_after(line, "shared hit=", false) + number_after(line, " read=", false)
+}
+
+fn time(plan: &str) -> f64 {
+    let line = plan.lines().find_map(|line| line.trim().strip_prefix("Execution Time: "));
+    line.and_then(|line| line.strip_suffix(" ms")).and_then(|number| number.parse().ok()).unwrap_or(0.0)
+}
+
+/// The number after the first or last `mark`; 0 where there is none.
+fn number_after(line: &str, mark: &str, last: bool) -> u64 {
+    let at = if last { line.rfind(mark) } else { line.find(mark) };
+    let rest = at.and_then(|at| line.get(at + mark.len()..)).unwrap_or_default();
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_taken_from_the_top_of_a_plan() {
+        let plan = " Nested Loop  (cost=1..2 rows=125 width=8) (actual time=0.1..0.2 rows=7 loops=1)\n   Buffers: shared hit=9 read=2\n\
+                    \u{20}  ->  Index Scan (actual time=0.1..0.1 rows=1 loops=1)\n         Buffers: shared hit=4\n Execution Time: 0.169 ms";
+        assert_eq!((rows_of(plan), buffers(plan)), (7, 11));
+        assert!((time(plan) - 0.169).abs() < 1e-9);
+        assert_eq!((rows_of(""), buffers("")), (0, 0));
+    }
+}

@@ -1,0 +1,197 @@
+//! The servers: which is the primary, which replicas serve, and who gets a connection to which.
+//!
+//! - `node`: one server and its pool; `probe`: how it is found out what it is and how it is; `history`: lag in time.
+//! - `attempt`: a read goes to a replica that has come far enough, in turn; to another when the first fails; at last
+//!   to the primary. A write goes to the primary, whichever that is by now.
+
+mod attempt;
+mod history;
+mod node;
+mod probe;
+
+pub(super) use attempt::{Attempts, Lease};
+pub use node::{Condition, Role};
+
+use super::options::Options;
+use crate::store::StoreError;
+use crate::types::{Epoch, Position};
+use history::History;
+use node::Node;
+use parking_lot::Mutex;
+use serde::Serialize;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Connections to the primary that reads never get, so that writing and following always go on.
+const FOR_WRITING: u32 = 2;
+
+/// The servers of one store.
+pub(super) struct Nodes {
+    shared: Arc<Shared>,
+    probers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    options: Options,
+    nodes: Vec<Arc<Node>>,
+    history: Mutex<History>,
+    /// The greatest timeline that any primary was seen on.
+    timeline: AtomicU32,
+    /// The cluster's own number, by the first server that told it.
+    cluster: Mutex<Option<i64>>,
+    /// Counts looks: who waits for a server looks again when it moves.
+    changed: watch::Sender<u64>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    /// Reads on the primary.
+    primary_reads: Arc<Semaphore>,
+    closed: AtomicBool,
+}
+
+/// How one server is, for an operator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// Its URL without the password.
+    pub node: String,
+    /// What it says that it is.
+    pub role: Role,
+    /// What it is good for.
+    pub condition: Condition,
+    /// How far its log has come.
+    pub position: u64,
+    /// How many positions it is behind the primary.
+    pub lag_positions: u64,
+    /// For how many seconds it has missed something that the primary has.
+    pub lag_seconds: f64,
+    /// Reads that it has answered, so far.
+    pub reads: u64,
+    /// Open connections in its pool.
+    pub connections: u32,
+    /// Those without work.
+    pub idle: u32,
+    /// Calls that wait for one.
+    pub waiting: u64,
+    /// Calls that waited in vain, so far.
+    pub timeouts: u64,
+}
+
+impl Nodes {
+    /// Reads the URLs.
+    pub(super) fn new(options: Options) -> Result<Self, StoreError> {
+        let node = |url: &crate::config::Redacted| {
+            let connect = PgConnectOptions::from_str(url.expose())?;
+            let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
+            Ok::<_, sqlx::Error>(Arc::new(Node::new(url.to_string(), connect)))
+        };
+        let nodes = options.urls.iter().map(node).collect::<Result<Vec<_>, _>>()?;
+        let most = options.primary_connections.max.saturating_sub(FOR_WRITING).max(1);
+        let primary_reads = if nodes.len() == 1 { most } else { options.primary_reads.clamp(1, most) };
+        let shared = Shared {
+            options,
+            nodes,
+            history: Mutex::default(),
+            timeline: AtomicU32::new(0),
+            cluster: Mutex::default(),
+            changed: watch::Sender::new(0),
+            turn: AtomicUsize::new(0),
+            primary_reads: Arc::new(Semaphore::new(primary_reads as usize)),
+            closed: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared), probers: Mutex::default() })
+    }
+
+    /// A connection to the primary before anything is known of the servers: for bringing the schema up to date.
+    pub(super) async fn find_primary(&self) -> Result<PgConnection, StoreError> {
+        probe::find_primary(&self.shared.nodes, self.shared.options.connect_timeout).await
+    }
+
+    /// Begins to look after the servers.
+    pub(super) fn start(&self) {
+        let look = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));
+        *self.probers.lock() = self.shared.nodes.iter().map(look).collect();
+    }
+
+    /// For a read that must show at least `at_least`.
+    pub(super) fn attempts(&self, at_least: Position) -> Attempts {
+        Attempts::new(self.shared.clone(), at_least)
+    }
+
+    /// A connection to the primary, for writing or for reading the log; waits for a primary and for a connection until
+    /// `deadline`.
+    pub(super) async fn primary(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        self.shared.primary(deadline).await
+    }
+
+    /// The same, where a primary is known already; else [`StoreError::Unreachable`] at once.
+    pub(super) async fn primary_now(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        self.shared.primary_now(deadline).await
+    }
+
+    /// The epoch in which a primary was last seen.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.shared.history.lock().epoch()
+    }
+
+    /// Until when a call that begins now may wait for a server and a connection.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.options.acquire_timeout
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// How every server is.
+    pub(super) fn status(&self) -> Vec<NodeStatus> {
+        self.shared.nodes.iter().map(|node| status(node)).collect()
+    }
+
+    /// Lets go of all servers; waits for what is under way. Later calls fail with [`StoreError::Closed`].
+    pub(super) async fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        let probers = std::mem::take(&mut *self.probers.lock());
+        for prober in &probers {
+            prober.abort();
+        }
+        for prober in probers {
+            // Aborted just now: there is nothing to learn.
+            let _ = prober.await;
+        }
+        self.shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));
+        let pools: Vec<PgPool> = self.shared.nodes.iter().filter_map(|node| node.state.lock().pool.take()).collect();
+        for pool in pools {
+            pool.close().await;
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for prober in self.probers.get_mut() {
+            prober.abort();
+        }
+    }
+}
+
+fn status(node: &Node) -> NodeStatus {
+    let state = node.state.lock();
+    let pool = |of: fn(&PgPool) -> u32| state.pool.as_ref().map_or(0, of);
+    NodeStatus {
+        node: node.name.clone(),
+        role: state.role,
+        condition: state.condition,
+        position: state.head.position.0,
+        lag_positions: state.lag.positions,
+        lag_seconds: state.lag.time.as_secs_f64(),
+        reads: node.reads.load(Ordering::Relaxed),
+        connections: pool(PgPool::size),
+        idle: pool(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX)),
+        waiting: node.waiting.load(Ordering::Relaxed) as u64,
+        timeouts: node.timeouts.load(Ordering::Relaxed),
+    }
+}

@@ -1,0 +1,169 @@
+//! The prober: asks one server again and again how it is, on a connection of its own, so that neither a full pool nor
+//! a quiet hour hides the truth.
+
+use super::super::error::translate;
+use super::super::write;
+use super::Shared;
+use super::node::{Node, Role, Sighting};
+use crate::store::StoreError;
+use crate::types::{Epoch, Head, Position};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, Row};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// By this name instances count each other: each has one such connection to each server.
+const PROBE: &str = "skein probe";
+
+/// `is it a replica`, the timeline where it is none (the first digits of the name of the WAL file that it writes).
+const ROLE: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
+    ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 END";
+const LOOK: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
+    ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 END, epoch, position FROM head";
+/// Which cluster it belongs to; connections for the likes of us; how many of us there are.
+const GREET: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), \
+    current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8, \
+    (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'skein probe')";
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("it does not answer in time")]
+    Silent,
+    #[error("it belongs to another cluster than the other servers")]
+    Foreign,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Opens a connection for looking.
+async fn connect(options: &PgConnectOptions, limit: std::time::Duration) -> Result<PgConnection, Failure> {
+    let millis = limit.as_millis().to_string();
+    let options = options.clone().application_name(PROBE).options([("statement_timeout", &millis)]);
+    Ok(timeout(limit, options.connect()).await.map_err(|_| Failure::Silent)??)
+}
+
+/// Looks at `node` until the store is closed.
+pub(super) async fn run(shared: Arc<Shared>, node: Arc<Node>) {
+    let mut ticks = interval(shared.options.probe_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut connection = None;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = node.look.notified() => ticks.reset(),
+        }
+        match look(&shared, &node, &mut connection).await {
+            Ok(sighting) => {
+                let (epoch, lag) = {
+                    let newest = shared.timeline.fetch_max(sighting.timeline, Ordering::AcqRel);
+                    let mut history = shared.history.lock();
+                    let epoch = history.epoch();
+                    if sighting.role == Role::Primary && sighting.timeline >= newest {
+                        history.note(sighting.head, Instant::now(), shared.options.max_replica_lag * 2);
+                    }
+                    (epoch, history.lag(sighting.head))
+                };
+                if let Some(pool) = node.seen(sighting, lag, &shared.options)
+                    && sighting.role == Role::Primary
+                {
+                    tokio::spawn(settle(node.clone(), pool, epoch));
+                }
+            }
+            Err(why) => {
+                connection = None;
+                node.lost(&why);
+            }
+        }
+        shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));
+    }
+}
+
+/// Has a primary that was just found begin an epoch of its own, if it was promoted. The first write would do that, too;
+/// this is for a relay that waits to learn what the failover has cost. `epoch`: the last one that was known.
+async fn settle(node: Arc<Node>, pool: PgPool, epoch: Epoch) {
+    let settled = async {
+        let mut connection = pool.acquire().await.map_err(translate)?;
+        write::settle(&mut connection, epoch).await
+    };
+    match settled.await {
+        Ok(head) if head.epoch != epoch && epoch != Epoch::default() => {
+            tracing::warn!(node = %node.name, position = head.position.0, "another primary: the log begins a new epoch");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(node = %node.name, %error, "a new primary could not be settled; the first write does it")
+        }
+    }
+}
+
+async fn look(shared: &Shared, node: &Node, connection: &mut Option<PgConnection>) -> Result<Sighting, Failure> {
+    let limit = shared.options.connect_timeout;
+    let (asked, greet) = match connection {
+        Some(connection) => (connection, false),
+        none => (none.insert(connect(&node.connect, limit).await?), true),
+    };
+    let row = timeout(limit, sqlx::query(LOOK).fetch_one(&mut *asked)).await.map_err(|_| Failure::Silent)??;
+    let (role, timeline) = role(&row)?;
+    let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
+    let head = Head { epoch: Epoch(number(2)?), position: Position(number(3)?) };
+    if greet {
+        let row = timeout(limit, sqlx::query(GREET).fetch_one(asked)).await.map_err(|_| Failure::Silent)??;
+        if *shared.cluster.lock().get_or_insert(row.try_get(0)?) != row.try_get::<i64, _>(0)? {
+            return Err(Failure::Foreign);
+        }
+        warn_if_crowded(shared, node, role, row.try_get(1)?, row.try_get(2)?);
+    }
+    Ok(Sighting { role, timeline, head })
+}
+
+fn role(row: &sqlx::postgres::PgRow) -> Result<(Role, u32), sqlx::Error> {
+    let role = if row.try_get(0)? { Role::Replica } else { Role::Primary };
+    Ok((role, row.try_get::<i32, _>(1)?.cast_unsigned()))
+}
+
+/// Warns where the pools of all instances together may ask for more connections than the server gives.
+fn warn_if_crowded(shared: &Shared, node: &Node, role: Role, available: i64, seen: i64) {
+    let options = &shared.options;
+    let pool = match role {
+        Role::Primary => options.primary_connections,
+        _ => options.replica_connections,
+    };
+    let instances = if options.instances == 0 { seen.max(1) } else { i64::from(options.instances) };
+    // One more for the prober.
+    let wanted = instances.saturating_mul(i64::from(pool.max) + 1);
+    if wanted > available {
+        tracing::warn!(
+            node = %node.name,
+            instances,
+            "the pools of all instances may open {wanted} connections, but the server gives {available}: lower the \
+             pool sizes in [postgres] or raise its max_connections"
+        );
+    }
+}
+
+/// A connection to the server that is primary now: what opening needs before any prober can look.
+///
+/// # Errors
+/// [`StoreError::Unreachable`] where no server says that it is one; what each said instead is logged.
+pub(super) async fn find_primary(nodes: &[Arc<Node>], limit: std::time::Duration) -> Result<PgConnection, StoreError> {
+    let mut found: Option<(u32, PgConnection)> = None;
+    for node in nodes {
+        let asked = async {
+            let mut connection = connect(&node.connect, limit).await?;
+            let row = timeout(limit, sqlx::query(ROLE).fetch_one(&mut connection)).await;
+            let (role, timeline) = role(&row.map_err(|_| Failure::Silent)??)?;
+            Ok::<_, Failure>((role, timeline, connection))
+        };
+        match asked.await {
+            Ok((Role::Primary, timeline, connection)) if found.as_ref().is_none_or(|(best, _)| *best < timeline) => {
+                found = Some((timeline, connection));
+            }
+            Ok((.., connection)) => drop(connection.close().await),
+            Err(why) => tracing::warn!(node = %node.name, %why, "a database server cannot be asked"),
+        }
+    }
+    found.map(|(_, connection)| connection).ok_or(StoreError::Unreachable("primary"))
+}

@@ -1,0 +1,163 @@
+//! Partitions that come and go: the months of `event_text`, the days of `log`. For one instance at a time, the keeper;
+//! never within a transaction of the writer.
+//!
+//! Attaching a partition locks the default partition, dropping one locks the whole table, and behind a reader that is
+//! still at it such a lock would queue everybody (log.md, 17). So each statement waits for its lock a tenth of a second
+//! at most, and is tried again; and what takes long, proving that the default partition has nothing that belongs into
+//! the new one, is done beforehand, under a lock that blocks nobody.
+
+use super::error::translate;
+use crate::store::StoreError;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor, Row};
+use std::time::Duration;
+
+/// How often a statement is tried that could not have its lock.
+const TRIES: u32 = 50;
+/// Between two tries: long enough for whoever has queued meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+/// check_violation.
+const OUT_OF_PLACE: &str = "23514";
+
+/// How far ahead partitions are made.
+const AHEAD: u32 = 3;
+
+/// A range that gets a partition.
+struct Range {
+    /// The partitioned table.
+    table: String,
+    /// The partition.
+    name: String,
+    /// The column that is partitioned by.
+    column: String,
+    /// The bounds, as SQL; the second is not included.
+    from: String,
+    to: String,
+    /// What `WITH` says.
+    settings: String,
+}
+
+/// What [`prepare`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Prepared {
+    /// The partitions that were made.
+    pub(super) made: Vec<String>,
+    /// Those that were not, since the default partition has rows of theirs: these, and what joins them, stay there.
+    pub(super) left: Vec<String>,
+}
+
+/// Makes the partitions of the coming months and days that are missing. What is already under way, this month and this day,
+/// is left to the default partition where it was missed.
+///
+/// # Errors
+/// [`StoreError::Locked`] where a lock could not be had for seconds. Call again: nothing is half done.
+pub(super) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreError> {
+    let mut prepared = Prepared::default();
+    tidy(conn).await?;
+    for range in missing(conn).await? {
+        let Range { table, name, column, from, to, settings } = &range;
+        conn.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {name}"))).await.map_err(translate)?;
+        let like = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES";
+        conn.execute(AssertSqlSafe(format!("CREATE TABLE {name} (LIKE {table} {like}) {settings}")))
+            .await
+            .map_err(translate)?;
+        // From here to the attaching, nothing of that range can come in: a range of the future.
+        let check = format!("CHECK ({column} < {from} OR {column} >= {to}) NOT VALID");
+        let default = format!("ALTER TABLE {table}_default");
+        patiently(conn, &format!("{default} ADD CONSTRAINT keeper_{name} {check}")).await?;
+        let proof = conn.execute(AssertSqlSafe(format!("{default} VALIDATE CONSTRAINT keeper_{name}"))).await;
+        let empty = match proof {
+            Ok(_) => true,
+            Err(error) if error.as_database_error().and_then(|e| e.code()).is_some_and(|c| c == OUT_OF_PLACE) => false,
+            Err(error) => return Err(translate(error)),
+        };
+        if empty {
+            let bounds = format!("FOR VALUES FROM ({from}) TO ({to})");
+            patiently(conn, &format!("ALTER TABLE {table} ATTACH PARTITION {name} {bounds}")).await?;
+            prepared.made.push(name.clone());
+        } else {
+            conn.execute(AssertSqlSafe(format!("DROP TABLE {name}"))).await.map_err(translate)?;
+            prepared.left.push(name.clone());
+        }
+        patiently(conn, &format!("{default} DROP CONSTRAINT keeper_{name}")).await?;
+    }
+    Ok(prepared)
+}
+
+/// Drops the days of the log that ended more than `days` days ago, and gives their names: who follows from there finds the
+/// log out of reach.
+///
+/// # Errors
+/// [`StoreError::Locked`] where a lock could not be had for seconds. Call again for the rest.
+pub(super) async fn drop_log_days(conn: &mut PgConnection, days: u32) -> Result<Vec<String>, StoreError> {
+    // The default partition has days that no partition was made for in time.
+    let sql = "DELETE FROM log_default WHERE at < date_trunc('day', now(), 'UTC') - $1 * interval '1 day'";
+    sqlx::query(sql).bind(i64::from(days)).execute(&mut *conn).await.map_err(translate)?;
+    let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+                WHERE i.inhparent = 'log'::regclass AND c.relname <> 'log_default' \
+                  AND to_date(right(c.relname, 10), 'YYYY_MM_DD') < (now() AT TIME ZONE 'UTC')::date - $1::int4 \
+                ORDER BY 1";
+    let query = sqlx::query_scalar(sql).bind(i32::try_from(days).unwrap_or(i32::MAX));
+    let old: Vec<String> = query.fetch_all(&mut *conn).await.map_err(translate)?;
+    for name in &old {
+        patiently(conn, &format!("DROP TABLE {name}")).await?;
+    }
+    Ok(old)
+}
+
+/// Takes away what a keeper left that was ended in the middle.
+async fn tidy(conn: &mut PgConnection) -> Result<(), StoreError> {
+    let sql = "SELECT conrelid::regclass::text, conname::text FROM pg_constraint \
+                WHERE conname LIKE 'keeper\\_%' AND conrelid IN ('event_text_default'::regclass, 'log_default'::regclass)";
+    for row in sqlx::query(sql).fetch_all(&mut *conn).await.map_err(translate)? {
+        let (table, name): (String, String) =
+            row.try_get(0).and_then(|table| Ok((table, row.try_get(1)?))).map_err(translate)?;
+        patiently(conn, &format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await?;
+    }
+    Ok(())
+}
+
+/// The ranges ahead that no partition covers.
+async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
+    let sql = "WITH t(utc) AS (SELECT now() AT TIME ZONE 'UTC'), wanted AS ( \
+                   SELECT 'event_text' AS parent, to_char(f, '\"event_text_\"YYYY_MM') AS name, 'created_at' AS col, \
+                          extract(epoch FROM f)::int8::text AS f, \
+                          extract(epoch FROM f + interval '1 month')::int8::text AS u, '' AS settings \
+                     FROM t, generate_series(date_trunc('month', utc) + interval '1 month', \
+                                             utc + $1 * interval '1 month', '1 month') f \
+                   UNION ALL \
+                   SELECT 'log', to_char(f, '\"log_\"YYYY_MM_DD'), 'at', quote_literal(f AT TIME ZONE 'UTC') || '::timestamptz', \
+                          quote_literal((f + interval '1 day') AT TIME ZONE 'UTC') || '::timestamptz', \
+                          'WITH (autovacuum_vacuum_insert_threshold = -1)' \
+                     FROM t, generate_series(date_trunc('day', utc) + interval '1 day', \
+                                             utc + $1 * interval '1 day', '1 day') f) \
+               SELECT parent, name, col, f, u, settings FROM wanted w WHERE NOT EXISTS ( \
+                   SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+                    WHERE i.inhparent = w.parent::regclass AND c.relname = w.name) ORDER BY name";
+    let rows = sqlx::query(sql).bind(i64::from(AHEAD)).fetch_all(conn).await.map_err(translate)?;
+    let text = |row: &sqlx::postgres::PgRow, at: usize| row.try_get::<String, _>(at).map_err(translate);
+    let range = |row| {
+        Ok(Range {
+            table: text(row, 0)?,
+            name: text(row, 1)?,
+            column: text(row, 2)?,
+            from: text(row, 3)?,
+            to: text(row, 4)?,
+            settings: text(row, 5)?,
+        })
+    };
+    rows.iter().map(range).collect()
+}
+
+/// Runs a statement that needs a lock which blocks others, without making anybody wait for long.
+async fn patiently(conn: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
+    for _ in 0..TRIES {
+        // Both in one message and so in one transaction, to which the setting is confined.
+        let done = conn.execute(AssertSqlSafe(format!("SET LOCAL lock_timeout = '100ms'; {sql}"))).await;
+        match done.map_err(translate) {
+            Err(StoreError::Locked) => tokio::time::sleep(PAUSE).await,
+            done => return done.map(drop),
+        }
+    }
+    Err(StoreError::Locked)
+}

@@ -1,0 +1,292 @@
+//! [`PostgresStore`]: the trait's calls, each on a connection to the right server.
+
+use super::error::Trouble;
+use super::nodes::{NodeStatus, Nodes};
+use super::options::Options;
+use super::slow::Watch;
+use super::{count, log, lookup, read, schema, write};
+use crate::store::{Appended, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use sqlx::{Connection, PgConnection};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::RwLock;
+use tokio::time::{sleep, timeout};
+
+/// How often a store that is being opened asks for a primary, and how long altogether: servers that are started
+/// together with it need a moment.
+const START_INTERVAL: Duration = Duration::from_millis(500);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The store of a cluster. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    nodes: Nodes,
+    watch: Watch,
+    /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
+    shown: Mutex<Head>,
+    /// Writes hold it shared; closing takes it, and so waits for them.
+    writing: RwLock<()>,
+}
+
+/// Runs a read on one server after the other until one has answered, or has failed for a reason of the read's own.
+macro_rules! on_a_server {
+    ($shared:expr, $at_least:expr, |$connection:ident| $read:expr, $head:expr) => {{
+        let mut attempts = $shared.nodes.attempts($at_least);
+        loop {
+            let mut lease = attempts.next().await?;
+            let $connection: &mut PgConnection = &mut lease.connection;
+            let result = lease.server.bound($read).await;
+            let result = result.map(|value| {
+                let head: Option<Head> = $head(&value);
+                (value, head)
+            });
+            if let Some(settled) = attempts.settle(lease, result) {
+                break settled;
+            }
+        }
+    }};
+}
+
+/// Runs a read on the primary, where there is one now.
+macro_rules! on_the_primary {
+    ($shared:expr, |$connection:ident| $read:expr) => {{
+        let mut lease = $shared.nodes.primary_now($shared.nodes.deadline()).await?;
+        let $connection: &mut PgConnection = &mut lease.connection;
+        let result = lease.server.bound($read).await;
+        if let Err(error) = &result
+            && Trouble::of(error) == Trouble::Gone
+        {
+            lease.server.distrust(error);
+            lease.connection.close_on_drop();
+        }
+        result
+    }};
+}
+
+impl PostgresStore {
+    /// Finds the primary, brings its schema up to date and begins to look after the servers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] where no primary was found within 20 s, [`StoreError::TooNew`] where a newer version
+    /// of this program has been there.
+    pub async fn open(options: Options) -> Result<Self, StoreError> {
+        let nodes = Nodes::new(options)?;
+        let find = async {
+            loop {
+                match nodes.find_primary().await {
+                    Ok(connection) => return connection,
+                    Err(_) => sleep(START_INTERVAL).await,
+                }
+            }
+        };
+        let mut primary = timeout(START_TIMEOUT, find).await.map_err(|_| StoreError::Unreachable("primary"))?;
+        let hasher = schema::migrate(&mut primary).await?;
+        // Nothing is left to be done on it; the server notices its end either way.
+        let _ = primary.close().await;
+        nodes.start();
+        let first = nodes.primary(nodes.deadline()).await?;
+        drop(first);
+        let watch = Watch { hasher, slow: nodes.options().slow_query };
+        let shared = Shared { nodes, watch, shown: Mutex::default(), writing: RwLock::default() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How every server is.
+    pub fn status(&self) -> Vec<NodeStatus> {
+        self.shared.nodes.status()
+    }
+
+    /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.
+    async fn write(&self, order: Order) -> Result<Appended, StoreError> {
+        let shared = self.shared.clone();
+        let task = tokio::spawn(async move {
+            let _writing = shared.writing.read().await;
+            shared.write(&order).await
+        });
+        let appended = task.await.unwrap_or(Err(StoreError::Closed))?;
+        self.shared.show(appended.head);
+        Ok(appended)
+    }
+}
+
+/// Something to be written.
+enum Order {
+    Append(Vec<Verified>, Timestamp),
+    Sweep(Timestamp, usize),
+    Remove(Filter, usize),
+}
+
+impl Order {
+    async fn carry_out(
+        &self,
+        connection: &mut PgConnection,
+        watch: Watch,
+        epoch: Epoch,
+    ) -> Result<Appended, StoreError> {
+        match self {
+            Self::Append(batch, now) => write::append(connection, &watch.hasher, epoch, batch, *now).await,
+            Self::Sweep(now, max) => write::sweep_expired(connection, &watch.hasher, epoch, *now, *max).await,
+            Self::Remove(filter, max) => {
+                let read = Read {
+                    filter,
+                    limit: *max,
+                    after: None,
+                    access: None,
+                    at_least: Position::default(),
+                    now: Timestamp::MIN,
+                    max_text_bytes: 0,
+                };
+                let page = read::page(connection, watch, &read).await?;
+                let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
+                let ids: Vec<EventId> = ids.collect();
+                write::remove(connection, &watch.hasher, epoch, &ids, filter, RemovalCause::Administered).await
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Writes on whichever server is the primary; begins again on the next where one is lost, as long as a call may
+    /// wait. Beginning again is safe: what the lost attempt did commit is a duplicate then, or already removed.
+    async fn write(&self, order: &Order) -> Result<Appended, StoreError> {
+        let deadline = self.nodes.deadline();
+        // The server ends a statement by its own limit, but not a commit that waits for a standby.
+        let limit = self.nodes.options().primary_statement_timeout + self.nodes.options().acquire_timeout;
+        let mut begun = false;
+        loop {
+            let mut lease = match self.nodes.primary(deadline).await {
+                Err(StoreError::Unreachable(_)) if begun => return Err(StoreError::Unknown),
+                lease => lease?,
+            };
+            let connection: &mut PgConnection = &mut lease.connection;
+            let Ok(result) = timeout(limit, order.carry_out(connection, self.watch, self.nodes.epoch())).await else {
+                lease.connection.close_on_drop();
+                return Err(StoreError::Unknown);
+            };
+            match result {
+                Err(error) if Trouble::of(&error) == Trouble::Gone => {
+                    tracing::warn!(%error, "the primary was lost during a write");
+                    lease.server.distrust(&error);
+                    lease.connection.close_on_drop();
+                    begun = true;
+                }
+                Err(error) if Trouble::of(&error) == Trouble::Busy && tokio::time::Instant::now() < deadline => {}
+                result => {
+                    lease.server.answered(result.as_ref().ok().map(|appended| appended.head));
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn show(&self, head: Head) {
+        let mut shown = self.shown.lock();
+        if head.epoch != shown.epoch || head.position > shown.position {
+            *shown = head;
+        }
+    }
+
+    /// What a read must show that brings no position of its own. Nothing of an epoch that is over: its end may be lost.
+    fn shown(&self) -> Position {
+        let shown = *self.shown.lock();
+        if self.nodes.epoch() == shown.epoch { shown.position } else { Position::default() }
+    }
+}
+
+impl Store for PostgresStore {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        async { on_the_primary!(self.shared, |connection| lookup::head(connection)) }.boxed()
+    }
+
+    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        async move {
+            on_a_server!(self.shared, Position::default(), |connection| lookup::known(connection, ids), |known: &(
+                Vec<bool>,
+                Head
+            )| {
+                Some(known.1)
+            })
+        }
+        .boxed()
+    }
+
+    fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.write(Order::Append(batch, now)).boxed()
+    }
+
+    fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        async move {
+            let page = on_a_server!(
+                self.shared,
+                read.at_least,
+                |connection| read::page(connection, self.shared.watch, read),
+                |page: &Page| Some(page.head)
+            )?;
+            self.shared.show(page.head);
+            Ok(page)
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        // A server that is behind the one that named the ids would hold some of them for gone.
+        async move {
+            let at_least = self.shared.shown();
+            on_a_server!(self.shared, at_least, |connection| lookup::fetch(connection, ids), |_: &Vec<Row>| None)
+        }
+        .boxed()
+    }
+
+    fn count<'a>(
+        &'a self,
+        filters: &'a [Filter],
+        access: &'a Access,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        async move {
+            let at_least = self.shared.shown();
+            on_a_server!(
+                self.shared,
+                at_least,
+                |connection| count::count(connection, self.shared.watch, filters, access, now),
+                |_: &u64| None
+            )
+        }
+        .boxed()
+    }
+
+    fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.write(Order::Sweep(now, max)).boxed()
+    }
+
+    fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.write(Order::Remove(filter.clone(), max)).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async {
+            // Every write that was begun comes to its end.
+            drop(self.shared.writing.write().await);
+            self.shared.nodes.close().await;
+        }
+        .boxed()
+    }
+}
+
+impl SharedLog for PostgresStore {
+    fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>> {
+        async { on_the_primary!(self.shared, |connection| log::shared_head(connection)) }.boxed()
+    }
+
+    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Stretch, StoreError>> {
+        async move { on_the_primary!(self.shared, |connection| log::entries(connection, after, max_changes)) }.boxed()
+    }
+}

@@ -1,0 +1,11 @@
+//! Servers that lag, stop, die and change their roles under a store on PostgreSQL. Each test has its control: the same
+//! with the mechanism out of the way.
+
+#![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
+
+mod failover;
+mod kit;
+mod limits;
+mod replicas;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
