@@ -3,8 +3,9 @@
 use crate::kit::*;
 use deploy::postgres::Cluster;
 use deploy::{PATIENCE, until};
+use relay::config::Redacted;
 use relay::store::Store;
-use relay::store::postgres::{Options, PostgresStore};
+use relay::store::postgres::{Inspector, Options, PostgresStore};
 use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -69,6 +70,14 @@ async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
     until("the second to take over", PATIENCE, kept).await.unwrap();
     assert_eq!(partitions(&mut operator).await, whole);
     append(&second, &note(1)).await.unwrap();
+    let listed = Inspector::connect(&Redacted::new(&urls[0])).await.unwrap().partitions().await.unwrap();
+    assert_eq!(listed.len() as i64, whole);
+    let covered =
+        |table: &str| listed.iter().filter(|one| one.table == table && one.from.is_some()).collect::<Vec<_>>();
+    for days in [covered("log"), covered("event_text")] {
+        assert!(days.windows(2).all(|pair| pair[0].to == pair[1].from), "without a gap: {days:?}");
+    }
+    assert!(listed.iter().any(|one| one.name == "event_text_default" && one.from.is_none() && one.bytes > 0));
     second_keeper.abort();
     first.close().await;
     second.close().await;

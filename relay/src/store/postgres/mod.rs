@@ -9,11 +9,12 @@
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
 //! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts; `keeper`: the one
-//!   instance that makes and drops them.
+//!   instance that makes and drops them; `inventory`: what there is of them, for `relay partitions`.
 
 mod count;
 mod error;
 mod explain;
+mod inventory;
 mod keeper;
 mod log;
 mod lookup;
@@ -30,6 +31,7 @@ mod store;
 mod write;
 
 pub use explain::{Explanation, IndexUse, Inspector, Step};
+pub use inventory::Partition;
 pub use keeper::KeeperStatus;
 pub use nodes::{Condition, NodeStatus, Role};
 pub use options::{Connections, Options};
