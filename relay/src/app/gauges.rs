@@ -43,6 +43,7 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
         metrics.keeper_elected.set(f64::from(u8::from(keeping.elected)));
         metrics.partitions_made.increment(keeping.made.saturating_sub(kept.made));
         metrics.partitions_dropped.increment(keeping.dropped.saturating_sub(kept.dropped));
+        metrics.retention_removed.increment(keeping.removed.saturating_sub(kept.removed));
         metrics.keeper_failures.increment(keeping.failures.saturating_sub(kept.failures));
         kept = keeping;
         health.set_nodes(nodes);

@@ -84,6 +84,8 @@ pub struct Postgres {
     pub max_replica_lag: Duration,
     /// How many whole days the log that the instances share goes back.
     pub log_days: u32,
+    /// How many whole months events are kept; 0: for ever.
+    pub retention_months: u32,
     /// A query whose statement takes longer is logged; 0: every one.
     #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
     pub slow_query: Duration,

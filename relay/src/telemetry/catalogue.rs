@@ -167,6 +167,8 @@ catalogue! {
     partitions_made: Counter = "nostr_partitions_made_total", Count, "store";
     /// Partitions that this instance dropped.
     partitions_dropped: Counter = "nostr_partitions_dropped_total", Count, "store";
+    /// Events that this instance removed because they were beyond the retention.
+    retention_removed: Counter = "nostr_retention_removed_total", Count, "store";
     /// Rounds of the keeper that failed; the next one tries again.
     keeper_failures: Counter = "nostr_keeper_failures_total", Count, "store";
 }

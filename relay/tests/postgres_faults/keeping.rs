@@ -1,13 +1,16 @@
 //! The keeper of the partitions: one of two instances, and the other when it is gone.
 
 use crate::kit::*;
+use crate::store_kit::{self, NOW};
 use deploy::postgres::Cluster;
 use deploy::{PATIENCE, until};
 use relay::config::Redacted;
-use relay::store::Store;
 use relay::store::postgres::{Inspector, Options, PostgresStore};
-use sqlx::{Connection, Executor, PgConnection};
-use std::time::Duration;
+use relay::store::{SharedLog, Store};
+use relay::types::{Change, Filter, Verified};
+use sqlx::{Connection, Executor, PgConnection, Row};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// An instance that keeps.
@@ -15,6 +18,99 @@ async fn instance(urls: &[String]) -> (PostgresStore, JoinHandle<()>) {
     let store = open(Options { keeper_interval: Duration::from_millis(50), log_days: 3, ..options(urls) }).await;
     let keeper = store.clone();
     (store, tokio::spawn(async move { keeper.keep().await }))
+}
+
+/// Three months ago, one month ago.
+const OLD_AND_RECENT: &str = "SELECT extract(epoch FROM now() - interval '3 months')::int8, \
+                              extract(epoch FROM now() - interval '1 month')::int8";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writers_go_on() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let urls = cluster.database_urls("postgres");
+    let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
+    let with =
+        |retention_months| Options { keeper_interval: Duration::from_millis(50), retention_months, ..options(&urls) };
+    let store = open(with(0)).await;
+    let row = sqlx::query(OLD_AND_RECENT).fetch_one(&mut operator).await.unwrap();
+    let (old, recent): (i64, i64) = (row.get(0), row.get(1));
+    let far = 32_503_680_000; // The year 3000.
+    let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
+    let stay = [event(0, old), event(5, old + 1), event(10_002, 3), event(1, recent), event(1, far)];
+    let go: Vec<_> = (0..1_200).map(|n| event(1, old + n)).chain([event(1, 0), event(7, 60 * 86_400)]).collect();
+    for batch in [&stay[..], &go] {
+        store.append(batch.iter().cloned().map(Verified::vouch).collect(), NOW).await.unwrap();
+    }
+    let all = Filter::default();
+    let ids = async |store: &PostgresStore| {
+        let page = store.read(&store_kit::ask(&all, 5_000)).await.unwrap();
+        page.rows.iter().map(|row| row.key.id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ids(&store).await.len(), stay.len() + go.len());
+    let month = "SELECT to_char(now() AT TIME ZONE 'UTC' - interval '3 months', '\"event_text_\"YYYY_MM')";
+    let month: String = sqlx::query_scalar(month).fetch_one(&mut operator).await.unwrap();
+
+    // Control: without a retention, the keeper leaves everything alone.
+    let keeper = store.clone();
+    let keeping = tokio::spawn(async move { keeper.keep().await });
+    until("the keeper to be elected", PATIENCE, async || store.keeping().elected.then_some(()).ok_or_else(String::new))
+        .await
+        .unwrap();
+    assert_eq!((ids(&store).await.len(), store.keeping().removed), (stay.len() + go.len(), 0));
+    keeping.abort();
+    store.close().await;
+
+    // A read that stays open on every month: the cut waits for it, and writers do not wait for the cut.
+    let mut reader = PgConnection::connect(&urls[0]).await.unwrap();
+    reader.execute("BEGIN; SELECT FROM event_text").await.unwrap();
+    let store = open(with(2)).await;
+    let before = store.head().await.unwrap();
+    let keeper = store.clone();
+    let keeping = tokio::spawn(async move { keeper.keep().await });
+    let removed = async || {
+        let status = store.keeping();
+        if status.removed == go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
+    };
+    until("the old to be removed", PATIENCE, removed).await.unwrap();
+    let mut longest = Duration::ZERO;
+    let mut stay: BTreeSet<_> = stay.iter().map(|event| event.id()).collect();
+    for n in 0..100 {
+        let (note, started) = (note(n), Instant::now());
+        append(&store, &note).await.unwrap();
+        longest = longest.max(started.elapsed());
+        stay.insert(note.id());
+    }
+    assert!(longest < Duration::from_secs(1), "a writer waited {longest:?}");
+    assert_eq!(ids(&store).await, stay);
+    assert_eq!(store.keeping().dropped, 0, "the read still holds the months");
+    reader.execute("COMMIT").await.unwrap();
+    let listed = "SELECT coalesce(string_agg(inhrelid::regclass::text, ' '), '') FROM pg_inherits \
+                  WHERE inhparent = 'event_text'::regclass AND inhrelid::regclass::text LIKE $1 || '%'";
+    let cut = async || {
+        let mut connection = PgConnection::connect(&urls[0]).await.map_err(|error| error.to_string())?;
+        let found: String = sqlx::query_scalar(listed)
+            .bind(&month)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|error| error.to_string())?;
+        if found == format!("{month}_kept") { Ok(()) } else { Err(found) }
+    };
+    until("the month to be cut", PATIENCE, cut).await.unwrap();
+    assert_eq!(ids(&store).await, stay);
+    // Whoever follows the log hears of each removal.
+    let stretch = store.entries(before.position, 10_000).await.unwrap();
+    let changes = stretch.entries.iter().flat_map(|entry| entry.changes.iter());
+    let heard = changes.filter_map(|change| match change {
+        Change::Removed(removal) => Some(removal.event.id()),
+        Change::Inserted(_) => None,
+    });
+    let heard: BTreeSet<_> = heard.collect();
+    assert_eq!(heard, go.iter().map(|event| event.id()).collect());
+    // The month still takes events, and lets a profile be replaced.
+    append(&store, &event(0, old + 9)).await.unwrap();
+    assert!(!ids(&store).await.contains(stay.iter().find(|id| **id == event(0, old).id()).unwrap()));
+    keeping.abort();
+    store.close().await;
 }
 
 /// Takes away the partitions of all days and months to come, and lets a day of the log be old.

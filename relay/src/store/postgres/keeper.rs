@@ -1,10 +1,11 @@
-//! The keeper: makes the coming partitions and drops the days of the log that nobody follows from any more. Every instance
-//! has one; the one that holds a session's lock on the primary is elected, and the others ask for that lock now and
+//! The keeper: makes the coming partitions, drops the days of the log that nobody follows from any more, and removes what
+//! is beyond the retention. Every instance has one; the one that holds a session's lock on the primary is elected, and the others ask for that lock now and
 //! then. The lock ends with its session, and so does the term of an instance that dies.
 
 use super::error::{Trouble, translate};
 use super::nodes::Nodes;
-use super::partitions;
+use super::store::PostgresStore;
+use super::{partitions, retention};
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use sqlx::{Executor, PgConnection};
@@ -19,6 +20,11 @@ const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keeper of the 
 const SESSION: &str = "SET application_name = 'skein keeper'; SET statement_timeout = 0; \
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
 
+/// Old events that one entry of the log removes, and how many such entries a round writes: what is left is for the next
+/// round, so that retention never takes the database for itself.
+const BATCH: i64 = 500;
+const BATCHES: usize = 100;
+
 /// A round that takes longer has lost its server.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -31,18 +37,20 @@ pub struct KeeperStatus {
     pub made: u64,
     /// Partitions that it dropped.
     pub dropped: u64,
+    /// Events that it removed because of their age.
+    pub removed: u64,
     /// Rounds that failed; the next one tries again.
     pub failures: u64,
 }
 
 /// Keeps, round after round. Never ends. Dropping it ends this instance's term.
-pub(super) async fn run(nodes: &Nodes, status: &Mutex<KeeperStatus>) {
+pub(super) async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<KeeperStatus>) {
     let mut ticks = interval(nodes.options().keeper_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut term: Option<PgConnection> = None;
     loop {
         ticks.tick().await;
-        let round = timeout(ROUND_TIMEOUT, round(nodes, &mut term, status));
+        let round = timeout(ROUND_TIMEOUT, round(store, nodes, &mut term, status));
         let result = round.await.unwrap_or(Err(StoreError::Timeout));
         if let Err(error) = result {
             tracing::warn!(%error, "partitions could not be kept; the next round tries again");
@@ -55,7 +63,12 @@ pub(super) async fn run(nodes: &Nodes, status: &Mutex<KeeperStatus>) {
     }
 }
 
-async fn round(nodes: &Nodes, term: &mut Option<PgConnection>, status: &Mutex<KeeperStatus>) -> Result<(), StoreError> {
+async fn round(
+    store: &PostgresStore,
+    nodes: &Nodes,
+    term: &mut Option<PgConnection>,
+    status: &Mutex<KeeperStatus>,
+) -> Result<(), StoreError> {
     if term.is_none() {
         *term = stand(nodes).await?;
     }
@@ -78,6 +91,43 @@ async fn round(nodes: &Nodes, term: &mut Option<PgConnection>, status: &Mutex<Ke
     if !dropped.is_empty() {
         tracing::info!(partitions = dropped.join(" "), "old days of the log were dropped");
         status.lock().dropped += dropped.len() as u64;
+    }
+    match nodes.options().retention_months {
+        0 => Ok(()),
+        months => retain(store, connection, months, status).await,
+    }
+}
+
+/// Removes what is older than so many months, then cuts those months.
+async fn retain(
+    store: &PostgresStore,
+    connection: &mut PgConnection,
+    months: u32,
+    status: &Mutex<KeeperStatus>,
+) -> Result<(), StoreError> {
+    let cutoff = retention::cutoff(connection, months).await?;
+    let (mut from, mut removed) = (0, 0);
+    for _ in 0..BATCHES {
+        let (ids, last) = retention::old(connection, from, cutoff, BATCH).await?;
+        if ids.is_empty() {
+            break;
+        }
+        from = last;
+        removed += store.trim(ids).await?.changes.len();
+    }
+    if removed > 0 {
+        tracing::info!(removed, cutoff, "events beyond the retention were removed");
+        status.lock().removed += removed as u64;
+    }
+    // What came in behind the last batch goes with the next round, and the month after it.
+    if !retention::old(connection, 0, cutoff, 1).await?.0.is_empty() {
+        return Ok(());
+    }
+    for month in retention::uncut(connection, cutoff).await? {
+        if retention::cut(connection, &month).await? {
+            tracing::info!(partition = %month.name, "a month beyond the retention was cut to what stays");
+            status.lock().dropped += 1;
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
 //! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts; `keeper`: the one
-//!   instance that makes and drops them; `inventory`: what there is of them, for `relay partitions`.
+//!   instance that makes and drops them; `retention`: what is too old leaves; `inventory`: what there is of them, for `relay partitions`.
 
 mod count;
 mod error;
@@ -23,6 +23,7 @@ mod options;
 mod partitions;
 mod plan;
 mod read;
+mod retention;
 mod schema;
 #[cfg(test)]
 mod server_tests;

@@ -36,6 +36,9 @@ pub struct Options {
     pub keeper_interval: Duration,
     /// The log keeps what is no more than so many whole days old. Default: 7.
     pub log_days: u32,
+    /// Events are kept for so many whole months by their created_at, for ever where 0; but what is replaceable and
+    /// requests for deletion always stay. Default: 0.
+    pub retention_months: u32,
     /// A statement of a read that takes longer is logged as a warning. Default: 1 s.
     pub slow_query: Duration,
     /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
@@ -70,6 +73,7 @@ impl Options {
             max_replica_lag: Duration::from_secs(10),
             keeper_interval: Duration::from_secs(60),
             log_days: 7,
+            retention_months: 0,
             slow_query: slow::SLOW,
             instances: 0,
         }

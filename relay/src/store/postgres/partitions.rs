@@ -66,17 +66,8 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreEr
             .await
             .map_err(translate)?;
         // From here to the attaching, nothing of that range can come in: a range of the future.
-        let check = format!("CHECK ({column} < {from} OR {column} >= {to}) NOT VALID");
-        let default = format!("ALTER TABLE {table}_default");
-        patiently(conn, &format!("{default} ADD CONSTRAINT keeper_{name} {check}")).await?;
-        let proof = conn.execute(AssertSqlSafe(format!("{default} VALIDATE CONSTRAINT keeper_{name}"))).await;
-        let empty = match proof {
-            Ok(_) => true,
-            Err(error) if error.as_database_error().and_then(|e| e.code()).is_some_and(|c| c == OUT_OF_PLACE) => false,
-            Err(error) => return Err(translate(error)),
-        };
+        let empty = vouch_for_default(conn, table, name, column, from, to).await?;
         let attach = format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})");
-        let release = format!("{default} DROP CONSTRAINT keeper_{name}");
         if empty {
             patiently(conn, &attach).await?;
         } else if default_size(conn, table).await? <= MOVABLE {
@@ -87,14 +78,39 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreEr
             patiently(conn, &format!("{lock}; {fill}; {attach}")).await?;
         } else {
             conn.execute(AssertSqlSafe(format!("DROP TABLE {name}"))).await.map_err(translate)?;
-            patiently(conn, &release).await?;
+            release_default(conn, table, name).await?;
             prepared.left.push(name.clone());
             continue;
         }
-        patiently(conn, &release).await?;
+        release_default(conn, table, name).await?;
         prepared.made.push(name.clone());
     }
     Ok(prepared)
+}
+
+/// Proves that the default partition has nothing of a range, and keeps it so until it is released: then attaching need
+/// not look. `false` where it has.
+pub(super) async fn vouch_for_default(
+    conn: &mut PgConnection,
+    table: &str,
+    name: &str,
+    column: &str,
+    from: &str,
+    to: &str,
+) -> Result<bool, StoreError> {
+    let check = format!("CHECK ({column} < {from} OR {column} >= {to}) NOT VALID");
+    let default = format!("ALTER TABLE {table}_default");
+    patiently(conn, &format!("{default} ADD CONSTRAINT keeper_{name} {check}")).await?;
+    match conn.execute(AssertSqlSafe(format!("{default} VALIDATE CONSTRAINT keeper_{name}"))).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.as_database_error().and_then(|e| e.code()).is_some_and(|c| c == OUT_OF_PLACE) => Ok(false),
+        Err(error) => Err(translate(error)),
+    }
+}
+
+/// Undoes [`vouch_for_default`].
+pub(super) async fn release_default(conn: &mut PgConnection, table: &str, name: &str) -> Result<(), StoreError> {
+    patiently(conn, &format!("ALTER TABLE {table}_default DROP CONSTRAINT keeper_{name}")).await
 }
 
 /// How large the default partition's rows are, in bytes.
@@ -169,7 +185,7 @@ async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
 }
 
 /// Runs a statement that needs a lock which blocks others, without making anybody wait for long.
-async fn patiently(conn: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
+pub(super) async fn patiently(conn: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
     for _ in 0..TRIES {
         // Both in one message and so in one transaction, to which the setting is confined.
         let done = conn.execute(AssertSqlSafe(format!("SET LOCAL lock_timeout = '100ms'; {sql}"))).await;

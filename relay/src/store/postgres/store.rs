@@ -108,14 +108,19 @@ impl PostgresStore {
     }
 
     /// Looks after the partitions whenever this instance is the one elected to: makes the coming ones, drops old days of
-    /// the log. Never ends; run it as one task, and drop it before the store is closed.
+    /// the log, and removes events that are older than the retention. Never ends; run it as one task, and drop it before the store is closed.
     pub async fn keep(&self) {
-        keeper::run(&self.shared.nodes, &self.shared.keeping).await;
+        keeper::run(self, &self.shared.nodes, &self.shared.keeping).await;
     }
 
     /// What [`keep`](Self::keep) has done so far.
     pub fn keeping(&self) -> KeeperStatus {
         *self.shared.keeping.lock()
+    }
+
+    /// Removes the events with these ids, as the operator's will. Keep the list at a few hundred.
+    pub(super) async fn trim(&self, ids: Vec<EventId>) -> Result<Appended, StoreError> {
+        self.write(Order::Trim(ids)).await
     }
 
     /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.
@@ -136,6 +141,7 @@ enum Order {
     Append(Vec<Verified>, Timestamp),
     Sweep(Timestamp, usize),
     Remove(Filter, usize),
+    Trim(Vec<EventId>),
 }
 
 impl Order {
@@ -148,6 +154,10 @@ impl Order {
         match self {
             Self::Append(batch, now) => write::append(connection, &watch.hasher, epoch, batch, *now).await,
             Self::Sweep(now, max) => write::sweep_expired(connection, &watch.hasher, epoch, *now, *max).await,
+            Self::Trim(ids) => {
+                let (all, cause) = (Filter::default(), RemovalCause::Administered);
+                write::remove(connection, &watch.hasher, epoch, ids, &all, cause).await
+            }
             Self::Remove(filter, max) => {
                 let read = Read {
                     filter,
