@@ -19,3 +19,12 @@ pub mod telemetry;
 pub mod transfer;
 pub mod types;
 pub mod verify;
+
+/// The model of the protocol drives the crate's own code with mechanisms switched off, which only the crate's own tests
+/// can do; so it is compiled in here.
+#[cfg(test)]
+#[path = "../tests/model/mod.rs"]
+mod model;
+
+#[cfg(test)]
+extern crate self as relay;

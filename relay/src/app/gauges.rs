@@ -3,7 +3,7 @@
 use crate::admin::Health;
 use crate::ingest::Ingest;
 use crate::log::Log;
-use crate::store::postgres::{Condition, NodeStatus, PostgresStore, Role};
+use crate::store::postgres::{Condition, KeeperStatus, NodeStatus, PostgresStore, Role};
 use crate::telemetry::{Metrics, ServerRole, ServerState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>)
 /// The same for the servers of a store on PostgreSQL. Never ends, either.
 pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    let mut timeouts = 0;
+    let (mut timeouts, mut kept) = (0, KeeperStatus::default());
     loop {
         ticks.tick().await;
         let nodes = store.status();
@@ -39,6 +39,12 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
         let now: u64 = nodes.iter().map(|node| node.timeouts).sum();
         metrics.pool_timeouts.increment(now.saturating_sub(timeouts));
         timeouts = now;
+        let keeping = store.keeping();
+        metrics.keeper_elected.set(f64::from(u8::from(keeping.elected)));
+        metrics.partitions_made.increment(keeping.made.saturating_sub(kept.made));
+        metrics.partitions_dropped.increment(keeping.dropped.saturating_sub(kept.dropped));
+        metrics.keeper_failures.increment(keeping.failures.saturating_sub(kept.failures));
+        kept = keeping;
         health.set_nodes(nodes);
     }
 }

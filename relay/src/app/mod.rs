@@ -26,6 +26,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     let servers = opened
         .postgres()
         .map(|store| tokio::spawn(gauges::sample_servers(store, health.clone(), exporter.metrics().clone())));
+    let keeper = opened.postgres().map(|store| tokio::spawn(async move { store.keep().await }));
     let mut serving =
         Serving::start(&loaded.config, opened.store(), opened.shared_log(), exporter.metrics().clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
@@ -49,6 +50,9 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
 
     health.drain();
     notify(&[sd_notify::NotifyState::Stopping]);
+    if let Some(keeper) = keeper {
+        keeper.abort();
+    }
     let drained = tokio::select! {
         drained = serving.drain(loaded.config.timeouts.drain) => drained,
         Signal::Stop(name) = signals.stop_again() => Err(anyhow::anyhow!("{name} came twice: stopped without a goodbye")),

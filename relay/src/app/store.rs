@@ -89,6 +89,7 @@ pub fn postgres_options(config: &Config) -> postgres::Options {
         replica_statement_timeout: database.statement_timeout,
         acquire_timeout: database.pool_wait,
         max_replica_lag: settings.max_replica_lag,
+        log_days: settings.log_days,
         slow_query: settings.slow_query,
         instances: settings.instances,
         ..postgres::Options::new(database.urls.iter().cloned())

@@ -8,6 +8,7 @@ mod export;
 mod flags;
 mod import;
 mod migrate;
+mod partitions;
 mod progress;
 mod serve;
 
@@ -49,6 +50,7 @@ fn command(document: &Document) -> Command {
         .subcommand(delete::command())
         .subcommand(migrate::command())
         .subcommand(explain::command())
+        .subcommand(partitions::command())
         .disable_help_subcommand(true)
 }
 
@@ -61,6 +63,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "delete" => delete::run(arguments, &sources),
         "migrate" => migrate::run(&sources),
         "explain" => explain::run(arguments, &sources),
+        "partitions" => partitions::run(arguments, &sources),
         _ => serve::run(sources),
     }
 }

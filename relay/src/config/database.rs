@@ -82,6 +82,8 @@ pub struct Postgres {
     /// How far behind a replica may be and still serve.
     #[serde(rename = "max_replica_lag_seconds", deserialize_with = "values::seconds")]
     pub max_replica_lag: Duration,
+    /// How many whole days the log that the instances share goes back.
+    pub log_days: u32,
     /// A query whose statement takes longer is logged; 0: every one.
     #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
     pub slow_query: Duration,

@@ -154,6 +154,7 @@ fn settings_that_contradict_each_other_are_refused() {
         ("postgres.replica_connections_max", "5000"),
         ("postgres.primary_reads", "19"),
         ("postgres.connect_timeout_seconds", "0"),
+        ("postgres.log_days", "0"),
         ("redis.url", "redis://localhost"),
         ("limits.max_message_bytes", "100"),
         ("limits.default_limit", "5001"),

@@ -150,6 +150,7 @@ fn postgres(postgres: &Postgres, check: &mut Check) {
         "postgres.primary_reads",
         format!("must leave {FOR_WRITING} of postgres.primary_connections_max for writing"),
     );
+    check.that((1..=365).contains(&postgres.log_days), "postgres.log_days", "must lie between 1 and 365");
     let waits = [
         ("postgres.connect_timeout_seconds", postgres.connect_timeout),
         ("postgres.idle_timeout_seconds", postgres.idle_timeout),

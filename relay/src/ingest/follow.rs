@@ -29,7 +29,7 @@ const WITHOUT_BUS: Patience =
     Patience { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
 
 /// What reaches the follower from its own writer.
-pub(super) enum News {
+pub(crate) enum News {
     /// An entry of the log, and its epoch.
     Entry(Epoch, LogEntry),
     /// An ephemeral event, to whoever is live now.
@@ -101,6 +101,7 @@ pub(super) async fn among_others(
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     mut inbox: mpsc::Receiver<News>,
+    own: mpsc::WeakSender<News>,
     following: Following,
 ) -> Result<(), FollowerStopped> {
     let Following { shared, bus: Attached { bus, mut incoming } } = following;
@@ -108,6 +109,7 @@ pub(super) async fn among_others(
     let mut follower = Follower {
         sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
         resubmitting: JoinSet::new(),
+        own,
         log,
         store,
     };
@@ -127,7 +129,11 @@ pub(super) async fn among_others(
             // The own writer first: clients wait for it, and the others wait for what it tells them.
             biased;
             news = inbox.recv() => match news {
-                None => return Ok(()),
+                None => {
+                    // A write is never cancelled; it ends with the store at the latest.
+                    follower.resubmitting.detach_all();
+                    return Ok(());
+                }
                 Some(News::Entry(epoch, entry)) => {
                     bus.publish(Message::Entries(epoch, vec![entry.clone()]));
                     follower.sequencer.offer(EntrySource::Own, epoch, entry, Instant::now());
@@ -148,6 +154,7 @@ pub(super) async fn among_others(
             changed = changed(&mut up), if up_lives => up_lives = changed,
             () = tokio::time::sleep_until(wake.into()) => {}
         }
+        follower.resubmit();
     }
 }
 
@@ -172,9 +179,22 @@ struct Follower {
     log: Arc<Log>,
     store: Arc<dyn Store>,
     resubmitting: JoinSet<()>,
+    /// To ourselves, as the writer sends.
+    own: mpsc::WeakSender<News>,
 }
 
 impl Follower {
+    /// Has what a failover has cut off submitted again.
+    fn resubmit(&mut self) {
+        let lost = self.sequencer.take_lost();
+        if lost.is_empty() {
+            return;
+        }
+        // Ended ones are let go of here: there are about as many as there were failovers.
+        while self.resubmitting.try_join_next().is_some() {}
+        self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost, self.own.clone()));
+    }
+
     fn receive(&mut self, message: Message) {
         match message {
             Message::Entries(epoch, entries) => {
@@ -193,23 +213,24 @@ impl Follower {
 
     fn answered(&mut self, answer: Answer, patience: Patience) {
         let now = Instant::now();
-        let lost = match answer {
-            Answer::Head(Ok(head)) => Ok(self.sequencer.learn(head, now)),
-            Answer::Stretch(Ok(stretch)) => Ok(self.sequencer.take(stretch, now, patience)),
+        let looked = match answer {
+            Answer::Head(Ok(head)) => {
+                self.sequencer.learn(head, now);
+                Ok(())
+            }
+            Answer::Stretch(Ok(stretch)) => {
+                self.sequencer.take(stretch, now, patience);
+                Ok(())
+            }
             Answer::Stretch(Err(StoreError::OutOfReach)) => {
                 self.sequencer.out_of_reach(now);
-                return;
+                Ok(())
             }
             Answer::Head(Err(error)) | Answer::Stretch(Err(error)) => Err(error),
         };
-        match lost {
-            Ok(lost) => {
+        match looked {
+            Ok(()) => {
                 self.log.set_primary_reachable(true);
-                // Ended ones are let go of here: there are as many as there were failovers.
-                while self.resubmitting.try_join_next().is_some() {}
-                if !lost.is_empty() {
-                    self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost));
-                }
             }
             Err(error) => {
                 if self.log.set_primary_reachable(false) {

@@ -19,6 +19,8 @@ mod write;
 pub use follow::{FollowerStopped, Following, beginning};
 pub use submission::{InFlight, Submission};
 pub use write::WriterSettings;
+#[cfg(test)]
+pub(crate) use {follow::News, resubmit::run as resubmission};
 
 use crate::log::Log;
 use crate::policy::Rules;
@@ -121,7 +123,7 @@ impl Ingest {
             None => tokio::spawn(follow::alone(log.clone(), follow_out)),
             Some(following) => {
                 let (log, store, metrics) = (log.clone(), store.clone(), metrics.clone());
-                tokio::spawn(follow::among_others(log, store, metrics, follow_out, following))
+                tokio::spawn(follow::among_others(log, store, metrics, follow_out, follow_in.downgrade(), following))
             }
         });
         let write = tokio::spawn(write::run(

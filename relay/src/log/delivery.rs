@@ -73,7 +73,13 @@ impl Log {
         let Delivery::Behind(stood) = *delivery else { return false };
         let found = {
             let ring = self.ring.read();
-            ring.place_now(stood).ok_or(Refusal::LogCut).and_then(|place| {
+            let place = match ring.place_now(stood) {
+                // It has had what an earlier failover cut off and not what this one did: too much to remember for one
+                // that was slow through both.
+                Some(place) if place.life != stood.life && subscription.has_seen_before(stood.life) => None,
+                place => place,
+            };
+            place.ok_or(Refusal::LogCut).and_then(|place| {
                 let entries = ring.after(before_entry(place), REPLAY_CHANGES).ok_or(Refusal::TooSlow)?;
                 Ok((place, entries))
             })

@@ -1,7 +1,7 @@
 //! Failovers, as the ring and the subscriptions see them.
 
 use super::tests::{at, drain_all, entry, event, live_ids, metrics, of_kind, subscription};
-use super::{Log, OutOfReach};
+use super::{Log, OutOfReach, Standing};
 use crate::outbox::{Delivery, Item, Subscription};
 use crate::store::SharedHead;
 use crate::types::mechanism::{Mechanism, without};
@@ -112,6 +112,8 @@ fn heads_of_an_earlier_epoch_count_as_far_as_nothing_was_cut_off() {
     assert_eq!(log.tail(at(7)).map(|tail| (tail.entries.len(), tail.head)), Ok((4, of_epoch(1, 11))));
     assert_eq!(log.tail(at(8)).map(|tail| tail.head), Err(OutOfReach));
     assert_eq!(log.tail(of_epoch(9, 3)).map(|tail| tail.head), Err(OutOfReach));
+    let standings = [at(7), at(8), of_epoch(1, 50), of_epoch(9, 3)].map(|head| log.standing(head));
+    assert_eq!(standings, [Standing::Part, Standing::CutOff, Standing::Part, Standing::Unheard]);
     assert_eq!(log.tail_of_all(&[at(7), of_epoch(1, 9), at(9)]).map(|tail| tail.head), Err(vec![2]));
     for (head, closed) in [(at(7), false), (at(8), true), (of_epoch(9, 3), true)] {
         let subscription = subscription(of_kind(1), 100);
@@ -140,7 +142,8 @@ fn a_log_that_continues_elsewhere_closes_what_is_open() {
     let log = log_of(&all);
     let open = subscription(of_kind(1), 100);
     log.open(&open, log.head());
-    log.restart(of_epoch(5, 100));
+    log.restart(SharedHead { head: of_epoch(5, 100), base: Position(90), previous: Epoch(4) });
+    assert_eq!(log.standing(of_epoch(4, 1)), Standing::Unclear, "never followed, and over");
     let items = drain_all(&log, &open.outbox);
     assert!(was_closed(&items, Refusal::LogCut));
     assert_eq!(log.tail(at(3)).map(|tail| tail.head), Err(OutOfReach));

@@ -12,7 +12,7 @@ mod sequencer;
 #[cfg(test)]
 mod tests;
 
-pub use ring::Hole;
+pub use ring::{Hole, Standing};
 pub use sequencer::{Patience, Sequencer, Step};
 
 use crate::matcher::Matcher;
@@ -128,10 +128,11 @@ impl Log {
         cut_off
     }
 
-    /// Continues after `head`, whatever lies between: the ring is emptied and every subscription closed with a
+    /// Continues after the head of `to`, whatever lies between: the ring is emptied and every subscription closed with a
     /// reason. To be called by the task that applies.
-    pub fn restart(&self, head: Head) {
-        self.ring.write().restart(head);
+    pub fn restart(&self, to: SharedHead) {
+        let head = to.head;
+        self.ring.write().restart(to);
         self.cut_off.write().clear();
         self.begin_epoch(head);
         self.close_all();
@@ -171,9 +172,16 @@ impl Log {
     /// between: [`tail`](Self::tail) then says so. Cancel safe.
     pub async fn reach(&self, wanted: Head) -> Result<Head, LogClosed> {
         let mut head = self.head.subscribe();
-        let over = |head: &Head| match head.epoch == wanted.epoch {
-            true => head.position >= wanted.position,
-            false => self.ring.read().life_of(wanted.epoch).is_some(),
+        let over = |head: &Head| {
+            if head.epoch == wanted.epoch {
+                return head.position >= wanted.position;
+            }
+            match self.standing(wanted) {
+                // Of an earlier epoch, but this far both are the same, and the head may not have come so far yet.
+                Standing::Part => head.position >= wanted.position,
+                Standing::CutOff | Standing::Unclear => true,
+                Standing::Unheard => false,
+            }
         };
         head.wait_for(over).await.map(|head| *head).map_err(|_| LogClosed)
     }
@@ -195,7 +203,7 @@ impl Log {
         *self.acknowledged.lock()
     }
 
-    /// Everything after `from`, up to the local head. A head of an earlier epoch will do where nothing before it was
+    /// Everything after `from`, which the local head must have [reached](Self::reach), up to the local head. A head of an earlier epoch will do where nothing before it was
     /// cut off since.
     pub fn tail(&self, from: Head) -> Result<Tail, OutOfReach> {
         self.tail_of_all(&[from]).map_err(|_| OutOfReach)
@@ -205,7 +213,8 @@ impl Log {
     pub fn tail_of_all(&self, heads: &[Head]) -> Result<Tail, Vec<usize>> {
         let ring = self.ring.read();
         let now = |head: &Head| ring.place_now(Place::end_of(ring.life_of(head.epoch)?, head.position));
-        let reached = |head: &Head| now(head).is_some_and(|place| place.position >= ring.floor());
+        let held = ring.floor()..=ring.head().position;
+        let reached = |head: &Head| now(head).is_some_and(|place| held.contains(&place.position));
         let lost: Vec<usize> = (0..heads.len()).filter(|at| !heads.get(*at).is_some_and(reached)).collect();
         if !lost.is_empty() {
             return Err(lost);
@@ -218,6 +227,11 @@ impl Log {
     /// The position before the oldest entry in the ring: an older snapshot cannot be brought up to date.
     pub fn floor(&self) -> Position {
         self.ring.read().floor()
+    }
+
+    /// What has become of the entry at `head`.
+    pub fn standing(&self, head: Head) -> Standing {
+        self.ring.read().standing(head)
     }
 
     /// True for an epoch that this instance follows or has followed.

@@ -3,6 +3,7 @@
 
 use super::RingFacts;
 use crate::outbox::{Life, Place};
+use crate::store::SharedHead;
 use crate::types::{Change, Epoch, EventId, Head, Insertion, LogEntry, Position};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -24,6 +25,19 @@ const OVERHEAD_BYTES: usize = 512;
 
 /// How many earlier lives are remembered; whoever stands in one before them is out of reach.
 const LIVES_KEPT: usize = 16;
+
+/// What has become of an entry of some epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is part of the log that this instance follows, or will be once the instance has come so far.
+    Part,
+    /// A failover has cut it off.
+    CutOff,
+    /// Its epoch is over, and how that ended was never learned.
+    Unclear,
+    /// Its epoch was never heard of.
+    Unheard,
+}
 
 /// A life that is over.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +101,18 @@ impl Ring {
         (remembered && later.into_iter().all(common)).then_some(Place { life: self.life, ..place })
     }
 
+    /// What has become of the entry at `head`.
+    pub(super) fn standing(&self, head: Head) -> Standing {
+        let Some(life) = self.life_of(head.epoch) else { return Standing::Unheard };
+        let place = Place::end_of(life, head.position);
+        if self.place_now(place).is_some() {
+            return Standing::Part;
+        }
+        let remembered = self.past.front().is_some_and(|oldest| oldest.life <= life);
+        let told = self.past.iter().filter(|past| past.life >= life).all(|past| past.base.is_some());
+        if remembered && told { Standing::CutOff } else { Standing::Unclear }
+    }
+
     /// Goes over to a new epoch that has everything up to `base` in common with the present one. What lies beyond is
     /// cut off and returned, with whether that is all there was.
     pub(super) fn leap(&mut self, epoch: Epoch, base: Position) -> (Vec<LogEntry>, bool) {
@@ -108,13 +134,17 @@ impl Ring {
         (cut_off, whole)
     }
 
-    /// Drops everything and continues after `head`.
-    pub(super) fn restart(&mut self, head: Head) {
+    /// Drops everything and continues after the head of `to`. The epoch before it may be one that was never followed:
+    /// it is known to be over all the same.
+    pub(super) fn restart(&mut self, to: SharedHead) {
         self.entries.clear();
         self.alive.clear();
         self.bytes = 0;
-        self.begin_life(head.epoch, None);
-        self.head = head;
+        if to.head.epoch != self.head.epoch && to.previous != self.head.epoch {
+            self.begin_life(to.previous, None);
+        }
+        self.begin_life(to.head.epoch, None);
+        self.head = to.head;
     }
 
     fn begin_life(&mut self, epoch: Epoch, base: Option<Position>) {

@@ -2,11 +2,11 @@
 //! order or not at all, and from the shared log; out of it go entries in order. What to do next is a question to
 //! [`Sequencer::next`]; the follower does it, and the model of the protocol drives the same code.
 
-use super::Log;
+use super::{Log, Standing};
 use crate::store::{SharedHead, Stretch};
 use crate::telemetry::{EntrySource, Metrics};
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, Epoch, LogEntry, Position};
+use crate::types::{Change, Epoch, Head, LogEntry, Position};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub enum Step {
 const MAX_HELD_ENTRIES: usize = 1_024;
 /// The most bytes of event text that they may hold.
 const MAX_HELD_BYTES: usize = 16 << 20;
+/// The most own entries that wait for their epoch to become known.
+const MAX_EARLY_ENTRIES: usize = 256;
 
 /// Puts the log's entries in order.
 pub struct Sequencer {
@@ -56,6 +58,10 @@ pub struct Sequencer {
     retry_at: Option<Instant>,
     /// The shared log no longer reaches back to the local head.
     out_of_reach: bool,
+    /// Own entries of an epoch that nobody here has heard of yet.
+    early: Vec<(Epoch, LogEntry)>,
+    /// What a failover has cut off, oldest first, until somebody takes it.
+    lost: Vec<LogEntry>,
 }
 
 impl Sequencer {
@@ -72,17 +78,43 @@ impl Sequencer {
             ask_at: now,
             retry_at: None,
             out_of_reach: false,
+            early: Vec::new(),
+            lost: Vec::new(),
         }
+    }
+
+    /// What is to be submitted again, oldest first: entries of an epoch that is over which the new one lacks. To be
+    /// asked after every other call.
+    pub fn take_lost(&mut self) -> Vec<LogEntry> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Takes an entry from the own writer or from the bus.
     pub fn offer(&mut self, source: EntrySource, epoch: Epoch, entry: LogEntry, now: Instant) {
-        if epoch != self.log.head().epoch && !is_off(Mechanism::Epochs) {
-            // Of an epoch that is over: nothing to us. Of a new one: the log will tell how it began.
-            if !self.log.knows(epoch) {
+        let standing = match is_off(Mechanism::Epochs) {
+            true => Standing::Part,
+            false => self.log.standing(Head { epoch, position: entry.position }),
+        };
+        match standing {
+            // Of the present epoch, or of an earlier one and before the cut: then it is the same in both.
+            Standing::Part => {}
+            // Of a new epoch: the log will tell how it began.
+            Standing::Unheard => {
                 self.ask_at = now;
+                if source == EntrySource::Own && self.early.len() < MAX_EARLY_ENTRIES {
+                    self.early.push((epoch, entry));
+                }
+                return;
             }
-            return;
+            Standing::CutOff => {
+                if source == EntrySource::Own {
+                    // Its client was told "stored" before anybody here knew of the failover.
+                    self.lost.push(entry);
+                }
+                return;
+            }
+            // Of an epoch that is over: nothing to us.
+            Standing::Unclear => return,
         }
         let head = self.log.head().position;
         if entry.position.0 > head.0.saturating_add(MAX_HELD_ENTRIES as u64) {
@@ -105,22 +137,20 @@ impl Sequencer {
         self.note_missing(now);
     }
 
-    /// Takes the answer to [`Step::Ask`]. Returns what is to be submitted again, oldest first: entries of an epoch
-    /// that is over which the new one lacks.
-    pub fn learn(&mut self, head: SharedHead, now: Instant) -> Vec<LogEntry> {
-        let lost = self.follow_epoch(head);
+    /// Takes the answer to [`Step::Ask`].
+    pub fn learn(&mut self, head: SharedHead, now: Instant) {
+        self.follow_epoch(head, now);
         if head.head.epoch == self.log.head().epoch {
             self.goal = self.goal.max(head.head.position);
         }
         self.note_missing(now);
-        lost
     }
 
-    /// Takes the answer to [`Step::Read`]. Returns what [`learn`](Self::learn) does.
-    pub fn take(&mut self, stretch: Stretch, now: Instant, patience: Patience) -> Vec<LogEntry> {
+    /// Takes the answer to [`Step::Read`].
+    pub fn take(&mut self, stretch: Stretch, now: Instant, patience: Patience) {
         self.retry_at = None;
         let before = self.log.head();
-        let lost = self.follow_epoch(stretch.head);
+        self.follow_epoch(stretch.head, now);
         if stretch.head.head.epoch == self.log.head().epoch {
             self.goal = self.goal.max(stretch.head.head.position);
             if !stretch.entries.is_empty() {
@@ -141,7 +171,6 @@ impl Sequencer {
             let progress = self.log.head() != before;
             self.retry_at = Some(if progress { now } else { now + patience.retry });
         }
-        lost
     }
 
     /// The shared log could not be asked or read.
@@ -181,34 +210,43 @@ impl Sequencer {
         self.goal.0.saturating_sub(self.log.head().position.0)
     }
 
-    fn follow_epoch(&mut self, to: SharedHead) -> Vec<LogEntry> {
+    fn follow_epoch(&mut self, to: SharedHead, now: Instant) {
         let head = self.log.head();
         let same = to.head.epoch == head.epoch;
-        if same && !self.out_of_reach || is_off(Mechanism::Epochs) {
-            return Vec::new();
+        if same && !self.out_of_reach || !same && is_off(Mechanism::Epochs) {
+            return;
         }
         if !same && self.log.knows(to.head.epoch) {
             // An old primary that was not fenced still answers.
-            return Vec::new();
+            return;
         }
-        self.held.clear();
-        self.held_bytes = 0;
+        if same && to.head.position < head.position {
+            // The answer is older than what has come since.
+            return;
+        }
         self.missing = None;
-        let lost = if to.previous == head.epoch && !same {
+        if to.previous == head.epoch && !same {
             self.metrics.epochs.increment(1);
-            self.log.leap(to)
+            self.lost.extend(self.log.leap(to));
+            // What waited for an entry before it: up to the base it is part of the new epoch too, and the next failover
+            // may cut it off; beyond, it was cut off now. Either way it may be known to nobody else.
+            let beyond = self.held.split_off(&to.base.next());
+            self.lost.extend(beyond.into_values().map(|(_, entry)| entry));
         } else {
             tracing::warn!(
                 from = head.position.0,
                 to = to.head.position.0,
                 "the log continues beyond what this instance could follow: subscriptions are closed"
             );
-            self.log.restart(to.head);
-            Vec::new()
-        };
+            self.log.restart(to);
+            self.held.clear();
+        }
+        self.held_bytes = self.held.values().map(|(_, entry)| text_bytes(entry)).sum();
         self.out_of_reach = false;
-        self.goal = self.log.head().position;
-        lost
+        self.goal = self.held.last_key_value().map_or(Position(0), |(last, _)| *last).max(self.log.head().position);
+        for (epoch, entry) in std::mem::take(&mut self.early) {
+            self.offer(EntrySource::Own, epoch, entry, now);
+        }
     }
 
     fn apply_held(&mut self) {

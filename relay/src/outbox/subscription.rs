@@ -100,6 +100,11 @@ impl Subscription {
         self.since.load(Ordering::Relaxed) <= life.0
     }
 
+    /// True for a subscription that was there in a life before `life`.
+    pub fn has_seen_before(&self, life: Life) -> bool {
+        self.since.load(Ordering::Relaxed) < life.0
+    }
+
     /// Notes where the matcher has filed the subscription; gives it back when the subscription was closed meanwhile:
     /// then the caller takes it out again.
     pub fn register(&self, registration: Registration) -> Result<(), Registration> {

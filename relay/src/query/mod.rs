@@ -141,9 +141,12 @@ impl Queries {
             self.reach(acknowledged, limits).await?;
         }
         for _ in 0..MAX_ROUNDS {
-            let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
-            for head in &heads {
-                self.reach_snapshot(*head, limits).await?;
+            let mut heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
+            for head in &mut heads {
+                if is_off(Mechanism::Pull) {
+                    head.position = head.position.min(self.log.head().position);
+                }
+                self.reach(*head, limits).await?;
             }
             let again: Vec<usize> = match self.log.tail_of_all(&heads) {
                 Ok(tail) => {
@@ -189,10 +192,6 @@ impl Queries {
                 Ok(())
             }
         }
-    }
-
-    async fn reach_snapshot(&self, head: Head, limits: QueryLimits) -> Result<(), QueryError> {
-        if is_off(Mechanism::Pull) { Ok(()) } else { self.reach(head, limits).await }
     }
 
     async fn read(&self, filter: &Filter, access: &Access, limits: QueryLimits) -> Result<Snapshot, QueryError> {

@@ -161,6 +161,14 @@ catalogue! {
     replica_lag_positions: Gauge = "nostr_replica_lag_positions", Count, "store";
     /// For how long the last of the replicas has missed something that the primary has.
     replica_lag: Gauge = "nostr_replica_lag_seconds", Seconds, "store";
+    /// 1 where this instance is the one that keeps the database's partitions.
+    keeper_elected: Gauge = "nostr_keeper_elected", Count, "store";
+    /// Partitions that this instance made ahead.
+    partitions_made: Counter = "nostr_partitions_made_total", Count, "store";
+    /// Partitions that this instance dropped.
+    partitions_dropped: Counter = "nostr_partitions_dropped_total", Count, "store";
+    /// Rounds of the keeper that failed; the next one tries again.
+    keeper_failures: Counter = "nostr_keeper_failures_total", Count, "store";
 }
 
 impl Metrics {

@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
 mod failover;
+mod keeping;
 mod kit;
 mod limits;
 mod replicas;

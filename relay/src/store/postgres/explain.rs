@@ -1,6 +1,7 @@
 //! How a server answers a filter: for `relay explain`.
 
 use super::error::translate;
+use super::inventory::{self, Partition};
 use super::plan::{LENGTH_CAP, SESSION, Statement, page};
 use super::read::{Picked, pick, question};
 use super::schema;
@@ -121,6 +122,11 @@ impl Inspector {
     async fn execute(&mut self, sql: String) -> Result<(), StoreError> {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.map_err(translate)?;
         Ok(())
+    }
+
+    /// Every partition, by table and name.
+    pub async fn partitions(&mut self) -> Result<Vec<Partition>, StoreError> {
+        inventory::partitions(&mut self.connection).await
     }
 
     /// Every index and how often this server has read it, the least read first.

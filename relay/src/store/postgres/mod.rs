@@ -8,16 +8,18 @@
 //! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
-//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts.
+//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts; `keeper`: the one
+//!   instance that makes and drops them; `inventory`: what there is of them, for `relay partitions`.
 
 mod count;
 mod error;
 mod explain;
+mod inventory;
+mod keeper;
 mod log;
 mod lookup;
 mod nodes;
 mod options;
-#[allow(dead_code, reason = "its callers land one after another")]
 mod partitions;
 mod plan;
 mod read;
@@ -29,6 +31,8 @@ mod store;
 mod write;
 
 pub use explain::{Explanation, IndexUse, Inspector, Step};
+pub use inventory::Partition;
+pub use keeper::KeeperStatus;
 pub use nodes::{Condition, NodeStatus, Role};
 pub use options::{Connections, Options};
 pub use store::PostgresStore;

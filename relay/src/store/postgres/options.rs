@@ -32,6 +32,10 @@ pub struct Options {
     pub probe_interval: Duration,
     /// A replica that is further behind the primary serves nothing. Default: 10 s.
     pub max_replica_lag: Duration,
+    /// How often the keeper looks after the partitions, or stands for election. Default: 60 s.
+    pub keeper_interval: Duration,
+    /// The log keeps what is no more than so many whole days old. Default: 7.
+    pub log_days: u32,
     /// A statement of a read that takes longer is logged as a warning. Default: 1 s.
     pub slow_query: Duration,
     /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
@@ -64,6 +68,8 @@ impl Options {
             acquire_timeout: Duration::from_secs(5),
             probe_interval: Duration::from_millis(200),
             max_replica_lag: Duration::from_secs(10),
+            keeper_interval: Duration::from_secs(60),
+            log_days: 7,
             slow_query: slow::SLOW,
             instances: 0,
         }

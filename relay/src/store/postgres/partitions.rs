@@ -37,12 +37,16 @@ struct Range {
     settings: String,
 }
 
+/// The largest default partition, in bytes, that is read while it is locked: a few hundredths of a second.
+const MOVABLE: i64 = 32 << 20;
+
 /// What [`prepare`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Prepared {
-    /// The partitions that were made.
+    /// The partitions that were made; what the default partition had of theirs has moved in.
     pub(super) made: Vec<String>,
-    /// Those that were not, since the default partition has rows of theirs: these, and what joins them, stay there.
+    /// Those that were not, since the default partition has rows of theirs and is too large to be locked while they move:
+    /// these, and what joins them, stay there.
     pub(super) left: Vec<String>,
 }
 
@@ -71,17 +75,32 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreEr
             Err(error) if error.as_database_error().and_then(|e| e.code()).is_some_and(|c| c == OUT_OF_PLACE) => false,
             Err(error) => return Err(translate(error)),
         };
+        let attach = format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})");
+        let release = format!("{default} DROP CONSTRAINT keeper_{name}");
         if empty {
-            let bounds = format!("FOR VALUES FROM ({from}) TO ({to})");
-            patiently(conn, &format!("ALTER TABLE {table} ATTACH PARTITION {name} {bounds}")).await?;
-            prepared.made.push(name.clone());
+            patiently(conn, &attach).await?;
+        } else if default_size(conn, table).await? <= MOVABLE {
+            // One transaction: a reader finds a row where it was or where it goes.
+            let moved = format!("DELETE FROM {table}_default WHERE {column} >= {from} AND {column} < {to} RETURNING *");
+            let lock = format!("LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE");
+            let fill = format!("WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved");
+            patiently(conn, &format!("{lock}; {fill}; {attach}")).await?;
         } else {
             conn.execute(AssertSqlSafe(format!("DROP TABLE {name}"))).await.map_err(translate)?;
+            patiently(conn, &release).await?;
             prepared.left.push(name.clone());
+            continue;
         }
-        patiently(conn, &format!("{default} DROP CONSTRAINT keeper_{name}")).await?;
+        patiently(conn, &release).await?;
+        prepared.made.push(name.clone());
     }
     Ok(prepared)
+}
+
+/// How large the default partition's rows are, in bytes.
+async fn default_size(conn: &mut PgConnection, table: &str) -> Result<i64, StoreError> {
+    let sql = "SELECT pg_table_size(($1 || '_default')::regclass)";
+    sqlx::query_scalar(sql).bind(table).fetch_one(conn).await.map_err(translate)
 }
 
 /// Drops the days of the log that ended more than `days` days ago, and gives their names: who follows from there finds the

@@ -1,6 +1,7 @@
 //! [`PostgresStore`]: the trait's calls, each on a connection to the right server.
 
 use super::error::Trouble;
+use super::keeper::{self, KeeperStatus};
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
 use super::slow::Watch;
@@ -32,6 +33,7 @@ struct Shared {
     watch: Watch,
     /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
     shown: Mutex<Head>,
+    keeping: Mutex<KeeperStatus>,
     /// Writes hold it shared; closing takes it, and so waits for them.
     writing: RwLock<()>,
 }
@@ -95,13 +97,25 @@ impl PostgresStore {
         let first = nodes.primary(nodes.deadline()).await?;
         drop(first);
         let watch = Watch { hasher, slow: nodes.options().slow_query };
-        let shared = Shared { nodes, watch, shown: Mutex::default(), writing: RwLock::default() };
+        let shared =
+            Shared { nodes, watch, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// How every server is.
     pub fn status(&self) -> Vec<NodeStatus> {
         self.shared.nodes.status()
+    }
+
+    /// Looks after the partitions whenever this instance is the one elected to: makes the coming ones, drops old days of
+    /// the log. Never ends; run it as one task, and drop it before the store is closed.
+    pub async fn keep(&self) {
+        keeper::run(&self.shared.nodes, &self.shared.keeping).await;
+    }
+
+    /// What [`keep`](Self::keep) has done so far.
+    pub fn keeping(&self) -> KeeperStatus {
+        *self.shared.keeping.lock()
     }
 
     /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.

@@ -291,8 +291,13 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        let node = self.current_primary().and_then(|at| self.nodes.get(at));
+        let node = self.primary_node();
         self.lease(node.ok_or(StoreError::Unreachable("primary"))?, None, deadline).await
+    }
+
+    /// The server that is the primary, as far as is known.
+    pub(super) fn primary_node(&self) -> Option<&Arc<Node>> {
+        self.current_primary().and_then(|at| self.nodes.get(at))
     }
 
     pub(super) async fn primary(&self, deadline: Instant) -> Result<Lease, StoreError> {

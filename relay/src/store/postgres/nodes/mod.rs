@@ -110,6 +110,15 @@ impl Nodes {
         probe::find_primary(&self.shared.nodes, self.shared.options.connect_timeout).await
     }
 
+    /// A connection of its own to the server that is known as the primary.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] where none is known, or it does not answer.
+    pub(super) async fn connect_to_primary(&self) -> Result<PgConnection, StoreError> {
+        let node = self.shared.primary_node().ok_or(StoreError::Unreachable("primary"))?;
+        probe::find_primary(std::slice::from_ref(node), self.shared.options.connect_timeout).await
+    }
+
     /// Begins to look after the servers.
     pub(super) fn start(&self) {
         let look = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));

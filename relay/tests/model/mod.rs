@@ -1,0 +1,86 @@
+//! The model of the protocol: several writers, a bus that loses, doubles and reorders, replicas that lag, failovers that
+//! cut entries off, an old primary's replica that still answers, and readers that come, stay and are slow. It drives the
+//! real log, the real sequencer and the real queries, one step at a time on one thread; what happens next is drawn
+//! from the seed, so every failure can be seen again. Afterwards each reader's transcript is held against the log.
+//!
+//! Each control takes one mechanism away; the model must then find what breaks.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod database;
+#[path = "../journey_oracle/oracle.rs"]
+mod oracle;
+mod reader;
+mod world;
+
+use crate::types::mechanism::{Mechanism, without};
+use database::Pool;
+use world::World;
+
+/// Runs seeds until some have failed. Every second one has failovers.
+fn failures(pool: &Pool, seeds: impl Iterator<Item = u64>, most: usize) -> Vec<(u64, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // The queries set timers, which nobody lets run out.
+    let _guard = runtime.enter();
+    seeds.filter_map(|seed| World::new(pool, seed).run().err().map(|why| (seed, why))).take(most).collect()
+}
+
+fn explore(seeds: u64, threads: u64) {
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads)
+            .map(|first| scope.spawn(move || failures(&Pool::new(), (first..seeds).step_by(threads as usize), 5)))
+            .collect();
+        for found in all {
+            assert_eq!(found.join().unwrap(), [], "seeds and what went wrong");
+        }
+    });
+}
+
+#[test]
+fn every_schedule_keeps_the_promises() {
+    explore(10_000, 2);
+}
+
+#[test]
+#[ignore = "hours of work for one core: make soak"]
+fn a_million_schedules_keep_the_promises() {
+    explore(1_000_000, 2);
+}
+
+/// To look into one schedule: put its seed here.
+#[test]
+#[ignore = "for people"]
+fn one_schedule() {
+    assert_eq!(failures(&Pool::new(), [9].into_iter(), 1), []);
+}
+
+fn control(mechanism: Mechanism) {
+    let pool = Pool::new();
+    let found = without(Some(mechanism), || failures(&pool, 0..3_000, 1));
+    let (seed, why) = found.into_iter().next().unwrap_or_else(|| panic!("nothing goes wrong without {mechanism:?}"));
+    println!("without {mechanism:?}, seed {seed}: {why}");
+}
+
+macro_rules! controls {
+    ($($name:ident: $mechanism:ident;)+) => {$(
+        #[test]
+        fn $name() {
+            control(Mechanism::$mechanism);
+        }
+    )+};
+}
+
+controls! {
+    control_without_repair: Repair;
+    control_without_poll: Poll;
+    control_without_order: Order;
+    control_without_pull: Pull;
+    control_without_tail: Tail;
+    control_without_refetch: Refetch;
+    control_without_acknowledged: Acknowledged;
+    control_without_primary_head: PrimaryHead;
+    control_without_replay: Replay;
+    control_without_epochs: Epochs;
+    control_without_resubmission: Resubmission;
+    control_without_resubmitted_removals: ResubmittedRemovals;
+    control_without_seen_before: SeenBefore;
+}
