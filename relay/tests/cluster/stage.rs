@@ -1,0 +1,72 @@
+//! Three relays as processes of their own, on a primary with two replicas and a Redis.
+
+use deploy::postgres::Cluster;
+use deploy::redis::Server;
+use deploy::relay::Relay;
+use deploy::{Home, Signal};
+use std::path::Path;
+
+/// The database of the relays.
+pub const DATABASE: &str = "postgres";
+
+/// What a fault may lay hands on.
+pub struct Stage {
+    pub postgres: Cluster,
+    pub redis: Server,
+    pub relays: Vec<Relay>,
+}
+
+impl Stage {
+    /// Starts everything and waits until it is ready. Without `redis` the relays are told of one that is not there.
+    pub async fn start(redis: bool, synchronous: bool) -> Self {
+        let home = Home::temporary().unwrap();
+        let setup = Cluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
+        let postgres = setup.start().await.unwrap();
+        let mut server = Server::new("redis", home.clone()).unwrap();
+        if redis {
+            server.start().await.unwrap();
+        }
+        let program = Path::new(env!("CARGO_BIN_EXE_relay"));
+        let mut stage = Self { postgres, redis: server, relays: Vec::new() };
+        for number in 1..=3 {
+            let relay = Relay::new(&format!("relay-{number}"), program, home.clone()).unwrap();
+            let urls = stage.postgres.database_urls(DATABASE).join(",");
+            let relay = relay.set("RELAY_DATABASE_URLS", urls).set("RELAY_REDIS_URL", stage.redis.url());
+            let relay = relay.set("RELAY_TIMEOUTS_DRAIN_SECONDS", "1");
+            stage.relays.push(relay);
+        }
+        for relay in &mut stage.relays {
+            relay.start().await.unwrap();
+        }
+        stage
+    }
+
+    /// One figure of a relay's metrics: the sum over its series whose labels contain `label`.
+    pub async fn metric(&self, relay: usize, name: &str, label: &str) -> f64 {
+        let (_, text) = self.relays[relay].get("/metrics").await.unwrap();
+        let wanted = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// How many of the events the server of this name has applied.
+    pub async fn events_on(&self, server: &str) -> i64 {
+        self.postgres.server(server).unwrap().ask("SELECT count(*) FROM event").await.unwrap()
+    }
+
+    /// How many entries the relays had to read from the log, because the bus did not bring them.
+    pub async fn read_from_log(&self) -> f64 {
+        let mut sum = 0.0;
+        for relay in 0..self.relays.len() {
+            sum += self.metric(relay, "nostr_log_entries_total", "\"log\"").await;
+        }
+        sum
+    }
+
+    /// Ends the relays in order, so that none complains of servers that went before it.
+    pub async fn stop(mut self) {
+        self.relays.iter().for_each(|relay| relay.signal(Signal::TERM));
+        for relay in &mut self.relays {
+            assert!(relay.stop().await.unwrap(), "{} had to be killed", relay.name);
+        }
+    }
+}

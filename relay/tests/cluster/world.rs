@@ -1,0 +1,103 @@
+//! What publishers, subscribers and the recorder of the log know together.
+
+use crate::stage::DATABASE;
+use deploy::postgres::Cluster;
+use parking_lot::Mutex;
+use relay::config::Redacted;
+use relay::store::postgres::{Options, PostgresStore};
+use relay::store::{SharedLog, Store};
+use relay::types::{EventId, Filter, LogEntry, Position};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What one subscription saw, from REQ to CLOSED or to the end of its connection.
+pub struct Session {
+    pub relay: usize,
+    pub filters: Arc<[Filter]>,
+    /// The log's head, as the recorder knew it, when the REQ went out and when its EOSE came.
+    pub asked_at: u64,
+    pub eose_at: u64,
+    pub stored: Vec<EventId>,
+    pub live: Vec<EventId>,
+    /// Whether it lasted until the event that ends the run.
+    pub whole: bool,
+}
+
+/// An event's way from its publisher to a subscriber.
+pub struct Delivery {
+    pub at: Instant,
+    pub took: Duration,
+}
+
+#[derive(Default)]
+pub struct World {
+    /// Publishers stop.
+    pub quiet: AtomicBool,
+    /// The last position that the recorder has seen.
+    pub head: AtomicU64,
+    pub sent: Mutex<HashMap<EventId, Instant>>,
+    pub acknowledged: Mutex<Vec<EventId>>,
+    pub refused: Mutex<Vec<String>>,
+    pub sessions: Mutex<Vec<Session>>,
+    pub deliveries: Mutex<Vec<Delivery>>,
+}
+
+impl World {
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    /// The 50th and the 99th percentile of the deliveries in a window, and how many they are.
+    pub fn latency(&self, from: Instant, to: Instant) -> (Duration, Duration, usize) {
+        let deliveries = self.deliveries.lock();
+        let within = deliveries.iter().filter(|delivery| delivery.at - delivery.took >= from && delivery.at < to);
+        let mut took: Vec<_> = within.map(|delivery| delivery.took).collect();
+        took.sort();
+        let at = |percent: usize| took.get((took.len() * percent / 100).min(took.len().saturating_sub(1)));
+        let at = |percent| at(percent).copied().unwrap_or_default();
+        (at(50), at(99), took.len())
+    }
+}
+
+/// Keeps the whole log. It must follow closely: the log leaves out the text of what has been removed meanwhile.
+pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option<EventId>>>) -> Vec<LogEntry> {
+    let store = PostgresStore::open(Options::new(urls.iter().map(Redacted::new))).await.unwrap();
+    let mut entries: Vec<LogEntry> = Vec::new();
+    let mut after = Position(0);
+    loop {
+        let last = *last.lock();
+        if let Ok(stretch) = store.entries(after, 2_048).await {
+            for entry in &stretch.entries {
+                assert_eq!(entry.position, after.next(), "the log has a hole");
+                after = entry.position;
+            }
+            entries.extend(stretch.entries);
+            world.head.store(after.0, Ordering::Relaxed);
+            let ended = |id| entries.iter().rev().take(50).any(|entry| inserts(entry, id));
+            if last.is_some_and(ended) {
+                store.close().await;
+                return entries;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether this entry stored that event.
+pub fn inserts(entry: &LogEntry, id: EventId) -> bool {
+    entry.changes.iter().any(|change| match change {
+        relay::types::Change::Inserted(insertion) => insertion.event.id() == id,
+        relay::types::Change::Removed(_) => false,
+    })
+}
+
+/// The addresses of all servers.
+pub fn urls(cluster: &Cluster) -> Vec<String> {
+    cluster.database_urls(DATABASE)
+}
