@@ -8,7 +8,7 @@ use relay::config::Redacted;
 use relay::store::postgres::{Inspector, Options, PostgresStore};
 use relay::store::{SharedLog, Store};
 use relay::types::{Change, Filter, Verified};
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -62,7 +62,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
 
     // A read that stays open on every month: the cut waits for it, and writers do not wait for the cut.
     let mut reader = PgConnection::connect(&urls[0]).await.unwrap();
-    reader.execute("BEGIN; SELECT FROM event_text").await.unwrap();
+    reader.execute("SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT FROM event_text").await.unwrap();
     let store = open(with(2)).await;
     let before = store.head().await.unwrap();
     let keeper = store.clone();
@@ -82,6 +82,22 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     }
     assert!(longest < Duration::from_secs(1), "a writer waited {longest:?}");
     assert_eq!(ids(&store).await, stay);
+    // Control: a statement that waits for its lock makes writers wait as well.
+    let mut operator = operator;
+    let detach = format!("SET lock_timeout = '3s'; ALTER TABLE event_text DETACH PARTITION {month}");
+    let waiting = tokio::spawn(async move { operator.execute(AssertSqlSafe(detach)).await.map(drop) });
+    let queued = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SET lock_timeout = ''3s%'";
+        let mut connection = PgConnection::connect(&urls[0]).await.map_err(|error| error.to_string())?;
+        let found: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await.map_err(|error| error.to_string())?;
+        if found == 1 { Ok(()) } else { Err("not yet".into()) }
+    };
+    until("the statement to wait", PATIENCE, queued).await.unwrap();
+    let (note, started) = (note(100), Instant::now());
+    append(&store, &note).await.unwrap();
+    stay.insert(note.id());
+    assert!(started.elapsed() > Duration::from_secs(1), "control: {:?}", started.elapsed());
+    assert!(waiting.await.unwrap().is_err());
     assert_eq!(store.keeping().dropped, 0, "the read still holds the months");
     reader.execute("COMMIT").await.unwrap();
     let listed = "SELECT coalesce(string_agg(inhrelid::regclass::text, ' '), '') FROM pg_inherits \

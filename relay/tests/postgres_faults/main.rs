@@ -6,6 +6,7 @@
 mod failover;
 mod keeping;
 mod kit;
+mod large;
 mod limits;
 mod replicas;
 #[path = "../store_kit/mod.rs"]
