@@ -274,7 +274,8 @@ impl Ledger {
             return if again { Delivery::Again } else { Delivery::CaughtUp };
         }
         let (sent, answered) = (event.sent.load(Ordering::Acquire), event.answered.load(Ordering::Acquire));
-        if answered != 0 && answered < slot.newest_sent {
+        // Only an OK proves that it was in the log by then: an event whose connection broke may still be on its way.
+        if event.verdict() == Verdict::Accepted && answered < slot.newest_sent {
             self.totals.out_of_order += 1;
         }
         slot.newest_sent = slot.newest_sent.max(sent);

@@ -69,6 +69,22 @@ fn order_is_what_an_ok_before_a_sending_proves() {
 }
 
 #[test]
+fn a_connection_that_broke_proves_no_order() {
+    let (mut ledger, story) = ledger(2);
+    ledger.sent((0, 0), (0, 0), 10, 10);
+    ledger.broke(0, 15);
+    publish(&mut ledger, 1, 20);
+    for slot in [1, 2].map(|connection| connection * SLOTS) {
+        ledger.opened(slot);
+        ledger.caught_up(slot);
+        for id in [2, 1] {
+            ledger.delivered(slot, id, 40, &story);
+        }
+    }
+    assert_eq!(ledger.totals.out_of_order, 0);
+}
+
+#[test]
 fn a_subscription_opened_again_catches_up_and_a_closed_one_is_owed_nothing() {
     let (mut ledger, story) = ledger(2);
     publish(&mut ledger, 0, 10);
