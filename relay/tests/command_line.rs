@@ -41,7 +41,7 @@ fn check_config_prints_what_is_in_force_and_where_it_came_from() {
 
 #[test]
 fn wrong_settings_exit_with_2_and_name_every_fault() {
-    let environment = [("RELAY_LIMITS_MAX_FILTER", "1"), ("RELAY_DATABASE_URLS", "postgres://me:hunter2@db/relay")];
+    let environment = [("RELAY_LIMITS_MAX_FILTER", "1"), ("RELAY_DATABASE_URLS", "mysql://me:hunter2@db/relay")];
     for command in ["check-config", "serve"] {
         let output = relay(&[command, "--limits-max-limit", "many"], &environment);
         assert_eq!(output.status.code(), Some(2));
@@ -52,7 +52,7 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
     }
     let output = relay(&["check-config"], &environment[1..]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): this version"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must be a sqlite: URL"), "{}", stderr(&output));
     assert!(!stderr(&output).contains("hunter2"));
 }
 
