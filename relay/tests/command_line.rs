@@ -52,7 +52,11 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
     }
     let output = relay(&["check-config"], &environment[1..]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must be a sqlite: URL"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must be a sqlite: URL"),
+        "{}",
+        stderr(&output)
+    );
     assert!(!stderr(&output).contains("hunter2"));
 }
 
