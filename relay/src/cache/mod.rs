@@ -8,7 +8,7 @@ mod key;
 mod layer;
 mod purge;
 
-pub use entry::Entry;
+pub use entry::{Entry, Keyed};
 pub use key::{FilterKey, ReaderClass};
 pub use layer::{NoLayer, SharedLayer};
 pub use purge::Purge;
