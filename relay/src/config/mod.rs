@@ -8,6 +8,7 @@
 //! on the command line.
 
 mod access;
+mod cache;
 mod database;
 mod document;
 mod error;
@@ -25,6 +26,7 @@ mod validate;
 mod values;
 
 pub use access::{AccessRules, Proxy};
+pub use cache::Cache;
 pub use database::{Database, Durability, Postgres};
 pub use document::{Document, EXAMPLE, Section, Setting};
 pub use error::{Problem, Problems};
@@ -58,6 +60,8 @@ pub struct Config {
     pub postgres: Postgres,
     /// How relays of one cluster talk.
     pub redis: Redis,
+    /// Which answers are kept in memory.
+    pub cache: Cache,
     /// What one client may ask for.
     pub limits: Limits,
     /// How much may wait in memory.

@@ -221,6 +221,7 @@ fn queues_and_timeouts(config: &Config, check: &mut Check) {
         ("queues.pending_replies_per_connection", queues.pending_replies_per_connection),
         ("queues.outbox_events", queues.outbox_events),
         ("queues.outbox_bytes", queues.outbox_bytes),
+        ("cache.l1_bytes", config.cache.l1_bytes),
     ]);
     check.that(
         queues.ring_bytes >= config.limits.max_message_bytes.max(queues.outbox_bytes),
