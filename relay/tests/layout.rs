@@ -27,6 +27,7 @@ const JOURNEY: &[&str] = &[
     "policy",
     "verify",
     "log",
+    "cache",
     "matcher",
     "store",
 ];

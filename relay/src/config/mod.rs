@@ -8,6 +8,7 @@
 //! on the command line.
 
 mod access;
+mod cache;
 mod database;
 mod document;
 mod error;
@@ -25,6 +26,7 @@ mod validate;
 mod values;
 
 pub use access::{AccessRules, Proxy};
+pub use cache::Cache;
 pub use database::{Database, Durability, Postgres};
 pub use document::{Document, EXAMPLE, Section, Setting};
 pub use error::{Problem, Problems};
@@ -33,7 +35,7 @@ pub use load::{Effective, Loaded, load};
 pub use redacted::{Redacted, redact};
 pub use redis::{Redis, RedisAddress, RedisAddressError, RedisTopology};
 pub use reload::{Reload, reload};
-pub use service::{Admin, Expiry, Info, Log, LogFormat, Workers};
+pub use service::{Admin, Expiry, Info, Log, LogFormat, Observe, Workers};
 pub use sources::{Origin, Sources};
 pub use validate::validate;
 pub use values::{KindSet, cores};
@@ -58,6 +60,8 @@ pub struct Config {
     pub postgres: Postgres,
     /// How relays of one cluster talk.
     pub redis: Redis,
+    /// Which answers are kept in memory.
+    pub cache: Cache,
     /// What one client may ask for.
     pub limits: Limits,
     /// How much may wait in memory.
@@ -72,6 +76,8 @@ pub struct Config {
     pub info: Info,
     /// What it writes to standard error.
     pub log: Log,
+    /// How closely it watches itself.
+    pub observe: Observe,
     /// How many threads work.
     pub workers: Workers,
     /// How expired events leave the disk.

@@ -211,10 +211,11 @@ fn coerce(default: &Value, given: Value, is_text: bool, secret: bool) -> Result<
             .parse()
             .map(Value::Integer)
             .map_err(|_| format!("expected a whole number, got {}", shown(&text, secret))),
-        (Value::Boolean(_), Value::String(text)) if is_text => text
-            .parse()
-            .map(Value::Boolean)
-            .map_err(|_| format!("expected true or false, got {}", shown(&text, secret))),
+        (Value::Boolean(_), Value::String(text)) if is_text => match text.as_str() {
+            "true" | "on" => Ok(Value::Boolean(true)),
+            "false" | "off" => Ok(Value::Boolean(false)),
+            _ => Err(format!("expected true or false, on or off, got {}", shown(&text, secret))),
+        },
         (default, given) if default.same_type(&given) => Ok(given),
         (default, given) => Err(format!("expected {}, got {}", type_name(default), type_name(&given))),
     }

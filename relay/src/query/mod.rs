@@ -15,13 +15,13 @@ mod tests;
 
 use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
-use crate::store::{Page, Read, SharedLog, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::store::{Read, SharedLog, Store, StoreError};
+use crate::telemetry::{Metrics, Shed, Stage, Trace};
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Access, Filter, Head, Refusal, Reply, now};
+use crate::types::{Access, Event, Filter, Head, Refusal, Reply, now};
 use freshness::Primary;
 use futures_util::future::{try_join, try_join_all};
-use page::Snapshot;
+use page::{Snapshot, snapshot};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,9 @@ impl Queries {
             }
             let refusal = Refusal::from(&error);
             self.metrics.refusals.of(&refusal).increment(1);
+            if refusal == Refusal::Overloaded {
+                self.metrics.shed.of(Shed::Req).increment(1);
+            }
             subscription.close();
             subscription.outbox.reply(Reply::Closed(subscription.id.clone(), refusal));
         }
@@ -115,11 +118,18 @@ impl Queries {
         access: &Access,
         limits: QueryLimits,
     ) -> Result<(), QueryError> {
+        let mut trace = self.metrics.journeys.begin(Instant::now());
+        let passed = |trace: &mut Option<Box<Trace>>, stage| trace.iter_mut().for_each(|trace| trace.passed(stage));
         let (snapshots, head) = self.settle(&subscription.filters, access, limits).await?;
+        passed(&mut trace, Stage::ReqRead);
         let answer = page::merge(snapshots);
         if self.send(subscription, answer, head, limits).await? {
             subscription.outbox.end_of_stored(subscription);
+            passed(&mut trace, Stage::ReqSend);
             self.log.open(subscription, head);
+        }
+        if let Some(trace) = trace {
+            trace.finish(&self.metrics);
         }
         Ok(())
     }
@@ -151,7 +161,9 @@ impl Queries {
             let again: Vec<usize> = match self.log.tail_of_all(&heads) {
                 Ok(tail) => {
                     for (snapshot, filter) in snapshots.iter_mut().zip(filters) {
-                        snapshot.apply(&tail, filter, access, now);
+                        let selects =
+                            |event: &Event| filter.matches(event) && !event.is_expired(now) && access.may_read(event);
+                        snapshot.advance(&tail.entries, tail.head, selects);
                     }
                     let short = |snapshot: &Snapshot| snapshot.is_short() && !is_off(Mechanism::Refetch);
                     let short: Vec<usize> = (0..filters.len()).filter(|at| short(&snapshots[*at])).collect();
@@ -164,6 +176,7 @@ impl Queries {
             };
             for at in again {
                 if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
+                    self.metrics.rereads.increment(1);
                     *snapshot = self.read(filter, access, limits).await?;
                 }
             }
@@ -209,8 +222,7 @@ impl Queries {
             now: now(),
             max_text_bytes: limits.max_text_bytes,
         };
-        let Page { rows, rest, head, complete } = self.timed(self.store.read(&read)).await?;
-        Ok(Snapshot::new(rows, rest, head, complete, limit))
+        Ok(snapshot(self.timed(self.store.read(&read)).await?, limit))
     }
 
     /// Counts how long the store takes and whether it fails.

@@ -1,18 +1,12 @@
-//! One filter's rows at a position, and how the log moves them on.
+//! What an answer is made of before it is sent.
 
-use crate::log::Tail;
-use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Access, Change, Event, Filter, Head, Insertion, Key, Row, Timestamp};
+use crate::cache::{Entry, Keyed};
+use crate::store::Page;
+use crate::types::{Key, Row};
 use std::collections::HashSet;
 
-/// The newest events of one filter, exactly as of `head`.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    rows: Vec<Candidate>,
-    pub(super) head: Head,
-    complete: bool,
-    limit: usize,
-}
+/// The newest events of one filter, exactly as of its head.
+pub(super) type Snapshot = Entry<Candidate>;
 
 /// One event of an answer: with its text, or still to be fetched.
 #[derive(Debug, Clone)]
@@ -21,8 +15,8 @@ pub(super) enum Candidate {
     ToFetch(Key),
 }
 
-impl Candidate {
-    pub(super) fn key(&self) -> Key {
+impl Keyed for Candidate {
+    fn key(&self) -> Key {
         match self {
             Self::Here(row) => row.key,
             Self::ToFetch(key) => *key,
@@ -30,68 +24,16 @@ impl Candidate {
     }
 }
 
-impl Snapshot {
-    pub(super) fn new(rows: Vec<Row>, rest: Vec<Key>, head: Head, complete: bool, limit: usize) -> Self {
-        let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
-        Self { rows, head, complete, limit }
+impl From<Row> for Candidate {
+    fn from(row: Row) -> Self {
+        Self::Here(row)
     }
+}
 
-    /// The answer to a filter that wants, or can have, no stored event.
-    pub(super) fn nothing(head: Head) -> Self {
-        Self { rows: Vec::new(), head, complete: true, limit: 0 }
-    }
-
-    /// True when removals have left fewer rows than were asked for although older ones may exist: the only thing to
-    /// do is to read again.
-    pub(super) fn is_short(&self) -> bool {
-        !self.complete && self.rows.len() < self.limit
-    }
-
-    /// Applies the entries after this snapshot's head; afterwards it is exact as of the tail's head.
-    pub(super) fn apply(&mut self, tail: &Tail, filter: &Filter, access: &Access, now: Timestamp) {
-        // Of another epoch, perhaps: then the log has said that this far both have the same entries.
-        let read_at = self.head.position;
-        let missed = tail.entries.iter().filter(|entry| entry.position > read_at && !is_off(Mechanism::Tail));
-        for entry in missed {
-            for change in entry.changes.iter() {
-                match change {
-                    Change::Inserted(insertion) => self.insert(insertion, filter, access, now),
-                    Change::Removed(removal) => self.remove(&removal.event),
-                }
-            }
-        }
-        self.head = tail.head;
-    }
-
-    fn insert(&mut self, insertion: &Insertion, filter: &Filter, access: &Access, now: Timestamp) {
-        let event = &insertion.event;
-        if self.limit == 0 || !filter.matches(event) || event.is_expired(now) || !access.may_read(event) {
-            return;
-        }
-        let row = Row::from(&**event);
-        let order = row.key.order();
-        let at = self.rows.partition_point(|other| other.key().order() < order);
-        // Older than the last row we know: there may be others between, unless we know that there are none.
-        if at == self.rows.len() && !self.complete {
-            return;
-        }
-        if self.rows.get(at).is_some_and(|other| other.key() == row.key) {
-            return;
-        }
-        self.rows.insert(at, Candidate::Here(row));
-        if self.rows.len() > self.limit {
-            self.rows.pop();
-            self.complete = false;
-        }
-    }
-
-    fn remove(&mut self, event: &Event) {
-        let key = Key { created_at: event.created_at(), id: event.id() };
-        let at = self.rows.partition_point(|other| other.key().order() < key.order());
-        if self.rows.get(at).is_some_and(|other| other.key() == key) {
-            self.rows.remove(at);
-        }
-    }
+/// What the store has read for at most `limit` rows.
+pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) -> Snapshot {
+    let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
+    Snapshot { head, limit, rows, complete }
 }
 
 /// Merges the filters' rows: newest first, ties by lowest id, each event once.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub const PRIVATE_KINDS_DEFAULT: [Kind; 2] = [Kind::GIFT_WRAP, Kind::EPHEMERAL_GIFT_WRAP];
 
 /// The kinds that are served to authenticated recipients only; sorted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PrivateKinds(Arc<[Kind]>);
 
 impl PrivateKinds {

@@ -14,6 +14,8 @@ pub(crate) enum Mechanism {
     Pull,
     /// A REQ brings its snapshots up to the local head.
     Tail,
+    /// What is older than the last row of an incomplete page does not enter it.
+    IgnoreOlder,
     /// A page that removals have left short is read again.
     Refetch,
     /// A REQ waits for what this instance has acknowledged.

@@ -75,6 +75,7 @@ controls! {
     control_without_order: Order;
     control_without_pull: Pull;
     control_without_tail: Tail;
+    control_without_ignore_older: IgnoreOlder;
     control_without_refetch: Refetch;
     control_without_acknowledged: Acknowledged;
     control_without_primary_head: PrimaryHead;

@@ -1,0 +1,91 @@
+//! One filter's rows at a position, and how the log moves them on: the same rules for what is kept and for what was just
+//! read.
+
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Change, Event, Head, Key, LogEntry, Row};
+
+/// What stands in an answer: a row, or at least its key.
+pub trait Keyed {
+    /// Its place in the order and its id.
+    fn key(&self) -> Key;
+}
+
+impl Keyed for Row {
+    fn key(&self) -> Key {
+        self.key
+    }
+}
+
+/// The newest events of one filter, exactly as of `head`. Some may have expired since: that is for the reader to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<R = Row> {
+    /// The rows hold the log up to here and nothing later.
+    pub head: Head,
+    /// There is room for so many rows.
+    pub limit: usize,
+    /// Newest first, ties by lowest id; each once.
+    pub rows: Vec<R>,
+    /// True when nothing older matches: the rows are all there is.
+    pub complete: bool,
+}
+
+impl<R: Keyed + From<Row>> Entry<R> {
+    /// The answer to a filter that wants, or can have, no stored event.
+    pub fn nothing(head: Head) -> Self {
+        Self { head, limit: 0, rows: Vec::new(), complete: true }
+    }
+
+    /// True when removals have left fewer rows than there is room for although older ones may exist: where all of them
+    /// are wanted, the only thing to do is to read again.
+    pub fn is_short(&self) -> bool {
+        !self.complete && self.rows.len() < self.limit
+    }
+
+    /// Applies those of `entries` that come after the head, which then is `to`: the log says that they are all there is
+    /// between the two. `selects` says which events the filter, the reader's access and the clock let in.
+    pub fn advance(&mut self, entries: &[LogEntry], to: Head, selects: impl Fn(&Event) -> bool) {
+        // Of another epoch, perhaps: then the log has said that this far both have the same entries.
+        let read_at = self.head.position;
+        for entry in entries.iter().filter(|entry| entry.position > read_at && !is_off(Mechanism::Tail)) {
+            for change in entry.changes.iter() {
+                match change {
+                    Change::Inserted(insertion) if selects(&insertion.event) => self.insert(&insertion.event),
+                    Change::Inserted(_) => {}
+                    Change::Removed(removal) => self.remove(&removal.event),
+                }
+            }
+        }
+        self.head = to;
+    }
+
+    /// Takes an event in that the filter selects.
+    pub fn insert(&mut self, event: &Event) {
+        if self.limit == 0 {
+            return;
+        }
+        let row = Row::from(event);
+        let (key, order) = (row.key, row.key.order());
+        let at = self.rows.partition_point(|other| other.key().order() < order);
+        // Older than the last row we know: there may be others between, unless we know that there are none.
+        if at == self.rows.len() && !self.complete && !is_off(Mechanism::IgnoreOlder) {
+            return;
+        }
+        if self.rows.get(at).is_some_and(|other| other.key() == key) {
+            return;
+        }
+        self.rows.insert(at, row.into());
+        if self.rows.len() > self.limit {
+            self.rows.pop();
+            self.complete = false;
+        }
+    }
+
+    /// Takes an event out, if it is there.
+    pub fn remove(&mut self, event: &Event) {
+        let key = Key { created_at: event.created_at(), id: event.id() };
+        let at = self.rows.partition_point(|other| other.key().order() < key.order());
+        if self.rows.get(at).is_some_and(|other| other.key() == key) {
+            self.rows.remove(at);
+        }
+    }
+}

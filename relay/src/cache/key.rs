@@ -1,0 +1,74 @@
+//! What an entry is found by: a canonical filter and who may be told.
+
+use crate::types::{Access, Event, Filter, PrivateKinds};
+use sha2::{Digest, Sha256};
+
+/// Whose answer it is. Readers of one class get the same rows for the same filter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReaderClass {
+    /// Anybody's: nothing that the filter selects could be private.
+    Anybody,
+    /// That of someone who has not authenticated: all but the events of these kinds, which an operator may change.
+    Nobody(PrivateKinds),
+}
+
+impl ReaderClass {
+    /// The class in which `access` reads `filter`; `None`: what they get is theirs alone (NIP-42, NIP-59).
+    pub fn of(filter: &Filter, access: &Access) -> Option<Self> {
+        if access.unrestricted(filter) {
+            Some(Self::Anybody)
+        } else if access.authenticated.is_empty() {
+            Some(Self::Nobody(access.private_kinds.clone()))
+        } else {
+            None
+        }
+    }
+
+    /// The access of everyone in this class.
+    pub fn access(&self) -> Access {
+        let private_kinds = match self {
+            Self::Anybody => PrivateKinds::new(Vec::new()),
+            Self::Nobody(private) => private.clone(),
+        };
+        Access { private_kinds, ..Access::default() }
+    }
+}
+
+/// What an entry is found by. Equal questions of the same class of readers are equal keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FilterKey {
+    /// The canonical filter, without `limit`: how many rows an entry has room for is the entry's own.
+    pub filter: Filter,
+    /// Who may be told.
+    pub reader: ReaderClass,
+}
+
+impl FilterKey {
+    /// True when `event` belongs into the entry of this key.
+    pub fn selects(&self, event: &Event) -> bool {
+        self.filter.matches(event) && self.shows(event)
+    }
+
+    /// True when readers of this class may be sent `event`.
+    pub(super) fn shows(&self, event: &Event) -> bool {
+        match &self.reader {
+            ReaderClass::Anybody => true,
+            ReaderClass::Nobody(private) => !private.contains(event.kind()),
+        }
+    }
+
+    /// A name that no other key has: SHA-256 over the class, its kinds, and the filter as JSON.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        match &self.reader {
+            ReaderClass::Anybody => hash.update([0]),
+            ReaderClass::Nobody(private) => {
+                hash.update([1]);
+                hash.update((private.as_slice().len() as u64).to_be_bytes());
+                private.as_slice().iter().for_each(|kind| hash.update(kind.0.to_be_bytes()));
+            }
+        }
+        hash.update(self.filter.to_json());
+        hash.finalize().into()
+    }
+}

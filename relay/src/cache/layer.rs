@@ -1,0 +1,48 @@
+//! What stands behind the cache in the process: a layer that all instances share.
+
+use super::{Entry, FilterKey};
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use std::time::Duration;
+
+/// A layer that several instances share, asked when the one in the process has nothing.
+///
+/// # What every layer promises
+/// - **It never fails and never hangs.** Whatever happens to it, [`get`](Self::get) answers soon; only the share of hits
+///   suffers.
+/// - **It guesses nothing.** An entry comes out as some instance put it in, or not at all.
+/// - **One flight.** Where several instances miss the same key at the same time, one is told so at once and is to read
+///   the store and [`put`](Self::put) what it has read; the others are kept waiting for that, for a bounded time.
+pub trait SharedLayer: Send + Sync + 'static {
+    /// The entry of `key`, if there is one that is `usable`: with room for as many rows as are asked for, its head not
+    /// before the ring's floor and of an epoch that has it in common with the present one. `None`: read the store, then
+    /// [`put`](Self::put). Cancel safe.
+    fn get<'a>(
+        &'a self,
+        key: &'a FilterKey,
+        usable: &'a (dyn Fn(&Entry) -> bool + Sync),
+    ) -> BoxFuture<'a, Option<Entry>>;
+
+    /// Offers an entry of the present epoch to all instances. Never waits: where there is no room, nothing is written.
+    /// An older one never replaces a newer one of the same epoch, nor one with less room one with more.
+    fn put(&self, key: &FilterKey, entry: Entry);
+
+    /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
+    /// `None`: never, for nothing is kept.
+    fn renew_after(&self) -> Option<Duration>;
+}
+
+/// No shared layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLayer;
+
+impl SharedLayer for NoLayer {
+    fn get<'a>(&'a self, _: &'a FilterKey, _: &'a (dyn Fn(&Entry) -> bool + Sync)) -> BoxFuture<'a, Option<Entry>> {
+        ready(None).boxed()
+    }
+
+    fn put(&self, _: &FilterKey, _: Entry) {}
+
+    fn renew_after(&self) -> Option<Duration> {
+        None
+    }
+}
