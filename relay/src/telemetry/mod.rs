@@ -13,9 +13,9 @@ mod series;
 pub use catalogue::{CATALOGUE, Metric, Metrics};
 pub use exporter::Exporter;
 pub use labels::{
-    Build, BusTraffic, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation, Reason,
-    RemovedBy, ServerRole, ServerState,
+    Build, BusTraffic, CacheLayer, CacheResult, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType,
+    Operation, Reason, RemovedBy, ServerRole, ServerState,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use rate::Rate;
-pub use series::{By, Kind, Label, Series};
+pub use series::{By, Grid, Kind, Label, Series};

@@ -71,6 +71,34 @@ impl Handle for Histogram {
     }
 }
 
+/// One handle for each pair of values of two labels.
+#[derive(Debug, Clone)]
+pub struct Grid<L, M, H> {
+    rows: Box<[By<M, H>]>,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label, M: Label, H> Grid<L, M, H> {
+    /// The handle for `label` and `other`.
+    pub fn of(&self, label: L, other: M) -> &H {
+        // One row a value was made in `register`, and an index is that of a value.
+        self.rows[label.index()].of(other)
+    }
+}
+
+impl<L: Label, M: Label, H: Handle> Series for Grid<L, M, H> {
+    const KIND: Kind = H::KIND;
+    const LABEL: Option<(&'static str, &'static [&'static str])> = Some((M::NAME, M::VALUES));
+
+    fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
+        let row = |value: &&'static str| {
+            let first = metrics::Label::from_static_parts(L::NAME, value);
+            By::register_beside(recorder, name, &[first])
+        };
+        Self { rows: L::VALUES.iter().map(row).collect(), label: PhantomData }
+    }
+}
+
 impl<H: Handle> Series for H {
     const KIND: Kind = H::KIND;
     const LABEL: Option<(&'static str, &'static [&'static str])> = None;
@@ -95,14 +123,23 @@ impl<L: Label, H> By<L, H> {
     }
 }
 
+impl<L: Label, H: Handle> By<L, H> {
+    /// Makes every series that has `others` besides.
+    fn register_beside(recorder: &dyn Recorder, name: &'static str, others: &[metrics::Label]) -> Self {
+        let handle = |value: &&'static str| {
+            let mut labels = others.to_vec();
+            labels.push(metrics::Label::from_static_parts(L::NAME, value));
+            H::with_key(recorder, &Key::from_parts(name, labels))
+        };
+        Self { handles: L::VALUES.iter().map(handle).collect(), label: PhantomData }
+    }
+}
+
 impl<L: Label, H: Handle> Series for By<L, H> {
     const KIND: Kind = H::KIND;
     const LABEL: Option<(&'static str, &'static [&'static str])> = Some((L::NAME, L::VALUES));
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
-        let handle = |value: &&'static str| {
-            H::with_key(recorder, &Key::from_parts(name, vec![metrics::Label::from_static_parts(L::NAME, value)]))
-        };
-        Self { handles: L::VALUES.iter().map(handle).collect(), label: PhantomData }
+        Self::register_beside(recorder, name, &[])
     }
 }
