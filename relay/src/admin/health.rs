@@ -15,15 +15,44 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,
+    about: Mutex<About>,
+    dependencies: Mutex<Vec<Dependency>>,
     nodes: Mutex<Vec<NodeStatus>>,
     created: Instant,
     /// Milliseconds from `created` to the last beat; 0: none yet.
     last_beat: AtomicU64,
 }
 
+/// Which instance this is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Where clients connect, host and port.
+    pub listen: String,
+    /// What keeps the events.
+    pub store: &'static str,
+    /// When the process started.
+    pub started: SystemTime,
+}
+
+/// Something shared that the relay leans on: a database server, Redis. While it is down the relay does what it can, so it
+/// is told, and never makes the instance unready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// Its name, without a password.
+    pub name: String,
+    /// How it is, in a word or two.
+    pub state: String,
+    /// Whether it does what it is there for.
+    pub works: bool,
+    /// Since when that has been so.
+    pub since: SystemTime,
+}
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// When the phase began.
+    since: SystemTime,
     faults: Vec<Fault>,
 }
 
@@ -61,8 +90,17 @@ impl Health {
     /// An instance that is starting: not ready.
     pub fn new() -> Arc<Self> {
         let starting = Fault { part: "start", message: "still starting".to_owned(), since: SystemTime::now() };
-        let state = Mutex::new(State { phase: Phase::Starting, faults: vec![starting] });
-        Arc::new(Self { state, nodes: Mutex::default(), created: Instant::now(), last_beat: AtomicU64::new(0) })
+        let started = starting.since;
+        let state = Mutex::new(State { phase: Phase::Starting, since: started, faults: vec![starting] });
+        let about = Mutex::new(About { listen: String::new(), store: "", started });
+        Arc::new(Self {
+            state,
+            about,
+            dependencies: Mutex::default(),
+            nodes: Mutex::default(),
+            created: Instant::now(),
+            last_beat: AtomicU64::new(0),
+        })
     }
 
     /// Says that everything was started. Does nothing once draining.
@@ -70,13 +108,50 @@ impl Health {
         let mut state = self.state.lock();
         if state.phase == Phase::Starting {
             state.phase = Phase::Serving;
+            state.since = SystemTime::now();
             state.faults.retain(|fault| fault.part != "start");
         }
     }
 
     /// Says that the relay is stopping. For good.
     pub fn drain(&self) {
-        self.state.lock().phase = Phase::Draining;
+        let mut state = self.state.lock();
+        if state.phase != Phase::Draining {
+            state.phase = Phase::Draining;
+            state.since = SystemTime::now();
+        }
+    }
+
+    /// Since when it has been starting, serving or draining.
+    pub fn phase_since(&self) -> SystemTime {
+        self.state.lock().since
+    }
+
+    /// Says which instance this is: where clients connect, and what keeps the events.
+    pub fn set_about(&self, listen: String, store: &'static str) {
+        let mut about = self.about.lock();
+        (about.listen, about.store) = (listen, store);
+    }
+
+    /// Which instance this is.
+    pub fn about(&self) -> About {
+        self.about.lock().clone()
+    }
+
+    /// Says how all that is shared is: name, state, whether it works. Said again, times stay where that has not changed.
+    pub fn set_dependencies(&self, now: impl IntoIterator<Item = (String, String, bool)>) {
+        let mut known = self.dependencies.lock();
+        let before = std::mem::take(&mut *known);
+        known.extend(now.into_iter().map(|(name, state, works)| {
+            let same = before.iter().find(|before| before.name == name && before.works == works);
+            let since = same.map_or_else(SystemTime::now, |same| same.since);
+            Dependency { name, state, works, since }
+        }));
+    }
+
+    /// How all that is shared was a moment ago.
+    pub fn dependencies(&self) -> Vec<Dependency> {
+        self.dependencies.lock().clone()
     }
 
     /// Says that `part` is broken. Said again, it changes the message and not the time.
@@ -168,6 +243,20 @@ mod tests {
         health.started();
         health.fail("disk", "full");
         assert_eq!(health.readiness(), Readiness::Draining);
+    }
+
+    #[test]
+    fn what_is_shared_is_told_and_changes_nothing() {
+        let health = Health::new();
+        health.started();
+        let say = |works: bool| health.set_dependencies([("redis".to_owned(), "a word".to_owned(), works)]);
+        say(true);
+        let first = health.dependencies();
+        say(true);
+        assert_eq!(health.dependencies(), first, "since when it works has not changed");
+        say(false);
+        assert_eq!((health.dependencies()[0].works, health.readiness()), (false, Readiness::Ready));
+        assert!(health.dependencies()[0].since > first[0].since);
     }
 
     #[test]

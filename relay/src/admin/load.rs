@@ -46,6 +46,11 @@ impl Load {
         self.lateness.store(mean - mean / SMOOTHING + now / SMOOTHING, Ordering::Relaxed);
     }
 
+    /// How late tasks get their turn, on average over the last few seconds.
+    pub fn lateness(&self) -> Duration {
+        Duration::from_nanos(self.lateness.load(Ordering::Relaxed))
+    }
+
     /// How much of its share of new clients the instance should get, in percent, from 10 to 100, in steps of 5.
     pub fn weight_percent(&self) -> u8 {
         let busy = Duration::from_nanos(self.lateness.load(Ordering::Relaxed)).as_secs_f64() / HALF.as_secs_f64();

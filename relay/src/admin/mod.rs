@@ -2,11 +2,15 @@
 //! an answer comes however busy the relay is.
 
 mod agent;
+mod dashboard;
 mod health;
+mod history;
 mod load;
 mod pages;
+mod panels;
+mod peers;
 mod server;
 
-pub use health::{Fault, Health, Readiness};
+pub use health::{About, Dependency, Fault, Health, Readiness};
 pub use load::Load;
 pub use server::{Admin, AdminError};

@@ -1,80 +1,72 @@
 //! What each path answers. GET only; a path that is not here is 404.
 
-use super::health::{Fault, Health, Readiness};
+use super::dashboard;
+use super::health::{Health, Readiness};
+use super::history::History;
 use crate::telemetry::Exporter;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+/// What the pages tell about.
 #[derive(Clone)]
-struct Shared {
-    health: Arc<Health>,
-    exporter: Arc<Exporter>,
+pub(super) struct Shared {
+    pub(super) health: Arc<Health>,
+    pub(super) exporter: Arc<Exporter>,
+    pub(super) history: Arc<History>,
+    /// The admin listeners of other instances, host and port.
+    pub(super) peers: Arc<[String]>,
+    /// Tells this process from every other.
+    pub(super) id: u64,
 }
-
-const INDEX: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Skein</title><h1>Skein</h1><ul>\
-    <li><a href=/live>/live</a>: 200 while the relay runs, 503 once it is stuck\
-    <li><a href=/ready>/ready</a>: 200 to be sent clients, 404 while draining, 503 and why when broken\
-    <li><a href=/nodes>/nodes</a>: the database servers, their roles, lag and connections\
-    <li><a href=/metrics>/metrics</a>: for Prometheus</ul>";
 
 /// The pages. `local` answers only requests that name an address of this machine: a web page that made its own name
 /// point to this machine ("DNS rebinding") gets nothing.
-pub(super) fn router(health: Arc<Health>, exporter: Arc<Exporter>, local: bool) -> Router {
-    let pages = Router::new()
-        .route("/", get(async || Html(INDEX)))
+pub(super) fn router(shared: Shared, local: bool) -> Router {
+    let pages = dashboard::routes()
         .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/nodes", get(async |State(shared): State<Shared>| Json(shared.health.nodes())))
         .route("/metrics", get(metrics))
-        .with_state(Shared { health, exporter });
+        .with_state(shared);
     let pages = if local { pages.layer(from_fn(only_local_names)) } else { pages };
-    pages.layer(from_fn(no_store))
+    pages.layer(from_fn(guarded))
 }
 
 async fn live(State(shared): State<Shared>) -> Response {
     match shared.health.stuck_for() {
-        None => (StatusCode::OK, "live\n").into_response(),
+        None => Json(json!({ "status": "live" })).into_response(),
         Some(silence) => {
-            let body = format!("stuck: nothing has moved for {} s\n", silence.as_secs());
+            let body = Json(json!({ "status": "stuck", "seconds": silence.as_secs() }));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }
 }
 
+/// What is shared is told, and decides nothing: with one database for all, every instance would be taken away at once.
 async fn ready(State(shared): State<Shared>) -> Response {
-    match shared.health.readiness() {
-        Readiness::Ready => (StatusCode::OK, Json(json!({ "status": "ready" }))).into_response(),
-        Readiness::Draining => (StatusCode::NOT_FOUND, Json(json!({ "status": "draining" }))).into_response(),
-        Readiness::Broken(faults) => {
-            let faults: Vec<_> = faults.iter().map(describe).collect();
-            let body = Json(json!({ "status": "broken", "faults": faults }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-    }
-}
-
-/// `since` as `created_at` counts, and how many seconds ago that was.
-fn describe(fault: &Fault) -> Value {
-    let since = fault.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let seconds = SystemTime::now().duration_since(fault.since).unwrap_or_default().as_secs();
-    json!({ "part": fault.part, "message": fault.message, "since": since, "seconds": seconds })
+    let status = match shared.health.readiness() {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Draining => StatusCode::NOT_FOUND,
+        Readiness::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(dashboard::health(&shared.health))).into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.exporter.render()).into_response()
 }
 
-async fn no_store(request: Request, next: Next) -> Response {
+async fn guarded(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    dashboard::guard(&mut response);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

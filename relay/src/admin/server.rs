@@ -1,9 +1,11 @@
 //! The admin thread: a listener with bounds of its own, and the upkeep of the metrics.
 
 use super::agent;
+use super::dashboard;
 use super::health::Health;
+use super::history::History;
 use super::load::Load;
-use super::pages::router;
+use super::pages::{Shared, router};
 use crate::config;
 use crate::telemetry::Exporter;
 use axum::Router;
@@ -69,11 +71,20 @@ impl Admin {
         let agent_address = agent_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
-        let pages = router(health, exporter.clone(), local);
+        let history = Arc::new(History::default());
+        let peers = settings.peers.clone().into();
+        let shared = Shared {
+            health,
+            exporter: exporter.clone(),
+            history: history.clone(),
+            peers,
+            id: rand::random::<u64>() >> 12,
+        };
+        let pages = router(shared, local);
         let (stop, stopped) = oneshot::channel();
         let run = async move {
             tokio::select! {
-                () = upkeep(&exporter) => {}
+                () = upkeep(&exporter, &history) => {}
                 () = serve(listener, pages) => {}
                 () = serve_agent(agent_listener, load) => {}
                 // An error says that the handle was dropped, which means the same.
@@ -127,11 +138,11 @@ async fn serve_agent(listener: Option<TcpListener>, load: Arc<Load>) {
     agent::serve(registered(listener).await, load).await;
 }
 
-async fn upkeep(exporter: &Exporter) {
+async fn upkeep(exporter: &Exporter, history: &History) {
     let mut ticks = tokio::time::interval(Exporter::UPKEEP_INTERVAL);
     loop {
         ticks.tick().await;
-        exporter.upkeep();
+        dashboard::record(history, &exporter.render());
     }
 }
 
@@ -167,9 +178,14 @@ mod tests {
     use std::net::TcpStream;
 
     fn listen(listen: Option<SocketAddr>) -> Result<(Admin, Arc<Health>), AdminError> {
+        listen_among(listen, Vec::new())
+    }
+
+    fn listen_among(listen: Option<SocketAddr>, peers: Vec<String>) -> Result<(Admin, Arc<Health>), AdminError> {
         let health = Health::new();
         let exporter = Arc::new(Exporter::new().unwrap());
-        let settings = config::Admin { listen, agent_listen: listen.map(|_| "127.0.0.1:0".parse().unwrap()) };
+        let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
+        let settings = config::Admin { listen, agent_listen, peers };
         Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
     }
 
@@ -194,7 +210,7 @@ mod tests {
     #[test]
     fn ready_tells_what_a_load_balancer_needs() {
         let (admin, health) = start();
-        assert_eq!(get(&admin, "/live"), (200, "live\n".to_owned()));
+        assert_eq!(get(&admin, "/live"), (200, r#"{"status":"live"}"#.to_owned()));
         assert_eq!(get(&admin, "/ready").0, 503);
         health.started();
         assert_eq!(get(&admin, "/ready").0, 200);
@@ -213,15 +229,32 @@ mod tests {
     #[test]
     fn only_what_is_listed_is_answered() {
         let (admin, _health) = start();
-        let (status, index) = get(&admin, "/");
-        assert_eq!(status, 200);
-        for path in ["/live", "/ready", "/metrics"] {
-            assert!(index.contains(path));
+        for path in ["/", "/dashboard.json", "/cluster.json", "/assets/uPlot.js", "/nodes", "/ready?x"] {
+            assert!([200, 503].contains(&get(&admin, path).0), "{path}");
         }
         assert!(get(&admin, "/metrics").1.contains("nostr_connections_active 0"));
         assert_eq!(get(&admin, "/metrics/x").0, 404);
         assert_eq!(ask(&admin, "POST", "/metrics", "localhost").0, 405);
         assert_eq!(ask(&admin, "GET", "/metrics", "evil.example").0, 404);
+    }
+
+    #[test]
+    fn peers_tell_of_themselves_and_one_that_is_gone_is_named() {
+        let (other, _health) = start();
+        let nobody = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+        let peers = [other.address().unwrap(), nobody].map(|address| address.to_string());
+        let (admin, health) = listen_among(Some("127.0.0.1:0".parse().unwrap()), peers.to_vec()).unwrap();
+        health.set_about("relay.example:7777".to_owned(), "SQLite");
+        let cluster: serde_json::Value = serde_json::from_str(&get(&admin, "/cluster.json?since=5").1).unwrap();
+        let instances = cluster["instances"].as_array().unwrap();
+        assert_eq!(instances.len(), 3);
+        assert_eq!(instances[0]["name"], "relay.example:7777");
+        assert!(instances[1]["id"].is_u64() && instances[1]["id"] != instances[0]["id"]);
+        assert_eq!(instances[2]["peer"], peers[1]);
+        assert!(instances[2]["error"].as_str().unwrap().contains("refused"));
+        let page = ask(&admin, "GET", "/", "localhost").1;
+        assert!(!page.contains("<script>") && !page.contains("style="), "nothing inline: {page}");
+        assert!(!page.contains("http://") && !page.contains("https://"), "nothing from elsewhere: {page}");
     }
 
     #[test]

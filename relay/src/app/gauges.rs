@@ -1,12 +1,16 @@
 //! What is read now and then rather than counted as it happens.
 
-use crate::admin::Health;
+use crate::admin::{Health, Load, Readiness};
 use crate::ingest::Ingest;
 use crate::log::Log;
 use crate::store::postgres::{Condition, KeeperStatus, NodeStatus, PostgresStore, Role};
+use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{Metrics, ServerRole, ServerState};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -15,6 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut evictions = 0;
+    let mut matched = log.matcher_stats();
     loop {
         ticks.tick().await;
         if let Some(cache) = log.cache() {
@@ -34,7 +39,77 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>)
         let (subscriptions, filters) = log.subscriptions();
         metrics.subscriptions_active.set(subscriptions as f64);
         metrics.matcher_filters.set(filters as f64);
+        metrics.admit_queue.set(ingest.waiting_for_admission() as f64);
         metrics.verify_queue.set(ingest.waiting_for_verification() as f64);
+        let now = log.matcher_stats();
+        metrics.matcher_events.increment(now.events.saturating_sub(matched.events));
+        metrics.matcher_candidates.increment(now.candidates.saturating_sub(matched.candidates));
+        metrics.matcher_hits.increment(now.hits.saturating_sub(matched.hits));
+        matched = now;
+    }
+}
+
+/// What this instance knows of the machine it runs on and of itself.
+pub(super) struct Machine {
+    /// On the file system whose room is told.
+    pub(super) disk: PathBuf,
+    pub(super) health: Arc<Health>,
+    pub(super) load: Arc<Load>,
+    /// The embedded store, where it is that.
+    pub(super) sqlite: Option<Arc<SqliteStore>>,
+    /// The bus between instances, where there is one: its server without a password, and whether messages come round.
+    pub(super) bus: Option<(String, watch::Receiver<bool>)>,
+}
+
+impl Machine {
+    /// All that is shared: name, state, whether it works.
+    fn dependencies(&self) -> Vec<(String, String, bool)> {
+        let server = |node: &NodeStatus| {
+            let condition = format!("{:?}", node.condition).to_lowercase();
+            let works = !matches!(node.condition, Condition::Down | Condition::Behind);
+            (node.node.clone(), format!("{} {condition}", format!("{:?}", node.role).to_lowercase()), works)
+        };
+        let mut dependencies: Vec<_> = self.health.nodes().iter().map(server).collect();
+        dependencies.extend(self.bus.as_ref().map(|(name, up)| {
+            let works = *up.borrow();
+            (name.clone(), if works { "up" } else { "down" }.to_owned(), works)
+        }));
+        dependencies
+    }
+}
+
+/// The same for the machine. Never ends; run it on the runtime that serves clients, which it tells about.
+pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    let (mut busy, mut looked_at, mut timeouts) = (Duration::ZERO, Instant::now(), 0);
+    loop {
+        ticks.tick().await;
+        machine.health.set_dependencies(machine.dependencies());
+        metrics.ready.set(f64::from(u8::from(machine.health.readiness() == Readiness::Ready)));
+        metrics.runtime_lateness.set(machine.load.lateness().as_secs_f64());
+        if let Ok(disk) = rustix::fs::statvfs(&machine.disk) {
+            metrics.disk_free.set((disk.f_bavail * disk.f_frsize) as f64);
+            metrics.disk_size.set((disk.f_blocks * disk.f_frsize) as f64);
+        }
+        let runtime = Handle::current().metrics();
+        metrics.runtime_tasks.set(runtime.num_alive_tasks() as f64);
+        metrics.runtime_queue.set(runtime.global_queue_depth() as f64);
+        let workers = runtime.num_workers();
+        let total: Duration = (0..workers).map(|worker| runtime.worker_total_busy_duration(worker)).sum();
+        let elapsed = looked_at.elapsed().as_secs_f64() * workers as f64;
+        // The first look has no look before it.
+        if busy > Duration::ZERO && elapsed > 0.0 {
+            metrics.runtime_busy.set((total.saturating_sub(busy).as_secs_f64() / elapsed).min(1.0));
+        }
+        (busy, looked_at) = (total, Instant::now());
+        if let Some(store) = &machine.sqlite {
+            let pool = store.pool_status();
+            metrics.pool_connections.of(ServerRole::Embedded).set(f64::from(pool.connections));
+            metrics.pool_idle.of(ServerRole::Embedded).set(f64::from(pool.idle));
+            metrics.pool_waiting.of(ServerRole::Embedded).set(f64::from(pool.waiting));
+            metrics.pool_timeouts.increment(pool.timeouts.saturating_sub(timeouts));
+            timeouts = pool.timeouts;
+        }
     }
 }
 
@@ -52,6 +127,7 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
         timeouts = now;
         let keeping = store.keeping();
         metrics.keeper_elected.set(f64::from(u8::from(keeping.elected)));
+        metrics.partitions_missing.set(keeping.missing as f64);
         metrics.partitions_made.increment(keeping.made.saturating_sub(kept.made));
         metrics.partitions_dropped.increment(keeping.dropped.saturating_sub(kept.dropped));
         metrics.retention_removed.increment(keeping.removed.saturating_sub(kept.removed));

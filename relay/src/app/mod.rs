@@ -13,12 +13,14 @@ use crate::config::{Config, Durability, Loaded, Sources, reload};
 use crate::telemetry::{Exporter, LogControl};
 use serving::Serving;
 use signals::{Signal, Signals};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Runs until SIGINT or SIGTERM; SIGHUP reads the `sources` again.
 pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let exporter = Arc::new(Exporter::new()?);
+    exporter.metrics().journeys.set_percent(loaded.config.observe.sample_percent);
     let health = Health::new();
     let load = Load::new();
     let admin = Admin::start(&loaded.config.admin, health.clone(), load.clone(), exporter.clone())?;
@@ -30,7 +32,18 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     let mut serving =
         Serving::start(&loaded.config, opened.store(), opened.shared_log(), exporter.metrics().clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
+    let machine = tokio::spawn(gauges::sample_machine(
+        gauges::Machine {
+            disk: disk(&loaded.config),
+            health: health.clone(),
+            load: load.clone(),
+            sqlite: opened.sqlite(),
+            bus: serving.bus_up().map(|up| (loaded.config.redis.url.to_string(), up)),
+        },
+        exporter.metrics().clone(),
+    ));
     let load = tokio::spawn(load.watch());
+    health.set_about(serving.address().to_string(), opened.name());
     health.started();
     greet(&loaded.config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -59,6 +72,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     };
     heartbeat.abort();
     load.abort();
+    machine.abort();
     if let Some(servers) = servers {
         servers.abort();
     }
@@ -84,6 +98,15 @@ fn apply_reload(loaded: &mut Loaded, sources: &Sources, log: &LogControl, servin
         Err(problems) => tracing::error!("settings stay as they were:\n{problems}"),
     }
     notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// A folder on the disk that fills up with events; with PostgreSQL, where the relay was started.
+fn disk(config: &Config) -> PathBuf {
+    let here = PathBuf::from(".");
+    if config.database.is_postgres() {
+        return here;
+    }
+    config.database.sqlite_path().parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(here, Into::into)
 }
 
 /// Tells systemd, where it asks.

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Events that may wait before each station: a few commits' worth.
@@ -40,6 +41,7 @@ pub(super) struct Serving {
     address: SocketAddr,
     store: Arc<dyn Store>,
     stations: Stations,
+    bus_up: Option<watch::Receiver<bool>>,
     listener: JoinHandle<()>,
     gauges: JoinHandle<()>,
     trigger: ShutdownTrigger,
@@ -71,6 +73,8 @@ impl Serving {
         let bus = || attach_bus(config, &metrics);
         let following = shared.clone().map(|shared| Ok(Following { shared, bus: bus()? })).transpose();
         let following = following.map_err(|wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}"))?;
+        let bus_up =
+            following.as_ref().map(|following| following.bus.bus.up()).filter(|_| !config.redis.url.is_empty());
         let (ingest, stations) = Ingest::start_among(
             store.clone(),
             log.clone(),
@@ -102,12 +106,17 @@ impl Serving {
             metrics,
         };
         let listener = tokio::spawn(Listener::new(tcp, services).run());
-        Ok(Self { address, store, stations, listener, gauges, trigger, rules, settings, information })
+        Ok(Self { address, store, stations, bus_up, listener, gauges, trigger, rules, settings, information })
     }
 
     /// Where clients connect.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether messages of other instances come round, where there is a bus.
+    pub(super) fn bus_up(&self) -> Option<watch::Receiver<bool>> {
+        self.bus_up.clone()
     }
 
     /// Puts what can change while the relay runs in force.

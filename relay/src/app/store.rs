@@ -40,6 +40,22 @@ impl Opened {
         }
     }
 
+    /// What it is, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// The embedded store, where it is that.
+    pub fn sqlite(&self) -> Option<Arc<SqliteStore>> {
+        match self {
+            Self::Sqlite(store) => Some(store.clone()),
+            Self::Postgres(_) => None,
+        }
+    }
+
     /// The log that it shares with other instances, if it does.
     pub fn shared_log(&self) -> Option<Arc<dyn SharedLog>> {
         match self {

@@ -79,7 +79,7 @@ impl Question {
     /// so that limits that are about the same get along with one entry.
     pub fn rows_to_read(&self) -> usize {
         let rows = self.limit.saturating_add(self.limit / 8 + 4);
-        rows.checked_next_multiple_of((rows.checked_next_power_of_two().unwrap_or(rows) / 16).max(4)).unwrap_or(rows)
+        rows.checked_next_multiple_of((rows.checked_next_power_of_two().unwrap_or(rows) / 32).max(4)).unwrap_or(rows)
     }
 
     /// How many rows the entry may have after events have come: up to twice what is asked for.

@@ -204,8 +204,7 @@ impl Shard {
             freed += kept.bytes;
             count += 1;
         }
-        (0..count).for_each(|_| drop(self.evict()));
-        true
+        (0..count).all(|_| self.evict())
     }
 
     /// Lets go of what was asked for longest ago; false where there is nothing.

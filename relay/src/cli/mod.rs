@@ -7,6 +7,7 @@ mod explain;
 mod export;
 mod flags;
 mod import;
+mod metrics;
 mod migrate;
 mod partitions;
 mod progress;
@@ -51,6 +52,7 @@ fn command(document: &Document) -> Command {
         .subcommand(migrate::command())
         .subcommand(explain::command())
         .subcommand(partitions::command())
+        .subcommand(metrics::command())
         .disable_help_subcommand(true)
 }
 
@@ -64,6 +66,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "migrate" => migrate::run(&sources),
         "explain" => explain::run(arguments, &sources),
         "partitions" => partitions::run(arguments, &sources),
+        "metrics" => metrics::run(),
         _ => serve::run(sources),
     }
 }

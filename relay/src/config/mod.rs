@@ -35,7 +35,7 @@ pub use load::{Effective, Loaded, load};
 pub use redacted::{Redacted, redact};
 pub use redis::{Redis, RedisAddress, RedisAddressError, RedisTopology};
 pub use reload::{Reload, reload};
-pub use service::{Admin, Expiry, Info, Log, LogFormat, Workers};
+pub use service::{Admin, Expiry, Info, Log, LogFormat, Observe, Workers};
 pub use sources::{Origin, Sources};
 pub use validate::validate;
 pub use values::{KindSet, cores};
@@ -76,6 +76,8 @@ pub struct Config {
     pub info: Info,
     /// What it writes to standard error.
     pub log: Log,
+    /// How closely it watches itself.
+    pub observe: Observe,
     /// How many threads work.
     pub workers: Workers,
     /// How expired events leave the disk.

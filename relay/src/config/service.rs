@@ -1,4 +1,4 @@
-//! `[admin]`, `[info]`, `[log]`, `[workers]` and `[expiry]`: how the relay presents itself and does its own work.
+//! `[admin]`, `[info]`, `[log]`, `[observe]`, `[workers]` and `[expiry]`: how the relay presents itself and does its own work.
 
 use super::values;
 use serde::Deserialize;
@@ -15,6 +15,8 @@ pub struct Admin {
     /// Where it tells a load balancer its weight; written empty, `None`: nowhere.
     #[serde(deserialize_with = "values::address_or_off")]
     pub agent_listen: Option<SocketAddr>,
+    /// The admin listeners of the other instances, host and port.
+    pub peers: Vec<String>,
 }
 
 /// `[info]`: what the relay tells about itself (NIP-11). Empty texts are not told. A reload changes all of it.
@@ -59,6 +61,14 @@ pub enum LogFormat {
     Text,
     /// For machines: one JSON object a line.
     Json,
+}
+
+/// `[observe]`: how closely the relay watches itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observe {
+    /// How many journeys of a hundred are timed stage by stage.
+    pub sample_percent: u32,
 }
 
 /// `[workers]`: how many threads work.

@@ -19,6 +19,13 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     limits(&config.limits, &mut check);
     queues_and_timeouts(config, &mut check);
     service(config, &mut check);
+    let named = |peer: &String| {
+        peer.rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    let peers_named = config.admin.peers.iter().all(named);
+    check.that(peers_named, "admin.peers", "each must be a host and a port, such as 10.0.0.2:7778");
+    check.that(config.observe.sample_percent <= 100, "observe.sample_percent", "must be at most 100");
     check.0
 }
 

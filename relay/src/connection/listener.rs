@@ -3,7 +3,7 @@
 use super::rate::EventRate;
 use super::slots::{Slot, Slots};
 use super::{Services, client, pages, upgrade};
-use crate::telemetry::ConnectionOutcome;
+use crate::telemetry::{ConnectionOutcome, Shed};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,6 +100,7 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
         return;
     } else {
         count(gate, ConnectionOutcome::Full);
+        gate.services.metrics.shed.of(Shed::Connection).increment(1);
     }
     if let Ok(permit) = refusals.clone().try_acquire_owned() {
         tokio::spawn(async move {

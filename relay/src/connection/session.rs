@@ -148,6 +148,7 @@ impl Session {
             outbox: self.outbox.clone(),
             metrics: gate.services.metrics.clone(),
             received_at,
+            trace: gate.services.metrics.journeys.begin(received_at),
             in_flight: InFlight::start(&self.in_flight),
         };
         let submission = gate.services.ingest.try_submit(submission).err()?;

@@ -3,7 +3,7 @@
 use super::Services;
 use crate::log::Log;
 use crate::outbox::{Outbox, Subscription};
-use crate::telemetry::{Metrics, Operation};
+use crate::telemetry::{Metrics, Operation, Shed};
 use crate::types::{Access, Filter, Refusal, Reply, SubscriptionId};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -95,7 +95,14 @@ impl Subscriptions {
         let task = tokio::spawn(async move {
             let reply = match queries.count(&filters, &access, limits).await {
                 Ok(count) => Reply::Count(asked, count),
-                Err(error) => Reply::Closed(asked, Refusal::from(&error)),
+                Err(error) => {
+                    let refusal = Refusal::from(&error);
+                    running.metrics.refusals.of(&refusal).increment(1);
+                    if refusal == Refusal::Overloaded {
+                        running.metrics.shed.of(Shed::Count).increment(1);
+                    }
+                    Reply::Closed(asked, refusal)
+                }
             };
             running.metrics.query_latency.of(Operation::Count).record(running.begun.elapsed());
             running.outbox.reply(reply);

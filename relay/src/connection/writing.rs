@@ -81,6 +81,9 @@ impl Connection<'_> {
                             && access.may_read(event)
                         {
                             push_event(socket, &mut self.scratch, &subscription, event.text());
+                            if let Some(learnt_at) = insertion.learnt_at {
+                                services.metrics.fanout.record(learnt_at.elapsed());
+                            }
                         }
                     }
                 }

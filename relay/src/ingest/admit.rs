@@ -4,6 +4,7 @@ use super::{Job, Submission};
 use crate::log::Log;
 use crate::policy::{self, Rules};
 use crate::store::Store;
+use crate::telemetry::Stage;
 use crate::types::{KindClass, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -24,11 +25,13 @@ pub(super) async fn run(
 ) {
     let mut group = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut group, GROUP).await > 0 {
+        group.iter_mut().for_each(|submission: &mut Submission| submission.passed(Stage::EventQueue));
         let unknown = without_known(&*store, &log, std::mem::take(&mut group)).await;
         let rules = rules.load_full();
         let now = now();
         let mut chunk = Vec::with_capacity(CHUNK);
-        for submission in unknown {
+        for mut submission in unknown {
+            submission.passed(Stage::EventAdmit);
             match policy::check(&submission.event, &rules, &submission.access, now) {
                 Ok(()) => chunk.push(Job::Submitted(submission)),
                 Err(refusal) => submission.refuse(refusal),

@@ -25,7 +25,7 @@ pub(crate) use {follow::News, resubmit::run as resubmission};
 use crate::log::Log;
 use crate::policy::Rules;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Stage};
 use crate::types::{Event, Refusal, Verified};
 use crate::verify::Workers;
 use arc_swap::ArcSwap;
@@ -160,6 +160,11 @@ impl Ingest {
         question.await.map_err(|_| IngestClosed)
     }
 
+    /// How many events wait for the first station; for metrics.
+    pub fn waiting_for_admission(&self) -> usize {
+        self.admit.max_capacity() - self.admit.capacity()
+    }
+
     /// How many events wait for a CPU worker, about; for metrics.
     pub fn waiting_for_verification(&self) -> usize {
         (self.verify.max_capacity() - self.verify.capacity()) * admit::CHUNK
@@ -173,15 +178,14 @@ impl Job {
                 // Nobody waits any more when the connection has gone.
                 let _ = answer.send(verified.is_some());
             }
-            Self::Submitted(submission) => match verified {
-                None => submission.refuse(Refusal::WrongSignature),
-                Some(verified) => {
-                    let admitted = Admitted { submission, verified };
-                    if let Err(mpsc::error::SendError(admitted)) = write.blocking_send(admitted) {
-                        admitted.submission.refuse(Refusal::ShuttingDown);
-                    }
+            Self::Submitted(mut submission) => {
+                submission.passed(Stage::EventVerify);
+                let Some(verified) = verified else { return submission.refuse(Refusal::WrongSignature) };
+                let admitted = Admitted { submission, verified };
+                if let Err(mpsc::error::SendError(admitted)) = write.blocking_send(admitted) {
+                    admitted.submission.refuse(Refusal::ShuttingDown);
                 }
-            },
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One event on its way, with the way back to its sender.
 
 use crate::outbox::Outbox;
-use crate::telemetry::{Metrics, Operation};
+use crate::telemetry::{Metrics, Operation, Shed, Stage, Trace};
 use crate::types::{Access, Event, Refusal, Reply, ReplyId, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,17 +19,36 @@ pub struct Submission {
     pub metrics: Arc<Metrics>,
     /// When it was read from the socket.
     pub received_at: Instant,
+    /// Its measurement, if it is one of those that are measured stage by stage.
+    pub trace: Option<Box<Trace>>,
     /// Counts it as under way until it is answered.
     pub in_flight: InFlight,
 }
 
 impl Submission {
+    /// Says that it has passed a stage.
+    pub(super) fn passed(&mut self, stage: Stage) {
+        if let Some(trace) = &mut self.trace {
+            trace.passed(stage);
+        }
+    }
+
     /// Answers it.
     pub fn answer(self, verdict: Verdict) {
+        if let Some(trace) = self.trace {
+            trace.finish(&self.metrics);
+        }
         self.metrics.events.of(&verdict).increment(1);
         self.metrics.query_latency.of(Operation::Event).record(self.received_at.elapsed());
-        if let Verdict::Refused(refusal) = &verdict {
-            self.metrics.refusals.of(refusal).increment(1);
+        match &verdict {
+            Verdict::Accepted => self.metrics.accepted.of(self.event.kind().class()).increment(1),
+            Verdict::Duplicate => {}
+            Verdict::Refused(refusal) => {
+                self.metrics.refusals.of(refusal).increment(1);
+                if *refusal == Refusal::Overloaded {
+                    self.metrics.shed.of(Shed::Event).increment(1);
+                }
+            }
         }
         self.metrics.events_per_second.increment();
         let Self { event, outbox, in_flight, .. } = self;

@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::log::bus::Bus;
 use crate::policy::Rules;
 use crate::store::{Appended, Outcome, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Stage};
 use crate::types::{Change, Event, KindClass, LogEntry, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ pub(super) async fn run(
                     return;
                 }
                 metrics.ingest_queue.set(inbox.len() as f64);
+                group.iter_mut().for_each(|admitted: &mut Admitted| admitted.submission.passed(Stage::EventWriteQueue));
                 commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow, mute).await
             }
         };
@@ -110,7 +111,8 @@ async fn commit(
             let head = appended.head;
             hand_on(appended, metrics, follow).await?;
             log.acknowledge(head);
-            for (submission, outcome) in stored.into_iter().zip(outcomes) {
+            for (mut submission, outcome) in stored.into_iter().zip(outcomes) {
+                submission.passed(Stage::EventCommit);
                 let verdict = verdict(outcome, &submission);
                 submission.answer(verdict);
             }
@@ -139,6 +141,7 @@ async fn hand_on(
         return Ok(());
     }
     let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+    metrics.follow_queue.set((follow.max_capacity() - follow.capacity()) as f64);
     follow.send(News::Entry(appended.head.epoch, entry)).await
 }
 

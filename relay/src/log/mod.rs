@@ -16,7 +16,7 @@ pub use ring::{Hole, Standing};
 pub use sequencer::{Patience, Sequencer, Step};
 
 use crate::cache::Cache;
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, MatcherStats};
 use crate::outbox::{Life, Place, Subscription};
 use crate::store::SharedHead;
 use crate::telemetry::Metrics;
@@ -302,6 +302,11 @@ impl Log {
     /// What the ring holds, for metrics.
     pub fn ring_facts(&self) -> RingFacts {
         self.ring.read().facts()
+    }
+
+    /// How much the matcher has done, for metrics.
+    pub fn matcher_stats(&self) -> MatcherStats {
+        self.matcher.lock().stats()
     }
 
     /// How many subscriptions are open and how many distinct filters they ask for, for metrics.

@@ -8,6 +8,8 @@
 
 mod cached;
 mod count;
+#[cfg(test)]
+mod exactness;
 mod freshness;
 mod page;
 mod send;
@@ -17,7 +19,7 @@ mod tests;
 use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
 use crate::store::{Page, Read, SharedLog, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Shed, Stage, Trace};
 use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::{Access, Event, Filter, Head, Refusal, Reply, now};
 use cached::Source;
@@ -114,6 +116,9 @@ impl Queries {
             }
             let refusal = Refusal::from(&error);
             self.metrics.refusals.of(&refusal).increment(1);
+            if refusal == Refusal::Overloaded {
+                self.metrics.shed.of(Shed::Req).increment(1);
+            }
             subscription.close();
             subscription.outbox.reply(Reply::Closed(subscription.id.clone(), refusal));
         }
@@ -125,11 +130,18 @@ impl Queries {
         access: &Access,
         limits: QueryLimits,
     ) -> Result<(), QueryError> {
+        let mut trace = self.metrics.journeys.begin(Instant::now());
+        let passed = |trace: &mut Option<Box<Trace>>, stage| trace.iter_mut().for_each(|trace| trace.passed(stage));
         let (snapshots, head) = self.settle(&subscription.filters, access, limits).await?;
+        passed(&mut trace, Stage::ReqRead);
         let answer = page::merge(snapshots);
         if self.send(subscription, answer, head, limits).await? {
             subscription.outbox.end_of_stored(subscription);
+            passed(&mut trace, Stage::ReqSend);
             self.log.open(subscription, head);
+        }
+        if let Some(trace) = trace {
+            trace.finish(&self.metrics);
         }
         Ok(())
     }
@@ -176,6 +188,7 @@ impl Queries {
             };
             for at in again {
                 if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
+                    self.metrics.rereads.increment(1);
                     *snapshot = self.read(filter, access, limits, Source::Store).await?;
                 }
             }

@@ -1,12 +1,14 @@
 //! Every metric of the relay, once: its name, unit, label, help and the station that feeds it. The type of its
 //! handle, its registration and its export all follow from this list.
 
+use super::journeys::Journeys;
 use super::labels::{
-    Build, BusTraffic, CacheLayer, CacheResult, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType,
-    Operation, Reason, RemovedBy, ServerRole, ServerState,
+    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome,
+    MessageType, Operation, Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
 };
+use super::notes::Notes;
 use super::rate::Rate;
-use super::series::{By, Grid, Kind, Series};
+use super::series::{By, ByTwo, Kind, LabelFacts, Series};
 use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
 
 /// What the catalogue says about one metric.
@@ -18,8 +20,8 @@ pub struct Metric {
     pub kind: Kind,
     /// The unit of its numbers.
     pub unit: Unit,
-    /// Its label and the label's values.
-    pub label: Option<(&'static str, &'static [&'static str])>,
+    /// Its labels and their values.
+    pub labels: &'static [LabelFacts],
     /// The upper bounds of a histogram's buckets.
     pub buckets: &'static [f64],
     /// The station that feeds it.
@@ -43,7 +45,7 @@ macro_rules! catalogue {
             name: $name,
             kind: <$series as Series>::KIND,
             unit: Unit::$unit,
-            label: <$series as Series>::LABEL,
+            labels: <$series as Series>::LABELS,
             buckets: { let _buckets: &[f64] = &[]; $(let _buckets = $buckets;)? _buckets },
             station: $station,
             help: concat!($($help),+),
@@ -53,11 +55,19 @@ macro_rules! catalogue {
         #[derive(Debug)]
         pub struct Metrics {
             $($(#[doc = $help])+ pub $field: $series,)+
+            /// Which journeys are measured stage by stage.
+            pub journeys: Journeys,
+            /// What is told to people rather than counted.
+            pub notes: Notes,
         }
 
         impl Metrics {
             pub(super) fn register(recorder: &dyn Recorder) -> Self {
-                let metrics = Self { $($field: <$series as Series>::register(recorder, $name),)+ };
+                let metrics = Self {
+                    $($field: <$series as Series>::register(recorder, $name),)+
+                    journeys: Journeys::default(),
+                    notes: Notes::default(),
+                };
                 metrics.build_info.of(Build::This).set(1);
                 metrics
             }
@@ -68,6 +78,20 @@ macro_rules! catalogue {
 catalogue! {
     /// The version that runs; always 1.
     build_info: By<Build, Gauge> = "nostr_build_info", Count, "app";
+    /// 1 while this instance wants to be sent clients, 0 while it starts, drains or is broken.
+    ready: Gauge = "nostr_ready", Count, "app";
+    /// Bytes that are free where the embedded database lies; with PostgreSQL, where the relay was started.
+    disk_free: Gauge = "nostr_disk_free_bytes", Bytes, "app";
+    /// Size of the file system whose free bytes are told.
+    disk_size: Gauge = "nostr_disk_size_bytes", Bytes, "app";
+    /// Tasks that are alive on the threads that serve clients: about one a connection and one a query.
+    runtime_tasks: Gauge = "nostr_runtime_tasks", Count, "app";
+    /// Tasks that wait for a thread in the common queue.
+    runtime_queue: Gauge = "nostr_runtime_queue_tasks", Count, "app";
+    /// Share of the last second that the threads that serve clients were busy, from 0 to 1.
+    runtime_busy: Gauge = "nostr_runtime_busy_ratio", Count, "app";
+    /// How late a task gets its turn, on average over some 3 s.
+    runtime_lateness: Gauge = "nostr_runtime_lateness_seconds", Seconds, "app";
 
     /// Client connections that are open.
     connections_active: Gauge = "nostr_connections_active", Count, "connection";
@@ -81,6 +105,11 @@ catalogue! {
     sent_bytes: Counter = "nostr_sent_bytes_total", Bytes, "connection";
     /// Times a subscription fell behind.
     slow_clients: Counter = "nostr_slow_clients_total", Count, "connection";
+    /// Time from an event being at hand on this instance to its copy lying in a client's socket buffer, of one event
+    /// in 16: the lag of the fan-out.
+    fanout: Histogram = "nostr_fanout_seconds", Seconds, "connection", SECONDS;
+    /// What was turned away because there was too much of it.
+    shed: By<Shed, Counter> = "nostr_shed_total", Count, "connection";
     /// Subscriptions that are open.
     subscriptions_active: Gauge = "nostr_subscriptions_active", Count, "connection";
 
@@ -96,6 +125,14 @@ catalogue! {
     events: By<EventOutcome, Counter> = "nostr_events_total", Count, "ingest";
     /// Events that clients published, a second, over the last few seconds.
     events_per_second: Rate = "nostr_events_per_second", CountPerSecond, "ingest";
+    /// Events that were accepted, by the class of their kind.
+    accepted: By<Class, Counter> = "nostr_events_accepted_total", Count, "ingest";
+    /// Time that each stage takes of the journeys that are sampled (observe.sample_percent).
+    stages: By<Stage, Histogram> = "nostr_stage_seconds", Seconds, "ingest", SECONDS;
+    /// Events that wait for the first station.
+    admit_queue: Gauge = "nostr_admit_queue_events", Count, "ingest";
+    /// Batches that are committed and wait to be applied.
+    follow_queue: Gauge = "nostr_follow_queue_batches", Count, "ingest";
     /// Events that wait for the writer.
     ingest_queue: Gauge = "nostr_ingest_queue_events", Count, "ingest";
     /// Events in one batch of the writer.
@@ -113,6 +150,8 @@ catalogue! {
     queries_active: Gauge = "nostr_queries_active", Count, "query";
     /// Time of one read of one filter in the store.
     store_read: Histogram = "nostr_store_read_seconds", Seconds, "query", SECONDS;
+    /// Reads that a REQ made beyond one for each filter, because its rows were too few or too old.
+    rereads: Counter = "nostr_store_rereads_total", Count, "query";
 
     /// Reads that should have asked the primary for its head first and could not, so that another instance's latest
     /// events may be missing from them.
@@ -120,7 +159,7 @@ catalogue! {
 
     /// Questions to the cache, by its layer and what that had. Who finds nothing in the process asks the layer that
     /// instances share.
-    cache_requests: Grid<CacheLayer, CacheResult, Counter> = "nostr_cache_requests_total", Count, "cache";
+    cache_requests: ByTwo<CacheLayer, CacheResult, Counter> = "nostr_cache_requests_total", Count, "cache";
     /// The share of hits among the questions of the last minute or so that a layer of the cache could have answered.
     cache_hit_rate: By<CacheLayer, Gauge> = "nostr_cache_hit_rate", Count, "cache";
     /// Answers that are kept in the process.
@@ -158,6 +197,12 @@ catalogue! {
     bus_up: Gauge = "nostr_bus_up", Count, "log";
     /// Distinct filters that are watched for changes.
     matcher_filters: Gauge = "nostr_matcher_filters", Count, "matcher";
+    /// Events that were compared with the watched filters.
+    matcher_events: Counter = "nostr_matcher_events_total", Count, "matcher";
+    /// Filters that were looked at because they share a value with an event; few more than hits, or the index is bad.
+    matcher_candidates: Counter = "nostr_matcher_candidates_total", Count, "matcher";
+    /// Filters that matched an event.
+    matcher_hits: Counter = "nostr_matcher_hits_total", Count, "matcher";
     /// Live events that were handed to subscriptions.
     deliveries: Counter = "nostr_deliveries_total", Count, "matcher";
     /// Ephemeral events that a full outbox did not take; they are sent at most once.
@@ -167,7 +212,7 @@ catalogue! {
     store_errors: Counter = "nostr_store_errors_total", Count, "store";
     /// Database servers, by what they are good for.
     nodes: By<ServerState, Gauge> = "nostr_database_servers", Count, "store";
-    /// Open connections to database servers, by their role.
+    /// Open connections to database servers, by the server's role.
     pool_connections: By<ServerRole, Gauge> = "nostr_database_connections", Count, "store";
     /// Open connections to database servers that have no work.
     pool_idle: By<ServerRole, Gauge> = "nostr_database_connections_idle", Count, "store";
@@ -181,6 +226,8 @@ catalogue! {
     replica_lag: Gauge = "nostr_replica_lag_seconds", Seconds, "store";
     /// 1 where this instance is the one that keeps the database's partitions.
     keeper_elected: Gauge = "nostr_keeper_elected", Count, "store";
+    /// Partitions of the coming days and months that could not be made; the elected instance knows.
+    partitions_missing: Gauge = "nostr_partitions_missing", Count, "store";
     /// Partitions that this instance made ahead.
     partitions_made: Counter = "nostr_partitions_made_total", Count, "store";
     /// Partitions that this instance dropped.

@@ -50,7 +50,9 @@ impl Exporter {
     /// Sorts waiting samples into their buckets, which bounds memory. Call it every
     /// [`UPKEEP_INTERVAL`](Self::UPKEEP_INTERVAL).
     pub fn upkeep(&self) {
-        self.metrics.events_per_second.update(Instant::now());
+        let now = Instant::now();
+        self.metrics.events_per_second.update(now);
+        self.metrics.notes.forget_old(now);
         self.handle.run_upkeep();
     }
 
@@ -81,12 +83,12 @@ mod tests {
             let kind = format!("{:?}", metric.kind).to_lowercase();
             assert_eq!(families.remove(metric.name), Some(kind.as_str()), "{}", metric.name);
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help.trim())), "{}", metric.name);
-            for value in metric.label.iter().flat_map(|(_, values)| *values) {
-                let label = metric.label.unwrap().0;
-                let series = text
-                    .lines()
-                    .any(|line| line.starts_with(metric.name) && line.contains(&format!("{label}=\"{value}\"")));
-                assert!(series, "{}{{{label}={value}}} is there from the start", metric.name);
+            let of_metric = || text.lines().filter(|line| line.starts_with(metric.name));
+            for (label, values) in metric.labels {
+                for value in *values {
+                    let series = of_metric().any(|line| line.contains(&format!("{label}=\"{value}\"")));
+                    assert!(series, "{}{{{label}={value}}} is there from the start", metric.name);
+                }
             }
         }
         assert!(families.contains_key("process_resident_memory_bytes"), "{families:?}");

@@ -1,7 +1,7 @@
 //! The labels of metrics and their values.
 
 use super::series::Label;
-use crate::types::{Refusal, RemovalCause, Verdict};
+use crate::types::{KindClass, Refusal, RemovalCause, Verdict};
 
 macro_rules! labels {
     ($($(#[$doc:meta])* $label:ident = $name:literal { $($variant:ident = $value:expr,)+ })+) => {$(
@@ -55,8 +55,24 @@ labels! {
         Shutdown = "shutdown",
     }
 
-    /// What a database server is.
-    ServerRole = "role" { Primary = "primary", Replica = "replica", }
+    /// What a database server is; `embedded` is the file of a relay that stands alone.
+    ServerRole = "role" { Primary = "primary", Replica = "replica", Embedded = "embedded", }
+
+    /// The class of an event's kind (NIP-01).
+    Class = "class" {
+        Regular = "regular", Replaceable = "replaceable", Ephemeral = "ephemeral", Addressable = "addressable",
+    }
+
+    /// Work that is turned away while there is too much of it.
+    Shed = "work" { Connection = "connection", Event = "event", Req = "req", Count = "count", }
+
+    /// A stretch of the journey of an event (`event_`) or of a REQ (`req_`). Of an event: the wait for the first
+    /// station, the look-up of known ids with the rules, the wait for a CPU and the signature check, the wait for the
+    /// writer, the commit. Of a REQ: the reads with the wait for the log, the hand-over of the rows to the outbox.
+    Stage = "stage" {
+        EventQueue = "event_queue", EventAdmit = "event_admit", EventVerify = "event_verify",
+        EventWriteQueue = "event_write_queue", EventCommit = "event_commit", ReqRead = "req_read", ReqSend = "req_send",
+    }
 
     /// How a database server is: a primary or a replica that serves, a replica that is too far behind, one that is lost.
     ServerState = "state" { Primary = "primary", Replica = "replica", Behind = "behind", Down = "down", }
@@ -101,6 +117,17 @@ impl From<&Verdict> for EventOutcome {
             Verdict::Accepted => Self::Accepted,
             Verdict::Duplicate => Self::Duplicate,
             Verdict::Refused(_) => Self::Refused,
+        }
+    }
+}
+
+impl From<KindClass> for Class {
+    fn from(class: KindClass) -> Self {
+        match class {
+            KindClass::Regular => Self::Regular,
+            KindClass::Replaceable => Self::Replaceable,
+            KindClass::Ephemeral => Self::Ephemeral,
+            KindClass::Addressable => Self::Addressable,
         }
     }
 }

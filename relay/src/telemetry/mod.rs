@@ -4,18 +4,24 @@
 //! do not mix their numbers.
 
 mod catalogue;
+mod document;
 mod exporter;
+mod journeys;
 mod labels;
 mod logging;
+mod notes;
 mod rate;
 mod series;
 
 pub use catalogue::{CATALOGUE, Metric, Metrics};
+pub use document::document;
 pub use exporter::Exporter;
+pub use journeys::{Journeys, Trace};
 pub use labels::{
-    Build, BusTraffic, CacheLayer, CacheResult, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType,
-    Operation, Reason, RemovedBy, ServerRole, ServerState,
+    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome,
+    MessageType, Operation, Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
 };
 pub use logging::{LogControl, LogError, init_logging};
+pub use notes::{Notes, SlowQuery, Talker};
 pub use rate::Rate;
-pub use series::{By, Grid, Kind, Label, Series};
+pub use series::{By, ByTwo, Kind, Label, LabelFacts, Series};

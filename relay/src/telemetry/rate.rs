@@ -1,6 +1,6 @@
 //! Things a second, over the last few seconds: a gauge that dashboards can show without computing a rate.
 
-use super::series::{Handle, Kind, Series};
+use super::series::{Handle, Kind, LabelFacts, Series};
 use metrics::{Gauge, Key, Recorder};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ impl Rate {
 
 impl Series for Rate {
     const KIND: Kind = Kind::Gauge;
-    const LABEL: Option<(&'static str, &'static [&'static str])> = None;
+    const LABELS: &'static [LabelFacts] = &[];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
         let gauge = Gauge::with_key(recorder, &Key::from_static_name(name));

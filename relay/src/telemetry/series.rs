@@ -25,12 +25,15 @@ pub trait Label: Copy + 'static {
     fn index(self) -> usize;
 }
 
+/// A label's name and its values.
+pub type LabelFacts = (&'static str, &'static [&'static str]);
+
 /// All series of one metric.
 pub trait Series: Sized {
     /// What it does with numbers.
     const KIND: Kind;
-    /// The label and its values, if it has one.
-    const LABEL: Option<(&'static str, &'static [&'static str])>;
+    /// Its labels and their values.
+    const LABELS: &'static [LabelFacts];
 
     /// Makes every series, so that each is exported from the start, as zero.
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self;
@@ -71,37 +74,9 @@ impl Handle for Histogram {
     }
 }
 
-/// One handle for each pair of values of two labels.
-#[derive(Debug, Clone)]
-pub struct Grid<L, M, H> {
-    rows: Box<[By<M, H>]>,
-    label: PhantomData<fn(L)>,
-}
-
-impl<L: Label, M: Label, H> Grid<L, M, H> {
-    /// The handle for `label` and `other`.
-    pub fn of(&self, label: L, other: M) -> &H {
-        // One row a value was made in `register`, and an index is that of a value.
-        self.rows[label.index()].of(other)
-    }
-}
-
-impl<L: Label, M: Label, H: Handle> Series for Grid<L, M, H> {
-    const KIND: Kind = H::KIND;
-    const LABEL: Option<(&'static str, &'static [&'static str])> = Some((M::NAME, M::VALUES));
-
-    fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
-        let row = |value: &&'static str| {
-            let first = metrics::Label::from_static_parts(L::NAME, value);
-            By::register_beside(recorder, name, &[first])
-        };
-        Self { rows: L::VALUES.iter().map(row).collect(), label: PhantomData }
-    }
-}
-
 impl<H: Handle> Series for H {
     const KIND: Kind = H::KIND;
-    const LABEL: Option<(&'static str, &'static [&'static str])> = None;
+    const LABELS: &'static [LabelFacts] = &[];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
         H::with_key(recorder, &Key::from_static_name(name))
@@ -123,23 +98,43 @@ impl<L: Label, H> By<L, H> {
     }
 }
 
-impl<L: Label, H: Handle> By<L, H> {
-    /// Makes every series that has `others` besides.
-    fn register_beside(recorder: &dyn Recorder, name: &'static str, others: &[metrics::Label]) -> Self {
+impl<L: Label, H: Handle> Series for By<L, H> {
+    const KIND: Kind = H::KIND;
+    const LABELS: &'static [LabelFacts] = &[(L::NAME, L::VALUES)];
+
+    fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
         let handle = |value: &&'static str| {
-            let mut labels = others.to_vec();
-            labels.push(metrics::Label::from_static_parts(L::NAME, value));
-            H::with_key(recorder, &Key::from_parts(name, labels))
+            H::with_key(recorder, &Key::from_parts(name, vec![metrics::Label::from_static_parts(L::NAME, value)]))
         };
         Self { handles: L::VALUES.iter().map(handle).collect(), label: PhantomData }
     }
 }
 
-impl<L: Label, H: Handle> Series for By<L, H> {
+/// One handle for each pair of values of two labels.
+#[derive(Debug, Clone)]
+pub struct ByTwo<A, B, H> {
+    handles: Box<[H]>,
+    labels: PhantomData<fn(A, B)>,
+}
+
+impl<A: Label, B: Label, H> ByTwo<A, B, H> {
+    /// The handle for both labels.
+    pub fn of(&self, first: impl Into<A>, second: impl Into<B>) -> &H {
+        // One handle a pair was made in `register`, row by row.
+        &self.handles[first.into().index() * B::VALUES.len() + second.into().index()]
+    }
+}
+
+impl<A: Label, B: Label, H: Handle> Series for ByTwo<A, B, H> {
     const KIND: Kind = H::KIND;
-    const LABEL: Option<(&'static str, &'static [&'static str])> = Some((L::NAME, L::VALUES));
+    const LABELS: &'static [LabelFacts] = &[(A::NAME, A::VALUES), (B::NAME, B::VALUES)];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
-        Self::register_beside(recorder, name, &[])
+        let label = metrics::Label::from_static_parts;
+        let pairs = A::VALUES.iter().flat_map(|first| B::VALUES.iter().map(move |second| (first, second)));
+        let handle = |(first, second): (&&'static str, &&'static str)| {
+            H::with_key(recorder, &Key::from_parts(name, vec![label(A::NAME, first), label(B::NAME, second)]))
+        };
+        Self { handles: pairs.map(handle).collect(), labels: PhantomData }
     }
 }

@@ -129,6 +129,7 @@ impl Cluster {
             outbox: self.outbox.clone(),
             metrics: Arc::new(Metrics::detached()),
             received_at: Instant::now(),
+            trace: None,
             in_flight: InFlight::start(&Arc::new(AtomicUsize::new(0))),
         };
         self.instances[at % self.instances.len()].ingest.submit(submission).await.unwrap();

@@ -107,6 +107,7 @@ async fn publish(relay: &Relay, seed: u64) {
             outbox: outbox.clone(),
             metrics: metrics.clone(),
             received_at: Instant::now(),
+            trace: None,
             in_flight: InFlight::start(&in_flight),
         };
         relay.ingest.submit(submission).await.unwrap();

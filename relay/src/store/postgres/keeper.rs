@@ -33,6 +33,8 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct KeeperStatus {
     /// It is the one that keeps.
     pub elected: bool,
+    /// Partitions of the coming days and months that it could not make.
+    pub missing: u64,
     /// Partitions that it made.
     pub made: u64,
     /// Partitions that it dropped.
@@ -81,6 +83,7 @@ async fn round(
         // Autovacuum never analyses a partitioned table itself.
         connection.execute("ANALYZE event_text").await.map_err(translate)?;
     }
+    status.lock().missing = prepared.left.len() as u64;
     if !prepared.left.is_empty() {
         tracing::warn!(
             partitions = prepared.left.join(" "),

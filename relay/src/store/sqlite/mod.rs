@@ -28,6 +28,7 @@ mod write;
 pub use crate::config::Durability;
 pub use archive::{Archive, Exported, Stats};
 pub use options::Options;
+pub use pool::PoolStatus;
 
 use super::hash::Hasher;
 use super::{Appended, Page, Read, Store, StoreError};
@@ -87,6 +88,11 @@ impl SqliteStore {
     /// A look at this store's file for backup, export and figures, on a connection of its own.
     pub async fn archive(&self) -> Result<Archive, StoreError> {
         Archive::open(&self.shared.options).await
+    }
+
+    /// How busy the connections for reading are.
+    pub fn pool_status(&self) -> PoolStatus {
+        self.shared.readers.status()
     }
 
     /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.

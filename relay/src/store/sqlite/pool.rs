@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -47,11 +47,42 @@ struct Reader {
     busy: bool,
 }
 
+/// How busy the connections for reading are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// How many there are.
+    pub connections: u32,
+    /// How many have no work.
+    pub idle: u32,
+    /// How many reads wait for one.
+    pub waiting: u32,
+    /// How many reads have waited in vain so far.
+    pub timeouts: u64,
+}
+
+/// Counts a read that waits; one whose future is dropped waits no more.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A bounded set of connections.
 pub(super) struct Pool {
     idle: Mutex<Vec<Reader>>,
     permits: Arc<Semaphore>,
     size: u32,
+    waiting: AtomicU32,
+    timeouts: AtomicU64,
     acquire_timeout: Duration,
     read_timeout: Duration,
 }
@@ -76,7 +107,15 @@ impl Pool {
             idle.push(Reader { connection, deadline, busy: false });
         }
         let permits = Arc::new(Semaphore::new(size as usize));
-        Ok(Self { idle: Mutex::new(idle), permits, size, acquire_timeout, read_timeout })
+        let (waiting, timeouts) = (AtomicU32::new(0), AtomicU64::new(0));
+        Ok(Self { idle: Mutex::new(idle), permits, size, waiting, timeouts, acquire_timeout, read_timeout })
+    }
+
+    /// How busy it is.
+    pub(super) fn status(&self) -> PoolStatus {
+        let idle = u32::try_from(self.idle.lock().len()).unwrap_or(u32::MAX);
+        let (waiting, timeouts) = (self.waiting.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed));
+        PoolStatus { connections: self.size, idle, waiting, timeouts }
     }
 
     /// Lends a connection, whose statements together may take the read timeout. The last one returned goes first: its
@@ -84,10 +123,18 @@ impl Pool {
     pub(super) async fn lend(self: &Arc<Self>) -> Result<Lease, StoreError> {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => match tokio::time::timeout(self.acquire_timeout, self.permits.clone().acquire_owned()).await {
-                Ok(permit) => permit.map_err(|_| StoreError::Closed)?,
-                Err(_) => return Err(StoreError::Overloaded),
-            },
+            Err(_) => {
+                let waiting = Waiting::begin(&self.waiting);
+                let permit = tokio::time::timeout(self.acquire_timeout, self.permits.clone().acquire_owned()).await;
+                drop(waiting);
+                match permit {
+                    Ok(permit) => permit.map_err(|_| StoreError::Closed)?,
+                    Err(_) => {
+                        self.timeouts.fetch_add(1, Ordering::Relaxed);
+                        return Err(StoreError::Overloaded);
+                    }
+                }
+            }
         };
         let reader = self.idle.lock().pop().ok_or(StoreError::Closed)?;
         let mut lease = Lease { reader: Some(reader), pool: self.clone(), _permit: permit };
