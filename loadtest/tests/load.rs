@@ -5,7 +5,7 @@
 
 mod kit;
 
-use kit::{Lie, Store, lying};
+use kit::{Lie, Store, door, lying};
 use loadtest::load::{Options, Pace, Surroundings, Watcher, Workload, run};
 use loadtest::report::{Run, judge};
 use std::sync::Arc;
@@ -68,6 +68,24 @@ async fn an_honest_relay_is_clean() {
     assert_eq!(run.latency_ms["delivery"].count, EVENTS * SUBSCRIBERS);
     assert_eq!(run.latency_ms["ok"].count, EVENTS);
     assert_eq!(judge(&[run], &[]).exit_status, 0);
+}
+
+#[tokio::test]
+async fn several_addresses_are_one_relay() {
+    let (first, store) = lying("", Lie::None).await;
+    let urls = vec![first, door(&store).await];
+    let (run, _) = run(options(urls), &Surroundings::default(), &mut Silent).await.unwrap();
+    assert_eq!(faults(&run), []);
+    assert_eq!(run.ledger.delivered, EVENTS * SUBSCRIBERS);
+}
+
+/// Two relays that do not know of each other: half of the subscribers of each event are at the other one.
+#[tokio::test]
+async fn what_does_not_cross_over_is_lost() {
+    let urls = vec![lying("", Lie::None).await.0, lying("", Lie::None).await.0];
+    let change = |options| Options { check_stored: false, ..options };
+    let (run, _) = run(change(options(urls)), &Surroundings::default(), &mut Silent).await.unwrap();
+    assert_eq!(faults(&run), [("lost", EVENTS * SUBSCRIBERS / 2)]);
 }
 
 #[tokio::test]

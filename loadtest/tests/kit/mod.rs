@@ -64,6 +64,7 @@ pub(crate) struct Store {
     lie: Lie,
     /// Events so far, those that were thrown away among them.
     number: AtomicUsize,
+    connections: AtomicUsize,
     /// Occasions to lie.
     occasions: AtomicU64,
     /// How often it did.
@@ -78,8 +79,6 @@ pub(crate) async fn relay(stored: &str, lie: Lie) -> Site {
 
 /// The same, with its URL and its own account.
 pub(crate) async fn lying(stored: &str, lie: Lie) -> (String, Arc<Store>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}", listener.local_addr().unwrap());
     let events = Mutex::new(stored.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
     let (occasions, lies) = (AtomicU64::new(0), AtomicU64::new(0));
     let store = Arc::new(Store {
@@ -87,17 +86,26 @@ pub(crate) async fn lying(stored: &str, lie: Lie) -> (String, Arc<Store>) {
         live: broadcast::channel(50_000).0,
         lie,
         number: AtomicUsize::new(0),
+        connections: AtomicUsize::new(0),
         occasions,
         lies,
     });
-    let served = store.clone();
+    (door(&store).await, store)
+}
+
+/// One more address of the same relay.
+pub(crate) async fn door(store: &Arc<Store>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let store = store.clone();
     tokio::spawn(async move {
-        for connection in 0.. {
+        loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(Connection::serve(stream, served.clone(), connection));
+            let connection = store.connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(Connection::serve(stream, store.clone(), connection));
         }
     });
-    (url, store)
+    url
 }
 
 struct Connection {

@@ -156,6 +156,7 @@ fn settings_that_contradict_each_other_are_refused() {
         ("postgres.connect_timeout_seconds", "0"),
         ("postgres.log_days", "0"),
         ("postgres.retention_months", "1201"),
+        ("postgres.retention_kinds", "7=0"),
         ("redis.url", "redis://localhost"),
         ("limits.max_message_bytes", "100"),
         ("limits.default_limit", "5001"),

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;
+
 /// How many entries may wait to be applied. Small: the writer waits rather than running far ahead of the readers.
 pub(super) const QUEUE: usize = 16;
 
@@ -81,12 +85,18 @@ pub(super) async fn alone(log: Arc<Log>, mut inbox: mpsc::Receiver<News>) -> Res
     while let Some(news) = inbox.recv().await {
         match news {
             News::Entry(_, entry) => log.apply(&entry)?,
-            News::Ephemeral(event) => {
-                log.broadcast(event);
-            }
+            News::Ephemeral(event) => broadcast(&log, event).await,
         }
     }
     Ok(())
+}
+
+/// Delivers an ephemeral event, then lets the connections that have it write: what finds an outbox full is lost, so a
+/// burst must not outrun clients that only wait for their turn on this thread.
+async fn broadcast(log: &Log, event: Arc<Event>) {
+    if log.broadcast(event) > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// What the shared log has answered.
@@ -140,12 +150,12 @@ pub(super) async fn among_others(
                 }
                 Some(News::Ephemeral(event)) => {
                     bus.publish(Message::Ephemeral(vec![event.clone()]));
-                    follower.log.broadcast(event);
+                    broadcast(&follower.log, event).await;
                 }
             },
             message = incoming.recv(), if bus_lives => match message {
                 None => bus_lives = false,
-                Some(message) => follower.receive(message),
+                Some(message) => follower.receive(message).await,
             },
             Some(answer) = OptionFuture::from(under_way.as_mut()) => {
                 under_way = None;
@@ -195,7 +205,7 @@ impl Follower {
         self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost, self.own.clone()));
     }
 
-    fn receive(&mut self, message: Message) {
+    async fn receive(&mut self, message: Message) {
         match message {
             Message::Entries(epoch, entries) => {
                 for entry in entries {
@@ -204,7 +214,7 @@ impl Follower {
             }
             Message::Ephemeral(events) => {
                 for event in events {
-                    self.log.broadcast(event);
+                    broadcast(&self.log, event).await;
                 }
             }
             Message::Heartbeat => {}
