@@ -6,12 +6,13 @@
 # make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
 # make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
+# make bench-cache  what the cache is worth, on a cluster of its own: off, cold, warm (CACHE='--events 300000 --filters 30000')
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps up down bench bench-store soak
+.PHONY: run test check deps up down bench bench-store bench-cache soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -49,6 +50,10 @@ bench:
 EVENTS ?= 1000000
 bench-store:
 	cargo run --release -p relay --example store_bench -- --postgres --events $(EVENTS)
+
+bench-cache:
+	cargo build --release -p relay -p loadtest
+	target/release/loadtest cache --spawn target/release/relay --events $(EVENTS) $(CACHE)
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

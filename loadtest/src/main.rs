@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
 use loadtest::events::{Authors, Kinds, Plan, fill};
+use loadtest::hot::{self, Hot};
 use loadtest::report::{Report, SCHEMA, compare, draw_both};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -42,6 +43,11 @@ enum Command {
     /// it by `relay import`, measures it and stops it; each measurement gets a freshly started relay. With --url it
     /// measures a relay that runs already and holds the events of `loadtest fill` with the same --seed and --events.
     Bench(Box<BenchArguments>),
+    /// Measure what the relay's cache is worth, on a cluster of its own: off, cold, warm, and one more instance
+    ///
+    /// Starts PostgreSQL, Redis and relays on free ports, loads events, asks filters by Zipf's law while events are
+    /// published, and stops everything. Writes cache.json and cache.png.
+    Cache(Box<CacheArguments>),
     /// Compare two reports: ratios and their noise, and both in one picture
     Compare(CompareArguments),
     /// Write events as JSON lines, the same for the same seed, for `relay import --no-verify`
@@ -85,6 +91,72 @@ struct FillArguments {
     /// Sign them (25 µs of a core each); without it signatures have the right shape and do not hold
     #[arg(long)]
     signed: bool,
+}
+
+#[derive(Args)]
+struct CacheArguments {
+    #[command(flatten)]
+    data: Data,
+    /// The relay's program
+    #[arg(long, value_name = "PROGRAM", default_value = "target/release/relay")]
+    spawn: PathBuf,
+    /// Different filters
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = at_least_one)]
+    filters: usize,
+    /// How skewed they are asked: Zipf's exponent
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = positive)]
+    skew: f64,
+    /// Instances
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    instances: usize,
+    /// Replicas of the database
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    replicas: usize,
+    /// Connections to each instance, each with one question under way
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    connections: usize,
+    /// How long each phase lasts
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = cli::duration)]
+    lasts: Duration,
+    /// Events published a second meanwhile
+    #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = positive)]
+    rate: f64,
+    /// Questions to the instance that starts cold
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    fourth: u64,
+    /// A setting of the relays, such as RELAY_CACHE_L1_BYTES=16777216; may be repeated
+    #[arg(long = "set", value_name = "VARIABLE=VALUE", value_parser = cli::setting)]
+    settings: Vec<(String, String)>,
+    /// Where cache.json and cache.png go
+    #[arg(long, value_name = "DIR", default_value = "target/bench-cache")]
+    report: PathBuf,
+}
+
+impl CacheArguments {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let hot = Hot {
+            program: self.spawn,
+            events: self.data.events,
+            authors: self.data.authors,
+            until: self.data.until,
+            seed: self.data.seed,
+            filters: self.filters,
+            skew: self.skew,
+            instances: self.instances,
+            replicas: self.replicas,
+            connections: self.connections,
+            lasts: self.lasts,
+            rate: self.rate,
+            fourth: self.fourth,
+            settings: self.settings,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let report = tokio::task::LocalSet::new().block_on(&runtime, hot.run())?;
+        hot::write(&report, &self.report)?;
+        println!("report: {}", self.report.join("cache.json").display());
+        let faulty = report.phases.iter().any(|phase| !phase.faults.is_empty());
+        Ok(ExitCode::from(if faulty { EXIT_FAULTS } else { 0 }))
+    }
 }
 
 #[derive(Args)]
@@ -149,6 +221,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (arguments.command, arguments.load) {
         (Some(Command::Bench(arguments)), _) => bench(*arguments),
+        (Some(Command::Cache(arguments)), _) => arguments.run(),
         (Some(Command::Compare(arguments)), _) => compare_files(&arguments).map(|()| ExitCode::SUCCESS),
         (Some(Command::Fill(arguments)), _) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
         (None, Some(arguments)) => arguments.run(),

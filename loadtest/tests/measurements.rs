@@ -5,7 +5,7 @@
 mod kit;
 
 use kit::{Lie, matches, relay};
-use loadtest::bench::{Live, Pace, Publish, Question, Round, Shape, Site, live, publish, query, questions};
+use loadtest::bench::{Agenda, Live, Pace, Publish, Question, Round, Shape, Site, live, publish, query, questions};
 use loadtest::client::ClientError;
 use loadtest::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill, sign_all};
 use serde_json::Value;
@@ -59,7 +59,7 @@ async fn every_shape_of_question_finds_as_many_rows_as_there_are() {
             let site = relay(&text, Lie::None).await;
             for shape in Shape::ALL {
                 let asked: Rc<[Question]> = questions(shape, 1, &keys, &authors, &mut Random::new(5)).into();
-                let round = query(&site, 2, Duration::from_millis(100), asked.clone()).await.unwrap();
+                let round = query(&site, 2, Duration::from_millis(100), Agenda::in_turn(asked.clone())).await.unwrap();
                 let filter: Value = serde_json::from_str(&asked[0].filter).unwrap();
                 let limit = filter["limit"].as_u64().unwrap_or(u64::MAX);
                 let there = events.iter().filter(|event| matches(&filter, event)).count() as u64;
@@ -79,7 +79,7 @@ async fn a_refused_question_is_a_fault_and_no_answer() {
         .run_until(async {
             let site = relay(&text, Lie::RefuseQuestions).await;
             let asked = questions(Shape::Id, 5, &keys, &authors, &mut Random::new(5)).into();
-            let round = query(&site, 2, Duration::from_millis(50), asked).await.unwrap();
+            let round = query(&site, 2, Duration::from_millis(50), Agenda::in_turn(asked)).await.unwrap();
             assert_eq!(round.operations, 0);
             assert!(round.faults.0["CLOSED error: no"] > 0);
         })

@@ -15,7 +15,7 @@ pub use live::{Live, Pace, live};
 pub use meter::{Faults, Meter, Round};
 pub use plan::{Bench, Measurement, Where, progress};
 pub use publish::{Publish, publish};
-pub use query::query;
+pub use query::{Agenda, query};
 pub use report::{Bound, Report, Row};
 pub use shapes::{Question, Shape, questions};
 pub use spawn::{Relay, Running, SpawnError};

@@ -1,7 +1,9 @@
 //! A whole run: the data, the relay, the measurements one after the other.
 
 use super::spawn::Running;
-use super::{Live, Pace, Publish, Relay, Report, Row, SILENCE, Shape, Site, idle, live, publish, query, questions};
+use super::{
+    Agenda, Live, Pace, Publish, Relay, Report, Row, SILENCE, Shape, Site, idle, live, publish, query, questions,
+};
 use crate::client::{Scratch, Target};
 use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill, sign_all};
 use crate::system::{Limits, Machine, Process, raise_open_files};
@@ -202,7 +204,8 @@ impl Run<'_> {
             let asked = Rc::<[_]>::from(questions(shape, QUESTIONS, &self.keys, &self.authors, &mut random));
             let mut rounds = Vec::new();
             for _ in 0..self.bench.rounds {
-                rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, asked.clone()).await?);
+                let agenda = Agenda::in_turn(asked.clone());
+                rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, agenda).await?);
             }
             let mut row = Row::rate(shape.name(), "queries/s", &rounds).with_rows(&rounds);
             row = row.with_bound(bound, "loopback echo on 2 cores");

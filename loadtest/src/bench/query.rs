@@ -8,39 +8,57 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// What to ask, in which order, and how far that has come: several rounds may share it, and then go on where the last one
+/// ended.
+#[derive(Debug, Clone)]
+pub struct Agenda {
+    /// What there is to ask.
+    pub questions: Rc<[Question]>,
+    /// Which of them to ask, one after the other; from the first again after the last.
+    pub order: Rc<[u32]>,
+    /// How many were asked.
+    pub asked: Rc<Cell<usize>>,
+    /// Ask no more than so many.
+    pub at_most: usize,
+}
+
+impl Agenda {
+    /// All questions in turn, for ever.
+    pub fn in_turn(questions: Rc<[Question]>) -> Self {
+        let order = (0..questions.len() as u32).collect();
+        Self { questions, order, asked: Rc::default(), at_most: usize::MAX }
+    }
+
+    fn next(&self) -> Option<&Question> {
+        let asked = self.asked.get();
+        if asked >= self.at_most || self.order.is_empty() {
+            return None;
+        }
+        self.asked.set(asked + 1);
+        self.questions.get(self.order[asked % self.order.len()] as usize)
+    }
+}
+
 struct Shared {
-    questions: Rc<[Question]>,
-    next: Cell<usize>,
+    agenda: Agenda,
     ends: Instant,
     last: Cell<Instant>,
     round: RefCell<Round>,
 }
 
-/// Asks `questions` in turn, from the first again after the last, over `connections` that each wait for one answer
-/// before they ask on (REQ, rows, EOSE, CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a
+/// Asks what is on the agenda over `connections` that each wait for one answer before they ask on (REQ, rows, EOSE, CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a
 /// `LocalSet`.
 ///
 /// # Errors
 /// A connection that can't be opened or breaks.
-pub async fn query(
-    site: &Site,
-    connections: usize,
-    lasts: Duration,
-    questions: Rc<[Question]>,
-) -> Result<Round, ClientError> {
+pub async fn query(site: &Site, connections: usize, lasts: Duration, agenda: Agenda) -> Result<Round, ClientError> {
     let mut clients = Vec::with_capacity(connections);
     for index in 0..connections {
         clients.push(site.connect(index).await?);
     }
     let meter = Meter::start(site.pid);
     let start = meter.started();
-    let shared = Rc::new(Shared {
-        questions,
-        next: Cell::new(0),
-        ends: start + lasts,
-        last: Cell::new(start),
-        round: RefCell::default(),
-    });
+    let shared = Rc::new(Shared { agenda, ends: start + lasts, last: Cell::new(start), round: RefCell::default() });
     let mut askers = JoinSet::new();
     for client in clients {
         askers.spawn_local(ask(client, site.clone(), shared.clone()));
@@ -56,12 +74,10 @@ pub async fn query(
 async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), ClientError> {
     let mut asked = Instant::now();
     for number in 0u64.. {
-        if asked >= shared.ends || shared.questions.is_empty() {
+        if asked >= shared.ends {
             break;
         }
-        let index = shared.next.get();
-        shared.next.set((index + 1) % shared.questions.len());
-        let Question { verb, filter } = &shared.questions[index];
+        let Some(Question { verb, filter }) = shared.agenda.next() else { break };
         let subscription = number.to_string();
         let sub = subscription.as_bytes();
         client.queue(&[b"[\"", verb.as_bytes(), b"\",\"", sub, b"\",", filter.as_bytes(), b"]"]);

@@ -21,6 +21,12 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(good).ok_or_else(|| "must be more than 0".to_owned())
 }
 
+/// A variable and its value.
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
+    let (variable, value) = text.split_once('=').ok_or("must be VARIABLE=VALUE")?;
+    Ok((variable.to_owned(), value.to_owned()))
+}
+
 /// A number with ms, s, m or h; a bare one is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len());

@@ -33,7 +33,8 @@ pub struct Line {
 }
 
 impl Chart {
-    fn new(title: impl Into<String>, unit: &'static str, x: &[f64], lines: Vec<Line>) -> Self {
+    /// A chart over seconds.
+    pub fn new(title: impl Into<String>, unit: &'static str, x: &[f64], lines: Vec<Line>) -> Self {
         Self { title: title.into(), unit, across: "seconds", x: x.to_vec(), lines, logarithmic: false }
     }
 

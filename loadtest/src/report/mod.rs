@@ -7,8 +7,10 @@ mod picture;
 mod terminal;
 mod verdict;
 
+pub use chart::{Chart, Line};
 pub use compare::{Ratio, compare, ratios};
 pub use files::{draw_both, write_all};
+pub use picture::draw;
 pub use terminal::print;
 pub use verdict::{Threshold, ThresholdError, judge};
 

@@ -29,7 +29,7 @@ const COLOURS: [RGBColor; 6] = [
 ///
 /// # Errors
 /// The file's, or the drawing's.
-pub(super) fn draw(charts: &[Chart], path: &Path) -> io::Result<()> {
+pub fn draw(charts: &[Chart], path: &Path) -> io::Result<()> {
     // A second registration of the same font changes nothing.
     let _ = plotters::style::register_font(FONT, FontStyle::Normal, include_bytes!("../../assets/labels.ttf"));
     let height = HEIGHT * charts.len().max(1) as u32;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::num::NonZero;
+use std::time::Duration;
 
 /// The machine and how busy others keep it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,4 +57,9 @@ pub fn machine_cpu() -> (u64, u64) {
     let idle = times.iter().skip(3).take(2).sum::<u64>();
     let all = times.iter().sum::<u64>();
     (all - idle, all)
+}
+
+/// CPU time of all cores so far that was not idle.
+pub fn machine_busy() -> Duration {
+    Duration::from_secs_f64(machine_cpu().0 as f64 / rustix::param::clock_ticks_per_second().max(1) as f64)
 }

@@ -7,5 +7,5 @@ mod process;
 
 pub use files::{OpenFilesError, raise_open_files};
 pub use limits::Limits;
-pub use machine::{Machine, machine_cpu};
+pub use machine::{Machine, machine_busy, machine_cpu};
 pub use process::{Memory, Process, own_cpu, thread_cpu};

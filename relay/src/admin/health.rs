@@ -1,9 +1,10 @@
 //! Whether this instance lives and whether it should be sent clients.
 
+use crate::cache::Cache;
 use crate::store::postgres::NodeStatus;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often [`Health::heartbeat`] beats.
@@ -18,6 +19,7 @@ pub struct Health {
     about: Mutex<About>,
     dependencies: Mutex<Vec<Dependency>>,
     nodes: Mutex<Vec<NodeStatus>>,
+    cache: OnceLock<Arc<Cache>>,
     created: Instant,
     /// Milliseconds from `created` to the last beat; 0: none yet.
     last_beat: AtomicU64,
@@ -98,6 +100,7 @@ impl Health {
             about,
             dependencies: Mutex::default(),
             nodes: Mutex::default(),
+            cache: OnceLock::new(),
             created: Instant::now(),
             last_beat: AtomicU64::new(0),
         })
@@ -167,6 +170,16 @@ impl Health {
     /// Says that `part` works again.
     pub fn heal(&self, part: &'static str) {
         self.state.lock().faults.retain(|fault| fault.part != part);
+    }
+
+    /// Says where the cache is. Counts once.
+    pub fn set_cache(&self, cache: Arc<Cache>) {
+        let _ = self.cache.set(cache);
+    }
+
+    /// The cache; `None` where there is none, or not yet.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.get()
     }
 
     /// Says how the database servers are.

@@ -2,6 +2,7 @@
 //! an answer comes however busy the relay is.
 
 mod agent;
+mod cache;
 mod dashboard;
 mod health;
 mod history;

@@ -1,8 +1,9 @@
-//! What each path answers. GET only; a path that is not here is 404.
+//! What each path answers; a path that is not here is 404. Only with the operator's token does any change anything.
 
-use super::dashboard;
 use super::health::{Health, Readiness};
 use super::history::History;
+use super::{cache, dashboard};
+use crate::config::Secret;
 use crate::telemetry::Exporter;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     pub(super) history: Arc<History>,
     /// The admin listeners of other instances, host and port.
     pub(super) peers: Arc<[String]>,
+    /// What allows a request to change something.
+    pub(super) token: Secret,
     /// Tells this process from every other.
     pub(super) id: u64,
 }
@@ -35,6 +38,7 @@ pub(super) fn router(shared: Shared, local: bool) -> Router {
         .route("/ready", get(ready))
         .route("/nodes", get(async |State(shared): State<Shared>| Json(shared.health.nodes())))
         .route("/metrics", get(metrics))
+        .merge(cache::routes())
         .with_state(shared);
     let pages = if local { pages.layer(from_fn(only_local_names)) } else { pages };
     pages.layer(from_fn(guarded))

@@ -78,6 +78,7 @@ impl Admin {
             exporter: exporter.clone(),
             history: history.clone(),
             peers,
+            token: settings.token.clone(),
             id: rand::random::<u64>() >> 12,
         };
         let pages = router(shared, local);

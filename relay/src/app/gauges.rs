@@ -1,11 +1,12 @@
 //! What is read now and then rather than counted as it happens.
 
 use crate::admin::{Health, Load, Readiness};
+use crate::cache::shared::SharedStatus;
 use crate::ingest::Ingest;
 use crate::log::Log;
 use crate::store::postgres::{Condition, KeeperStatus, NodeStatus, PostgresStore, Role};
 use crate::store::sqlite::SqliteStore;
-use crate::telemetry::{Metrics, ServerRole, ServerState};
+use crate::telemetry::{Direction, Metrics, ServerRole, ServerState, SharedLook, SharedWrite};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +19,24 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Never ends; run it as a task.
 pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
+    let (mut evictions, mut shared) = (0, SharedStatus::default());
     let mut matched = log.matcher_stats();
     loop {
         ticks.tick().await;
+        if let Some(cache) = log.cache() {
+            let facts = cache.facts();
+            metrics.cache_entries.set(facts.entries as f64);
+            metrics.cache_bytes.set(facts.bytes as f64);
+            metrics.cache_evictions.increment(facts.evictions.saturating_sub(evictions));
+            evictions = facts.evictions;
+            if let Some(status) = cache.behind().status() {
+                count_shared(&status, &shared, &metrics);
+                shared = status;
+            }
+            for (layer, rate) in cache.hit_rates() {
+                metrics.cache_hit_rate.of(layer).set(rate);
+            }
+        }
         let ring = log.ring_facts();
         metrics.log_head.set(ring.head.0 as f64);
         metrics.ring_positions.set((ring.head.0 - ring.floor.0) as f64);
@@ -100,6 +116,36 @@ pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
             timeouts = pool.timeouts;
         }
     }
+}
+
+/// Counted by the shared layer, shown as counters.
+fn count_shared(now: &SharedStatus, before: &SharedStatus, metrics: &Metrics) {
+    metrics.shared_servers.set(now.servers as f64);
+    metrics.shared_servers_up.set(now.servers_up as f64);
+    for (label, now, before) in [
+        (SharedLook::Hit, now.hits, before.hits),
+        (SharedLook::Miss, now.misses, before.misses),
+        (SharedLook::Unusable, now.unusable, before.unusable),
+        (SharedLook::Damaged, now.damaged, before.damaged),
+        (SharedLook::Late, now.late, before.late),
+        (SharedLook::Away, now.away, before.away),
+        (SharedLook::Failed, now.failed, before.failed),
+        (SharedLook::Waited, now.hits_after_wait, before.hits_after_wait),
+        (SharedLook::WaitedInVain, now.waited_in_vain, before.waited_in_vain),
+    ] {
+        metrics.shared_looks.of(label).increment(now.saturating_sub(before));
+    }
+    for (label, now, before) in [
+        (SharedWrite::Written, now.written, before.written),
+        (SharedWrite::NotNewer, now.not_newer, before.not_newer),
+        (SharedWrite::TooLarge, now.too_large, before.too_large),
+        (SharedWrite::Dropped, now.dropped, before.dropped),
+        (SharedWrite::NotTaken, now.not_taken, before.not_taken),
+    ] {
+        metrics.shared_writes.of(label).increment(now.saturating_sub(before));
+    }
+    metrics.shared_bytes.of(Direction::Read).increment(now.read_bytes.saturating_sub(before.read_bytes));
+    metrics.shared_bytes.of(Direction::Written).increment(now.written_bytes.saturating_sub(before.written_bytes));
 }
 
 /// The same for the servers of a store on PostgreSQL. Never ends, either.

@@ -1,5 +1,6 @@
 //! Builds the relay from its settings and runs it until it is told to stop.
 
+mod cache;
 mod gauges;
 mod information;
 mod serving;
@@ -43,6 +44,9 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
         exporter.metrics().clone(),
     ));
     let load = tokio::spawn(load.watch());
+    if let Some(cache) = serving.cache() {
+        health.set_cache(cache);
+    }
     health.set_about(serving.address().to_string(), opened.name());
     health.started();
     greet(&loaded.config, &serving, &admin);
@@ -136,6 +140,7 @@ fn greet(config: &Config, serving: &Serving, admin: &Admin) {
              last moments"
         );
     }
+    cache::greet(config);
     match admin.address() {
         Some(admin) => tracing::info!("operators: http://{admin}/ (health, readiness, metrics)"),
         None => tracing::info!("the admin listener is off (admin.listen is empty)"),

@@ -1,6 +1,7 @@
 //! The running stations, from the listener to the store, and their orderly end.
 
-use super::{gauges, information};
+use super::{cache, gauges, information};
+use crate::cache::Cache;
 use crate::config::{Config, Redis, RedisAddress, RedisAddressError};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
 use crate::ingest::{Following, Ingest, IngestSettings, Stations, WriterSettings, beginning};
@@ -41,6 +42,7 @@ pub(super) struct Serving {
     store: Arc<dyn Store>,
     stations: Stations,
     bus_up: Option<watch::Receiver<bool>>,
+    cache: Option<Arc<Cache>>,
     listener: JoinHandle<()>,
     gauges: JoinHandle<()>,
     trigger: ShutdownTrigger,
@@ -59,19 +61,21 @@ impl Serving {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let (begin, head) = match &shared {
-            Some(shared) => beginning(&**shared, shares_answers(config)).await?,
+            Some(shared) => beginning(&**shared, cache::shares_answers(config)).await?,
             None => {
                 let head = store.head().await?;
                 (head, head)
             }
         };
-        let log = Log::new(begin, config.queues.ring_bytes, metrics.clone());
+        let redis_url = |wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}");
+        let layers = cache::layers(config, &metrics).map_err(redis_url)?;
+        let log = Log::with_cache(begin, config.queues.ring_bytes, layers.clone(), metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(Rules::new(config)));
         let settings = Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(config)));
         let information = Arc::new(ArcSwap::from_pointee(Bytes::from(information::document(config))));
         let bus = || attach_bus(config, &metrics);
         let following = shared.clone().map(|shared| Ok(Following { shared, bus: bus()? })).transpose();
-        let following = following.map_err(|wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}"))?;
+        let following = following.map_err(redis_url)?;
         let bus_up =
             following.as_ref().map(|following| following.bus.bus.up()).filter(|_| !config.redis.url.is_empty());
         let (ingest, stations) = Ingest::start_among(
@@ -105,12 +109,29 @@ impl Serving {
             metrics,
         };
         let listener = tokio::spawn(Listener::new(tcp, services).run());
-        Ok(Self { address, store, stations, bus_up, listener, gauges, trigger, rules, settings, information })
+        Ok(Self {
+            address,
+            store,
+            stations,
+            bus_up,
+            cache: layers,
+            listener,
+            gauges,
+            trigger,
+            rules,
+            settings,
+            information,
+        })
     }
 
     /// Where clients connect.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The cache, where there is one.
+    pub(super) fn cache(&self) -> Option<Arc<Cache>> {
+        self.cache.clone()
     }
 
     /// Whether messages of other instances come round, where there is a bus.
@@ -164,9 +185,4 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         verify_threads: config.workers.verify_threads(),
         writer: WriterSettings { max_batch: MAX_BATCH, sweep_interval, sweep_batch: SWEEP_BATCH },
     }
-}
-
-/// Whether instances share answers, and so want their rings to reach back as far as those are old.
-fn shares_answers(config: &Config) -> bool {
-    config.cache.l2 && !config.redis.url.is_empty()
 }

@@ -1,5 +1,6 @@
 //! What stands behind the cache in the process: a layer that all instances share.
 
+use super::shared::SharedStatus;
 use super::{Entry, FilterKey, Purge};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub trait SharedLayer: Send + Sync + 'static {
 
     /// Forgets what `purge` names and tells all other instances to. `false`: they could not be told.
     fn purge<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, bool>;
+
+    /// What it has done, and how its servers are; `None`: there are none.
+    fn status(&self) -> Option<SharedStatus>;
 }
 
 /// No shared layer.
@@ -51,5 +55,9 @@ impl SharedLayer for NoLayer {
 
     fn purge<'a>(&'a self, _: &'a Purge) -> BoxFuture<'a, bool> {
         ready(false).boxed()
+    }
+
+    fn status(&self) -> Option<SharedStatus> {
+        None
     }
 }

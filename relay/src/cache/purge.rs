@@ -12,7 +12,7 @@ pub enum Purge {
     All,
     /// Every filter that names this author.
     Author(PublicKey),
-    /// This filter, whatever its `limit`.
+    /// This filter, whatever its `since`, `until` and `limit`: entries answer many of those.
     Filter(Filter),
 }
 
@@ -38,7 +38,10 @@ impl Purge {
             Self::Author(author) => {
                 key.filter.authors.as_ref().is_some_and(|authors| authors.binary_search(author).is_ok())
             }
-            Self::Filter(filter) => Filter { limit: key.filter.limit, ..filter.clone() } == key.filter,
+            Self::Filter(filter) => {
+                let Filter { since, until, limit, .. } = key.filter;
+                Filter { since, until, limit, ..filter.clone() } == key.filter
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Snapshots moved on by the log, against a naive model.
 
 use super::page::{Snapshot, merge, snapshot};
-use crate::cache::Keyed;
+use crate::cache::Listed;
 use crate::log::Tail;
 use crate::store::Page;
 use crate::types::mechanism::{Mechanism, without};

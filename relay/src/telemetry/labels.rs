@@ -23,6 +23,31 @@ macro_rules! labels {
 }
 
 labels! {
+    /// A layer of the cache: the one in the process, the one that instances share.
+    CacheLayer = "layer" { L1 = "l1", L2 = "l2", }
+
+    /// What a layer of the cache had; `bypass`: the answer depends on who asks, and no cache has a part in it.
+    CacheResult = "result" { Hit = "hit", Miss = "miss", Bypass = "bypass", }
+
+    /// Where the answer to one filter came from: a layer of the cache, or the store.
+    ReadSource = "source" { L1 = "l1", L2 = "l2", Store = "store", }
+
+    /// What a look into the shared cache found: an entry; nothing; what is too old, too small or purged, or damaged; or
+    /// no server that answered in time, one that is left alone for having been late, or an error. After a miss, what
+    /// another instance was reading was waited for, and came or did not.
+    SharedLook = "outcome" {
+        Hit = "hit", Miss = "miss", Unusable = "unusable", Damaged = "damaged", Late = "late", Away = "away",
+        Failed = "failed", Waited = "waited", WaitedInVain = "waited_in_vain",
+    }
+
+    /// What became of an entry for the shared cache.
+    SharedWrite = "outcome" {
+        Written = "written", NotNewer = "not_newer", TooLarge = "too_large", Dropped = "dropped", NotTaken = "not_taken",
+    }
+
+    /// A direction, as this instance sees it.
+    Direction = "direction" { Read = "read", Written = "written", }
+
     /// What a client asked for.
     Operation = "operation" { Req = "req", Count = "count", Event = "event", Auth = "auth", }
 

@@ -18,8 +18,9 @@ pub use document::document;
 pub use exporter::Exporter;
 pub use journeys::{Journeys, Trace};
 pub use labels::{
-    Build, BusTraffic, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation,
-    Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
+    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction, EntrySource,
+    EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState, SharedLook,
+    SharedWrite, Shed, Stage,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
+mod cache;
 mod clients;
 mod faults;
 #[path = "../kit/mod.rs"]

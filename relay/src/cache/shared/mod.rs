@@ -108,11 +108,6 @@ impl RedisLayer {
         ];
         (Arc::new(Self { shared, offers, tasks }), to_purge)
     }
-
-    /// What it has done, and how its servers are.
-    pub fn status(&self) -> SharedStatus {
-        self.shared.counts.status(self.shared.servers.status())
-    }
 }
 
 impl Drop for RedisLayer {
@@ -151,6 +146,10 @@ impl SharedLayer for RedisLayer {
             told.inspect_err(|error| tracing::warn!(%error, "other instances could not be told of a purge")).is_ok()
         }
         .boxed()
+    }
+
+    fn status(&self) -> Option<SharedStatus> {
+        Some(self.shared.counts.status(self.shared.servers.status()))
     }
 }
 

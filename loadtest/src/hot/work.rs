@@ -1,0 +1,114 @@
+//! The questions, and what is published meanwhile.
+
+use super::Hot;
+use super::stage::Stage;
+use crate::bench::{Question, Shape, questions};
+use crate::client::Reply;
+use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Zipf, sign_all};
+use rustc_hash::FxHashSet;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Draws of a whole run: more than any can ask.
+const DRAWS: usize = 2_000_000;
+/// How often shapes are among the filters, of a hundred. The rest are authors' notes.
+const SHARES: [(Shape, usize); 5] =
+    [(Shape::Profile, 30), (Shape::Feed50, 3), (Shape::Mentions, 1), (Shape::Thread, 6), (Shape::Id, 20)];
+
+pub(super) struct Work {
+    /// Different questions, the most frequent first.
+    pub(super) ranked: Rc<[Question]>,
+    /// Which of them are asked, in order.
+    pub(super) drawn: Rc<[u32]>,
+}
+
+impl Work {
+    pub(super) fn draw(hot: &Hot, keys: &Keys, authors: &Authors) -> Self {
+        let mut random = Random::new(hot.seed ^ 0x407);
+        let mut known = FxHashSet::default();
+        let mut all: Vec<Question> = Vec::with_capacity(hot.filters);
+        for (shape, percent) in SHARES {
+            let wanted = all.len() + hot.filters * percent / 100;
+            gather(wanted, &mut all, &mut known, |count| questions(shape, count, keys, authors, &mut random));
+        }
+        gather(hot.filters, &mut all, &mut known, |count| {
+            let mut more = questions(Shape::Author, count, keys, authors, &mut random);
+            // An author has but one profile and one newest page: other pages, for other clients.
+            for question in &mut more {
+                let limit = 10 + random.below(40);
+                question.filter = question.filter.replace("\"limit\":20", &format!("\"limit\":{limit}"));
+            }
+            more
+        });
+        for at in (1..all.len()).rev() {
+            all.swap(at, random.below(at + 1));
+        }
+        let ranks = Zipf::new(all.len(), hot.skew);
+        let drawn = (0..DRAWS).map(|_| ranks.draw(&mut random) as u32).collect();
+        Self { ranked: all.into(), drawn }
+    }
+
+    pub(super) fn different(&self) -> usize {
+        self.ranked.len()
+    }
+}
+
+/// Adds different questions of a shape until there are as many as `wanted`, or no more come.
+fn gather(
+    wanted: usize,
+    all: &mut Vec<Question>,
+    known: &mut FxHashSet<u64>,
+    mut ask: impl FnMut(usize) -> Vec<Question>,
+) {
+    use std::hash::{BuildHasher, BuildHasherDefault};
+    let hasher = BuildHasherDefault::<rustc_hash::FxHasher>::default();
+    for _ in 0..20 {
+        let missing = wanted.saturating_sub(all.len());
+        if missing == 0 {
+            return;
+        }
+        for question in ask(missing.max(100)) {
+            if all.len() < wanted && known.insert(hasher.hash_one(&*question.filter)) {
+                all.push(question);
+            }
+        }
+    }
+}
+
+/// Publishes at the rate of `hot` on the first instance until it is aborted.
+pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors) -> anyhow::Result<JoinHandle<()>> {
+    let site = stage.site(0)?;
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let longest = hot.lasts.as_secs_f64().max(120.0);
+    let plan = Plan {
+        seed: hot.seed ^ unix.as_nanos() as u64,
+        events: (hot.rate * longest) as usize,
+        until: unix.as_secs(),
+        span_seconds: 60,
+        kinds: Kinds::Mixed,
+    };
+    let events = sign_all(Generator::new(plan, authors).collect(), authors);
+    let mut ticks = interval(Duration::from_secs_f64(1.0 / hot.rate));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    Ok(tokio::task::spawn_local(async move {
+        let Ok(mut client) = site.connect(0).await else { return };
+        for event in events {
+            // What comes back is read now and then: nobody waits for it.
+            loop {
+                let mut refused = None;
+                let answers = client.receive(&site.scratch, |message| {
+                    if let Reply::Ok { accepted: false, words, .. } = Reply::parse(message) {
+                        refused = Some(String::from_utf8_lossy(words).into_owned());
+                    }
+                });
+                tokio::select! {
+                    answers = answers => if answers.is_err() { return },
+                    _ = ticks.tick() => break,
+                }
+            }
+            client.queue(&[b"[\"EVENT\",", event.text.as_bytes(), b"]"]);
+        }
+    }))
+}

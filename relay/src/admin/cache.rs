@@ -1,0 +1,106 @@
+//! What the cache holds, and how an operator empties it.
+
+use super::pages::Shared;
+use crate::cache::{Cache, Hot, Purge, ReaderClass};
+use crate::config::{Secret, percent_decode};
+use crate::telemetry::CacheLayer;
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// How many filters the page shows.
+const SHOWN: usize = 50;
+/// The most characters of a filter that are shown.
+const MAX_FILTER_CHARS: usize = 400;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new().route("/cache.json", get(show)).route("/cache/purge", post(purge))
+}
+
+async fn show(State(shared): State<Shared>) -> Response {
+    match shared.health.cache() {
+        Some(cache) => Json(describe(cache)).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "the cache is off, or still starting" })))
+            .into_response(),
+    }
+}
+
+/// The layers, then the filters that have saved most time.
+fn describe(cache: &Cache) -> Value {
+    let facts = cache.facts();
+    let rate = |wanted| cache.last_hit_rates().iter().find(|(layer, _)| *layer == wanted).map(|(_, rate)| *rate);
+    let l1 = json!({
+        "hit_rate": rate(CacheLayer::L1),
+        "entries": facts.entries,
+        "bytes": facts.bytes,
+        "max_bytes": cache.max_bytes(),
+        "evictions": facts.evictions,
+    });
+    let l2 = cache.behind().status().map(|status| json!({ "hit_rate": rate(CacheLayer::L2), "traffic": status }));
+    let hottest: Vec<Value> = cache.hottest(SHOWN).iter().map(describe_filter).collect();
+    json!({ "l1": l1, "l2": l2, "hottest": hottest })
+}
+
+fn describe_filter(hot: &Hot) -> Value {
+    let readers = match hot.key.reader {
+        ReaderClass::Anybody => "anybody",
+        ReaderClass::Nobody(_) => "not authenticated",
+    };
+    let asked = hot.hits + hot.reads;
+    json!({
+        "filter": hot.key.filter.to_json().chars().take(MAX_FILTER_CHARS).collect::<String>(),
+        "readers": readers,
+        "hits": hot.hits,
+        "hit_rate": if asked == 0 { 0.0 } else { hot.hits as f64 / asked as f64 },
+        "rows": hot.rows,
+        "bytes": hot.bytes,
+        "read_seconds": hot.cost.as_secs_f64(),
+        "saved_seconds": hot.saved().as_secs_f64(),
+    })
+}
+
+/// `POST /cache/purge?all`, `?author=HEX` or `?filter=JSON` (percent-encoded): forgets on this instance at once, on the
+/// others within about a quarter of a second.
+async fn purge(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    if let Err(refused) = allowed(&shared.token, &headers) {
+        return refused;
+    }
+    let purge = percent_decode(uri.query().unwrap_or_default()).map(|text| text.parse::<Purge>());
+    let purge = match purge {
+        Some(Ok(purge)) => purge,
+        Some(Err(error)) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        None => return refuse(StatusCode::BAD_REQUEST, "a percent sign escapes nothing"),
+    };
+    let Some(cache) = shared.health.cache() else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no cache");
+    };
+    // First the others' entries: what this instance reads anew must not come from them.
+    let everywhere = cache.behind().purge(&purge).await;
+    let entries = cache.purge(&purge);
+    tracing::info!(%purge, entries, everywhere, "the cache was purged");
+    Json(json!({ "entries": entries, "instances": if everywhere { "all" } else { "this one" } })).into_response()
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({ "error": why }))).into_response()
+}
+
+/// Whether a request carries the token. The digests are compared, whose bytes nobody can choose: so how long that takes
+/// tells nothing about the token.
+fn allowed(token: &Secret, headers: &HeaderMap) -> Result<(), Response> {
+    if token.is_empty() {
+        return Err(refuse(StatusCode::FORBIDDEN, "set admin.token (RELAY_ADMIN_TOKEN) to allow this"));
+    }
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose())) {
+        return Ok(());
+    }
+    let mut refused = refuse(StatusCode::UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN");
+    refused.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
+    Err(refused)
+}

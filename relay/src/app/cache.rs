@@ -1,0 +1,57 @@
+//! The layers of the cache that the settings want.
+
+use crate::cache::shared::{RedisLayer, SharedSettings};
+use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
+use crate::config::{Config, RedisAddress, RedisAddressError};
+use crate::telemetry::Metrics;
+use std::sync::{Arc, Weak};
+use tokio::sync::mpsc;
+
+/// Makes the cache; `None` where neither layer is wanted. What other instances purge is purged in it, too.
+pub(super) fn layers(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cache>>, RedisAddressError> {
+    let l1_bytes = if config.cache.l1 { config.cache.l1_bytes } else { 0 };
+    if l1_bytes == 0 && !shares_answers(config) {
+        return Ok(None);
+    }
+    if config.redis.url.is_empty() {
+        return Ok(Some(Cache::new(l1_bytes, Arc::new(NoLayer), metrics.clone())));
+    }
+    let settings = SharedSettings {
+        prefix: config.redis.prefix.clone(),
+        patience: config.cache.l2_patience,
+        lifetime: config.cache.l2_lifetime,
+        // Without it the instances still tell each other of purges.
+        keeps: config.cache.l2,
+    };
+    let (layer, purges) = RedisLayer::start(RedisAddress::parse(config.redis.url.expose())?, settings);
+    let cache = Cache::new(l1_bytes, layer as Arc<dyn SharedLayer>, metrics.clone());
+    // It ends with the layer, which ends with the cache.
+    tokio::spawn(purge(Arc::downgrade(&cache), purges));
+    Ok(Some(cache))
+}
+
+/// Whether instances share answers, and so want their rings to reach back as far as those are old.
+pub(super) fn shares_answers(config: &Config) -> bool {
+    config.cache.l2 && !config.redis.url.is_empty()
+}
+
+/// Says which layers run.
+pub(super) fn greet(config: &Config) {
+    match (config.cache.l1, shares_answers(config)) {
+        (true, true) => tracing::info!(
+            bytes = config.cache.l1_bytes,
+            "hot answers are kept in memory, and shared with other instances in Redis"
+        ),
+        (true, false) => tracing::info!(bytes = config.cache.l1_bytes, "hot answers are kept in memory"),
+        (false, true) => tracing::info!("hot answers are shared with other instances in Redis (cache.l1 is off)"),
+        (false, false) => tracing::info!("no answers are kept (cache.l1 is off)"),
+    }
+}
+
+async fn purge(cache: Weak<Cache>, mut purges: mpsc::Receiver<Purge>) {
+    while let Some(purge) = purges.recv().await {
+        let Some(cache) = cache.upgrade() else { return };
+        let entries = cache.purge(&purge);
+        tracing::info!(%purge, entries, "another instance has purged the cache");
+    }
+}
