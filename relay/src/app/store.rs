@@ -107,7 +107,7 @@ pub fn postgres_options(config: &Config) -> postgres::Options {
         max_replica_lag: settings.max_replica_lag,
         retention_months: settings.retention_months,
         log_days: settings.log_days,
-        slow_query: settings.slow_query,
+        slow_query: config.observe.slow_query,
         instances: settings.instances,
         ..postgres::Options::new(database.urls.iter().cloned())
     }

@@ -86,9 +86,6 @@ pub struct Postgres {
     pub log_days: u32,
     /// How many whole months events are kept; 0: for ever.
     pub retention_months: u32,
-    /// A query whose statement takes longer is logged; 0: every one.
-    #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
-    pub slow_query: Duration,
     /// How many instances share the servers; 0: as many as are seen.
     pub instances: u32,
 }

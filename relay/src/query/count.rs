@@ -8,6 +8,6 @@ impl Queries {
     /// some position at or after everything that this instance has acknowledged.
     pub async fn count(&self, filters: &[Filter], access: &Access, limits: QueryLimits) -> Result<u64, QueryError> {
         self.reach(self.log.acknowledged(), limits).await?;
-        Ok(self.timed(self.store.count(filters, access, now())).await?)
+        Ok(self.timed(filters, self.store.count(filters, access, now())).await?)
     }
 }
