@@ -187,7 +187,7 @@ mod tests {
         let health = Health::new();
         let exporter = Arc::new(Exporter::new().unwrap());
         let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
-        let settings = config::Admin { listen, agent_listen, peers };
+        let settings = config::Admin { listen, agent_listen, token: config::Secret::new(""), peers };
         Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
     }
 

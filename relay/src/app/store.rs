@@ -106,6 +106,7 @@ pub fn postgres_options(config: &Config) -> postgres::Options {
         acquire_timeout: database.pool_wait,
         max_replica_lag: settings.max_replica_lag,
         retention_months: settings.retention_months,
+        retention_kinds: settings.retention_kinds.clone(),
         log_days: settings.log_days,
         slow_query: config.observe.slow_query,
         instances: settings.instances,

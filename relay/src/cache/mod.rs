@@ -7,8 +7,9 @@ mod entry;
 mod key;
 mod layer;
 mod purge;
+pub mod shared;
 
 pub use entry::{Entry, Keyed};
 pub use key::{FilterKey, ReaderClass};
 pub use layer::{NoLayer, SharedLayer};
-pub use purge::Purge;
+pub use purge::{Purge, PurgeError};

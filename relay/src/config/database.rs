@@ -1,6 +1,7 @@
 //! `[database]` and `[postgres]`: where events are kept.
 
 use super::redacted::Redacted;
+use super::retention::KindRetention;
 use super::values;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -86,6 +87,8 @@ pub struct Postgres {
     pub log_days: u32,
     /// How many whole months events are kept; 0: for ever.
     pub retention_months: u32,
+    /// Kinds that are kept for less.
+    pub retention_kinds: Vec<KindRetention>,
     /// How many instances share the servers; 0: as many as are seen.
     pub instances: u32,
 }

@@ -156,6 +156,7 @@ fn settings_that_contradict_each_other_are_refused() {
         ("postgres.connect_timeout_seconds", "0"),
         ("postgres.log_days", "0"),
         ("postgres.retention_months", "1201"),
+        ("postgres.retention_kinds", "7=0"),
         ("redis.url", "redis://localhost"),
         ("limits.max_message_bytes", "100"),
         ("limits.default_limit", "5001"),
@@ -187,6 +188,13 @@ fn no_secret_is_ever_shown() {
     let loaded = case.load();
     assert_eq!(loaded.config.info.description, "hunter2");
     assert!(!format!("{:?}", loaded.settings).contains("hunter2"), "a value from a file of its own is a secret");
+
+    let case = Case::new().variable("RELAY_ADMIN_TOKEN", "hunter2hunter2hunter2");
+    let loaded = case.load();
+    assert_eq!(loaded.config.admin.token.expose(), "hunter2hunter2hunter2");
+    assert!(!format!("{:?} {:?}", loaded.settings, loaded.config).contains("hunter2"), "nor is a token");
+    let short = Case::new().variable("RELAY_ADMIN_TOKEN", "hunter2").problems();
+    assert!(short.contains("at least 16") && !short.contains("hunter2"), "{short}");
 
     let url = "postgres://relay:hunter2@db/relay";
     let mut config = Config::default();

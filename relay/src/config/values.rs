@@ -26,6 +26,14 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dura
     Ok(Duration::from_secs(seconds))
 }
 
+pub(super) fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let millis = u64::deserialize(deserializer)?;
+    if millis > 1_000 * MAX_SECONDS {
+        return Err(D::Error::custom(format_args!("{millis} milliseconds are more than a century")));
+    }
+    Ok(Duration::from_millis(millis))
+}
+
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
@@ -85,7 +93,18 @@ impl KindSet {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct KindRange(RangeInclusive<u16>);
+pub(super) struct KindRange(pub(super) RangeInclusive<u16>);
+
+impl KindRange {
+    /// Reads a kind or a range of kinds.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if first <= last => Some(Self(first..=last)),
+            _ => None,
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for KindRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -103,11 +122,7 @@ impl<'de> Deserialize<'de> for KindRange {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<KindRange, E> {
-                let (first, last) = text.split_once('-').unwrap_or((text, text));
-                match (first.trim().parse(), last.trim().parse()) {
-                    (Ok(first), Ok(last)) if first <= last => Ok(KindRange(first..=last)),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                }
+                KindRange::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(Range)

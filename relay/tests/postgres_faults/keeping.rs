@@ -4,10 +4,10 @@ use crate::kit::*;
 use crate::store_kit::{self, NOW};
 use deploy::postgres::Cluster;
 use deploy::{PATIENCE, until};
-use relay::config::Redacted;
+use relay::config::{KindRetention, Redacted};
 use relay::store::postgres::{Inspector, Options, PostgresStore};
-use relay::store::{SharedLog, Store};
-use relay::types::{Change, Filter, Verified};
+use relay::store::{Outcome, SharedLog, Store};
+use relay::types::{Change, Filter, Kind, Verified};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -125,6 +125,48 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     // The month still takes events, and lets a profile be replaced.
     append(&store, &event(0, old + 9)).await.unwrap();
     assert!(!ids(&store).await.contains(stay.iter().find(|id| **id == event(0, old).id()).unwrap()));
+    keeping.abort();
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_have_retentions_of_their_own() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let urls = cluster.database_urls("postgres");
+    let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
+    let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::int8").fetch_one(&mut operator).await.unwrap();
+    let (old, young) = (now - 31 * 86_400, now - 29 * 86_400);
+    let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
+    // 4 and 63 lie outside the range, 5 and 62 inside: requests for deletion.
+    let stay = [event(4, old), event(5, old), event(7, young), event(10_002, young), event(62, old), event(63, old)];
+    let go: Vec<_> = (0..700).map(|n| event(7, old - n)).chain([event(6, 0), event(10_003, old)]).collect();
+    let rule = |kinds: std::ops::RangeInclusive<u16>| KindRetention {
+        kinds: Kind(*kinds.start())..=Kind(*kinds.end()),
+        days: 30,
+    };
+    let options = Options {
+        keeper_interval: Duration::from_millis(50),
+        retention_kinds: vec![rule(5..=62), rule(10_000..=19_999)],
+        ..options(&urls)
+    };
+    let store = open(options).await;
+    for batch in [&stay[..], &go] {
+        store.append(batch.iter().cloned().map(Verified::vouch).collect(), NOW).await.unwrap();
+    }
+    let keeper = store.clone();
+    let keeping = tokio::spawn(async move { keeper.keep().await });
+    let removed = async || {
+        let status = store.keeping();
+        if status.removed >= go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
+    };
+    until("the old to be removed", PATIENCE, removed).await.unwrap();
+    let all = Filter::default();
+    let page = store.read(&store_kit::ask(&all, 5_000)).await.unwrap();
+    let left: BTreeSet<_> = page.rows.iter().map(|row| row.key.id).collect();
+    assert_eq!(left, stay.iter().map(|event| event.id()).collect());
+    // A rule removes; it does not forbid: the same version may be sent in again.
+    let again = store.append(vec![Verified::vouch(event(10_003, old))], NOW).await.unwrap();
+    assert_eq!(again.outcomes, [Outcome::Stored]);
     keeping.abort();
     store.close().await;
 }

@@ -6,6 +6,7 @@ use super::error::{Trouble, translate};
 use super::nodes::Nodes;
 use super::store::PostgresStore;
 use super::{partitions, retention};
+use crate::config::KindRetention;
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use sqlx::{Executor, PgConnection};
@@ -95,10 +96,42 @@ async fn round(
         tracing::info!(partitions = dropped.join(" "), "old days of the log were dropped");
         status.lock().dropped += dropped.len() as u64;
     }
+    for rule in &nodes.options().retention_kinds {
+        retain_kinds(store, connection, rule, status).await?;
+    }
     match nodes.options().retention_months {
         0 => Ok(()),
         months => retain(store, connection, months, status).await,
     }
+}
+
+/// Removes what a rule says about some kinds.
+async fn retain_kinds(
+    store: &PostgresStore,
+    connection: &mut PgConnection,
+    rule: &KindRetention,
+    status: &Mutex<KeeperStatus>,
+) -> Result<(), StoreError> {
+    let mut removed = 0;
+    for _ in 0..BATCHES {
+        let ids = retention::old_of_kinds(connection, rule, BATCH).await?;
+        if ids.is_empty() {
+            break;
+        }
+        removed += store.trim(ids).await?.changes.len() as u64;
+    }
+    if removed > 0 {
+        let KindRetention { kinds, days } = rule;
+        tracing::info!(
+            removed,
+            first = kinds.start().0,
+            last = kinds.end().0,
+            days,
+            "kinds beyond their days were removed"
+        );
+        status.lock().removed += removed;
+    }
+    Ok(())
 }
 
 /// Removes what is older than so many months, then cuts those months.

@@ -1,7 +1,7 @@
 //! What an operator may set about a store on PostgreSQL.
 
 use super::slow;
-use crate::config::Redacted;
+use crate::config::{KindRetention, Redacted};
 use std::time::Duration;
 
 /// How a store on PostgreSQL is opened. [`Options::new`] has the defaults.
@@ -39,6 +39,8 @@ pub struct Options {
     /// Events are kept for so many whole months by their created_at, for ever where 0; but what is replaceable and
     /// requests for deletion always stay. Default: 0.
     pub retention_months: u32,
+    /// Kinds that are kept for less, replaceable ones too; requests for deletion stay. Default: none.
+    pub retention_kinds: Vec<KindRetention>,
     /// A statement of a read that takes longer is logged as a warning. Default: 1 s.
     pub slow_query: Duration,
     /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
@@ -74,6 +76,7 @@ impl Options {
             keeper_interval: Duration::from_secs(60),
             log_days: 7,
             retention_months: 0,
+            retention_kinds: Vec::new(),
             slow_query: slow::SLOW,
             instances: 0,
         }

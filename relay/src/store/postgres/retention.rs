@@ -5,6 +5,7 @@
 
 use super::error::translate;
 use super::partitions::{patiently, release_default, vouch_for_default};
+use crate::config::KindRetention;
 use crate::store::StoreError;
 use crate::types::{EventId, Timestamp};
 use sqlx::postgres::PgConnection;
@@ -51,6 +52,28 @@ pub(super) async fn old(
     }
     let last = rows.last().map_or(Ok(from), |row| row.try_get(1)).map_err(translate)?;
     Ok((ids, last))
+}
+
+/// Up to `max` events of the kinds of `rule` that are older than its days.
+pub(super) async fn old_of_kinds(
+    conn: &mut PgConnection,
+    rule: &KindRetention,
+    max: i64,
+) -> Result<Vec<EventId>, StoreError> {
+    // From kind to kind through the index, so that what is kept costs nothing.
+    let sql = "WITH RECURSIVE present(kind) AS ( \
+                   (SELECT kind FROM event WHERE kind BETWEEN $1 AND $2 ORDER BY kind LIMIT 1) \
+                   UNION ALL \
+                   SELECT (SELECT kind FROM event WHERE kind > p.kind AND kind <= $2 ORDER BY kind LIMIT 1) \
+                     FROM present p WHERE p.kind IS NOT NULL) \
+               SELECT e.id FROM present p CROSS JOIN LATERAL \
+                   (SELECT id FROM event WHERE kind = p.kind AND created_at < extract(epoch FROM now())::int8 - $3 * 86400::int8 \
+                     ORDER BY created_at, id DESC LIMIT $4) e \
+                WHERE p.kind NOT IN (5, 62) LIMIT $4";
+    let (first, last) = (i32::from(rule.kinds.start().0), i32::from(rule.kinds.end().0));
+    let query = sqlx::query_scalar(sql).bind(first).bind(last).bind(i64::from(rule.days)).bind(max);
+    let ids: Vec<[u8; 32]> = query.fetch_all(conn).await.map_err(translate)?;
+    Ok(ids.into_iter().map(EventId::from_bytes).collect())
 }
 
 /// The months before `cutoff` that were not cut yet.
