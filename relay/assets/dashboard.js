@@ -246,7 +246,7 @@ function tiles() {
 
 function table(title, columns, rows, none) {
   if (!rows.length && none === null) return null;
-  const number = (at) => rows.length > 0 && rows.every((row) => /^[–\d]/.test(row[at].text ?? row[at]));
+  const number = (at) => rows.length > 0 && rows.every((row) => row[at].text === undefined && /^[–\d]/.test(row[at]));
   const kind = columns.map((_, at) => (number(at) ? "number" : "word"));
   const cell = (value, at) => h("td", { class: `${kind[at]} ${value.kind || ""}` }, String(value.text ?? value));
   const body = rows.length

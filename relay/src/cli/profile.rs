@@ -1,6 +1,6 @@
 //! `relay profile`: what a run of the load tester cost the relay, station by station, from the metrics in its report.
 
-use crate::telemetry::{Label, Stage};
+use crate::telemetry::{CATALOGUE, Label, Stage};
 use anyhow::{Context, ensure};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::Value;
@@ -54,9 +54,13 @@ impl Figures {
         Self(metrics.filter_map(growth).collect())
     }
 
-    /// The growth of all series of a name that have the label, where one is given.
+    /// The growth of all series of a metric, its name without `nostr_`, that have the label, where one is given.
     fn sum(&self, name: &str, label: &str) -> f64 {
-        let of_name = |series: &str| series.split('{').next() == Some(name) && series.contains(label);
+        let of_process = name.starts_with("process_");
+        let name = if of_process { name.to_owned() } else { format!("nostr_{name}") };
+        let family = name.trim_end_matches("_count").trim_end_matches("_sum");
+        debug_assert!(of_process || CATALOGUE.iter().any(|metric| metric.name == family), "{name} is no metric");
+        let of_name = |series: &str| series.split('{').next() == Some(name.as_str()) && series.contains(label);
         self.0.iter().filter(|(series, _)| of_name(series)).map(|(_, growth)| growth).sum()
     }
 
@@ -67,38 +71,38 @@ impl Figures {
     }
 
     fn reqs(&self) -> f64 {
-        self.sum("nostr_messages_total", "type=\"req\"")
+        self.sum("messages_total", "type=\"req\"")
     }
 
     /// Reads beyond one for each filter, for each REQ.
     fn rereads_per_req(&self) -> f64 {
         let reqs = self.reqs();
-        if reqs > 0.0 { self.sum("nostr_store_rereads_total", "") / reqs } else { 0.0 }
+        if reqs > 0.0 { self.sum("store_rereads_total", "") / reqs } else { 0.0 }
     }
 
     fn all(&self) -> Vec<Figure> {
         let mut all: Vec<Figure> = Vec::new();
         for stage in Stage::VALUES {
-            let mean = self.mean("nostr_stage_seconds", &format!("stage=\"{stage}\""));
+            let mean = self.mean("stage_seconds", &format!("stage=\"{stage}\""));
             all.push((format!("{stage}, mean"), "ms", mean));
         }
         for (words, name, label) in [
-            ("EVENT to OK, mean", "nostr_query_latency_seconds", "operation=\"event\""),
-            ("REQ to EOSE, mean", "nostr_query_latency_seconds", "operation=\"req\""),
-            ("signature, mean", "nostr_signature_seconds", ""),
-            ("commit, mean", "nostr_commit_seconds", ""),
-            ("read in the store, mean", "nostr_store_read_seconds", ""),
-            ("fan-out lag, mean", "nostr_fanout_seconds", ""),
+            ("EVENT to OK, mean", "query_latency_seconds", "operation=\"event\""),
+            ("REQ to EOSE, mean", "query_latency_seconds", "operation=\"req\""),
+            ("signature, mean", "signature_seconds", ""),
+            ("commit, mean", "commit_seconds", ""),
+            ("read in the store, mean", "store_read_seconds", ""),
+            ("fan-out lag, mean", "fanout_seconds", ""),
         ] {
             all.push((words.to_owned(), "ms", self.mean(name, label)));
         }
         let per = |amount: f64, by: f64| (by > 0.0).then(|| amount / by);
         let cpu = self.sum("process_cpu_seconds_total", "");
         let (accepted, delivered) =
-            (self.sum("nostr_events_total", "outcome=\"accepted\""), self.sum("nostr_deliveries_total", ""));
-        let reads = self.sum("nostr_store_read_seconds_count", "");
-        let commits = self.sum("nostr_commit_seconds_count", "");
-        let candidates = self.sum("nostr_matcher_candidates_total", "");
+            (self.sum("events_total", "outcome=\"accepted\""), self.sum("deliveries_total", ""));
+        let reads = self.sum("store_read_seconds_count", "");
+        let commits = self.sum("commit_seconds_count", "");
+        let candidates = self.sum("matcher_candidates_total", "");
         all.extend([
             ("processor".to_owned(), "s", Some(cpu)),
             ("processor, each accepted event".to_owned(), "µs", per(cpu * 1e6, accepted)),
@@ -107,16 +111,16 @@ impl Figures {
             ("database reads, each REQ or COUNT".to_owned(), "", per(reads, self.reqs() + self.counts())),
             ("of them beyond one a filter, each REQ".to_owned(), "", Some(self.rereads_per_req())),
             ("events, each commit".to_owned(), "", per(accepted, commits)),
-            ("filters looked at, each hit".to_owned(), "", per(candidates, self.sum("nostr_matcher_hits_total", ""))),
-            ("refusals".to_owned(), "", Some(self.sum("nostr_refusals_total", ""))),
-            ("subscriptions that fell behind".to_owned(), "", Some(self.sum("nostr_slow_clients_total", ""))),
+            ("filters looked at, each hit".to_owned(), "", per(candidates, self.sum("matcher_hits_total", ""))),
+            ("refusals".to_owned(), "", Some(self.sum("refusals_total", ""))),
+            ("subscriptions that fell behind".to_owned(), "", Some(self.sum("slow_clients_total", ""))),
             ("memory, growth".to_owned(), "MiB", Some(self.sum("process_resident_memory_bytes", "") / 1_048_576.0)),
         ]);
         all
     }
 
     fn counts(&self) -> f64 {
-        self.sum("nostr_messages_total", "type=\"count\"")
+        self.sum("messages_total", "type=\"count\"")
     }
 }
 
