@@ -283,15 +283,15 @@ impl Store for PostgresStore {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
         async move {
-            let at_least = self.shared.shown();
             on_a_server!(
                 self.shared,
                 at_least,
                 |connection| count::count(connection, self.shared.watch, filters, access, now),
-                |_: &u64| None
+                |counted: &(u64, Head)| Some(counted.1)
             )
         }
         .boxed()
