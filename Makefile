@@ -7,12 +7,14 @@
 # make bench   the relay over the wire, then micro-benchmarks
 # make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
 # make bench-cache  what the cache is worth, on a cluster of its own: off, cold, warm (CACHE='--events 300000 --filters 30000')
+# make bench-observe  what metrics, sampling and an open dashboard cost: processor time of each delivery, on against off
+# make bench-cluster  from one instance to another: how soon events come, what they cost, how much goes over Redis
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps up down bench bench-store bench-cache soak
+.PHONY: run test check deps up down bench bench-store bench-cache bench-cluster bench-observe soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -54,6 +56,14 @@ bench-store:
 bench-cache:
 	cargo build --release -p relay -p loadtest
 	target/release/loadtest cache --spawn target/release/relay --events $(EVENTS) $(CACHE)
+
+bench-observe:
+	cargo build --release -p relay -p loadtest
+	scripts/bench-observe.py
+
+bench-cluster:
+	cargo build --release -p relay -p loadtest
+	target/release/loadtest cluster --spawn target/release/relay --json target/bench-cluster.json
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

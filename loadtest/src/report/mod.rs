@@ -12,6 +12,7 @@ pub use compare::{Ratio, compare, ratios};
 pub use files::{draw_both, write_all};
 pub use picture::draw;
 pub use terminal::print;
+pub(crate) use terminal::table;
 pub use verdict::{Threshold, ThresholdError, judge};
 
 use crate::bench::Faults;

@@ -4,6 +4,7 @@
 mod agent;
 mod cache;
 mod dashboard;
+mod debug;
 mod health;
 mod history;
 mod load;

@@ -1,5 +1,6 @@
 //! What each path answers; a path that is not here is 404. Only with the operator's token does any change anything.
 
+use super::debug;
 use super::health::{Health, Readiness};
 use super::history::History;
 use super::{cache, dashboard};
@@ -7,7 +8,7 @@ use crate::config::Secret;
 use crate::telemetry::Exporter;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,6 +16,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// What the pages tell about.
 #[derive(Clone)]
@@ -26,6 +28,8 @@ pub(super) struct Shared {
     pub(super) peers: Arc<[String]>,
     /// What allows a request to change something.
     pub(super) token: Secret,
+    /// Of the runtime that serves clients.
+    pub(super) runtime: Option<Handle>,
     /// Tells this process from every other.
     pub(super) id: u64,
 }
@@ -39,9 +43,16 @@ pub(super) fn router(shared: Shared, local: bool) -> Router {
         .route("/nodes", get(async |State(shared): State<Shared>| Json(shared.health.nodes())))
         .route("/metrics", get(metrics))
         .merge(cache::routes())
+        .merge(debug::routes())
         .with_state(shared);
     let pages = if local { pages.layer(from_fn(only_local_names)) } else { pages };
     pages.layer(from_fn(guarded))
+}
+
+/// The number that `?name=` gives.
+pub(super) fn asked(uri: &Uri, name: &str) -> Option<u64> {
+    let parts = uri.query()?.split('&');
+    parts.filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
 }
 
 async fn live(State(shared): State<Shared>) -> Response {
