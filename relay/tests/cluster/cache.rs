@@ -14,6 +14,8 @@ use std::time::Duration;
 const PACE: Duration = Duration::from_millis(40);
 /// Between two times that the same is asked.
 const ASKED_EVERY: Duration = Duration::from_millis(150);
+/// No subscriber has this number.
+const ASKER: usize = usize::MAX;
 const TOKEN: &str = "a token of the operator's";
 
 /// What many ask: few filters, so that every instance has them all.
@@ -40,6 +42,7 @@ async fn asker(world: Arc<World>, relay: usize, port: u16) {
         match ask(&mut socket, number, question).await {
             Some(stored) => world.sessions.lock().push(Session {
                 relay,
+                subscriber: ASKER,
                 filters: [Filter::parse(&question.to_string()).unwrap()].into(),
                 asked_at,
                 eose_at: world.head(),

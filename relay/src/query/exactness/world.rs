@@ -271,7 +271,7 @@ impl<'a> World<'a> {
         let goes = |event: &Arc<Event>| match way {
             0..6 => event.is_expired(now),
             6..9 => event.pubkey() == whose && event.kind() == Kind(7),
-            _ => event.id().as_bytes()[0] % 2 == 0,
+            _ => event.id().as_bytes()[0].is_multiple_of(2),
         };
         let cause = if way < 6 { RemovalCause::Expired } else { RemovalCause::Administered };
         let removed = |event: &Arc<Event>| Change::Removed(Removal { event: event.clone(), cause });
