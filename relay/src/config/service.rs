@@ -70,8 +70,13 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Observe {
+    /// Whether anything is counted at all.
+    pub metrics: bool,
     /// How many journeys of a hundred are timed stage by stage.
     pub sample_percent: u32,
+    /// A read in the store that takes longer is told in the log.
+    #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
+    pub slow_query: Duration,
 }
 
 /// `[workers]`: how many threads work.

@@ -84,10 +84,17 @@ pub enum FollowerStopped {
 }
 
 /// Follows the own writer, which is the only one: its entries come in order.
-pub(super) async fn alone(log: Arc<Log>, mut inbox: mpsc::Receiver<News>) -> Result<(), FollowerStopped> {
+pub(super) async fn alone(
+    log: Arc<Log>,
+    metrics: Arc<Metrics>,
+    mut inbox: mpsc::Receiver<News>,
+) -> Result<(), FollowerStopped> {
     while let Some(news) = inbox.recv().await {
         match news {
-            News::Entry(_, entry) => log.apply(&entry)?,
+            News::Entry(_, entry) => {
+                log.apply(&entry)?;
+                metrics.entries.of(EntrySource::Own).increment(1);
+            }
             News::Ephemeral(event) => broadcast(&log, event).await,
         }
     }

@@ -18,7 +18,7 @@ impl Queries {
         };
         let mut at_least = self.log.floor();
         for _ in 0..MAX_ROUNDS {
-            let (count, head) = self.timed(self.store.count(filters, access, at_least, now)).await?;
+            let (count, head) = self.timed(filters, self.store.count(filters, access, at_least, now)).await?;
             self.reach(head, limits).await?;
             at_least = match self.log.tail(head) {
                 Ok(tail) => match correct(count, &tail, counts) {

@@ -10,6 +10,8 @@ mod text;
 
 pub use memory::MemoryStore;
 
+pub(crate) use form::form_name;
+
 use crate::types::{
     Access, Change, Epoch, EventId, Filter, Head, Key, LogEntry, Position, Refusal, Row, Timestamp, Verified,
 };
