@@ -75,6 +75,8 @@ pub struct Across {
     pub faults: u64,
     /// From when an event should have been sent to its reading on another instance, in milliseconds.
     pub latency_ms: Option<Summary>,
+    /// The same to the event's OK: what of it is the database's.
+    pub ok_ms: Option<Summary>,
     /// Bytes that Redis received for each event.
     pub redis_bytes_in: f64,
     /// Bytes that Redis sent for each event, to all instances together.
@@ -193,6 +195,7 @@ impl Stage {
             accepted: run.counts.accepted,
             faults: run.ledger.lost + run.ledger.doubled + run.ledger.out_of_order,
             latency_ms: run.latency_ms.get("across").copied(),
+            ok_ms: run.latency_ms.get("ok").copied(),
             redis_bytes_in: (bytes_in - bytes[0]) / events,
             redis_bytes_out: (bytes_out - bytes[1]) / events,
             log_rows_per_second: rows as f64 / run.ran_seconds,
@@ -247,8 +250,18 @@ impl ClusterBench {
 impl ClusterReport {
     /// The whole report in two tables.
     pub fn print(&self) -> String {
-        let head =
-            ["events/s", "accepted", "faults", "p50 ms", "p95 ms", "p99 ms", "Redis B in", "B out", "log rows/s"];
+        let head = [
+            "events/s",
+            "accepted",
+            "faults",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "OK p99",
+            "Redis B in",
+            "B out",
+            "log rows/s",
+        ];
         let mut across = crate::report::table(&head);
         for row in &self.across {
             let latency = |of: fn(&Summary) -> f64| row.latency_ms.as_ref().map_or(0.0, of);
@@ -259,6 +272,7 @@ impl ClusterReport {
                 format!("{:.1}", latency(|summary| summary.p50)),
                 format!("{:.1}", latency(|summary| summary.p95)),
                 format!("{:.1}", latency(|summary| summary.p99)),
+                format!("{:.1}", row.ok_ms.map_or(0.0, |ok| ok.p99)),
                 format!("{:.0}", row.redis_bytes_in),
                 format!("{:.0}", row.redis_bytes_out),
                 format!("{:.0}", row.log_rows_per_second),
