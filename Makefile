@@ -6,12 +6,14 @@
 # make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
 # make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
+# make bench-observe  what metrics, sampling and an open dashboard cost: processor time of each delivery, on against off
+# make bench-cluster  from one instance to another: how soon events come, what they cost, how much goes over Redis
 # make soak    the long tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps up down bench bench-store soak
+.PHONY: run test check deps up down bench bench-store bench-cluster bench-observe soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -49,6 +51,14 @@ bench:
 EVENTS ?= 1000000
 bench-store:
 	cargo run --release -p relay --example store_bench -- --postgres --events $(EVENTS)
+
+bench-observe:
+	cargo build --release -p relay -p loadtest
+	scripts/bench-observe.py
+
+bench-cluster:
+	cargo build --release -p relay -p loadtest
+	target/release/loadtest cluster --spawn target/release/relay --json target/bench-cluster.json
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

@@ -17,7 +17,8 @@ redis-server redis-server
 haproxy haproxy
 promtool prometheus
 chromium chromium
-iptables iptables"
+iptables iptables
+ip iproute2"
 
 # Servers lie outside the path of ordinary users. Tests and `deploy` start their own: no service needs to run.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

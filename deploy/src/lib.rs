@@ -6,6 +6,7 @@
 mod error;
 mod home;
 pub mod local;
+pub mod network;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

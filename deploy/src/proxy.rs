@@ -46,8 +46,18 @@ impl Proxy {
     /// # Errors
     /// [`Error::Io`] if it can't listen.
     pub async fn start(target: SocketAddr) -> Result<Self, Error> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Error::io("listening for a proxy"))?;
+        Self::on(listener, target)
+    }
+
+    /// The same on a listener that there is already, in another network perhaps. To be called within a runtime.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the runtime can't take it.
+    pub fn on(listener: std::net::TcpListener, target: SocketAddr) -> Result<Self, Error> {
         let failed = || Error::io("listening for a proxy");
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed())?;
+        listener.set_nonblocking(true).map_err(failed())?;
+        let listener = TcpListener::from_std(listener).map_err(failed())?;
         let address = listener.local_addr().map_err(failed())?;
         let (line, lines) = watch::channel(Line::default());
         let (cut, cuts) = watch::channel(0);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 mod cli;
 
-use cli::{at_least_one, load::LoadArguments, positive};
+use cli::{at_least_one, cluster::ClusterArguments, load::LoadArguments, positive};
 
 /// It ran, and something was lost, doubled, out of order or the like.
 const EXIT_FAULTS: u8 = 1;
@@ -42,6 +42,10 @@ enum Command {
     /// it by `relay import`, measures it and stops it; each measurement gets a freshly started relay. With --url it
     /// measures a relay that runs already and holds the events of `loadtest fill` with the same --seed and --events.
     Bench(Box<BenchArguments>),
+    /// Measure several instances: how soon events come from one to another, and what they cost the more there are
+    ///
+    /// It starts Postgres with two replicas, Redis and three relays, and stops them.
+    Cluster(Box<ClusterArguments>),
     /// Compare two reports: ratios and their noise, and both in one picture
     Compare(CompareArguments),
     /// Write events as JSON lines, the same for the same seed, for `relay import --no-verify`
@@ -149,6 +153,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (arguments.command, arguments.load) {
         (Some(Command::Bench(arguments)), _) => bench(*arguments),
+        (Some(Command::Cluster(arguments)), _) => arguments.run(),
         (Some(Command::Compare(arguments)), _) => compare_files(&arguments).map(|()| ExitCode::SUCCESS),
         (Some(Command::Fill(arguments)), _) => fill_file(&arguments).map(|()| ExitCode::SUCCESS),
         (None, Some(arguments)) => arguments.run(),

@@ -3,6 +3,8 @@
 // outside becomes text, never markup.
 
 const STEP = 2000, KEPT = 450, ALL = "all";
+// Steps of an axis of bytes: 1, 2 and 5 would give odd numbers of MiB.
+const BINARY = Array.from({ length: 45 }, (_, at) => 2 ** at);
 const SECTIONS = [
   ["Clients", ["connection", "message"]],
   ["Events", ["ingest", "verify"]],
@@ -25,7 +27,7 @@ const TILES = [
 
 const $ = (id) => document.getElementById(id);
 const instances = new Map();
-let panels = [], own = null, shown = null, charts = [], lost = [], since = 0;
+let panels = [], own = null, shown = location.hash === "#all" ? ALL : null, charts = [], lost = [], since = 0;
 
 function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -153,8 +155,8 @@ function draw(chart) {
       y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] },
     },
     axes: [
-      { ...axis, space: 70, values: (_, ticks, __, ___, step) => ticks.map((at) => (step < 60 ? clock : minute).format(at * 1000)) },
-      { ...axis, size: 62, space: 28, values: (_, ticks) => ticks.map((at) => format(at, panel.unit)) },
+      { ...axis, size: 28, space: 70, values: (_, ticks, __, ___, step) => ticks.map((at) => (step < 60 ? clock : minute).format(at * 1000)) },
+      { ...axis, size: 62, space: 28, incrs: panel.unit === "bytes" ? BINARY : undefined, values: (_, ticks) => ticks.map((at) => format(at, panel.unit)) },
     ],
     series: [{}, ...labels.map((label, at) => ({
       label, stroke: color(`--c${at % 6 + 1}`), width: at === 0 ? 2 : 1.5, spanGaps: panel.unit === "seconds",
@@ -207,7 +209,7 @@ function heading() {
   document.title = `${state === "ready" ? "" : `${state}: `}Skein ${told.name}`;
 
   const several = instances.size + lost.length > 1;
-  const button = (id, words, kind) => h("button", { type: "button", class: kind, "aria-pressed": String(shown === id), onclick: () => { shown = id; show(); } }, words);
+  const button = (id, words, kind) => h("button", { type: "button", class: kind, "aria-pressed": String(shown === id), onclick: () => { shown = id; history.replaceState(null, "", id === ALL ? "#all" : "#"); show(); } }, words);
   $("instances").replaceChildren(...(several ? [
     button(ALL, "All instances"),
     ...[...instances].map(([id, { told }]) => button(id, id === own ? `${told.name} (here)` : told.name)),
@@ -244,7 +246,7 @@ function tiles() {
 
 function table(title, columns, rows, none) {
   if (!rows.length && none === null) return null;
-  const number = (at) => rows.length > 0 && rows.every((row) => /^[–\d]/.test(row[at].text ?? row[at]));
+  const number = (at) => rows.length > 0 && rows.every((row) => row[at].text === undefined && /^[–\d]/.test(row[at]));
   const kind = columns.map((_, at) => (number(at) ? "number" : "word"));
   const cell = (value, at) => h("td", { class: `${kind[at]} ${value.kind || ""}` }, String(value.text ?? value));
   const body = rows.length

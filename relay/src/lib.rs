@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod ingest;
+pub mod link;
 pub mod log;
 pub mod matcher;
 pub mod message;

@@ -32,7 +32,7 @@ const JOURNEY: &[&str] = &[
     "store",
 ];
 /// Modules that every station may import; among themselves, each only those before it.
-const LEAVES: &[&str] = &["types", "outbox", "config", "telemetry"];
+const LEAVES: &[&str] = &["types", "outbox", "config", "telemetry", "link"];
 const MAX_LINES: usize = 400;
 
 struct Source {

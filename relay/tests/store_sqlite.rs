@@ -6,7 +6,7 @@ mod store_kit;
 use futures_util::FutureExt;
 use relay::store::sqlite::{Archive, Options, SqliteStore};
 use relay::store::{Outcome, Store, StoreError};
-use relay::types::{Access, Event, Filter, Kind, Verified};
+use relay::types::{Access, Event, Filter, Kind, Position, Verified};
 use sqlx::{Connection, SqliteConnection};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,13 +133,13 @@ async fn slow_statements_are_stopped() {
     // Two conditions that hold for all, and never both: a walk over everything.
     let slow = Filter { tags: [tag_filter(b't', &["x"]), tag_filter(b'u', &["y"])].into(), ..all() };
     let filters: Vec<_> = (0..30).map(|n| Filter { since: Some(n), ..Filter::default() }).collect();
-    assert_eq!(store.count(&filters, &Access::default(), NOW).await.unwrap(), 4_000);
+    assert_eq!(store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().0, 4_000);
     assert!(page(&store, &slow, 10).await.rows.is_empty());
     store.close().await;
 
     let hasty = Options { readers: 1, read_timeout: Duration::from_micros(200), ..options(&folder) };
     let store = SqliteStore::open(hasty).await.unwrap();
-    let stopped = store.count(&filters, &Access::default(), NOW).await;
+    let stopped = store.count(&filters, &Access::default(), Position::default(), NOW).await;
     assert!(matches!(stopped, Err(StoreError::Timeout)), "{stopped:?}");
     assert!(store.head().await.is_ok(), "the connection is fit for the next one");
     store.close().await;
@@ -148,10 +148,11 @@ async fn slow_statements_are_stopped() {
     let store = SqliteStore::open(Options { readers: 1, ..options(&folder) }).await.unwrap();
     let many: Vec<_> = (0..400).map(|n| Filter { since: Some(n % 7), until: Some(5_000 + n), ..all() }).collect();
     let begun = Instant::now();
-    store.count(&many, &Access::default(), NOW).await.unwrap();
+    store.count(&many, &Access::default(), Position::default(), NOW).await.unwrap();
     let whole = begun.elapsed();
     for _ in 0..20 {
-        let dropped = tokio::time::timeout(whole / 50, store.count(&many, &Access::default(), NOW)).await;
+        let dropped =
+            tokio::time::timeout(whole / 50, store.count(&many, &Access::default(), Position::default(), NOW)).await;
         assert!(dropped.is_err());
     }
     let begun = Instant::now();
@@ -190,7 +191,7 @@ async fn a_dropped_append_is_finished() {
 }
 
 async fn stored_count(store: &SqliteStore) -> u64 {
-    store.count(&[all()], &Access::default(), NOW).await.unwrap()
+    store.count(&[all()], &Access::default(), Position::default(), NOW).await.unwrap().0
 }
 
 #[tokio::test(flavor = "multi_thread")]

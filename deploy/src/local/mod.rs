@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where a relay is told of the others.
+const PEERS: &str = "RELAY_ADMIN_PEERS";
 /// The database that the relays use.
 pub const DATABASE: &str = "skein";
 
@@ -83,9 +85,16 @@ impl Local {
             .set("RELAY_REDIS_URL", self.redis.url())
             .set("RELAY_PUBLIC_URL", self.front.url())
             .set("RELAY_PROXY_TRUSTED_NETWORKS", "127.0.0.1")
+            .set(PEERS, self.peers())
             .life(Life::Detached);
         (relay.port, relay.admin_port) = (place.port, place.admin_port);
         Ok(relay)
+    }
+
+    /// The admin listeners of all relays, so that each dashboard shows all.
+    fn peers(&self) -> String {
+        let peer = |place: &RelayPlace| format!("127.0.0.1:{}", place.admin_port);
+        self.state.relays.iter().map(peer).collect::<Vec<_>>().join(",")
     }
 
     /// How many relays there are to be.
@@ -166,6 +175,12 @@ impl Local {
             self.state.relays.push(place);
         }
         self.save()?;
+        // Those that run already learn of the new ones when they are started anew.
+        let peers = self.peers();
+        for relay in &mut self.relays {
+            relay.settings.retain(|(variable, _)| variable != PEERS);
+            relay.settings.push((PEERS.to_owned(), peers.clone()));
+        }
         progress.set_message(format!("{wanted} relays"));
         for relay in &mut self.relays {
             relay.spawn()?;

@@ -1,5 +1,5 @@
 use super::{Cluster, Role, Server};
-use crate::{Error, PATIENCE, until};
+use crate::{Error, until};
 use std::time::Duration;
 
 /// What a failover did.
@@ -38,7 +38,8 @@ impl Cluster {
 
         let mut received = Vec::new();
         for index in survivors.iter().copied() {
-            received.push((self.final_position(index).await?, index));
+            self.servers[index].wait_silent().await?;
+            received.push((self.servers[index].position().await?, index));
         }
         // Of equals the first: the order of the servers, so that a second call chooses the same.
         let best = received.iter().map(|(position, index)| (*position, std::cmp::Reverse(*index))).max();
@@ -53,6 +54,7 @@ impl Cluster {
         self.promote(new).await?;
 
         let port = self.servers[new].place.port;
+        self.servers.iter_mut().for_each(|server| server.deaf = false);
         (self.servers[old].place.role, self.servers[old].place.upstream) = (Role::Replica, None);
         (self.servers[new].place.role, self.servers[new].place.upstream) = (Role::Primary, None);
         for index in followers.iter().copied() {
@@ -79,21 +81,6 @@ impl Cluster {
     pub fn check_survivors(&self) -> Result<(), Error> {
         let any = self.servers.iter().any(Server::survives);
         any.then_some(()).ok_or_else(|| Error::State("no replica runs that could become the primary".to_owned()))
-    }
-
-    /// What a replica has received once its primary is gone: the receiver ends when it has written everything.
-    async fn final_position(&self, index: usize) -> Result<i64, Error> {
-        let server = &self.servers[index];
-        until(&format!("{} to end receiving", server.place.name), PATIENCE, async || {
-            let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
-            match server.ask::<i64>(receiving).await {
-                Ok(0) => Ok(()),
-                Ok(_) => Err("it receives".to_owned()),
-                Err(error) => Err(error.to_string()),
-            }
-        })
-        .await?;
-        server.position().await
     }
 
     async fn promote(&self, index: usize) -> Result<(), Error> {

@@ -185,7 +185,7 @@ impl Cluster {
     fn server_at(&self, place: Place) -> Server {
         let process = (self.life == Life::Detached).then(|| Process::find(&place.name, &self.home)).flatten();
         let (settings, programs, home) = (self.settings.clone(), self.programs.clone(), self.home.clone());
-        Server { place, settings, programs, life: self.life, process, home }
+        Server { place, deaf: false, settings, programs, life: self.life, process, home }
     }
 
     /// Makes what is missing, rebuilds what was fenced, starts what does not run, and waits until all answer and every

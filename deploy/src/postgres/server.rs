@@ -44,6 +44,8 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Server {
     pub(super) place: Place,
+    /// It gets nothing from the server that it follows.
+    pub(super) deaf: bool,
     pub(super) settings: BTreeMap<String, String>,
     pub(super) programs: Programs,
     pub(super) life: Life,
@@ -276,6 +278,30 @@ impl Server {
         self.execute("SELECT pg_wal_replay_resume()").await
     }
 
+    /// Ends or begins the receiving of what its primary writes: as when the line between them is cut. Nothing of it
+    /// is lost, unless a failover makes this server the primary meanwhile; after one, every server receives again.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it goes on receiving.
+    pub async fn receive(&mut self, receives: bool) -> Result<(), Error> {
+        self.deaf = !receives;
+        self.reload().await?;
+        if receives { Ok(()) } else { self.wait_silent().await }
+    }
+
+    /// Waits until nothing is received: the receiver ends when it has written everything that it has.
+    pub(super) async fn wait_silent(&self) -> Result<(), Error> {
+        until(&format!("{} to end receiving", self.place.name), PATIENCE, async || {
+            let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+            match self.ask::<i64>(receiving).await {
+                Ok(0) => Ok(()),
+                Ok(_) => Err("it receives".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+    }
+
     /// Applies each commit so long after the primary's clock said it happened (`recovery_min_apply_delay`).
     ///
     /// # Errors
@@ -320,9 +346,11 @@ impl Server {
         let done = match self.place.upstream {
             Some(port) => {
                 let name = &self.place.name;
-                lines.push(format!(
-                    "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres application_name={name}'"
-                ));
+                if !self.deaf {
+                    lines.push(format!(
+                        "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres application_name={name}'"
+                    ));
+                }
                 lines.push(format!("primary_slot_name = '{}'", self.slot()));
                 fs::write(&signal, "")
             }

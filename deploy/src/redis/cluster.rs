@@ -22,7 +22,10 @@ impl Cluster {
         for number in 1..=6 {
             let bus = free_port()?.to_string();
             let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
-            let mut server = Server::new(&format!("redis-{number}"), home.clone())?.options(&options);
+            // A replica that has never got its master's data can't replace it, and by default that takes five seconds.
+            let at_once = ["--repl-diskless-sync-delay", "0"];
+            let server = Server::new(&format!("redis-{number}"), home.clone())?;
+            let mut server = server.options(&options).options(&at_once);
             server.start().await?;
             cluster.servers.push(server);
         }
@@ -86,6 +89,27 @@ impl Cluster {
     pub async fn masters(&self) -> Result<Vec<usize>, Error> {
         let roles = self.roles().await?.into_iter();
         Ok(roles.filter(|(_, role)| *role == "master").map(|(index, _)| index).collect())
+    }
+
+    /// Waits until somebody listens on the channel of a master that a replica could replace, and tells where that one
+    /// stands in [`servers`](Self::servers).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub async fn carrier(&self) -> Result<usize, Error> {
+        until("a master with listeners and a replica", PATIENCE, async || {
+            for (at, server) in self.servers.iter().enumerate().filter(|(_, server)| server.is_alive()) {
+                let replication = redis::cmd("INFO").arg("replication").to_owned();
+                let replication = server.ask::<String>(&replication).await.map_err(|error| error.to_string())?;
+                let channels = redis::cmd("PUBSUB").arg("SHARDCHANNELS").to_owned();
+                let channels = server.ask::<Vec<String>>(&channels).await.map_err(|error| error.to_string())?;
+                if replication.contains("role:master") && replication.contains("state=online") && !channels.is_empty() {
+                    return Ok(at);
+                }
+            }
+            Err("none yet".to_owned())
+        })
+        .await
     }
 
     /// For each server that runs `master`, or how a replica's link to its master is: `connected`, say.

@@ -25,6 +25,8 @@ pub struct Server {
     options: Vec<String>,
     /// A file that it reads, and writes if it likes.
     configuration: Option<PathBuf>,
+    /// Where it listens for TLS.
+    tls_port: Option<u16>,
     life: Life,
     process: Option<Process>,
     home: Arc<Home>,
@@ -38,7 +40,7 @@ impl Server {
     pub fn new(name: &str, home: Arc<Home>) -> Result<Self, Error> {
         let port = free_port()?;
         let (options, configuration, life) = (Vec::new(), None, Life::Guarded);
-        Ok(Self { name: name.to_owned(), port, options, configuration, life, process: None, home })
+        Ok(Self { name: name.to_owned(), port, options, configuration, tls_port: None, life, process: None, home })
     }
 
     /// A server that runs, its few files in a temporary directory.
@@ -55,6 +57,37 @@ impl Server {
     pub fn options(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(|option| (*option).to_owned()));
         self
+    }
+
+    /// Has it listen for TLS too, with a [`certificate`](Self::certificate) of its own for 127.0.0.1.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the certificate can't be written.
+    pub fn with_tls(mut self) -> Result<Self, Error> {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let made = made.map_err(|error| Error::State(format!("making a certificate: {error}")))?;
+        let (certificate, key) = (self.certificate()?, self.home.folder(&self.name)?.join("key.pem"));
+        for (path, text) in [(&certificate, made.cert.pem()), (&key, made.signing_key.serialize_pem())] {
+            std::fs::write(path, text).map_err(Error::io(format!("writing {}", path.display())))?;
+        }
+        let port = free_port()?;
+        self.tls_port = Some(port);
+        let (port, certificate, key) = (port.to_string(), certificate.to_string_lossy(), key.to_string_lossy());
+        let options = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+        Ok(self.options(&options).options(&["--tls-auth-clients", "no"]))
+    }
+
+    /// What clients trust, to connect to [`tls_url`](Self::tls_url).
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no place for it.
+    pub fn certificate(&self) -> Result<PathBuf, Error> {
+        Ok(self.home.folder(&self.name)?.join("certificate.pem"))
+    }
+
+    /// What clients connect to with TLS, as `user:password`; `None` without TLS.
+    pub fn tls_url(&self, user: &str) -> Option<String> {
+        self.tls_port.map(|port| format!("rediss://{user}@127.0.0.1:{port}"))
     }
 
     /// How long the process lives; by default as long as its handle. A detached one may run already.

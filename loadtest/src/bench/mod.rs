@@ -1,5 +1,6 @@
 //! The measurements. Each runs in rounds; a round gives one [`Round`], the rounds of one figure a [`Row`].
 
+mod cluster;
 mod idle;
 mod live;
 mod meter;
@@ -10,6 +11,7 @@ mod report;
 mod shapes;
 mod spawn;
 
+pub use cluster::{Across, ClusterBench, ClusterReport, Cost, Part};
 pub use idle::idle;
 pub use live::{Live, Pace, live};
 pub use meter::{Faults, Meter, Round};

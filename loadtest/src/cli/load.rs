@@ -63,6 +63,9 @@ pub(crate) struct LoadArguments {
     /// The relay's admin address, http://HOST:PORT
     #[arg(long, value_name = "URL")]
     admin_url: Option<String>,
+    /// The relay's admin.token, which allows to purge its caches
+    #[arg(long, value_name = "TOKEN", env = "RELAY_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
     /// The relay's metrics, http://HOST:PORT/metrics, to be put into the report
     #[arg(long, value_name = "URL")]
     metrics_url: Option<String>,
@@ -142,7 +145,12 @@ impl LoadArguments {
 
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let caches = matches!(self.cache, Some(Cache::Cold | Cache::Both));
-        ensure!(!caches || self.admin_url.is_some(), "--cache {:?} needs --admin-url to purge the caches", self.cache);
+        let can_purge = self.admin_url.is_some() && self.admin_token.is_some();
+        ensure!(
+            !caches || can_purge,
+            "--cache {:?} needs --admin-url and --admin-token to purge the caches",
+            self.cache
+        );
         let warms = matches!(self.cache, Some(Cache::Warm | Cache::Both));
         ensure!(!warms || self.workload == Workload::Query, "caches are warmed with the questions of --workload query");
         if let Some(directory) = &self.report {
@@ -160,6 +168,7 @@ impl LoadArguments {
                 pids: self.pids.clone(),
                 metrics_url: self.metrics_url.clone(),
                 admin_url: self.admin_url.clone(),
+                admin_token: self.admin_token.clone(),
                 cache,
             };
             let (run, stopped) = runtime.block_on(run(self.options(connections, cache), &around, &mut show))?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod cluster;
 pub(crate) mod load;
 mod show;
 

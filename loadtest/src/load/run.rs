@@ -1,6 +1,6 @@
 //! One run from the first connection to the last account: the coordinator.
 
-use super::scrape::{changed, request, samples};
+use super::scrape::{changed, get, purge, samples};
 use super::signer::{self, ReplayError};
 use super::summary::{Rows, summarise};
 use super::watch::Watch;
@@ -69,6 +69,8 @@ pub struct Surroundings {
     pub metrics_url: Option<String>,
     /// Where its caches are purged.
     pub admin_url: Option<String>,
+    /// What allows that.
+    pub admin_token: Option<String>,
     /// Whether they are purged, or warmed, first.
     pub cache: Option<Cache>,
 }
@@ -120,14 +122,14 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
         return Err(LoadError::Unreachable(words));
     }
     if let (Some(Cache::Cold), Some(url)) = (around.cache, &around.admin_url) {
-        request("POST", &format!("{}/cache/purge", url.trim_end_matches('/'))).map_err(LoadError::Admin)?;
+        purge(url, around.admin_token.as_deref()).map_err(LoadError::Admin)?;
     }
     if shared.options.warm {
         watcher.phase("warming");
         threads.phase.send_replace(Phase::Warm);
         threads.all_done(1, watcher, &mut interrupted).await;
     }
-    let scrape = || around.metrics_url.as_deref().map(|url| request("GET", url)).transpose();
+    let scrape = || around.metrics_url.as_deref().map(get).transpose();
     let metrics = scrape().map_err(LoadError::Admin)?.map(|text| samples(&text));
     let mut rows = Rows::new(shared.options.threads, Watch::new(&around.pids), ticks);
     watcher.phase("running");

@@ -11,11 +11,24 @@ const MAX_BYTES: u64 = 8 << 20;
 /// Metrics of a report at most.
 const MAX_METRICS: usize = 200;
 
-/// Sends one request to an `http://` URL and returns the body. Blocks for up to some seconds.
+/// Gets an `http://` URL and returns the body. Blocks for up to some seconds.
 ///
 /// # Errors
 /// Another scheme, the socket's, or an answer that is not 2xx.
-pub fn request(method: &str, url: &str) -> io::Result<String> {
+pub fn get(url: &str) -> io::Result<String> {
+    request("GET", url, "")
+}
+
+/// Asks the relay at the admin address `url` to purge its caches, and those of all other instances.
+///
+/// # Errors
+/// As [`get`]: without the relay's `admin.token` it refuses.
+pub fn purge(url: &str, token: Option<&str>) -> io::Result<String> {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    request("POST", &format!("{}/cache/purge?all", url.trim_end_matches('/')), &authorization)
+}
+
+fn request(method: &str, url: &str, headers: &str) -> io::Result<String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| io::Error::other(format!("{url:?} is no http:// URL")))?;
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
@@ -23,7 +36,7 @@ pub fn request(method: &str, url: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
     stream.set_read_timeout(Some(WITHIN))?;
     // HTTP/1.0: the body ends with the connection and comes in one piece.
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{headers}Content-Length: 0\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(MAX_BYTES).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
@@ -36,7 +49,7 @@ pub fn request(method: &str, url: &str) -> io::Result<String> {
 }
 
 /// The samples of a text, by name and labels; histogram buckets are left out.
-pub(super) fn samples(text: &str) -> FxHashMap<String, f64> {
+pub fn samples(text: &str) -> FxHashMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
     lines
         .filter_map(|line| line.rsplit_once(' '))

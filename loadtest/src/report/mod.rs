@@ -10,6 +10,7 @@ mod verdict;
 pub use compare::{Ratio, compare, ratios};
 pub use files::{draw_both, write_all};
 pub use terminal::print;
+pub(crate) use terminal::table;
 pub use verdict::{Threshold, ThresholdError, judge};
 
 use crate::bench::Faults;

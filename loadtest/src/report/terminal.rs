@@ -29,7 +29,7 @@ pub fn print(report: &Report) -> String {
     text
 }
 
-pub(super) fn table(head: &[&'static str]) -> Table {
+pub(crate) fn table(head: &[&'static str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(head);

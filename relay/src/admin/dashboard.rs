@@ -3,7 +3,7 @@
 
 use super::health::{About, Dependency, Fault, Health, Readiness};
 use super::history::History;
-use super::pages::Shared;
+use super::pages::{Shared, asked};
 use super::panels::PANELS;
 use super::peers;
 use axum::extract::State;
@@ -47,8 +47,7 @@ pub(super) fn guard(response: &mut Response) {
 
 /// `?since=`, in milliseconds since 1970: only later points are wanted. 0 where it is not asked for.
 fn since(uri: &Uri) -> u64 {
-    let asked = uri.query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("since=")));
-    asked.and_then(|since| since.parse().ok()).unwrap_or(0)
+    asked(uri, "since").unwrap_or(0)
 }
 
 async fn own(State(shared): State<Shared>, uri: Uri) -> Response {

@@ -1,9 +1,11 @@
 //! Whether this instance lives and whether it should be sent clients.
 
 use crate::store::postgres::NodeStatus;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often [`Health::heartbeat`] beats.
@@ -18,9 +20,19 @@ pub struct Health {
     about: Mutex<About>,
     dependencies: Mutex<Vec<Dependency>>,
     nodes: Mutex<Vec<NodeStatus>>,
+    inspector: OnceLock<Inspector>,
     created: Instant,
     /// Milliseconds from `created` to the last beat; 0: none yet.
     last_beat: AtomicU64,
+}
+
+/// Asks the database for its statistics.
+struct Inspector(Box<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>);
+
+impl std::fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inspector")
+    }
 }
 
 /// Which instance this is, for people.
@@ -98,6 +110,7 @@ impl Health {
             about,
             dependencies: Mutex::default(),
             nodes: Mutex::default(),
+            inspector: OnceLock::new(),
             created: Instant::now(),
             last_beat: AtomicU64::new(0),
         })
@@ -136,6 +149,17 @@ impl Health {
     /// Which instance this is.
     pub fn about(&self) -> About {
         self.about.lock().clone()
+    }
+
+    /// Says whom to ask for the statistics of the database. Once.
+    pub fn set_inspector(&self, ask: impl Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync + 'static) {
+        // A second one would be of the same database.
+        let _ = self.inspector.set(Inspector(Box::new(ask)));
+    }
+
+    /// The statistics of the database; `None` where it keeps none.
+    pub async fn inspect(&self) -> Option<Result<Value, String>> {
+        Some((self.inspector.get()?.0)().await)
     }
 
     /// Says how all that is shared is: name, state, whether it works. Said again, times stay where that has not changed.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod dashboard;
+mod debug;
 mod health;
 mod history;
 mod load;

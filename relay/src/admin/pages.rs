@@ -1,12 +1,13 @@
 //! What each path answers. GET only; a path that is not here is 404.
 
 use super::dashboard;
+use super::debug;
 use super::health::{Health, Readiness};
 use super::history::History;
 use crate::telemetry::Exporter;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,6 +15,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// What the pages tell about.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub(super) struct Shared {
     pub(super) history: Arc<History>,
     /// The admin listeners of other instances, host and port.
     pub(super) peers: Arc<[String]>,
+    /// Of the runtime that serves clients.
+    pub(super) runtime: Option<Handle>,
     /// Tells this process from every other.
     pub(super) id: u64,
 }
@@ -35,9 +39,16 @@ pub(super) fn router(shared: Shared, local: bool) -> Router {
         .route("/ready", get(ready))
         .route("/nodes", get(async |State(shared): State<Shared>| Json(shared.health.nodes())))
         .route("/metrics", get(metrics))
+        .merge(debug::routes())
         .with_state(shared);
     let pages = if local { pages.layer(from_fn(only_local_names)) } else { pages };
     pages.layer(from_fn(guarded))
+}
+
+/// The number that `?name=` gives.
+pub(super) fn asked(uri: &Uri, name: &str) -> Option<u64> {
+    let parts = uri.query()?.split('&');
+    parts.filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
 }
 
 async fn live(State(shared): State<Shared>) -> Response {

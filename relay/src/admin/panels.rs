@@ -185,7 +185,7 @@ pub(super) const PANELS: &[Panel] = panels! {
         "p99": Quantile("commit_seconds") @ 0.99;
     }
     processor "Processor" "machine" ratio {
-        "cores used": Rate(process "cpu_seconds_total");
+        "cores used": Now("cpu_cores");
         "threads busy": Now("runtime_busy_ratio");
     }
     memory "Memory" "machine" bytes {

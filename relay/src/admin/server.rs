@@ -17,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
@@ -57,7 +58,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread. It always does the upkeep of the metrics; it listens where the settings say so, and has
+    /// Starts the thread; call it on the runtime that serves clients, whose tasks it tells about. It always does the upkeep of the metrics; it listens where the settings say so, and has
     /// bound the addresses when this returns.
     pub fn start(
         settings: &config::Admin,
@@ -78,6 +79,7 @@ impl Admin {
             exporter: exporter.clone(),
             history: history.clone(),
             peers,
+            runtime: Handle::try_current().ok(),
             id: rand::random::<u64>() >> 12,
         };
         let pages = router(shared, local);
@@ -185,7 +187,7 @@ mod tests {
         let health = Health::new();
         let exporter = Arc::new(Exporter::new().unwrap());
         let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
-        let settings = config::Admin { listen, agent_listen, peers };
+        let settings = config::Admin { listen, agent_listen, token: config::Secret::new(""), peers };
         Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
     }
 

@@ -82,6 +82,7 @@ impl Machine {
 pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let (mut busy, mut looked_at, mut timeouts) = (Duration::ZERO, Instant::now(), 0);
+    let mut cpu = cpu_time();
     loop {
         ticks.tick().await;
         machine.health.set_dependencies(machine.dependencies());
@@ -101,7 +102,9 @@ pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
         if busy > Duration::ZERO && elapsed > 0.0 {
             metrics.runtime_busy.set((total.saturating_sub(busy).as_secs_f64() / elapsed).min(1.0));
         }
-        (busy, looked_at) = (total, Instant::now());
+        let now = cpu_time();
+        metrics.cpu_cores.set(now.saturating_sub(cpu).as_secs_f64() / looked_at.elapsed().as_secs_f64().max(1e-3));
+        (busy, looked_at, cpu) = (total, Instant::now(), now);
         if let Some(store) = &machine.sqlite {
             let pool = store.pool_status();
             metrics.pool_connections.of(ServerRole::Embedded).set(f64::from(pool.connections));
@@ -135,6 +138,12 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
         kept = keeping;
         health.set_nodes(nodes);
     }
+}
+
+/// What this process has had of the processor so far.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn set_servers(nodes: &[NodeStatus], metrics: &Metrics) {

@@ -10,7 +10,7 @@ pub use store::{Opened, postgres_options, sqlite_options};
 
 use crate::admin::{Admin, Health, Load};
 use crate::config::{Config, Durability, Loaded, Sources, reload};
-use crate::telemetry::{Exporter, LogControl};
+use crate::telemetry::{Exporter, LogControl, Metrics};
 use serving::Serving;
 use signals::{Signal, Signals};
 use std::path::PathBuf;
@@ -20,17 +20,22 @@ use std::sync::Arc;
 pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let exporter = Arc::new(Exporter::new()?);
-    exporter.metrics().journeys.set_percent(loaded.config.observe.sample_percent);
+    let observe = &loaded.config.observe;
+    // Handles that count nowhere, where nothing is to be counted.
+    let metrics = if observe.metrics { exporter.metrics().clone() } else { Arc::new(Metrics::detached()) };
+    metrics.journeys.set_percent(observe.sample_percent);
+    if !loaded.config.database.is_postgres() {
+        // The other store knows better which statement it was, and tells it itself.
+        metrics.notes.log_slower_than(observe.slow_query);
+    }
     let health = Health::new();
     let load = Load::new();
     let admin = Admin::start(&loaded.config.admin, health.clone(), load.clone(), exporter.clone())?;
     let opened = Opened::open(&loaded.config).await?;
-    let servers = opened
-        .postgres()
-        .map(|store| tokio::spawn(gauges::sample_servers(store, health.clone(), exporter.metrics().clone())));
+    let servers =
+        opened.postgres().map(|store| tokio::spawn(gauges::sample_servers(store, health.clone(), metrics.clone())));
     let keeper = opened.postgres().map(|store| tokio::spawn(async move { store.keep().await }));
-    let mut serving =
-        Serving::start(&loaded.config, opened.store(), opened.shared_log(), exporter.metrics().clone()).await?;
+    let mut serving = Serving::start(&loaded.config, opened.store(), opened.shared_log(), metrics.clone()).await?;
     let heartbeat = tokio::spawn(health.clone().heartbeat());
     let machine = tokio::spawn(gauges::sample_machine(
         gauges::Machine {
@@ -40,9 +45,15 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
             sqlite: opened.sqlite(),
             bus: serving.bus_up().map(|up| (loaded.config.redis.url.to_string(), up)),
         },
-        exporter.metrics().clone(),
+        metrics.clone(),
     ));
     let load = tokio::spawn(load.watch());
+    if let Some(store) = opened.postgres() {
+        health.set_inspector(move || {
+            let store = store.clone();
+            Box::pin(async move { store.statistics().await.map_err(|error| error.to_string()) })
+        });
+    }
     health.set_about(serving.address().to_string(), opened.name());
     health.started();
     greet(&loaded.config, &serving, &admin);

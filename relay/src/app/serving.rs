@@ -60,7 +60,7 @@ impl Serving {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let (begin, head) = match &shared {
-            Some(shared) => beginning(&**shared).await?,
+            Some(shared) => beginning(&**shared, shares_answers(config)).await?,
             None => {
                 let head = store.head().await?;
                 (head, head)
@@ -170,4 +170,9 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         verify_threads: config.workers.verify_threads(),
         writer: WriterSettings { max_batch: MAX_BATCH, sweep_interval, sweep_batch: SWEEP_BATCH },
     }
+}
+
+/// Whether instances share answers, and so want their rings to reach back as far as those are old.
+fn shares_answers(config: &Config) -> bool {
+    config.cache.l2 && !config.redis.url.is_empty()
 }

@@ -1,6 +1,6 @@
 //! What stands behind the cache in the process: a layer that all instances share.
 
-use super::{Entry, FilterKey};
+use super::{Entry, FilterKey, Purge};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub trait SharedLayer: Send + Sync + 'static {
     /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
     /// `None`: never, for nothing is kept.
     fn renew_after(&self) -> Option<Duration>;
+
+    /// Forgets what `purge` names and tells all other instances to. `false`: they could not be told.
+    fn purge<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, bool>;
 }
 
 /// No shared layer.
@@ -44,5 +47,9 @@ impl SharedLayer for NoLayer {
 
     fn renew_after(&self) -> Option<Duration> {
         None
+    }
+
+    fn purge<'a>(&'a self, _: &'a Purge) -> BoxFuture<'a, bool> {
+        ready(false).boxed()
     }
 }

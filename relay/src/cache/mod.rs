@@ -15,6 +15,7 @@ mod purge;
 mod question;
 mod rates;
 mod shard;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 

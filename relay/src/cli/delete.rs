@@ -5,7 +5,7 @@ use super::progress::Bar;
 use crate::app::Opened;
 use crate::config::{Sources, load};
 use crate::transfer::delete;
-use crate::types::{Access, Filter, PrivateKinds};
+use crate::types::{Access, Filter, Position, PrivateKinds};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::process::ExitCode;
 
@@ -34,7 +34,8 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         let store = Opened::open(&loaded.config).await?.store();
         let all = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
         // Expired events that were not swept yet go as well, but are not counted beforehand.
-        let count = store.count(std::slice::from_ref(filter), &all, crate::types::now()).await?;
+        let filters = std::slice::from_ref(filter);
+        let (count, _) = store.count(filters, &all, Position::default(), crate::types::now()).await?;
         if arguments.get_flag("yes") {
             let bar = Bar::items(Some(count));
             let removed = delete(&*store, filter, |removed| bar.at(removed, "removed")).await;

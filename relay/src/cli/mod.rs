@@ -10,6 +10,7 @@ mod import;
 mod metrics;
 mod migrate;
 mod partitions;
+mod profile;
 mod progress;
 mod serve;
 
@@ -53,6 +54,7 @@ fn command(document: &Document) -> Command {
         .subcommand(explain::command())
         .subcommand(partitions::command())
         .subcommand(metrics::command())
+        .subcommand(profile::command())
         .disable_help_subcommand(true)
 }
 
@@ -67,6 +69,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "explain" => explain::run(arguments, &sources),
         "partitions" => partitions::run(arguments, &sources),
         "metrics" => metrics::run(),
+        "profile" => profile::run(arguments),
         _ => serve::run(sources),
     }
 }

@@ -89,9 +89,6 @@ pub struct Postgres {
     pub retention_months: u32,
     /// Kinds that are kept for less.
     pub retention_kinds: Vec<KindRetention>,
-    /// A query whose statement takes longer is logged; 0: every one.
-    #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
-    pub slow_query: Duration,
     /// How many instances share the servers; 0: as many as are seen.
     pub instances: u32,
 }

@@ -48,6 +48,11 @@ impl Setting {
         self.key.replace(['.', '_'], "-")
     }
 
+    /// True when its value is a secret as a whole, not to be shown.
+    pub fn is_secret(&self) -> bool {
+        self.key.ends_with("token")
+    }
+
     /// True when a reload cannot change it.
     pub fn needs_restart(&self) -> bool {
         self.doc.contains(NEEDS_RESTART)
@@ -169,7 +174,9 @@ mod tests {
                 let says_empty = doc.contains("Empty: ") || key == "access.deny_pubkeys" || key == "access.deny_kinds";
                 let empty = default.as_str() == Some("") || default.as_array().is_some_and(Vec::is_empty);
                 assert!(!empty || says_empty, "{key}: what does empty mean?");
-                for (suffix, word) in [("_seconds", "seconds"), ("_bytes", "bytes"), ("_bits", "bits")] {
+                for (suffix, word) in
+                    [("_seconds", "seconds"), ("_milliseconds", "milliseconds"), ("_bytes", "bytes"), ("_bits", "bits")]
+                {
                     assert!(!key.ends_with(suffix) || doc.to_lowercase().contains(word), "{key}: name the unit");
                 }
             }

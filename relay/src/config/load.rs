@@ -29,6 +29,8 @@ pub struct Effective {
     pub origin: Origin,
     /// True when a reload cannot change it.
     pub needs_restart: bool,
+    /// True when the value is not to be shown.
+    pub is_secret: bool,
     pub(super) value: Value,
 }
 
@@ -37,6 +39,7 @@ impl fmt::Display for Effective {
         write!(f, "{} = ", self.key)?;
         match (&self.origin, &self.value) {
             (Origin::OwnFile(..), _) => f.write_str("\"***\""),
+            (origin, _) if self.is_secret && *origin != Origin::Default => f.write_str("\"***\""),
             (_, value) => without_secrets(value).fmt(f),
         }
     }
@@ -82,7 +85,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         let (value, origin) = given
             .remove(&setting.key)
             .map_or_else(|| (setting.default.clone(), Origin::Default), |given| (given.value, given.origin));
-        Effective { key: setting.key.clone(), origin, needs_restart: setting.needs_restart(), value }
+        let (needs_restart, is_secret) = (setting.needs_restart(), setting.is_secret());
+        Effective { key: setting.key.clone(), origin, needs_restart, is_secret, value }
     });
     finish(effective.collect())
 }

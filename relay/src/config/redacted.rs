@@ -37,6 +37,34 @@ impl fmt::Debug for Redacted {
     }
 }
 
+/// A text that is a secret as a whole. `Debug` shows none of it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret, for whoever compares it. Not for a log.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// True for the empty text: no secret.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "\"\"" } else { "\"***\"" })
+    }
+}
+
 /// `text` with what may be a secret in a URL replaced by `***`: the part between the user's name and the last `@`,
 /// and every query parameter whose name speaks of a secret.
 pub fn redact(text: &str) -> String {

@@ -135,6 +135,12 @@ fn host_and_port(node: &str, default_port: u16) -> Option<(String, u16)> {
 }
 
 fn unescape(text: &str) -> Result<String, RedisAddressError> {
+    percent_decode(text).ok_or(RedisAddressError::Escape)
+}
+
+/// `text` with each `%xx` replaced by the byte that it stands for; `None` where a percent sign escapes nothing, or the
+/// result is not UTF-8.
+pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -144,11 +150,10 @@ fn unescape(text: &str) -> Result<String, RedisAddressError> {
             continue;
         }
         let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or(RedisAddressError::Escape)?;
-        bytes.push(byte);
+        bytes.push(digits.and_then(|digits| u8::from_str_radix(digits, 16).ok())?);
         rest = after.get(2..).unwrap_or_default();
     }
-    String::from_utf8(bytes).map_err(|_| RedisAddressError::Escape)
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `[admin]`, `[info]`, `[log]`, `[observe]`, `[workers]` and `[expiry]`: how the relay presents itself and does its own work.
 
+use super::redacted::Secret;
 use super::values;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ pub struct Admin {
     /// Where it tells a load balancer its weight; written empty, `None`: nowhere.
     #[serde(deserialize_with = "values::address_or_off")]
     pub agent_listen: Option<SocketAddr>,
+    /// What a request must carry to change something; empty: nothing can be changed.
+    pub token: Secret,
     /// The admin listeners of the other instances, host and port.
     pub peers: Vec<String>,
 }
@@ -67,8 +70,13 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Observe {
+    /// Whether anything is counted at all.
+    pub metrics: bool,
     /// How many journeys of a hundred are timed stage by stage.
     pub sample_percent: u32,
+    /// A read in the store that takes longer is told in the log.
+    #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
+    pub slow_query: Duration,
 }
 
 /// `[workers]`: how many threads work.

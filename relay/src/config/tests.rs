@@ -189,6 +189,13 @@ fn no_secret_is_ever_shown() {
     assert_eq!(loaded.config.info.description, "hunter2");
     assert!(!format!("{:?}", loaded.settings).contains("hunter2"), "a value from a file of its own is a secret");
 
+    let case = Case::new().variable("RELAY_ADMIN_TOKEN", "hunter2hunter2hunter2");
+    let loaded = case.load();
+    assert_eq!(loaded.config.admin.token.expose(), "hunter2hunter2hunter2");
+    assert!(!format!("{:?} {:?}", loaded.settings, loaded.config).contains("hunter2"), "nor is a token");
+    let short = Case::new().variable("RELAY_ADMIN_TOKEN", "hunter2").problems();
+    assert!(short.contains("at least 16") && !short.contains("hunter2"), "{short}");
+
     let url = "postgres://relay:hunter2@db/relay";
     let mut config = Config::default();
     config.database.urls = vec![Redacted::new(url)];

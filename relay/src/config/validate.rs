@@ -17,6 +17,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     database(&config.database, &mut check);
     postgres(&config.postgres, &mut check);
     limits(&config.limits, &mut check);
+    cache(config, &mut check);
     queues_and_timeouts(config, &mut check);
     service(config, &mut check);
     let named = |peer: &String| {
@@ -74,6 +75,19 @@ fn addresses(config: &Config, check: &mut Check) {
         !config.proxy.proxy_protocol || !config.proxy.trusted_networks.is_empty(),
         "proxy.proxy_protocol",
         "would let nobody in: name your proxies in proxy.trusted_networks",
+    );
+}
+
+fn cache(config: &Config, check: &mut Check) {
+    let cache = &config.cache;
+    above_zero(&[("cache.l2_lifetime_seconds", cache.l2_lifetime)], check);
+    check.that(!cache.l2_patience.is_zero(), "cache.l2_patience_milliseconds", "must be at least 1 millisecond");
+    let token = &config.admin.token;
+    let visible = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    check.that(
+        token.is_empty() || (token.expose().len() >= 16 && visible),
+        "admin.token",
+        "must have at least 16 characters, all of them visible ASCII",
     );
 }
 

@@ -26,6 +26,14 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dura
     Ok(Duration::from_secs(seconds))
 }
 
+pub(super) fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let millis = u64::deserialize(deserializer)?;
+    if millis > 1_000 * MAX_SECONDS {
+        return Err(D::Error::custom(format_args!("{millis} milliseconds are more than a century")));
+    }
+    Ok(Duration::from_millis(millis))
+}
+
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }

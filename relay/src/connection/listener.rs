@@ -1,11 +1,12 @@
 //! The door: accepts connections, counts them, and turns away what is too much.
 
 use super::rate::EventRate;
+use super::refused::Refusals;
 use super::slots::{Slot, Slots};
 use super::{Services, client, pages, upgrade};
 use crate::telemetry::{ConnectionOutcome, Shed};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,12 +40,34 @@ pub(super) struct Gate {
     pub(super) services: Services,
     pub(super) slots: Slots,
     pub(super) events: EventRate,
+    pub(super) refusals: Refusals,
+}
+
+impl Gate {
+    /// Counts a connection that is turned away, and says so in the log unless it is the relay that leaves.
+    pub(super) fn refuse(&self, address: IpAddr, outcome: ConnectionOutcome) {
+        self.services.metrics.connections.of(outcome).increment(1);
+        if outcome != ConnectionOutcome::Draining {
+            self.refusals.note(address, outcome);
+        }
+        if matches!(outcome, ConnectionOutcome::Full | ConnectionOutcome::AddressFull) {
+            self.services.metrics.shed.of(Shed::Connection).increment(1);
+        }
+    }
 }
 
 impl Listener {
     /// Serves whoever connects to `tcp`.
     pub fn new(tcp: TcpListener, services: Services) -> Self {
-        Self { tcp, gate: Arc::new(Gate { services, slots: Slots::new(), events: EventRate::default() }) }
+        Self {
+            tcp,
+            gate: Arc::new(Gate {
+                services,
+                slots: Slots::new(),
+                events: EventRate::default(),
+                refusals: Refusals::default(),
+            }),
+        }
     }
 
     /// Serves until the shutdown signal, then until the last connection has ended. While connections drain, new ones
@@ -94,13 +117,12 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
     let _ = stream.set_nodelay(true);
     let settings = gate.services.settings.load();
     if gate.services.shutdown.is_draining() {
-        count(gate, ConnectionOutcome::Draining);
+        gate.refuse(peer.ip(), ConnectionOutcome::Draining);
     } else if let Some(slot) = gate.slots.enter(settings.max_connections) {
         tokio::spawn(serve(gate.clone(), stream, peer, slot));
         return;
     } else {
-        count(gate, ConnectionOutcome::Full);
-        gate.services.metrics.shed.of(Shed::Connection).increment(1);
+        gate.refuse(peer.ip(), ConnectionOutcome::Full);
     }
     if let Ok(permit) = refusals.clone().try_acquire_owned() {
         tokio::spawn(async move {
@@ -109,10 +131,6 @@ fn admit(gate: &Arc<Gate>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: S
             drop(permit);
         });
     }
-}
-
-fn count(gate: &Gate, outcome: ConnectionOutcome) {
-    gate.services.metrics.connections.of(outcome).increment(1);
 }
 
 async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
@@ -124,7 +142,7 @@ async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr, slot: Slot)
     match timeout(deadline, handshake).await {
         Ok(Some(upgraded)) => client::run(&gate, upgraded, buffer).await,
         Ok(None) => {}
-        Err(_) => count(&gate, ConnectionOutcome::Handshake),
+        Err(_) => gate.refuse(peer.ip(), ConnectionOutcome::Handshake),
     }
     gate.services.metrics.connections_active.decrement(1);
     drop(slot);

@@ -1,5 +1,6 @@
 //! What the relay answers over plain HTTP.
 
+use super::landing;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -36,14 +37,26 @@ pub(super) fn later(status: StatusCode, words: &'static str) -> Page {
 }
 
 /// The answer to a request for `/` that wants no WebSocket: the relay information document (NIP-11) where it is asked
-/// for, else a sentence.
-pub(super) fn root(method: &Method, headers: &HeaderMap, information: &Bytes) -> Page {
+/// for, a page with the relay's `url` for a browser, else a sentence.
+pub(super) fn root(
+    method: &Method,
+    headers: &HeaderMap,
+    information: &Bytes,
+    url: impl FnOnce() -> Option<Box<str>>,
+) -> Page {
     let mut page = match *method {
         // A preflight: NIP-11 asks for the CORS headers, and the document may be asked for with any header.
         Method::OPTIONS => text(StatusCode::NO_CONTENT, ""),
-        Method::GET | Method::HEAD if wants_information(headers) => {
+        Method::GET | Method::HEAD if accepts(headers, "application/nostr+json") => {
             let mut page = Page::new(Full::new(information.clone()));
             set(&mut page, header::CONTENT_TYPE, "application/nostr+json");
+            page
+        }
+        Method::GET | Method::HEAD if accepts(headers, "text/html") => {
+            let mut page = Page::new(Full::new(Bytes::from(landing::page(information, url().as_deref()))));
+            set(&mut page, header::CONTENT_TYPE, "text/html; charset=utf-8");
+            set(&mut page, header::CONTENT_SECURITY_POLICY, landing::POLICY);
+            set(&mut page, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
             page
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, LANDING),
@@ -65,15 +78,15 @@ pub(super) fn set(page: &mut Page, name: header::HeaderName, value: &'static str
     page.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
-/// True when one of the media types that the client accepts is NIP-11's, whatever its parameters.
-fn wants_information(headers: &HeaderMap) -> bool {
+/// True when one of the media types that the client accepts is `wanted`, whatever its parameters.
+fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|range| range.split(';').next())
-        .any(|media_type| media_type.trim().eq_ignore_ascii_case("application/nostr+json"))
+        .any(|media_type| media_type.trim().eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]
@@ -92,7 +105,7 @@ mod tests {
         let wants = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
-            wants_information(&headers)
+            accepts(&headers, "application/nostr+json")
         };
         for accept in
             ["application/nostr+json", "text/html, Application/Nostr+JSON;q=0.9", "application/nostr+json;v=1"]

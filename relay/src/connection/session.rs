@@ -29,7 +29,12 @@ pub(super) struct Session {
     rate: MessageRate,
     /// Events that were handed in and not answered yet.
     in_flight: Arc<AtomicUsize>,
+    /// Messages so far, to note who sends most.
+    heard: u32,
 }
+
+/// An address is noted with every so many messages of a connection: a lock for each would be too dear.
+const HEARD_STEP: u32 = 16;
 
 /// Something that must be over before the client's next message is read. What is sent to it goes on meanwhile.
 pub(super) type Waiting = BoxFuture<'static, Outcome>;
@@ -57,6 +62,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             rate: MessageRate::default(),
             in_flight: Arc::default(),
+            heard: 0,
         }
     }
 
@@ -88,6 +94,10 @@ impl Session {
         let settings = services.settings.load();
         let parsed = ClientMessage::parse(text, &settings.parse);
         services.metrics.messages.of(message_type(&parsed)).increment(1);
+        self.heard = self.heard.wrapping_add(1);
+        if self.heard.is_multiple_of(HEARD_STEP) {
+            services.metrics.notes.heard(self.client.address, u64::from(HEARD_STEP));
+        }
         if !self.rate.allows(settings.messages) {
             self.reply(refused(parsed, Refusal::RateLimited), services);
             return None;

@@ -18,6 +18,8 @@ pub struct ConnectionSettings {
     /// The relay's own address as clients name it when they authenticate (NIP-42). `None`: whatever the client's
     /// `Host` header says, which suits a relay that is reached in several ways but lets a proxy replay a proof.
     pub public_url: Option<RelayUrl>,
+    /// The same as the operator writes it, for people; empty where it is not set.
+    pub shown_url: Box<str>,
     /// The kinds that only their recipients may read.
     pub private_kinds: PrivateKinds,
     /// The largest message that is served. One up to twice as large is answered with a refusal, a still larger one
@@ -102,6 +104,7 @@ impl ConnectionSettings {
         let Config { limits, queues, timeouts, proxy, .. } = config;
         Self {
             public_url: RelayUrl::parse(&config.public_url).ok(),
+            shown_url: config.public_url.as_str().into(),
             private_kinds: config.access.private_kinds.clone(),
             max_message_bytes: limits.max_message_bytes,
             max_connections: match limits.max_connections {

@@ -53,7 +53,7 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
         true => match behind_proxy(&mut stream, peer, &settings).await {
             Some(client) => client,
             None => {
-                gate.services.metrics.connections.of(ConnectionOutcome::Proxy).increment(1);
+                gate.refuse(peer, ConnectionOutcome::Proxy);
                 return None;
             }
         },
@@ -79,7 +79,8 @@ pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) 
             let slot = place.lock().take().unwrap_or_else(|| gate.slots.enter_from(address, max_per_address))?;
             Some(Client { address, own_url: forwarded::own_url(headers, peer, &settings), _slot: slot })
         };
-        let (mut page, client) = answer(&request, gate, client);
+        let who = || (forwarded::client_address(headers, peer, &settings), own_url(headers, peer, &settings));
+        let (mut page, client) = answer(&request, gate, who, client);
         match client {
             Some(client) => *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client)),
             // One request a connection. Not by hyper's own setting, which would close upgraded ones as well.
@@ -113,20 +114,32 @@ async fn behind_proxy(stream: &mut TcpStream, peer: IpAddr, settings: &Connectio
     }
 }
 
+/// The relay's URL: what the operator says, else what the client sees.
+fn own_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
+    let told = Some(settings.shown_url.clone()).filter(|url| !url.is_empty());
+    told.or_else(|| forwarded::own_url(headers, peer, settings))
+}
+
 /// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its
 /// address has too many connections.
-fn answer(request: &Request<Incoming>, gate: &Gate, client: impl FnOnce() -> Option<Client>) -> (Page, Option<Client>) {
+fn answer(
+    request: &Request<Incoming>,
+    gate: &Gate,
+    who: impl Fn() -> (IpAddr, Option<Box<str>>),
+    client: impl FnOnce() -> Option<Client>,
+) -> (Page, Option<Client>) {
     let services = &gate.services;
     let headers = request.headers();
     if request.uri().path() != "/" {
         return (pages::text(StatusCode::NOT_FOUND, "there is nothing here, the relay is at /\n"), None);
     }
     if !has_token(headers, header::UPGRADE, "websocket") {
-        return (pages::root(request.method(), headers, &services.information.load()), None);
+        return (pages::root(request.method(), headers, &services.information.load(), || who().1), None);
     }
     let accept = match check(request) {
         Ok(accept) => accept,
         Err((status, words)) => {
+            gate.refuse(who().0, ConnectionOutcome::Handshake);
             let mut page = pages::text(status, words);
             if status == StatusCode::UPGRADE_REQUIRED {
                 pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
@@ -136,11 +149,11 @@ fn answer(request: &Request<Incoming>, gate: &Gate, client: impl FnOnce() -> Opt
         }
     };
     if services.shutdown.is_draining() {
-        services.metrics.connections.of(ConnectionOutcome::Draining).increment(1);
+        gate.refuse(who().0, ConnectionOutcome::Draining);
         return (pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
     }
     let Some(client) = client() else {
-        services.metrics.connections.of(ConnectionOutcome::AddressFull).increment(1);
+        gate.refuse(who().0, ConnectionOutcome::AddressFull);
         return (pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
     };
     let mut page = pages::text(StatusCode::SWITCHING_PROTOCOLS, "");

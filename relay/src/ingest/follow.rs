@@ -42,12 +42,15 @@ pub(crate) enum News {
 
 /// How far before the head a new instance begins, at most: far enough that lagging replicas are within its ring.
 const LOADED_AT_START: [u64; 3] = [512, 64, 8];
+/// The same with a shared cache, whose entries are some minutes old: older ones than its ring reaches back to are of no
+/// use to it.
+const LOADED_FOR_CACHE: u64 = 32_768;
 
 /// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries: the
-/// recent tail lies between, as far as the log still has it.
-pub async fn beginning(shared: &dyn SharedLog) -> Result<(Head, Head), StoreError> {
+/// recent tail lies between, as far as the log still has it, and farther for one with a `shared_cache`.
+pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(Head, Head), StoreError> {
     let head = shared.shared_head().await?.head;
-    for back in LOADED_AT_START {
+    for back in shared_cache.then_some(LOADED_FOR_CACHE).into_iter().chain(LOADED_AT_START) {
         let begin = Position(head.position.0.saturating_sub(back));
         match shared.entries(begin, 1).await {
             Ok(_) => return Ok((Head { position: begin, ..head }, head)),
@@ -81,10 +84,17 @@ pub enum FollowerStopped {
 }
 
 /// Follows the own writer, which is the only one: its entries come in order.
-pub(super) async fn alone(log: Arc<Log>, mut inbox: mpsc::Receiver<News>) -> Result<(), FollowerStopped> {
+pub(super) async fn alone(
+    log: Arc<Log>,
+    metrics: Arc<Metrics>,
+    mut inbox: mpsc::Receiver<News>,
+) -> Result<(), FollowerStopped> {
     while let Some(news) = inbox.recv().await {
         match news {
-            News::Entry(_, entry) => log.apply(&entry)?,
+            News::Entry(_, entry) => {
+                log.apply(&entry)?;
+                metrics.entries.of(EntrySource::Own).increment(1);
+            }
             News::Ephemeral(event) => broadcast(&log, event).await,
         }
     }

@@ -20,7 +20,7 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     log.open(&subscription, log.head());
 
     let (sender, inbox) = mpsc::channel(QUEUE);
-    let follower = tokio::spawn(alone(log, inbox));
+    let follower = tokio::spawn(alone(log, Arc::new(Metrics::detached()), inbox));
     let client = tokio::spawn(async move {
         let mut items = Vec::new();
         while items.len() < BURST && !outbox.is_closed() {

@@ -120,7 +120,7 @@ impl Ingest {
         let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
         let bus = following.as_ref().map(|following| following.bus.bus.clone());
         let follow = Follower::Running(match following {
-            None => tokio::spawn(follow::alone(log.clone(), follow_out)),
+            None => tokio::spawn(follow::alone(log.clone(), metrics.clone(), follow_out)),
             Some(following) => {
                 let (log, store, metrics) = (log.clone(), store.clone(), metrics.clone());
                 tokio::spawn(follow::among_others(log, store, metrics, follow_out, follow_in.downgrade(), following))
@@ -149,6 +149,8 @@ impl Ingest {
     }
 
     /// Hands an event in if the first station has room; gives it back if not.
+    // It goes back as it came; a box would be an allocation for each event.
+    #[allow(clippy::result_large_err)]
     pub fn try_submit(&self, submission: Submission) -> Result<(), Submission> {
         self.admit.try_send(submission).map_err(mpsc::error::TrySendError::into_inner)
     }

@@ -18,7 +18,7 @@ mod tests;
 
 use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
-use crate::store::{Page, Read, SharedLog, Store, StoreError};
+use crate::store::{Page, Read, SharedLog, Store, StoreError, form_name};
 use crate::telemetry::{Metrics, Shed, Stage, Trace};
 use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::{Access, Event, Filter, Head, Refusal, Reply, now};
@@ -236,14 +236,25 @@ impl Queries {
             now: now(),
             max_text_bytes: limits.max_text_bytes,
         };
-        Ok(self.timed(self.store.read(&read)).await?)
+        Ok(self.timed(std::slice::from_ref(filter), self.store.read(&read)).await?)
     }
 
-    /// Counts how long the store takes and whether it fails.
-    async fn timed<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// Counts how long the store takes and whether it fails, and notes what is slow.
+    async fn timed<T>(
+        &self,
+        filters: &[Filter],
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let start = Instant::now();
         let result = call.await;
-        self.metrics.store_read.record(start.elapsed());
+        let took = start.elapsed();
+        self.metrics.store_read.record(took);
+        let describe = || {
+            let shapes: Vec<_> = filters.iter().map(Filter::shape).collect();
+            let forms: Vec<_> = filters.iter().map(form_name).collect();
+            (shapes.join(" | "), forms.join(" | "))
+        };
+        self.metrics.notes.read(took, now(), describe);
         if result.is_err() {
             self.metrics.store_errors.increment(1);
         }

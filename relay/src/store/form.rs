@@ -87,6 +87,14 @@ pub(crate) fn choose(filter: &Filter) -> Choice {
     }
 }
 
+/// The form that answers a filter, by its name; where the store looks first which values are rarest, all that may be it.
+pub(crate) fn form_name(filter: &Filter) -> String {
+    match choose(filter) {
+        Choice::Take(form) => form.name().to_owned(),
+        Choice::Rarest(rivals) => rivals.iter().map(|form| form.name()).collect::<Vec<_>>().join(" or "),
+    }
+}
+
 fn by_tag(at: usize, condition: &TagFilter) -> Form {
     if condition.values.len() == 1 { Form::Tag(at) } else { Form::Tags(at) }
 }

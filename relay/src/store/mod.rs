@@ -10,6 +10,8 @@ mod text;
 
 pub use memory::MemoryStore;
 
+pub(crate) use form::form_name;
+
 use crate::types::{
     Access, Change, Epoch, EventId, Filter, Head, Key, LogEntry, Position, Refusal, Row, Timestamp, Verified,
 };
@@ -47,13 +49,15 @@ pub trait Store: Send + Sync + 'static {
     /// The texts of those of `ids` that are still there, in any order: for what [`Page::rest`] left out.
     fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 
-    /// How many distinct events at least one of `filters` selects for this reader; `limit` plays no part (NIP-45).
+    /// How many distinct events at least one of `filters` selects for this reader, and the head at which that holds;
+    /// `limit` plays no part (NIP-45). `at_least` and `now` as in [`Read`].
     fn count<'a>(
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>>;
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>>;
 
     /// Removes up to `max` events that have expired by `now`, oldest expiry first. One position, or none where
     /// nothing had expired.

@@ -90,6 +90,8 @@ catalogue! {
     runtime_queue: Gauge = "nostr_runtime_queue_tasks", Count, "app";
     /// Share of the last second that the threads that serve clients were busy, from 0 to 1.
     runtime_busy: Gauge = "nostr_runtime_busy_ratio", Count, "app";
+    /// Processor time of this process in the last second, in cores.
+    cpu_cores: Gauge = "nostr_cpu_cores", Count, "app";
     /// How late a task gets its turn, on average over some 3 s.
     runtime_lateness: Gauge = "nostr_runtime_lateness_seconds", Seconds, "app";
 

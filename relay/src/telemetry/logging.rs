@@ -1,5 +1,6 @@
 //! Log lines, on standard error. What may hold a secret is of a type that does not show it (`config::Redacted`).
 
+use super::repeats::Repeats;
 use crate::config::{Log, LogFormat};
 use std::io::IsTerminal;
 use tracing::Subscriber;
@@ -51,7 +52,7 @@ where
         LogFormat::Text => lines.with_ansi(colours).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    Ok((tracing_subscriber::registry().with(filter).with(lines), LogControl(handle)))
+    Ok((tracing_subscriber::registry().with(filter).with(Repeats::default()).with(lines), LogControl(handle)))
 }
 
 #[cfg(test)]

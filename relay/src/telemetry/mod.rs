@@ -11,6 +11,7 @@ mod labels;
 mod logging;
 mod notes;
 mod rate;
+mod repeats;
 mod series;
 
 pub use catalogue::{CATALOGUE, Metric, Metrics};

@@ -29,7 +29,7 @@ pub struct SlowQuery {
     /// The form of its statement, as `relay explain` calls it.
     pub form: String,
     /// When it ended, in seconds since 1970.
-    pub at: u64,
+    pub at: i64,
 }
 
 /// An address and about how many messages it has sent lately.
@@ -47,6 +47,8 @@ pub struct Notes {
     slow: Mutex<Vec<(Instant, SlowQuery)>>,
     /// A query that is faster is not among the slowest, in nanoseconds.
     threshold: AtomicU64,
+    /// A slower query is told in the log.
+    logged: Mutex<Option<Duration>>,
     talkers: Mutex<Talkers>,
 }
 
@@ -57,13 +59,22 @@ struct Talkers {
 }
 
 impl Notes {
+    /// Has each read that takes longer told in the log as well. Until then none is.
+    pub fn log_slower_than(&self, limit: Duration) {
+        *self.logged.lock() = Some(limit);
+    }
+
     /// Notes a read if it is one of the slowest of the last hour; `describe` gives its shape and its form.
-    pub fn read(&self, took: Duration, at: u64, describe: impl FnOnce() -> (String, String)) {
+    pub fn read(&self, took: Duration, at: i64, describe: impl FnOnce() -> (String, String)) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        if nanos <= self.threshold.load(Ordering::Relaxed) {
+        let logged = self.logged.lock().is_some_and(|limit| took >= limit);
+        if !logged && nanos <= self.threshold.load(Ordering::Relaxed) {
             return;
         }
         let (shape, form) = describe();
+        if logged {
+            tracing::warn!(form, shape, elapsed_ms = took.as_millis(), "slow query");
+        }
         let mut slow = self.slow.lock();
         // The same kind of query, once: its worst time.
         if let Some(same) = slow.iter_mut().find(|(_, known)| known.shape == shape && known.form == form) {

@@ -40,6 +40,12 @@ pub(crate) enum Mechanism {
     ResubmittedRemovals,
     /// Who has had an event before a failover cut it off does not get it again.
     SeenBefore,
+    /// One instance at a time reads the store for the same entry of the shared cache.
+    Lease,
+    /// An older entry of the shared cache never replaces a newer one.
+    Compare,
+    /// A server of the shared cache has so long for an answer, and no longer.
+    Patience,
 }
 
 #[cfg(not(test))]

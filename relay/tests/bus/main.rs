@@ -11,7 +11,7 @@ mod shared;
 
 use cluster::{Cluster, Report};
 use deploy::redis::{Cluster as RedisCluster, Sentinels, Server};
-use deploy::{Home, PATIENCE, Signal, until};
+use deploy::{Home, Signal};
 use redis::cmd;
 use std::time::{Duration, Instant};
 
@@ -140,30 +140,13 @@ async fn a_master_of_the_cluster_dies() {
     cluster.wait_until_up().await;
     let report = cluster
         .publish_during(async {
-            let carrier = carrier(&redis).await;
+            let carrier = redis.carrier().await.unwrap();
             redis.servers[carrier].kill().await.unwrap();
             cluster.wait_until_down().await;
             cluster.wait_until_up().await;
         })
         .await;
     nothing_lost("a Cluster's master dies", &report);
-}
-
-/// The node that our subscribers are on, once it has a replica that can take over.
-async fn carrier(redis: &RedisCluster) -> usize {
-    let found = until("a master with the channel and a replica", PATIENCE, async || {
-        for (at, server) in redis.servers.iter().enumerate() {
-            let replication = cmd("INFO").arg("replication").to_owned();
-            let replication = server.ask::<String>(&replication).await.map_err(|error| error.to_string())?;
-            let channels = cmd("PUBSUB").arg("SHARDCHANNELS").to_owned();
-            let channels = server.ask::<Vec<String>>(&channels).await.map_err(|error| error.to_string())?;
-            if replication.contains("role:master") && replication.contains("state=online") && !channels.is_empty() {
-                return Ok(at);
-            }
-        }
-        Err("none yet".to_owned())
-    });
-    found.await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

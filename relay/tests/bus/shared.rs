@@ -91,9 +91,10 @@ impl Store for SharedMemory {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.store.count(filters, access, now)
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+        self.store.count(filters, access, at_least, now)
     }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.write(self.store.sweep_expired(now, max))

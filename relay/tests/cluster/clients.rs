@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -71,6 +72,26 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// How many events match, counted by the relay (COUNT) or by us (REQ).
+    async fn ask(&mut self, verb: &str, filter: Value) -> Option<u64> {
+        self.send(json!([verb, "q", filter]).to_string()).await?;
+        let mut found = 0;
+        loop {
+            let message = self.next().await?;
+            match message[0].as_str()? {
+                "EVENT" => found += 1,
+                "COUNT" => return message[2]["count"].as_u64(),
+                "EOSE" => break,
+                "AUTH" => {}
+                _ => panic!("instead of events came {message}"),
+            }
+        }
+        self.send(json!(["CLOSE", "q"]).to_string()).await?;
+        Some(found)
+    }
+}
+
 fn id(event: &Value) -> EventId {
     EventId::from_hex(event["id"].as_str().unwrap().as_bytes()).unwrap()
 }
@@ -96,14 +117,20 @@ pub async fn publisher(world: Arc<World>, port: u16, author: Author, seed: u64, 
             profile = Instant::now();
             author.event(10_002, &[], &format!("profile {count}"))
         } else {
-            author.event(if random.random_bool(0.3) { 7 } else { 1 }, &[&["t", &topic]], &format!("{seed} {count}"))
+            let kind = if random.random_bool(0.3) { 7 } else { 1 };
+            author.event(kind, &[&["t", &topic]], &format!("{seed} {count}{:>1$}", "", world.padding))
         };
-        world.sent.lock().insert(event.id(), Instant::now());
+        let sent = Instant::now();
+        world.sent.lock().insert(event.id(), sent);
         match socket.publish(&event).await {
             Some((true, _)) => {
                 world.acknowledged.lock().push(event.id());
-                if event.kind().0 == 1 {
-                    notes.push_back((event.id(), Instant::now()));
+                world.answers.lock().push(Delivery { at: Instant::now(), took: sent.elapsed() });
+                world.deleted.lock().extend(old.map(|(note, _)| note));
+                match event.kind().0 {
+                    1 => notes.push_back((event.id(), Instant::now())),
+                    10_002 => world.replaceable.lock().push(event),
+                    _ => {}
                 }
             }
             Some((false, words)) => world.refused.lock().push(words),
@@ -121,34 +148,46 @@ pub async fn publish_last(port: u16, event: &Event) {
     }
 }
 
-/// Publishes notes through one relay and reads each through another as soon as it is acknowledged, by its id and as its
-/// author's newest. Gives the number of stale answers.
-pub async fn stale_reads(write: u16, read: u16, pairs: usize) -> usize {
+/// Publishes notes through one relay and asks another for each as soon as it is acknowledged: by its id, by its author, or
+/// for their number. Without `named` it asks by a tag, which nobody need know of a write elsewhere. Gives the number of
+/// stale answers.
+pub async fn stale_reads(write: u16, read: u16, pairs: usize, named: bool) -> usize {
     let (mut writer, mut reader) = (Socket::patient(write).await, Socket::patient(read).await);
     let mut stale = 0;
     for n in 0..pairs {
-        let note = Author::new().event(1, &[], &format!("pair {n}"));
+        let author = Author::new();
+        let by = author.pubkey().to_hex();
+        let note = author.event(1, &[&["t", &by]], &format!("pair {n}"));
         assert_eq!(writer.publish(&note).await, Some((true, String::new())));
-        let filter = if n % 2 == 0 {
-            json!({"ids": [note.id().to_hex()]})
-        } else {
-            json!({"authors": [note.pubkey().to_hex()], "limit": 1})
+        let (verb, filter) = match n % 3 {
+            _ if !named => ("REQ", json!({"#t": [by]})),
+            0 => ("REQ", json!({"ids": [note.id().to_hex()]})),
+            1 => ("REQ", json!({"authors": [by], "limit": 1})),
+            _ => ("COUNT", json!({"authors": [by]})),
         };
-        reader.send(json!(["REQ", format!("r{n}"), filter]).to_string()).await.unwrap();
-        let mut found = false;
-        loop {
-            let message = reader.next().await.unwrap();
-            match message[0].as_str().unwrap() {
-                "EVENT" => found |= message[2]["id"] == note.id().to_hex(),
-                "EOSE" => break,
-                "AUTH" => {}
-                _ => panic!("instead of events came {message}"),
-            }
-        }
-        reader.send(json!(["CLOSE", format!("r{n}")]).to_string()).await.unwrap();
-        stale += usize::from(!found);
+        let found = reader.ask(verb, filter).await.expect("an answer");
+        stale += usize::from(found != 1);
     }
     stale
+}
+
+/// How many events a relay gives that match.
+pub async fn found(port: u16, filter: Value) -> u64 {
+    Socket::patient(port).await.ask("REQ", filter).await.expect("an answer")
+}
+
+/// Subscribes to everything through a small buffer and reads so many bytes a second.
+pub async fn slow_reader(port: u16, bytes_per_second: usize) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+    let (mut socket, _) = client_async(format!("ws://127.0.0.1:{port}/"), stream).await.unwrap();
+    socket.send(Message::text(r#"["REQ","s",{"limit":0}]"#)).await.unwrap();
+    let mut stream = socket.into_inner();
+    let mut buffer = vec![0; bytes_per_second.div_ceil(10)];
+    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Filters of a subscriber: one at random that leaves no stored event out, and the one for the end.
@@ -168,18 +207,36 @@ pub fn filters(authors: &[Author], seed: u64) -> Vec<Value> {
     vec![filter, json!({"kinds": [LAST]})]
 }
 
+/// How far back a subscriber that comes again looks before the newest event that it has.
+const LOOK_BACK_SECONDS: i64 = 5;
+
+/// One subscriber among many.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub subscriber: usize,
+    pub relay: usize,
+    pub port: u16,
+    /// Asks, when it comes again, only for what is newer than what it has, about.
+    pub resumes: bool,
+}
+
 /// Subscribes, again whenever it is cut off, until the last event has come. Keeps a transcript of each session.
-pub async fn subscriber(world: Arc<World>, relay: usize, port: u16, asked: Vec<Value>) {
-    let filters: Arc<[Filter]> = asked.iter().map(|filter| Filter::parse(&filter.to_string()).unwrap()).collect();
-    let mut request = vec![json!("REQ"), json!("s")];
-    request.extend(asked);
-    let request = Value::Array(request).to_string();
+pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) {
+    let Place { subscriber, relay, port, resumes } = place;
+    let mut newest = None;
     let mut whole = false;
     while !whole {
+        if let Some(newest) = newest.filter(|_| resumes) {
+            asked.iter_mut().for_each(|filter| filter["since"] = json!(newest - LOOK_BACK_SECONDS));
+        }
+        let filters: Arc<[Filter]> = asked.iter().map(|filter| Filter::parse(&filter.to_string()).unwrap()).collect();
+        let mut request = vec![json!("REQ"), json!("s")];
+        request.extend(asked.clone());
         let mut socket = Socket::patient(port).await;
         let mut session = Session {
+            subscriber,
             relay,
-            filters: filters.clone(),
+            filters,
             asked_at: world.head(),
             eose_at: 0,
             stored: Vec::new(),
@@ -187,7 +244,7 @@ pub async fn subscriber(world: Arc<World>, relay: usize, port: u16, asked: Vec<V
             whole: false,
         };
         let mut answered = false;
-        if socket.send(request.clone()).await.is_none() {
+        if socket.send(Value::Array(request).to_string()).await.is_none() {
             continue;
         }
         while let Some(message) = socket.next().await {
@@ -195,6 +252,7 @@ pub async fn subscriber(world: Arc<World>, relay: usize, port: u16, asked: Vec<V
                 "EVENT" => {
                     let event = id(&message[2]);
                     whole |= message[2]["kind"] == LAST;
+                    newest = newest.max(message[2]["created_at"].as_i64());
                     if answered {
                         session.live.push(event);
                         let now = Instant::now();
@@ -218,8 +276,8 @@ pub async fn subscriber(world: Arc<World>, relay: usize, port: u16, asked: Vec<V
                 break;
             }
         }
-        session.whole = whole && answered;
-        whole = session.whole;
+        whole = whole && answered;
+        session.whole = whole;
         if answered {
             world.sessions.lock().push(session);
         }

@@ -5,6 +5,7 @@ use deploy::redis::Server;
 use deploy::relay::Relay;
 use deploy::{Home, Signal};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The database of the relays.
 pub const DATABASE: &str = "postgres";
@@ -20,25 +21,54 @@ impl Stage {
     /// Starts everything and waits until it is ready. Without `redis` the relays are told of one that is not there.
     pub async fn start(redis: bool, synchronous: bool) -> Self {
         let home = Home::temporary().unwrap();
-        let setup = Cluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
-        let postgres = setup.start().await.unwrap();
         let mut server = Server::new("redis", home.clone()).unwrap();
         if redis {
             server.start().await.unwrap();
         }
+        let settings = [("RELAY_REDIS_URL", server.url())];
+        Self::start_with(home, server, synchronous, &settings).await
+    }
+
+    /// The same with a bus of another kind, which these settings of the relays name.
+    pub async fn start_with(home: Arc<Home>, server: Server, synchronous: bool, settings: &[(&str, String)]) -> Self {
+        let setup = Cluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
+        let postgres = setup.start().await.unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_relay"));
         let mut stage = Self { postgres, redis: server, relays: Vec::new() };
         for number in 1..=3 {
             let relay = Relay::new(&format!("relay-{number}"), program, home.clone()).unwrap();
             let urls = stage.postgres.database_urls(DATABASE).join(",");
-            let relay = relay.set("RELAY_DATABASE_URLS", urls).set("RELAY_REDIS_URL", stage.redis.url());
-            let relay = relay.set("RELAY_TIMEOUTS_DRAIN_SECONDS", "1");
+            let relay = relay.set("RELAY_DATABASE_URLS", urls).set("RELAY_TIMEOUTS_DRAIN_SECONDS", "1");
+            let relay = settings.iter().fold(relay, |relay, (variable, value)| relay.set(variable, value));
             stage.relays.push(relay);
         }
         for relay in &mut stage.relays {
             relay.start().await.unwrap();
         }
         stage
+    }
+
+    /// Starts a relay anew with other settings.
+    pub async fn change(&mut self, relay: usize, settings: &[(&str, String)]) {
+        let mut changed = self.relays.remove(relay);
+        changed.stop().await.unwrap();
+        changed = settings.iter().fold(changed, |relay, (variable, value)| relay.set(variable, value));
+        changed.start().await.unwrap();
+        self.relays.insert(relay, changed);
+    }
+
+    /// Waits until every relay's connection to the bus is up, or one's is down.
+    pub async fn wait_bus(&self, up: bool) {
+        deploy::until(&format!("the bus, up: {up}"), deploy::PATIENCE, async || {
+            let mut states = Vec::new();
+            for relay in 0..self.relays.len() {
+                states.push(self.metric(relay, "nostr_bus_up", "").await == 1.0);
+            }
+            let reached = if up { states.iter().all(|up| *up) } else { states.contains(&false) };
+            if reached { Ok(()) } else { Err(format!("{states:?}")) }
+        })
+        .await
+        .unwrap();
     }
 
     /// One figure of a relay's metrics: the sum over its series whose labels contain `label`.

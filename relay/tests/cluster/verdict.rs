@@ -1,11 +1,12 @@
 //! Holds what every client saw against the log.
 
 use crate::oracle::{self, Transcript};
-use crate::world::{Session, World};
+use crate::world::{Record, Session, World};
 use relay::query::QueryLimits;
-use relay::types::{Change, EventId, LogEntry, Position};
-use std::collections::HashMap;
-use std::time::Duration;
+use relay::types::{Change, Event, EventId, LogEntry, Position};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How many positions a session's H may lie from what the recorder knew when it was opened: a few seconds' worth.
 const SLACK: u64 = 300;
@@ -14,11 +15,7 @@ const SLACK: u64 = 300;
 pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let positions = positions(entries);
     let mut wrong = Vec::new();
-    let removed = entries.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
-        Change::Removed(removal) => Some(removal.id()),
-        Change::Inserted(_) => None,
-    });
-    for id in removed.filter(|id| !positions.contains_key(id)) {
+    for id in removed(entries).filter(|id| !positions.contains_key(id)) {
         wrong.push(format!("the recorder missed {}: its verdict means nothing", id.to_hex()));
     }
     for id in world.acknowledged.lock().iter().filter(|id| !positions.contains_key(id)) {
@@ -26,10 +23,105 @@ pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     }
     for session in world.sessions.lock().iter() {
         if let Err(reason) = check(session, entries, &positions) {
-            wrong.push(format!("relay-{}, {}: {reason}", session.relay + 1, session.filters[0].to_json()));
+            wrong.push(named(session, &reason));
+        }
+    }
+    wrong.extend(in_the_end(world, entries));
+    wrong
+}
+
+/// The same where a promotion at that moment has cut off a part of the log: what came of it again has another place now,
+/// and who had it does not get it again.
+pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Vec<String> {
+    let now = positions(&record.entries);
+    let gone: HashSet<EventId> = removed(&record.entries).collect();
+    let once: HashSet<EventId> = positions(&record.cut_off).into_keys().chain(removed(&record.cut_off)).collect();
+    let alive = alive(&record.entries);
+    // A version that comes again after a newer one is refused.
+    let newer = |old: &Event| {
+        let same = |event: &Event| event.pubkey() == old.pubkey() && event.kind() == old.kind();
+        alive.values().any(|event| same(event) && event.id() != old.id() && event.created_at() >= old.created_at())
+    };
+    let replaceable = world.replaceable.lock();
+    let superseded: HashSet<EventId> = replaceable.iter().filter(|old| newer(old)).map(Event::id).collect();
+    let accounted = |id: &EventId| now.contains_key(id) || gone.contains(id) || superseded.contains(id);
+    let mut wrong = Vec::new();
+    for id in world.acknowledged.lock().iter().filter(|id| !accounted(id)) {
+        wrong.push(format!("{} was acknowledged and is not in the log", id.to_hex()));
+    }
+    let sent = world.sent.lock();
+    for session in world.sessions.lock().iter() {
+        let mut seen = HashSet::new();
+        for id in session.stored.iter().chain(&session.live) {
+            if !seen.insert(*id) {
+                wrong.push(named(session, &format!("{} came twice", id.to_hex())));
+            }
+            if ![now.contains_key(id), gone.contains(id), once.contains(id)].contains(&true) {
+                wrong.push(named(session, &format!("{} is in no log", id.to_hex())));
+            }
+        }
+        let before = |id: &EventId| now.get(id).copied().filter(|position| *position <= record.base.0);
+        let after = |id: &EventId| now.get(id).copied().filter(|_| sent.get(id).is_some_and(|sent| *sent > promoted));
+        let in_order =
+            session.live.iter().filter_map(before).is_sorted() && session.live.iter().filter_map(after).is_sorted();
+        if !in_order {
+            wrong.push(named(session, "live events are out of order"));
+        }
+        let missing = |event: &&Arc<Event>| wants(session, event) && !seen.contains(&event.id());
+        for event in alive.values().filter(|_| session.whole).filter(missing) {
+            wrong.push(named(session, &format!("{} is missing", event.id().to_hex())));
+        }
+    }
+    wrong.extend(in_the_end(world, &record.entries));
+    wrong
+}
+
+/// What must hold when all is over: nothing deleted is there, and every subscriber has everything that is.
+fn in_the_end(world: &World, entries: &[LogEntry]) -> Vec<String> {
+    let alive = alive(entries);
+    let back = world.deleted.lock().iter().filter(|id| alive.contains_key(id)).copied().collect::<Vec<_>>();
+    let mut wrong: Vec<_> = back.iter().map(|id| format!("{} was deleted and is there", id.to_hex())).collect();
+    let sessions = world.sessions.lock();
+    let mut seen: HashMap<usize, HashSet<EventId>> = HashMap::new();
+    for session in sessions.iter() {
+        seen.entry(session.subscriber).or_default().extend(session.stored.iter().chain(&session.live));
+    }
+    // A subscriber's first session asks for everything.
+    for session in sessions.iter() {
+        let Some(seen) = seen.remove(&session.subscriber) else { continue };
+        let missing = alive.values().filter(|event| wants(session, event) && !seen.contains(&event.id())).count();
+        if missing > 0 {
+            wrong.push(named(session, &format!("{missing} events are in none of the subscriber's sessions")));
         }
     }
     wrong
+}
+
+fn named(session: &Session, reason: &str) -> String {
+    format!("relay-{}, {}: {reason}", session.relay + 1, session.filters[0].to_json())
+}
+
+fn wants(session: &Session, event: &Event) -> bool {
+    session.filters.iter().any(|filter| filter.matches(event))
+}
+
+fn removed(entries: &[LogEntry]) -> impl Iterator<Item = EventId> + '_ {
+    entries.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
+        Change::Removed(removal) => Some(removal.id()),
+        Change::Inserted(_) => None,
+    })
+}
+
+/// What is there after the last entry.
+fn alive(entries: &[LogEntry]) -> HashMap<EventId, Arc<Event>> {
+    let mut alive = HashMap::new();
+    for change in entries.iter().flat_map(|entry| entry.changes.iter()) {
+        match change {
+            Change::Inserted(insertion) => drop(alive.insert(insertion.event.id(), insertion.event.clone())),
+            Change::Removed(removal) => drop(alive.remove(&removal.id())),
+        }
+    }
+    alive
 }
 
 /// Where each event was stored.
@@ -84,14 +176,7 @@ pub fn assert_sees(world: &World, entries: &[LogEntry]) {
     let session = session.expect("a session that lasted to the end");
     check(session, entries, &positions).unwrap();
     // Removed events may be missing: take two that stayed.
-    let removed: Vec<_> = entries
-        .iter()
-        .flat_map(|entry| entry.changes.iter())
-        .filter_map(|change| match change {
-            Change::Removed(removal) => Some(removal.id()),
-            Change::Inserted(_) => None,
-        })
-        .collect();
+    let removed: Vec<_> = removed(entries).collect();
     let stayed: Vec<_> = (0..session.live.len()).filter(|at| !removed.contains(&session.live[*at])).collect();
     let (first, second) = (stayed[stayed.len() / 3], stayed[stayed.len() / 3 + 1]);
     let live = session.live.clone();

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use relay::config::Redacted;
 use relay::store::postgres::{Options, PostgresStore};
 use relay::store::{SharedLog, Store};
-use relay::types::{EventId, Filter, LogEntry, Position};
+use relay::types::{Epoch, Event, EventId, Filter, LogEntry, Position};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// What one subscription saw, from REQ to CLOSED or to the end of its connection.
 pub struct Session {
+    /// Whose: the same after each reconnect.
+    pub subscriber: usize,
     pub relay: usize,
     pub filters: Arc<[Filter]>,
     /// The log's head, as the recorder knew it, when the REQ went out and when its EOSE came.
@@ -25,7 +27,7 @@ pub struct Session {
     pub whole: bool,
 }
 
-/// An event's way from its publisher to a subscriber.
+/// An event's way from its publisher to a subscriber, or to its OK.
 pub struct Delivery {
     pub at: Instant,
     pub took: Duration,
@@ -35,13 +37,21 @@ pub struct Delivery {
 pub struct World {
     /// Publishers stop.
     pub quiet: AtomicBool,
+    /// How many bytes each note is longer than it need be.
+    pub padding: usize,
     /// The last position that the recorder has seen.
     pub head: AtomicU64,
     pub sent: Mutex<HashMap<EventId, Instant>>,
     pub acknowledged: Mutex<Vec<EventId>>,
+    /// Those of the acknowledged that a newer version may replace.
+    pub replaceable: Mutex<Vec<Event>>,
+    /// What its author has deleted, and was told so.
+    pub deleted: Mutex<Vec<EventId>>,
     pub refused: Mutex<Vec<String>>,
     pub sessions: Mutex<Vec<Session>>,
     pub deliveries: Mutex<Vec<Delivery>>,
+    /// From sending an event to its OK: no bus is part of that, but the machine is.
+    pub answers: Mutex<Vec<Delivery>>,
 }
 
 impl World {
@@ -53,9 +63,9 @@ impl World {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// The 50th and the 99th percentile of the deliveries in a window, and how many they are.
-    pub fn latency(&self, from: Instant, to: Instant) -> (Duration, Duration, usize) {
-        let deliveries = self.deliveries.lock();
+    /// The 50th and the 99th percentile of deliveries or answers in a window, and how many they are.
+    pub fn latency(of: &Mutex<Vec<Delivery>>, from: Instant, to: Instant) -> (Duration, Duration, usize) {
+        let deliveries = of.lock();
         let within = deliveries.iter().filter(|delivery| delivery.at - delivery.took >= from && delivery.at < to);
         let mut took: Vec<_> = within.map(|delivery| delivery.took).collect();
         took.sort();
@@ -65,14 +75,34 @@ impl World {
     }
 }
 
+/// The log as the recorder has it.
+#[derive(Default)]
+pub struct Record {
+    pub entries: Vec<LogEntry>,
+    /// What promotions have cut off, as far as it was read before.
+    pub cut_off: Vec<LogEntry>,
+    /// The last position before the last cut.
+    pub base: Position,
+}
+
 /// Keeps the whole log. It must follow closely: the log leaves out the text of what has been removed meanwhile.
-pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option<EventId>>>) -> Vec<LogEntry> {
+pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option<EventId>>>) -> Record {
     let store = PostgresStore::open(Options::new(urls.iter().map(Redacted::new))).await.unwrap();
-    let mut entries: Vec<LogEntry> = Vec::new();
+    let mut record = Record::default();
     let mut after = Position(0);
+    let mut epoch: Option<Epoch> = None;
     loop {
         let last = *last.lock();
         if let Ok(stretch) = store.entries(after, 2_048).await {
+            let shared = stretch.head;
+            let known = epoch.replace(shared.head.epoch);
+            if known.is_some_and(|known| known != shared.head.epoch) && after > shared.base {
+                let kept = record.entries.partition_point(|entry| entry.position <= shared.base);
+                record.cut_off.extend(record.entries.drain(kept..));
+                (record.base, after) = (shared.base, shared.base);
+                continue;
+            }
+            let entries = &mut record.entries;
             for entry in &stretch.entries {
                 assert_eq!(entry.position, after.next(), "the log has a hole");
                 after = entry.position;
@@ -82,7 +112,7 @@ pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option
             let ended = |id| entries.iter().rev().take(50).any(|entry| inserts(entry, id));
             if last.is_some_and(ended) {
                 store.close().await;
-                return entries;
+                return record;
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

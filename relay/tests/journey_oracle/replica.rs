@@ -73,9 +73,10 @@ impl Store for Replica {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.inner.count(filters, access, now)
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+        self.inner.count(filters, access, at_least, now)
     }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.inner.sweep_expired(now, max)

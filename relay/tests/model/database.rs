@@ -242,8 +242,14 @@ impl Store for Reached {
     fn fetch<'a>(&'a self, _: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         self.later(|_| Vec::new())
     }
-    fn count<'a>(&'a self, _: &'a [Filter], _: &'a Access, _: Timestamp) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.later(|_| 0)
+    fn count<'a>(
+        &'a self,
+        _: &'a [Filter],
+        _: &'a Access,
+        _: Position,
+        _: Timestamp,
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+        self.later(|database| (0, database.head.head))
     }
     fn sweep_expired(&self, _: Timestamp, _: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.later(|database| database.append(Vec::new()))

@@ -8,7 +8,7 @@ mod versions;
 
 use deletion::*;
 use relay::store::{Outcome, Read, Store, StoreError};
-use relay::types::{Access, EventId, Filter, Kind, PrivateKinds, Row, Timestamp};
+use relay::types::{Access, EventId, Filter, Kind, Position, PrivateKinds, Row, Timestamp};
 use store_kit::*;
 use versions::*;
 
@@ -79,7 +79,7 @@ async fn an_empty_store_answers(store: &dyn Store) {
     let nothing = append(store, &[]).await;
     assert_eq!((nothing.head, nothing.outcomes.len(), nothing.changes.len()), (page.head, 0, 0));
     assert!(store.fetch(&[EventId::from_bytes([1; 32])]).await.unwrap().is_empty());
-    assert_eq!(store.count(&[all()], &Access::default(), NOW).await.unwrap(), 0);
+    assert_eq!(store.count(&[all()], &Access::default(), Position::default(), NOW).await.unwrap().0, 0);
     assert_eq!(store.sweep_expired(NOW, 10).await.unwrap().head, page.head);
     assert_eq!(store.remove(&all(), 10).await.unwrap().head, page.head);
 }
@@ -236,8 +236,8 @@ async fn expiry(store: &dyn Store) {
     let second = store.read(&Read { now: NOW + 1, ..ask(&all(), 2) }).await.unwrap();
     assert_eq!((ids(&second), second.complete), (id_list(&[&never, &later]), true));
     let t = Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() };
-    assert_eq!(store.count(std::slice::from_ref(&t), &Access::default(), NOW).await.unwrap(), 2);
-    assert_eq!(store.count(&[t], &Access::default(), NOW + 1).await.unwrap(), 1);
+    assert_eq!(store.count(std::slice::from_ref(&t), &Access::default(), Position::default(), NOW).await.unwrap().0, 2);
+    assert_eq!(store.count(&[t], &Access::default(), Position::default(), NOW + 1).await.unwrap().0, 1);
     assert_eq!(append_at(store, &[&soon], NOW + 1).await.outcomes, [Outcome::Expired]);
     assert!(store.sweep_expired(NOW, 10).await.unwrap().changes.is_empty());
     let swept = store.sweep_expired(NOW + 100, 1).await.unwrap();
@@ -283,7 +283,7 @@ async fn private_kinds_before_the_limit(store: &dyn Store) {
     for filter in &filters {
         let read = |access: Access| async move {
             let page = store.read(&Read { access: Some(&access), ..ask(filter, 2) }).await.unwrap();
-            let count = store.count(std::slice::from_ref(filter), &access, NOW).await.unwrap();
+            let count = store.count(std::slice::from_ref(filter), &access, Position::default(), NOW).await.unwrap().0;
             assert!(page.complete, "{filter:?}");
             assert_eq!(count, page.rows.len() as u64, "{filter:?}");
             ids(&page)
@@ -300,7 +300,7 @@ async fn private_kinds_before_the_limit(store: &dyn Store) {
         let access = Access { private_kinds: private.clone(), ..reader(keys) };
         let filter = Filter { kinds: sorted(&[Kind(4)]), ..all() };
         assert_eq!(page_for(store, &filter, &access).await.rows.len(), found, "{keys:?}");
-        assert_eq!(store.count(&[filter], &access, NOW).await.unwrap(), found as u64);
+        assert_eq!(store.count(&[filter], &access, Position::default(), NOW).await.unwrap().0, found as u64);
     }
 }
 
@@ -309,7 +309,9 @@ async fn counts_are_distinct(store: &dyn Store) {
         .map(|n| event(n % 5, [1, 2, 7][usize::from(n % 3)], n.into(), &[tag("t", "x"), tag("t", "y")], ""))
         .collect();
     append(store, &events.iter().collect::<Vec<_>>()).await;
-    let count = |filters: Vec<Filter>| async move { store.count(&filters, &Access::default(), NOW).await.unwrap() };
+    let count = |filters: Vec<Filter>| async move {
+        store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().0
+    };
     assert_eq!(count(vec![]).await, 0);
     assert_eq!(count(vec![all(), all()]).await, 50);
     let tags = Filter { tags: [tag_filter(b't', &["x", "y", "z"])].into(), limit: Some(3), ..all() };
@@ -348,7 +350,11 @@ async fn late_times_and_odd_values(store: &dyn Store) {
     ] {
         let filter = Filter { since: Some(since), until: Some(until), ..all() };
         assert_eq!(stored(store, &filter).await.len(), found, "{since} {until}");
-        assert_eq!(store.count(&[filter], &Access::default(), NOW).await.unwrap(), found as u64, "{since} {until}");
+        assert_eq!(
+            store.count(&[filter], &Access::default(), Position::default(), NOW).await.unwrap().0,
+            found as u64,
+            "{since} {until}"
+        );
     }
 }
 

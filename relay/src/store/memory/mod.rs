@@ -190,11 +190,12 @@ impl Store for MemoryStore {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        _at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
         ready(self.with(|state| {
             let selected = filters.iter().flat_map(|filter| state.select(filter, Some(access), now));
-            selected.map(|event| event.id()).collect::<HashSet<_>>().len() as u64
+            (selected.map(|event| event.id()).collect::<HashSet<_>>().len() as u64, state.head())
         }))
         .boxed()
     }

@@ -1,16 +1,17 @@
 //! NIP-45: one statement, whatever the number of filters.
 
 use super::error::translate;
+use super::lookup;
 use super::plan::{self, Question};
-use super::read::{pick, run};
+use super::read::{self, pick, run};
 use super::slow::Watch;
 use crate::store::StoreError;
 use crate::store::form::Form;
-use crate::types::{Access, Filter, Timestamp};
+use crate::types::{Access, Filter, Head, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
-/// How many distinct events the filters select. Tags are compared by their keyed hashes alone, which nobody can make
+/// How many distinct events the filters select, and the head of that snapshot. Tags are compared by their keyed hashes alone, which nobody can make
 /// collide who does not know the database's secret.
 pub(super) async fn count(
     connection: &mut PgConnection,
@@ -18,16 +19,17 @@ pub(super) async fn count(
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
-) -> Result<u64, StoreError> {
+) -> Result<(u64, Head), StoreError> {
     let watch = &watch.into();
     let mut questions: Vec<(Form, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
         let question = Question { filter, access: Some(access), now, after: None, elements: 0, max_text_bytes: 0 };
         questions.push((pick(connection, watch, &question).await?.form, question));
     }
-    let Some((_, first)) = questions.first() else { return Ok(0) };
+    let Some((_, first)) = questions.first() else { return Ok((0, lookup::head(connection).await?)) };
     let statement = plan::count(&questions, &watch.hasher);
     let rows = watch.time("count", first.filter, run(connection, &statement)).await?;
-    let count = rows.first().map(|row| row.try_get::<i64, _>(0)).transpose().map_err(translate)?;
-    Ok(count.unwrap_or(0).cast_unsigned())
+    let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
+    let count = row.try_get::<i64, _>(2).map_err(translate)?;
+    Ok((count.cast_unsigned(), read::head(row).map_err(translate)?))
 }

@@ -28,6 +28,7 @@ mod schema;
 #[cfg(test)]
 mod server_tests;
 mod slow;
+mod statistics;
 mod store;
 mod write;
 

@@ -5,7 +5,7 @@ use super::keeper::{self, KeeperStatus};
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
 use super::slow::Watch;
-use super::{count, log, lookup, read, schema, write};
+use super::{count, log, lookup, read, schema, statistics, write};
 use crate::store::{Appended, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use futures_util::FutureExt;
@@ -74,6 +74,16 @@ macro_rules! on_the_primary {
 }
 
 impl PostgresStore {
+    /// What the primary counts of its own work, as JSON for an operator: `unused_indexes`, and `statements`, which is null
+    /// where the server has no `pg_stat_statements`. On a connection of its own.
+    ///
+    /// # Errors
+    /// What the primary says, or [`StoreError::Timeout`] after some seconds.
+    pub async fn statistics(&self) -> Result<serde_json::Value, StoreError> {
+        let ask = async { statistics::statistics(&mut self.shared.nodes.connect_to_primary().await?).await };
+        tokio::time::timeout(statistics::PATIENCE, ask).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
     /// Finds the primary, brings its schema up to date and begins to look after the servers.
     ///
     /// # Errors
@@ -273,15 +283,15 @@ impl Store for PostgresStore {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
         async move {
-            let at_least = self.shared.shown();
             on_a_server!(
                 self.shared,
                 at_least,
                 |connection| count::count(connection, self.shared.watch, filters, access, now),
-                |_: &u64| None
+                |counted: &(u64, Head)| Some(counted.1)
             )
         }
         .boxed()

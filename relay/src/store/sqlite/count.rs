@@ -1,6 +1,7 @@
 //! NIP-45: one statement, whatever the number of filters.
 
 use super::bind::{Question, push};
+use super::head_from;
 use super::pool::Lease;
 use super::read::pick;
 use super::sql;
@@ -8,11 +9,11 @@ use crate::store::StoreError;
 use crate::store::form::Form;
 use crate::store::form::Rights;
 use crate::store::hash::Hasher;
-use crate::types::{Access, Filter, Timestamp};
+use crate::types::{Access, Filter, Head, Timestamp};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Row};
 
-/// How many distinct events the filters select. Authors and tags are compared by their keyed hashes alone, which
+/// How many distinct events the filters select, and the head of that snapshot. Authors and tags are compared by their keyed hashes alone, which
 /// nobody can make collide who does not know the database's secret.
 pub(super) async fn count(
     lease: &mut Lease,
@@ -20,7 +21,7 @@ pub(super) async fn count(
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
-) -> Result<u64, StoreError> {
+) -> Result<(u64, Head), StoreError> {
     let mut all = SqliteArguments::default();
     let mut queries = Vec::new();
     let mut unique = true;
@@ -42,12 +43,15 @@ pub(super) async fn count(
         push(&mut all, &question, form, hasher);
     }
     if queries.is_empty() {
-        return Ok(0);
+        queries.push("SELECT 0 AS row WHERE false".to_owned());
     }
     let rows = queries.join(if unique { " " } else { " UNION " });
     let distinct = if unique { "" } else { "DISTINCT " };
-    let sql = format!("SELECT count(*) FROM (SELECT {distinct}row FROM ({rows}))");
+    let sql = format!(
+        "SELECT (SELECT epoch FROM head), (SELECT position FROM head), \
+         (SELECT count(*) FROM (SELECT {distinct}row FROM ({rows})))"
+    );
     let row = lease.one(sql.into(), all).await?;
-    let count: i64 = row.try_get(0).map_err(super::error::translate)?;
-    Ok(count.cast_unsigned())
+    let count: i64 = row.try_get(2).map_err(super::error::translate)?;
+    Ok((count.cast_unsigned(), head_from(&row)?))
 }

@@ -195,8 +195,9 @@ impl Store for SqliteStore {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        _at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
         async move {
             let mut lease = self.shared.readers.lend().await?;
             count::count(&mut lease, &self.shared.hasher, filters, access, now).await

@@ -1,6 +1,7 @@
 //! A filter in canonical form: equal questions are equal values.
 
 mod parse;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod write;

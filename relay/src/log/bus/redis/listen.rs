@@ -1,7 +1,8 @@
 //! The listener: subscribed, or about to be.
 
-use super::{ANSWER_TIMEOUT, BEAT, Backoff, DEAF_AFTER, Failure, IN_QUEUE, Shared, node};
+use super::{BEAT, DEAF_AFTER, Failure, IN_QUEUE, Shared};
 use crate::config::RedisTopology;
+use crate::link::{self, ANSWER_TIMEOUT, Backoff};
 use crate::log::bus::{Message, decode, sender};
 use crate::telemetry::BusTraffic;
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
@@ -24,14 +25,14 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<Message>) {
             tracing::warn!(%why, address = ?shared.address, "the bus is down: the log is polled until it is back");
         }
         shared.moved.notify_one();
-        sleep(backoff.next()).await;
+        sleep(backoff.next_wait()).await;
     }
 }
 
 /// One connection's life. `Ok`: nobody listens any more.
 async fn listen(shared: &Shared, out: &mpsc::Sender<Message>) -> Result<(), Failure> {
     let (pushed, mut pushes) = mpsc::channel(IN_QUEUE);
-    let mut connection = node::connect(&shared.address, &shared.channel, Some(pushed)).await?;
+    let mut connection = link::connect(&shared.address, &shared.channel, Some(pushed)).await?;
     let sharded = shared.address.topology == RedisTopology::Cluster;
     let subscribe = if sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
     cmd(subscribe).arg(&shared.channel).query_async::<()>(&mut connection).await?;

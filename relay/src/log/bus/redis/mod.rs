@@ -6,11 +6,11 @@
 //! has died in silence, and a speaker and a listener that a failover has left on two servers.
 
 mod listen;
-mod node;
 mod speak;
 
 use super::{Attached, Bus, Message, Sender};
 use crate::config::RedisAddress;
+use crate::link::LinkError;
 use crate::telemetry::{BusTraffic, Metrics};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,18 +28,14 @@ const BEAT: Duration = Duration::from_millis(500);
 const DEAF_AFTER: Duration = Duration::from_millis(2_000);
 /// A peer that has given no sign of life for so long is gone.
 const PEER_GONE_AFTER: Duration = Duration::from_secs(3);
-/// For a connection to stand, and for every answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a loop begins anew.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
-    #[error("no Sentinel knows a master of this name")]
-    NoMaster,
-    #[error("no node of the Cluster answers for the channel")]
-    NoShard,
+    #[error(transparent)]
+    Link(#[from] LinkError),
     #[error("the connection was lost")]
     Lost,
     #[error("messages have stopped coming round")]
@@ -127,21 +123,5 @@ impl Shared {
     fn note_peer(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.peer_heard.store(millis, Ordering::Relaxed);
-    }
-}
-
-/// How long to wait before the next attempt: longer each time, up to a second, never quite the same, so that many
-/// instances do not come back in step.
-struct Backoff(u32);
-
-impl Backoff {
-    fn new() -> Self {
-        Self(0)
-    }
-
-    fn next(&mut self) -> Duration {
-        let most = Duration::from_millis(20 << self.0.min(6)).min(Duration::from_secs(1));
-        self.0 = self.0.saturating_add(1);
-        most.mul_f64(0.5 + 0.5 * rand::random::<f64>())
     }
 }

@@ -1,7 +1,8 @@
 //! The speaker: takes what waits, joins it, and sends it in one go.
 
-use super::{BEAT, Backoff, Failure, Shared, node};
+use super::{BEAT, Failure, Shared};
 use crate::config::RedisTopology;
+use crate::link::{self, Backoff};
 use crate::log::bus::{Message, encode};
 use crate::telemetry::BusTraffic;
 use crate::types::LogEntry;
@@ -45,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Message>)
                 tracing::debug!(%error, "the bus took nothing");
                 connection = None;
                 shared.count(BusTraffic::Dropped, count);
-                sleep(backoff.next()).await;
+                sleep(backoff.next_wait()).await;
                 // What has waited so long is no news any more: the others have it from the log.
                 while queue.try_recv().is_ok() {
                     shared.count(BusTraffic::Dropped, 1);
@@ -62,7 +63,7 @@ async fn send(
 ) -> Result<(), Failure> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(node::connect(&shared.address, &shared.channel, None).await?),
+        None => connection.insert(link::connect(&shared.address, &shared.channel, None).await?),
     };
     let publish = if shared.address.topology == RedisTopology::Cluster { "SPUBLISH" } else { "PUBLISH" };
     let mut pipeline = redis::pipe();

@@ -241,7 +241,7 @@ pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Stat
     parameters.statement(sql)
 }
 
-/// How many distinct events the questions select, each by its form: one column of one row.
+/// The head, and how many distinct events the questions select, each by its form: three columns of one row.
 pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Statement {
     let mut parameters = Parameters::default();
     let mut before = String::new();
@@ -274,7 +274,9 @@ pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Stat
     let with = before.strip_suffix(", ").map_or_else(String::new, |before| format!("WITH RECURSIVE {before} "));
     let distinct = if unique { "" } else { "DISTINCT " };
     let rows = parts.join(" UNION ALL ");
-    parameters.statement(format!("{with}SELECT count({distinct}id) FROM ({rows}) c"))
+    parameters.statement(format!(
+        "{with}SELECT h.epoch, h.position, (SELECT count({distinct}id) FROM ({rows}) c) FROM head h"
+    ))
 }
 
 /// For each rival, in order, how long its lists are: a column that stops counting at [`LENGTH_CAP`].

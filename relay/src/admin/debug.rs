@@ -1,0 +1,114 @@
+//! Where time and memory go: for whoever looks into this process while it runs.
+
+use super::pages::{Shared, asked};
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How long a profile takes where nothing else is asked for, and at most: the listener ends longer answers.
+const SECONDS: (u64, u64) = (5, 20);
+/// The kernel's clock of processor time, in ticks a second: always this for programs.
+const TICKS: f64 = 100.0;
+
+/// `/debug/...`
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/debug/profile", get(profile))
+        .route("/debug/memory", get(async || Json(memory())))
+        .route("/debug/tasks", get(tasks))
+        .route("/debug/database", get(database))
+}
+
+/// Where the processor's time goes, by thread: its share of one core over `?seconds=`. Threads have the names of their
+/// stations, so this says which one is busy; `perf` says what it does.
+async fn profile(uri: Uri) -> Response {
+    let seconds = asked(&uri, "seconds").unwrap_or(SECONDS.0).clamp(1, SECONDS.1);
+    let before = threads();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let mut by_name = BTreeMap::<String, (u32, f64)>::new();
+    for (id, (name, ticks)) in threads() {
+        let earlier = before.get(&id).map_or(0, |(_, ticks)| *ticks);
+        let (count, cores) = by_name.entry(name).or_default();
+        *count += 1;
+        *cores += ticks.saturating_sub(earlier) as f64 / TICKS / seconds as f64;
+    }
+    let mut told: Vec<_> = by_name.into_iter().collect();
+    told.sort_by(|(_, (_, one)), (_, (_, other))| other.total_cmp(one));
+    let row =
+        |(name, (threads, cores)): (String, (u32, f64))| json!({ "name": name, "threads": threads, "cores": cores });
+    Json(told.into_iter().map(row).collect::<Vec<_>>()).into_response()
+}
+
+/// The threads of this process: by id, name without a number at its end, and the ticks of processor time they have had.
+fn threads() -> BTreeMap<String, (String, u64)> {
+    let read = |id: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
+        // The name is in brackets and may have some itself.
+        let (head, rest) = stat.rsplit_once(')')?;
+        let name = head.split_once('(')?.1.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
+        let mut fields = rest.split_whitespace().skip(11);
+        let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some((name, user + system))
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let ids = tasks.filter_map(|task| task.file_name().into_string().ok());
+    ids.filter_map(|id| Some((id.clone(), read(&id)?))).collect()
+}
+
+/// What the kernel says of this process's memory, in bytes by the kernel's names: `Rss`, of it `Anonymous` (heap and
+/// stacks), and `heap` (the main arena), `mapped` (larger blocks and the arenas of other threads).
+fn memory() -> Value {
+    let mut told = serde_json::Map::new();
+    for line in std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default().lines().skip(1) {
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some(Ok(kib))) = (words.next(), words.next().map(str::parse::<u64>)) {
+            told.insert(name.trim_end_matches(':').to_owned(), json!(kib * 1024));
+        }
+    }
+    let (mut heap, mut mapped) = (0, 0);
+    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        let mut words = line.split_whitespace();
+        let range = words.next().and_then(|range| range.split_once('-'));
+        let bound = |text| u64::from_str_radix(text, 16).ok();
+        let bytes = range.and_then(|(from, to)| bound(to)?.checked_sub(bound(from)?)).unwrap_or(0);
+        match words.nth(4) {
+            Some("[heap]") => heap += bytes,
+            None => mapped += bytes,
+            Some(_) => {}
+        }
+    }
+    told.insert("heap".to_owned(), json!(heap));
+    told.insert("mapped".to_owned(), json!(mapped));
+    Value::Object(told)
+}
+
+/// The runtime that serves clients: its tasks, and each of its threads.
+async fn tasks(State(shared): State<Shared>) -> Response {
+    let Some(metrics) = shared.runtime.as_ref().map(Handle::metrics) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let thread = |worker| {
+        json!({
+            "busy_seconds": metrics.worker_total_busy_duration(worker).as_secs_f64(),
+            "parked": metrics.worker_park_count(worker),
+        })
+    };
+    let threads: Vec<_> = (0..metrics.num_workers()).map(thread).collect();
+    let (alive, waiting) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
+    Json(json!({ "alive": alive, "waiting": waiting, "threads": threads })).into_response()
+}
+
+/// What the database counts: the statements that take most of its time, the indexes that nobody uses.
+async fn database(State(shared): State<Shared>) -> Response {
+    match shared.health.inspect().await {
+        Some(Ok(statistics)) => Json(statistics).into_response(),
+        Some(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        None => (StatusCode::NOT_FOUND, "SQLite keeps no statistics\n").into_response(),
+    }
+}

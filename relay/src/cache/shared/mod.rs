@@ -1,0 +1,254 @@
+//! The layer that instances share: Redis, one key an entry.
+//!
+//! Redis may be slow, or gone, or hold anything at all: a read waits a few milliseconds at most, a server that keeps
+//! being late is left alone until it answers in time again, and what comes back counts only if it is in order, of an
+//! epoch and a position that the reader's log can bring up to date, and not purged. So whatever happens here changes the
+//! share of hits and nothing else.
+
+mod codec;
+mod counts;
+mod purges;
+mod servers;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use counts::SharedStatus;
+
+use super::{Entry, FilterKey, Purge, SharedLayer};
+use crate::config::RedisAddress;
+use crate::types::mechanism::{Mechanism, is_off};
+use codec::MAX_VALUE_BYTES;
+use counts::Counts;
+use futures_util::future::{BoxFuture, FutureExt};
+use purges::Purges;
+use redis::cmd;
+use servers::{NoAnswer, Servers};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use write::Offer;
+
+/// Entries that may wait to be written. What is more is not shared this time.
+const QUEUE: usize = 256;
+/// For how long one instance may keep the others from reading the store for the same.
+const LEASE: Duration = Duration::from_millis(500);
+/// For how long the others wait for what it reads, before they read the store themselves.
+const LEASE_WAIT: Duration = Duration::from_millis(150);
+/// Between two looks at what others read: first, and at most.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(16));
+/// Purges that may wait to be applied here.
+const PURGES: usize = 64;
+
+/// What one layer is to do.
+#[derive(Debug, Clone)]
+pub struct SharedSettings {
+    /// What every name on the server begins with.
+    pub prefix: String,
+    /// What a server has for one answer.
+    pub patience: Duration,
+    /// For how long an entry is kept. The ring should reach back about so far: an older one is of no use.
+    pub lifetime: Duration,
+    /// `false`: nothing is kept; only purges are passed on.
+    pub keeps: bool,
+}
+
+/// A layer over Redis. Dropped, it lets all connections go.
+pub struct RedisLayer {
+    shared: Arc<Shared>,
+    offers: mpsc::Sender<Offer>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+struct Shared {
+    servers: Servers,
+    prefix: String,
+    lifetime: Duration,
+    keeps: bool,
+    purges: Purges,
+    counts: Counts,
+}
+
+/// What an entry and its lease are called. Both lie on the same server: a Cluster looks at what is in braces.
+struct Name {
+    entry: String,
+    lease: String,
+}
+
+/// What came of a look.
+enum Found {
+    Entry(Entry),
+    Nothing,
+    /// Too old, of too little room, purged, or not understood.
+    Unusable,
+    NoAnswer,
+}
+
+impl RedisLayer {
+    /// Starts to connect, and goes on whatever happens to the servers. What other instances purge comes out of the
+    /// receiver.
+    pub fn start(address: RedisAddress, settings: SharedSettings) -> (Arc<Self>, mpsc::Receiver<Purge>) {
+        let SharedSettings { prefix, patience, lifetime, keeps } = settings;
+        let shared = Arc::new(Shared {
+            servers: Servers::new(address, patience),
+            purges: Purges::new(&prefix, lifetime),
+            prefix,
+            lifetime,
+            keeps,
+            counts: Counts::default(),
+        });
+        let (offers, offered) = mpsc::channel(QUEUE);
+        let (purged, to_purge) = mpsc::channel(PURGES);
+        let follower = shared.clone();
+        let tasks = [
+            tokio::spawn(write::run(shared.clone(), offered)),
+            tokio::spawn(async move { follower.purges.follow(&follower.servers, &purged).await }),
+        ];
+        (Arc::new(Self { shared, offers, tasks }), to_purge)
+    }
+
+    /// What it has done, and how its servers are.
+    pub fn status(&self) -> SharedStatus {
+        self.shared.counts.status(self.shared.servers.status())
+    }
+}
+
+impl Drop for RedisLayer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl SharedLayer for RedisLayer {
+    fn get<'a>(
+        &'a self,
+        key: &'a FilterKey,
+        usable: &'a (dyn Fn(&Entry) -> bool + Sync),
+    ) -> BoxFuture<'a, Option<Entry>> {
+        async move { if self.shared.keeps { self.shared.get(key, usable).await } else { None } }.boxed()
+    }
+
+    fn put(&self, key: &FilterKey, entry: Entry) {
+        let shared = &self.shared;
+        if !shared.keeps {
+            return;
+        }
+        let offer = Offer { name: shared.name(key), entry, generation: shared.purges.latest() };
+        if self.offers.try_send(offer).is_err() {
+            shared.counts.dropped.one();
+        }
+    }
+
+    fn renew_after(&self) -> Option<Duration> {
+        self.shared.keeps.then_some(self.shared.lifetime / 2)
+    }
+
+    fn purge<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, bool> {
+        async move {
+            let told = self.shared.purges.announce(&self.shared.servers, purge).await;
+            told.inspect_err(|error| tracing::warn!(%error, "other instances could not be told of a purge")).is_ok()
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    fn name(&self, key: &FilterKey) -> Name {
+        let mut entry = format!("{}:cache:{{", self.prefix);
+        faster_hex::hex_append(&key.digest(), &mut entry);
+        entry.push('}');
+        Name { lease: format!("{entry}:lease"), entry }
+    }
+
+    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Entry) -> bool + Sync)) -> Option<Entry> {
+        let name = self.name(key);
+        match self.look(&name, key, usable).await {
+            Found::Entry(entry) => {
+                self.counts.hits.one();
+                return Some(entry);
+            }
+            Found::Nothing => self.counts.misses.one(),
+            Found::Unusable => self.counts.unusable.one(),
+            Found::NoAnswer => return None,
+        }
+        if self.is_first(&name).await { None } else { self.wait(&name, key, usable).await }
+    }
+
+    /// One look at what is there.
+    async fn look(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Entry) -> bool + Sync)) -> Found {
+        let counts = &self.counts;
+        let mut get = cmd("GETRANGE");
+        get.arg(&name.entry).arg(0).arg(MAX_VALUE_BYTES - 1);
+        let get = |mut connection| async move { get.query_async::<Vec<u8>>(&mut connection).await };
+        let bytes = match self.servers.ask(name.entry.as_bytes(), None, get).await {
+            Ok(bytes) => bytes,
+            Err(no_answer) => {
+                self.count(&no_answer);
+                return Found::NoAnswer;
+            }
+        };
+        if bytes.is_empty() {
+            return Found::Nothing;
+        }
+        counts.read_bytes.add(bytes.len());
+        match codec::decode(&bytes) {
+            Ok((entry, generation)) if !self.purges.concern(key, generation) && usable(&entry) => Found::Entry(entry),
+            Ok(_) => Found::Unusable,
+            Err(_) => {
+                counts.damaged.one();
+                Found::Unusable
+            }
+        }
+    }
+
+    /// True when no other instance is reading the store for this: then this one is to.
+    async fn is_first(&self, name: &Name) -> bool {
+        if is_off(Mechanism::Lease) {
+            return true;
+        }
+        let mut set = cmd("SET");
+        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        set.arg(&name.lease).arg(1).arg("NX").arg("PX").arg(lease);
+        let set = |mut connection| async move { set.query_async::<Option<String>>(&mut connection).await };
+        match self.servers.ask(name.entry.as_bytes(), None, set).await {
+            Ok(set) => set.is_some(),
+            Err(no_answer) => {
+                self.count(&no_answer);
+                true
+            }
+        }
+    }
+
+    /// Waits, not for long, for what another instance is reading.
+    async fn wait(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Entry) -> bool + Sync)) -> Option<Entry> {
+        let until = Instant::now() + LEASE_WAIT;
+        let (mut pause, longest) = LOOK_AGAIN;
+        while Instant::now() < until {
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+            match self.look(name, key, usable).await {
+                Found::Entry(entry) => {
+                    self.counts.hits_after_wait.one();
+                    return Some(entry);
+                }
+                Found::Nothing | Found::Unusable => {}
+                Found::NoAnswer => return None,
+            }
+        }
+        self.counts.waited_in_vain.one();
+        None
+    }
+
+    fn count(&self, no_answer: &NoAnswer) {
+        match no_answer {
+            NoAnswer::Away => self.counts.away.one(),
+            NoAnswer::Late => self.counts.late.one(),
+            NoAnswer::Failed(error) => {
+                tracing::debug!(%error, "the shared cache has failed");
+                self.counts.failed.one();
+            }
+        }
+    }
+}

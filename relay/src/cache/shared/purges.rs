@@ -1,0 +1,193 @@
+//! Purges across instances: a short stream in Redis, beside the entries that they concern. Whoever purges appends to it;
+//! every instance reads it. An entry carries the number of the last purge that its writer knew of, so a purge makes
+//! older entries of every instance unusable without looking for them.
+
+use super::codec::Generation;
+use super::servers::{NoAnswer, Servers};
+use crate::cache::{FilterKey, Purge};
+use parking_lot::RwLock;
+use redis::{FromRedisValue, Value, cmd};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often the stream is read: a purge takes about so long to reach every instance.
+const READ_EVERY: Duration = Duration::from_millis(250);
+/// What a server has for a purge.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many purges are remembered, here and in the stream. What is older than the oldest counts as purged.
+const REMEMBERED: usize = 1_000;
+/// The name of what is purged in an item of the stream.
+const FIELD: &str = "purge";
+
+pub(super) struct Purges {
+    stream: String,
+    /// Entries do not outlive this, so purges need not either.
+    lifetime: Duration,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The oldest first.
+    recent: VecDeque<(Generation, Purge)>,
+    /// Everything before this is purged.
+    floor: Generation,
+    latest: Generation,
+}
+
+impl Purges {
+    pub(super) fn new(prefix: &str, entry_lifetime: Duration) -> Self {
+        Self { stream: format!("{prefix}:cache:purges"), lifetime: 2 * entry_lifetime, known: RwLock::default() }
+    }
+
+    /// The number of the last purge that is known here.
+    pub(super) fn latest(&self) -> Generation {
+        self.known.read().latest
+    }
+
+    /// True when an entry of `key` that was written at `generation` has been purged since.
+    pub(super) fn concern(&self, key: &FilterKey, generation: Generation) -> bool {
+        let known = self.known.read();
+        let since = known.recent.iter().rev().take_while(|(number, _)| *number > generation);
+        generation < known.floor || since.into_iter().any(|(_, purge)| purge.concerns(key))
+    }
+
+    /// Tells every instance.
+    pub(super) async fn announce(&self, servers: &Servers, purge: &Purge) -> Result<(), NoAnswer> {
+        let mut add = cmd("XADD");
+        add.arg(&self.stream).arg("MAXLEN").arg("~").arg(REMEMBERED).arg("*").arg(FIELD).arg(purge.to_string());
+        let mut expire = cmd("PEXPIRE");
+        expire.arg(&self.stream).arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX));
+        let id: String = servers
+            .ask(self.stream.as_bytes(), Some(PATIENCE), |mut connection| async move {
+                let id = add.query_async(&mut connection).await?;
+                expire.query_async::<()>(&mut connection).await?;
+                Ok(id)
+            })
+            .await?;
+        if let Some(number) = generation(&id) {
+            self.learn(number, purge.clone());
+        }
+        Ok(())
+    }
+
+    /// Reads the stream for ever and sends on what others have purged, until nobody takes it.
+    pub(super) async fn follow(&self, servers: &Servers, out: &mpsc::Sender<Purge>) {
+        let mut ticks = interval(READ_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = "0".to_owned();
+        while !out.is_closed() {
+            ticks.tick().await;
+            let mut read = cmd("XREAD");
+            read.arg("COUNT").arg(REMEMBERED).arg("STREAMS").arg(&self.stream).arg(&last);
+            let ask = |mut connection| async move { read.query_async::<Value>(&mut connection).await };
+            let Ok(reply) = servers.ask(self.stream.as_bytes(), Some(PATIENCE), ask).await else { continue };
+            for (id, fields) in items(reply) {
+                if let Some(purge) = self.take(&id, &fields)
+                    && out.send(purge).await.is_err()
+                {
+                    return;
+                }
+                last = id;
+            }
+        }
+    }
+
+    /// What an item says, if that is news.
+    fn take(&self, id: &str, fields: &[Value]) -> Option<Purge> {
+        let number = generation(id)?;
+        let [_, value] = fields else { return None };
+        let purge: Purge = String::from_redis_value(value.clone()).ok()?.parse().ok()?;
+        self.learn(number, purge.clone()).then_some(purge)
+    }
+
+    fn learn(&self, number: Generation, purge: Purge) -> bool {
+        let mut known = self.known.write();
+        let at = known.recent.partition_point(|(other, _)| *other < number);
+        if number < known.floor || known.recent.get(at).is_some_and(|(other, _)| *other == number) {
+            return false;
+        }
+        known.recent.insert(at, (number, purge));
+        known.latest = known.latest.max(number);
+        if known.recent.len() > REMEMBERED
+            && let Some((oldest, _)) = known.recent.pop_front()
+        {
+            known.floor = oldest;
+        }
+        true
+    }
+}
+
+/// The items in the answer to XREAD: `{stream: [[id, [field, value]], …]}`. What is something else is left out.
+fn items(reply: Value) -> Vec<(String, Vec<Value>)> {
+    let Value::Map(streams) = reply else { return Vec::new() };
+    let item = |item: Value| {
+        let Value::Array(item) = item else { return None };
+        let [id, Value::Array(fields)] = <[Value; 2]>::try_from(item).ok()? else { return None };
+        Some((String::from_redis_value(id).ok()?, fields))
+    };
+    let items = streams.into_iter().filter_map(|(_, items)| match items {
+        Value::Array(items) => Some(items),
+        _ => None,
+    });
+    items.flatten().filter_map(item).collect()
+}
+
+/// The number in the id of an item: milliseconds, then a count within them.
+fn generation(id: &str) -> Option<Generation> {
+    let (millis, count) = id.split_once('-')?;
+    let (millis, count): (u64, u64) = (millis.parse().ok()?, count.parse().ok()?);
+    Some(Generation(millis.checked_mul(1 << 16)?.saturating_add(count.min(0xffff))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::ReaderClass;
+    use crate::types::{Filter, PublicKey};
+
+    fn key(author: u8) -> FilterKey {
+        let authors = Some([PublicKey::from_bytes([author; 32])].into());
+        FilterKey { filter: Filter { authors, ..Filter::default() }, reader: ReaderClass::Anybody }
+    }
+
+    #[test]
+    fn a_purge_concerns_what_was_written_before_it() {
+        let purges = Purges::new("test", Duration::from_secs(1));
+        let at = |number| Generation(number);
+        assert!(!purges.concern(&key(1), at(0)), "nothing was purged");
+        assert!(purges.learn(at(10), Purge::Author(PublicKey::from_bytes([1; 32]))));
+        assert!(!purges.learn(at(10), Purge::All), "it was known");
+        for (author, written, purged) in [(1, 9, true), (1, 10, false), (2, 9, false)] {
+            assert_eq!(purges.concern(&key(author), at(written)), purged, "{author} {written}");
+        }
+        // Told late, of something older.
+        assert!(purges.learn(at(5), Purge::All));
+        assert_eq!(purges.latest(), at(10));
+        assert!(purges.concern(&key(2), at(4)) && !purges.concern(&key(2), at(5)));
+    }
+
+    #[test]
+    fn what_was_purged_too_long_ago_to_be_remembered_counts_as_everything() {
+        let purges = Purges::new("test", Duration::from_secs(1));
+        let author = Purge::Author(PublicKey::from_bytes([1; 32]));
+        for number in 1..=REMEMBERED as u64 + 1 {
+            purges.learn(Generation(number), author.clone());
+        }
+        assert!(purges.concern(&key(2), Generation(0)));
+        assert!(!purges.concern(&key(2), Generation(1)));
+        assert!(purges.concern(&key(1), Generation(1)));
+        assert_eq!(purges.known.read().recent.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn numbers_of_items_are_in_their_order() {
+        let numbers = ["0-1", "1-0", "1-2", "1700000000000-0", "1700000000000-70000", "1700000000001-0"];
+        assert!(numbers.map(|id| generation(id).unwrap()).is_sorted());
+        for wrong in ["", "-", "1", "a-1", "99999999999999999999-0", "18446744073709551615-0"] {
+            assert_eq!(generation(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The servers that carry the entries: which has which key, a connection to each, and a breaker in front of each.
+
+use crate::config::RedisAddress;
+use crate::link::{Backoff, Layout, LinkError, Node, open};
+use crate::types::mechanism::{Mechanism, is_off};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, cmd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// A server that was late for so many times the patience is left alone until it answers a PING in time.
+const LATE_FOR: u32 = 10;
+/// A connection that stood for so long was a good one: the next attempt comes at once.
+const GOOD_AFTER: Duration = Duration::from_secs(1);
+
+/// What a control waits.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+/// Why a server gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    /// No server carries the key, or it is being left alone: nobody has waited.
+    #[error("no server is there")]
+    Away,
+    /// Not in time.
+    #[error("no answer in time")]
+    Late,
+    /// It, or the way to it, reports an error.
+    #[error(transparent)]
+    Failed(#[from] RedisError),
+}
+
+/// All servers of one address. Dropped, it lets all connections go.
+pub(super) struct Servers {
+    patience: Duration,
+    map: Arc<ArcSwap<Map>>,
+    keeper: JoinHandle<()>,
+}
+
+/// What whoever keeps a connection needs to know.
+struct Known {
+    address: RedisAddress,
+    /// What a server has for one answer.
+    patience: Duration,
+    /// Something was not where it was expected: look again.
+    moved: Notify,
+}
+
+#[derive(Default)]
+struct Map {
+    layout: Option<Layout>,
+    links: Vec<Arc<Link>>,
+}
+
+/// The way to one server.
+struct Link {
+    node: Node,
+    live: Arc<ArcSwapOption<Live>>,
+    keeper: JoinHandle<()>,
+}
+
+/// A connection that stands.
+struct Live {
+    connection: MultiplexedConnection,
+    since: Instant,
+    /// The first of the answers that were late since the last that was not, in milliseconds from `since`; 0: none.
+    late: AtomicU64,
+    /// Nobody is to use it any more; whoever keeps it is told.
+    gone: AtomicBool,
+    lost: Notify,
+}
+
+impl Servers {
+    /// Starts to look for the servers; none is there yet. Each has `patience` for an answer.
+    pub(super) fn new(address: RedisAddress, patience: Duration) -> Self {
+        let known = Arc::new(Known { address, patience, moved: Notify::new() });
+        let map = Arc::<ArcSwap<Map>>::default();
+        Self { patience, keeper: tokio::spawn(keep_map(known, map.clone())), map }
+    }
+
+    /// Sends what `send` sends to the server that carries `key`, and waits for the answer no longer than the patience,
+    /// or `longer`. Cancel safe as far as `send` is.
+    pub(super) async fn ask<T, F>(
+        &self,
+        key: &[u8],
+        longer: Option<Duration>,
+        send: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        T: FromRedisValue,
+        F: Future<Output = RedisResult<T>>,
+    {
+        let live = self.live(key).ok_or(NoAnswer::Away)?;
+        let patience = if is_off(Mechanism::Patience) { FOR_EVER } else { longer.unwrap_or(self.patience) };
+        match timeout(patience, send(live.connection.clone())).await {
+            Ok(Ok(answer)) => {
+                live.in_time();
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                if !is_about_the_value(&error) {
+                    live.lose();
+                }
+                Err(error.into())
+            }
+            Err(_) => {
+                live.too_late(self.patience);
+                Err(NoAnswer::Late)
+            }
+        }
+    }
+
+    fn live(&self, key: &[u8]) -> Option<Arc<Live>> {
+        let map = self.map.load();
+        let node = map.layout.as_ref()?.node_of(key)?;
+        map.links.iter().find(|link| link.node == *node)?.live()
+    }
+
+    /// How many servers there are, and how many of them answer.
+    pub(super) fn status(&self) -> (usize, usize) {
+        let map = self.map.load();
+        (map.links.len(), map.links.iter().filter(|link| link.live().is_some()).count())
+    }
+}
+
+impl Live {
+    fn in_time(&self) {
+        self.late.store(0, Ordering::Relaxed);
+    }
+
+    /// One answer is late now and then, and all those that were under way with it; a server that has been late for some
+    /// time is left alone.
+    fn too_late(&self, patience: Duration) {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let first = self.late.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).err();
+        let silent = Duration::from_millis(now.saturating_sub(first.unwrap_or(now)));
+        if silent >= patience * LATE_FOR {
+            self.lose();
+        }
+    }
+
+    fn lose(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+        self.lost.notify_one();
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Whether the server is well and only this value is not as it should be: of another type, say, or too large.
+fn is_about_the_value(error: &RedisError) -> bool {
+    let of_the_server = ErrorKind::Server(ServerErrorKind::ResponseError);
+    let harmless = [of_the_server, ErrorKind::Extension, ErrorKind::UnexpectedReturnType, ErrorKind::Parse];
+    harmless.contains(&error.kind())
+}
+
+/// Knows which server carries what, and looks again when something is not where it was.
+async fn keep_map(known: Arc<Known>, map: Arc<ArcSwap<Map>>) {
+    let mut backoff = Backoff::new();
+    let mut told = false;
+    loop {
+        match Layout::find(&known.address).await {
+            Ok(layout) => {
+                adopt(&known, &map, layout);
+                (backoff, told) = (Backoff::new(), false);
+                known.moved.notified().await;
+            }
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(%error, address = ?known.address, "the shared cache cannot be found");
+            }
+            Err(_) => {}
+        }
+        // Those who have lost the same server say so together.
+        sleep(backoff.next_wait()).await;
+    }
+}
+
+fn adopt(known: &Arc<Known>, map: &ArcSwap<Map>, layout: Layout) {
+    let before = map.load();
+    if before.layout.as_ref() == Some(&layout) {
+        return;
+    }
+    let mut links: Vec<Arc<Link>> = Vec::new();
+    for node in layout.nodes() {
+        if !links.iter().any(|link| link.node == *node) {
+            let kept = before.links.iter().find(|link| link.node == *node).cloned();
+            links.push(kept.unwrap_or_else(|| Link::to(node.clone(), known)));
+        }
+    }
+    map.store(Arc::new(Map { layout: Some(layout), links }));
+}
+
+impl Link {
+    fn to(node: Node, known: &Arc<Known>) -> Arc<Self> {
+        let live = Arc::new(ArcSwapOption::empty());
+        let keeper = tokio::spawn(keep_link(node.clone(), live.clone(), known.clone()));
+        Arc::new(Self { node, live, keeper })
+    }
+
+    fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full().filter(|live| !live.gone.load(Ordering::Relaxed))
+    }
+}
+
+/// Connects, and again whenever the connection is lost or the server is late. Says so when that is news: not while a
+/// server comes and goes.
+async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, known: Arc<Known>) {
+    let mut backoff = Backoff::new();
+    let (mut told_up, mut told_down) = (false, false);
+    loop {
+        let why = match connect(&node, &known).await {
+            Ok(connection) => {
+                let since = Instant::now();
+                let stands = Arc::new(Live {
+                    connection,
+                    since,
+                    late: AtomicU64::new(0),
+                    gone: AtomicBool::new(false),
+                    lost: Notify::new(),
+                });
+                live.store(Some(stands.clone()));
+                if !std::mem::replace(&mut told_up, true) {
+                    tracing::info!(?node, "the shared cache is up");
+                }
+                stands.lost.notified().await;
+                live.store(None);
+                if since.elapsed() > GOOD_AFTER {
+                    (backoff, told_down) = (Backoff::new(), false);
+                }
+                "it was lost or late".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        if !std::mem::replace(&mut told_down, true) {
+            tracing::warn!(why, ?node, "the shared cache is down: this instance goes without it until it is back");
+            told_up = false;
+        }
+        known.moved.notify_one();
+        sleep(backoff.next_wait()).await;
+    }
+}
+
+/// A connection to a server that answers in time: one that has stopped lets everybody connect.
+async fn connect(node: &Node, known: &Known) -> Result<MultiplexedConnection, NoAnswer> {
+    let mut connection = open(&known.address, node, None).await.map_err(|error| match error {
+        LinkError::Redis(error) => NoAnswer::Failed(error),
+        _ => NoAnswer::Away,
+    })?;
+    let ping = cmd("PING");
+    timeout(known.patience, ping.query_async::<()>(&mut connection)).await.map_err(|_| NoAnswer::Late)??;
+    Ok(connection)
+}

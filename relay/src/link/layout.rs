@@ -1,0 +1,145 @@
+//! Which server carries which keys.
+
+use super::{LinkError, open};
+use crate::config::{RedisAddress, RedisTopology};
+use redis::{FromRedisValue, Value, cmd};
+
+/// One server: its host and port.
+pub type Node = (String, u16);
+
+/// How many slots a Cluster has.
+const SLOTS: u16 = 16_384;
+
+/// Which server carries which keys, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout(Vec<Shard>);
+
+/// A stretch of slots and the server that carries them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shard {
+    first: u16,
+    last: u16,
+    node: Node,
+}
+
+impl Layout {
+    /// Asks the servers at `address` in turn. Of a Cluster that is not whole, what the best informed node says.
+    ///
+    /// # Errors
+    /// What the last one said, where none could tell anything.
+    pub async fn find(address: &RedisAddress) -> Result<Self, LinkError> {
+        let mut best: Result<Self, LinkError> = Err(LinkError::NoNode);
+        for node in &address.nodes {
+            match Self::ask(address, node).await {
+                Ok(layout) if layout.slots() == usize::from(SLOTS) => return Ok(layout),
+                Ok(layout) if best.as_ref().map_or(0, Self::slots) < layout.slots() => best = Ok(layout),
+                Err(error) if best.is_err() => best = Err(error),
+                _ => {}
+            }
+        }
+        best
+    }
+
+    async fn ask(address: &RedisAddress, node: &Node) -> Result<Self, LinkError> {
+        let whole = |node| Self(vec![Shard { first: 0, last: SLOTS - 1, node }]);
+        match &address.topology {
+            RedisTopology::Single => Ok(whole(node.clone())),
+            RedisTopology::Sentinel { master } => {
+                let mut sentinel = open::sentinel(address, node).await?;
+                let query = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master).clone();
+                let found: Option<Node> = query.query_async(&mut sentinel).await?;
+                found.map(whole).ok_or(LinkError::NoMaster)
+            }
+            RedisTopology::Cluster => {
+                let mut seed = open::open(address, node, None).await?;
+                let ranges: Vec<Value> = cmd("CLUSTER").arg("SLOTS").query_async(&mut seed).await?;
+                let mut shards: Vec<Shard> = ranges.iter().filter_map(|range| Shard::read(range, node)).collect();
+                shards.sort_by_key(|shard| shard.first);
+                if shards.is_empty() { Err(LinkError::NoShard) } else { Ok(Self(shards)) }
+            }
+        }
+    }
+
+    /// The server that carries `key`.
+    pub fn node_of(&self, key: &[u8]) -> Option<&Node> {
+        let slot = slot(key);
+        let after = self.0.partition_point(|shard| shard.first <= slot);
+        let shard = self.0.get(after.checked_sub(1)?)?;
+        (slot <= shard.last).then_some(&shard.node)
+    }
+
+    /// Every server, some perhaps more than once.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter().map(|shard| &shard.node)
+    }
+
+    fn slots(&self) -> usize {
+        self.0.iter().map(|shard| usize::from(shard.last - shard.first) + 1).sum()
+    }
+}
+
+impl Shard {
+    /// Reads one line of CLUSTER SLOTS: `[first, last, [host, port, …], …]`. A node that does not know its own host
+    /// leaves it out: it is the one that we asked.
+    fn read(range: &Value, asked: &Node) -> Option<Self> {
+        let Value::Array(range) = range else { return None };
+        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else { return None };
+        let [host, Value::Int(port), ..] = master.as_slice() else { return None };
+        let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+        let host = String::from_redis_value(host.clone()).ok().filter(|host| !host.is_empty());
+        let node = (host.unwrap_or_else(|| asked.0.clone()), u16::try_from(*port).ok()?);
+        (first <= last && last < SLOTS).then_some(Self { first, last, node })
+    }
+}
+
+/// The slot of `key` in a Cluster: CRC16 (XMODEM) of what stands in its first braces, or of all of it.
+pub fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')? + 1;
+        let inside = key.get(open..)?;
+        let close = inside.iter().position(|byte| *byte == b'}')?;
+        inside.get(..close).filter(|tag| !tag.is_empty())
+    };
+    let crc = tag().unwrap_or(key).iter().fold(0_u16, |crc, byte| {
+        let shift = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| shift(crc))
+    });
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_cluster_specification() {
+        // "123456789" has the CRC 0x31c3, as the specification says; the others are what CLUSTER KEYSLOT answers.
+        assert_eq!(slot(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"foo"), 12_182);
+        assert_eq!(slot(b"{foo}.bar"), 12_182);
+        assert_eq!(slot(b"foo{}{bar}"), 8_363);
+        assert_eq!(slot(b""), 0);
+    }
+
+    #[test]
+    fn a_key_is_found_where_its_slot_lies_and_nowhere_in_a_gap() {
+        let shard = |first, last, port| Shard { first, last, node: ("a".to_owned(), port) };
+        let layout = Layout(vec![shard(0, 8_362, 1), shard(8_364, 12_181, 2), shard(12_182, SLOTS - 1, 3)]);
+        assert_eq!(layout.node_of(b"foo"), Some(&("a".to_owned(), 3)));
+        assert_eq!(layout.node_of(b""), Some(&("a".to_owned(), 1)));
+        assert_eq!(layout.node_of(b"foo{}{bar}"), None, "slot 8363 is nobody's");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_is_left_out() {
+        let asked = ("here".to_owned(), 1);
+        let line = |first, last, host: Value| {
+            Value::Array(vec![Value::Int(first), Value::Int(last), Value::Array(vec![host, Value::Int(7)])])
+        };
+        let read = Shard::read(&line(0, 5, Value::Nil), &asked).unwrap();
+        assert_eq!(read.node, ("here".to_owned(), 7));
+        for (first, last) in [(5, 0), (0, 16_384), (-1, 3), (0, 1 << 40)] {
+            assert_eq!(Shard::read(&line(first, last, Value::Nil), &asked), None);
+        }
+    }
+}

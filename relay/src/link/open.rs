@@ -1,0 +1,69 @@
+//! One connection to one server.
+
+use super::{ANSWER_TIMEOUT, Layout, LinkError, Node};
+use crate::config::RedisAddress;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo,
+};
+use tokio::sync::mpsc;
+
+/// Connects to the server that carries `key` as of now. With `pushes`, what is subscribed to goes there, as far as there
+/// is room.
+pub async fn connect(
+    address: &RedisAddress,
+    key: &str,
+    pushes: Option<mpsc::Sender<PushInfo>>,
+) -> Result<MultiplexedConnection, LinkError> {
+    let layout = Layout::find(address).await?;
+    open(address, layout.node_of(key.as_bytes()).ok_or(LinkError::NoShard)?, pushes).await
+}
+
+/// Connects to `node`.
+pub async fn open(
+    address: &RedisAddress,
+    node: &Node,
+    pushes: Option<mpsc::Sender<PushInfo>>,
+) -> Result<MultiplexedConnection, LinkError> {
+    with(address, node, pushes, address.database).await
+}
+
+/// Connects to a Sentinel, which has no databases.
+pub(super) async fn sentinel(address: &RedisAddress, node: &Node) -> Result<MultiplexedConnection, LinkError> {
+    with(address, node, None, 0).await
+}
+
+async fn with(
+    address: &RedisAddress,
+    (host, port): &Node,
+    pushes: Option<mpsc::Sender<PushInfo>>,
+    database: i64,
+) -> Result<MultiplexedConnection, LinkError> {
+    let place = match address.tls {
+        true => ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None },
+        false => ConnectionAddr::Tcp(host.clone(), *port),
+    };
+    // Its pushes let one connection be subscribed and answer a PING. Database 0 is not asked for.
+    let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(database);
+    if let Some(username) = &address.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &address.password {
+        settings = settings.set_password(password);
+    }
+    // Off by default, and small messages would wait for a delayed acknowledgement.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    let info = place.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(tcp);
+    let mut config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ANSWER_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT));
+    if let Some(pushes) = pushes {
+        // An error would end nothing, and what there is no room for is in the log.
+        config = config.set_push_sender(move |push: PushInfo| -> Result<(), ()> {
+            let _ = pushes.try_send(push);
+            Ok(())
+        });
+    }
+    Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
+}

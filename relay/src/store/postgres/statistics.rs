@@ -1,0 +1,42 @@
+//! What the primary counts of its own work: which statements take its time, which indexes nobody uses.
+
+use super::error::translate;
+use crate::store::StoreError;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use std::time::Duration;
+
+/// How long it may take in all.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Indexes of our tables, partitions under their table's name; those that guard uniqueness are needed unused.
+const INDEXES: &str = r"
+    SELECT coalesce(jsonb_agg(to_jsonb(i) ORDER BY i.bytes DESC), '[]')::text FROM (
+        SELECT s.relname AS table, s.indexrelname AS index, pg_relation_size(s.indexrelid) AS bytes
+          FROM pg_stat_user_indexes s JOIN pg_index x USING (indexrelid)
+         WHERE s.idx_scan = 0 AND NOT x.indisunique) i";
+
+/// The statements of this database that have taken most time; texts have no values in them.
+const STATEMENTS: &str = r"
+    SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.total_seconds DESC), '[]')::text FROM (
+        SELECT left(query, 400) AS statement, calls, total_exec_time / 1000 AS total_seconds,
+               mean_exec_time / 1000 AS mean_seconds, rows, shared_blks_hit AS hits, shared_blks_read AS reads
+          FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+         ORDER BY total_exec_time DESC LIMIT 20) s";
+
+/// `unused_indexes`, and `statements` where the server has the extension, else null.
+pub(super) async fn statistics(conn: &mut PgConnection) -> Result<Value, StoreError> {
+    let unused = ask(conn, INDEXES).await?;
+    let installed = "SELECT to_regclass('pg_stat_statements') IS NOT NULL \
+        AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%'";
+    let statements = match sqlx::query_scalar(installed).fetch_one(&mut *conn).await.map_err(translate)? {
+        true => ask(conn, STATEMENTS).await?,
+        false => Value::Null,
+    };
+    Ok(json!({ "unused_indexes": unused, "statements": statements }))
+}
+
+async fn ask(conn: &mut PgConnection, sql: &'static str) -> Result<Value, StoreError> {
+    let json: String = sqlx::query_scalar(sql).fetch_one(conn).await.map_err(translate)?;
+    Ok(serde_json::from_str(&json).unwrap_or_default())
+}

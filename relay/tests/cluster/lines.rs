@@ -1,0 +1,105 @@
+//! A bad line between one instance and Redis, then between it and every Postgres server: slow, then lossy.
+
+use crate::Run;
+use crate::faults::{PACE, assert_healed};
+use crate::stage::Stage;
+use deploy::Home;
+use deploy::network::LossyNetwork;
+use deploy::proxy::Proxy;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+const DELAY: Duration = Duration::from_millis(100);
+const JITTER: Duration = Duration::from_millis(50);
+const LOSS: f64 = 0.02;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_instance_has_a_bad_line() {
+    bad_lines(Duration::from_millis(2_500), Duration::from_millis(300)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the full times: a minute and a half"]
+async fn one_instance_has_a_bad_line_for_long() {
+    bad_lines(Duration::from_secs(15), Duration::from_millis(100)).await;
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// How the first relay reaches something: on a line that can be slow, and lossy where there is a network for that.
+struct Line {
+    network: Option<LossyNetwork>,
+    proxies: Vec<Proxy>,
+}
+
+impl Line {
+    async fn to(ports: &[u16]) -> Self {
+        let allowed = LossyNetwork::is_allowed();
+        let network = if allowed { Some(LossyNetwork::start(Home::temporary().unwrap()).await.unwrap()) } else { None };
+        let mut proxies = Vec::new();
+        for port in ports {
+            proxies.push(match &network {
+                Some(network) => network.proxy(local(*port)).unwrap(),
+                None => Proxy::start(local(*port)).await.unwrap(),
+            });
+        }
+        Self { network, proxies }
+    }
+
+    fn delay(&self, delay: Duration, jitter: Duration) {
+        self.proxies.iter().for_each(|proxy| proxy.delay(delay, jitter));
+    }
+}
+
+async fn bad_lines(lasting: Duration, healed: Duration) {
+    let mut stage = Stage::start(true, false).await;
+    let to_redis = Line::to(&[stage.redis.port]).await;
+    let ports: Vec<u16> = stage.postgres.servers.iter().map(|server| server.port()).collect();
+    let to_postgres = Line::to(&ports).await;
+    let urls = to_postgres.proxies.iter().map(|proxy| format!("postgres://postgres@{}/postgres", proxy.address()));
+    let redis = format!("redis://{}", to_redis.proxies[0].address());
+    stage.change(0, &[("RELAY_REDIS_URL", redis), ("RELAY_DATABASE_URLS", urls.collect::<Vec<_>>().join(","))]).await;
+    let run = Run::begin(&stage, PACE);
+    run.acknowledged(60).await;
+
+    let read = async || stage.metric(0, "nostr_log_entries_total", "\"log\"").await;
+    let before = read().await;
+    to_redis.delay(DELAY, JITTER);
+    run.p99("Redis is far", run.lasting(lasting).await);
+    // What the own writer tells comes before what the bus brings: these holes are read from the log.
+    deploy::until("entries that the bus brings too late", deploy::PATIENCE, async || match read().await - before {
+        read if read >= 20.0 => Ok(()),
+        read => Err(read.to_string()),
+    })
+    .await
+    .unwrap();
+    to_redis.delay(Duration::ZERO, Duration::ZERO);
+    assert_healed(&run, healed).await;
+
+    to_postgres.delay(DELAY, JITTER);
+    let far = run.p99("Postgres is far", run.lasting(lasting).await);
+    assert!(far > DELAY, "{far:?}: the fault did not bite");
+    to_postgres.delay(Duration::ZERO, Duration::ZERO);
+    assert_healed(&run, healed).await;
+
+    for (what, line) in [("Redis", &to_redis), ("Postgres", &to_postgres)] {
+        let Some(network) = &line.network else {
+            println!("SKIPPED: {LOSS} of the packets to {what} lost: only root may make a network that loses them");
+            continue;
+        };
+        network.lose(LOSS).await.unwrap();
+        run.p99(&format!("the line to {what} is lossy"), run.lasting(lasting).await);
+        deploy::until("packets to be lost", deploy::PATIENCE, async || match network.dropped().await {
+            Ok(dropped) if dropped >= 10 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await
+        .unwrap();
+        network.lose(0.0).await.unwrap();
+        assert_healed(&run, healed).await;
+    }
+    run.end(&stage).await;
+    stage.stop().await;
+}

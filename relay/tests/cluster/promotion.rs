@@ -1,0 +1,68 @@
+//! The primary dies and a replica takes its place.
+
+use crate::faults::PACE;
+use crate::stage::Stage;
+use crate::{Run, assert_all_well};
+use std::time::{Duration, Instant};
+
+/// How soon after a promotion there must be writes again.
+const BACK: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_dies_and_nothing_acknowledged_is_lost() {
+    let mut stage = Stage::start(true, true).await;
+    let run = Run::begin(&stage, PACE);
+    run.acknowledged(100).await;
+    stage.postgres.primary_mut().unwrap().kill().await.unwrap();
+    stage.postgres.failover().await.unwrap();
+    let (promoted, back) = run.acknowledged(20).await;
+    println!("writes were back {:?} after the promotion", back - promoted);
+    assert!(back - promoted < BACK);
+    run.acknowledged(100).await;
+    run.end(&stage).await;
+    stage.stop().await;
+}
+
+/// No replica has the last moments of an asynchronous primary. Gives what is wrong in the end, and how many entries the
+/// promotion has cut off. `forget`: the instances, which know these entries too, die with the primary.
+async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize) {
+    let mut stage = Stage::start(true, false).await;
+    let run = Run::begin(&stage, PACE);
+    run.acknowledged(250).await;
+    for replica in ["replica-1", "replica-2"] {
+        stage.postgres.server_mut(replica).unwrap().receive(false).await.unwrap();
+    }
+    run.acknowledged(60).await;
+    stage.postgres.primary_mut().unwrap().kill().await.unwrap();
+    if forget {
+        for relay in &mut stage.relays {
+            relay.kill().await.unwrap();
+        }
+    }
+    stage.postgres.failover().await.unwrap();
+    let promoted = Instant::now();
+    for relay in &mut stage.relays {
+        relay.start().await.unwrap();
+    }
+    run.acknowledged(20).await;
+    println!("writes were back {:?} after the promotion", promoted.elapsed());
+    assert!(promoted.elapsed() < BACK);
+    run.acknowledged(100).await;
+    let result = run.end_after_loss(&stage, promoted).await;
+    stage.stop().await;
+    result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_promotion_has_lost_comes_back_from_the_instances() {
+    let (wrong, cut_off) = an_old_replica_is_promoted(false).await;
+    assert!(cut_off > 20, "only {cut_off} entries were cut off: the fault did not bite");
+    assert_all_well(&wrong);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_where_the_instances_forget_it_too_it_is_lost_and_seen_to_be() {
+    let (wrong, cut_off) = an_old_replica_is_promoted(true).await;
+    let lost = wrong.iter().filter(|wrong| wrong.contains("acknowledged and is not in the log")).count();
+    assert!(cut_off > 20 && lost > 20, "{cut_off} entries cut off, {lost} events missed");
+}

@@ -1,0 +1,64 @@
+//! Replicas lag, stand still and go; whoever reads what was just written through another instance finds it.
+
+use crate::Run;
+use crate::clients::stale_reads;
+use crate::faults::PACE;
+use crate::stage::Stage;
+use std::time::Duration;
+
+const LAG: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_lag_stand_still_and_go() {
+    replicas_go(90, Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "10,000 reads of what was just written, and a pause of a minute"]
+async fn replicas_lag_and_stand_still_for_long() {
+    replicas_go(10_000, Duration::from_secs(60)).await;
+}
+
+/// `pause`: how long replay stands still at least.
+async fn replicas_go(pairs: usize, pause: Duration) {
+    // Without the bus every instance is some milliseconds behind the primary, and each read can be stale.
+    let mut stage = Stage::start(false, false).await;
+    let run = Run::begin(&stage, PACE);
+    run.acknowledged(40).await;
+    let ports: Vec<u16> = stage.relays.iter().map(|relay| relay.port).collect();
+
+    stage.postgres.server_mut("replica-1").unwrap().apply_delay(LAG).await.unwrap();
+    assert_eq!(stale_reads(ports[0], ports[1], pairs, true).await, 0);
+    // The control: who asks by what nobody need know of a write elsewhere is not made to wait for it.
+    let mut stale = 0;
+    for _ in 0..20 {
+        stale += stale_reads(ports[0], ports[1], 10, false).await;
+        if stale > 0 {
+            break;
+        }
+    }
+    assert!(stale > 0, "nor is anything stale without the primary's head: this shows nothing");
+    stage.postgres.server_mut("replica-1").unwrap().apply_delay(Duration::ZERO).await.unwrap();
+
+    let paused = std::time::Instant::now();
+    stage.postgres.server("replica-1").unwrap().pause_replay().await.unwrap();
+    let before = stage.events_on("replica-1").await;
+    assert_eq!(stale_reads(ports[0], ports[1], pairs, true).await, 0);
+    // The replica that stands still has none of these, and would have answered without them.
+    assert_eq!(stage.events_on("replica-1").await, before);
+    assert!(stage.events_on("primary").await >= before + pairs as i64);
+    // Whoever asks now is served from where the log has come to, whichever server answers.
+    stage.relays[1].kill().await.unwrap();
+    stage.relays[1].start().await.unwrap();
+    run.acknowledged(50).await;
+    run.lasting(pause.saturating_sub(paused.elapsed())).await;
+
+    stage.postgres.server_mut("replica-2").unwrap().kill().await.unwrap();
+    stage.postgres.server_mut("replica-1").unwrap().kill().await.unwrap();
+    assert_eq!(stale_reads(ports[1], ports[2], pairs / 3, true).await, 0);
+    stage.relays[2].kill().await.unwrap();
+    stage.relays[2].start().await.unwrap();
+    run.acknowledged(50).await;
+    run.end(&stage).await;
+    stage.stop().await;
+}

@@ -1,0 +1,171 @@
+//! What an operator sees of a running relay: its metrics, its dashboard in a real browser, its pages, its log.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "process/mod.rs"]
+mod process;
+
+use process::{PATIENCE, Relay, Setup, http_get};
+use relay::telemetry::CATALOGUE;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Instant;
+
+/// The families of `/metrics`: name and type.
+fn families(relay: &Relay) -> BTreeSet<(String, String)> {
+    let (status, text) = http_get(relay.admin_address(), "/metrics", "*/*");
+    assert_eq!(status, 200);
+    let family = |line: &str| line.strip_prefix("# TYPE ")?.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    text.lines().filter_map(family).collect()
+}
+
+#[test]
+fn a_running_relay_serves_exactly_the_catalogue() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Setup::new(folder.path()).start();
+    let mut served = families(&relay);
+    served.retain(|(name, _)| !name.starts_with("process_"));
+    let kind = |kind| format!("{kind:?}").to_lowercase();
+    let known: BTreeSet<_> = CATALOGUE.iter().map(|metric| (metric.name.to_owned(), kind(metric.kind))).collect();
+    assert_eq!(served, known);
+    relay.stop();
+}
+
+#[test]
+fn a_person_gets_a_page_and_a_program_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Setup::new(folder.path()).set("info-name", "Larks & Co").start();
+    let (status, page) = http_get(relay.address(), "/", "text/html,application/xhtml+xml,*/*;q=0.8");
+    assert_eq!(status, 200);
+    assert!(page.contains("<h1>Larks &amp; Co</h1>") && page.contains(&format!(">{}<", relay.url())), "{page}");
+    assert!(!page.contains("src=") && !page.contains("<script"), "the page asks or runs something: {page}");
+    assert_eq!(relay.information()["name"], "Larks & Co");
+    let (_, words) = http_get(relay.address(), "/", "*/*");
+    assert!(words.starts_with("This is a Nostr relay."), "{words}");
+    relay.stop();
+}
+
+#[test]
+fn an_operator_can_look_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Setup::new(folder.path()).start();
+    let get = |path| http_get(relay.admin_address(), path, "*/*");
+    let json = |path| serde_json::from_str::<serde_json::Value>(&get(path).1).unwrap();
+    assert!(json("/debug/memory")["Rss"].as_u64().unwrap() > 1 << 20);
+    assert!(json("/debug/memory")["heap"].as_u64().unwrap() > 0);
+    assert!(json("/debug/tasks")["alive"].as_u64().unwrap() > 3);
+    assert_eq!(get("/debug/database").0, 404, "SQLite keeps no statistics");
+    let ready = json("/ready");
+    assert_eq!((&ready["status"], &ready["dependencies"]), (&"ready".into(), &serde_json::json!([])));
+    assert!(ready["since"].as_u64().unwrap() > 1_700_000_000);
+    // Something has to run, or there is nothing to see.
+    let address = relay.address();
+    let busy = std::thread::spawn(move || {
+        let begun = Instant::now();
+        while begun.elapsed().as_secs() < 3 {
+            http_get(address, "/", "text/html");
+        }
+    });
+    let profile = json("/debug/profile?seconds=2");
+    let cores =
+        |name: &str| profile.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap()["cores"].as_f64();
+    assert!(cores("relay").unwrap() > 0.0, "{profile}");
+    assert_eq!(cores("verify"), Some(0.0), "nobody published: {profile}");
+    busy.join().unwrap();
+    relay.stop();
+}
+
+/// The expression that docs/observability.md gives to fail2ban, whose `<HOST>` stands for an address.
+fn banned(log: &str) -> Vec<(String, String)> {
+    let document = include_str!("../../docs/observability.md");
+    let expression = document.lines().find_map(|line| line.strip_prefix("failregex = ")).unwrap();
+    let expression = expression.replace("<HOST>", r"(?P<host>[0-9a-fA-F:.]+)");
+    let script =
+        "import re,sys\nfor line in sys.stdin:\n m=re.search(sys.argv[1],line)\n if m: print(m['host'],m['reason'])";
+    let mut child = Command::new("python3")
+        .args(["-c", script, &expression])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(log.as_bytes()).unwrap();
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    output.lines().map(|line| line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap()).collect()
+}
+
+/// Asks for a WebSocket: the connection, and the first line of the answer.
+fn knock(address: SocketAddr) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    (stream, String::from_utf8_lossy(&head).into_owned())
+}
+
+#[test]
+fn who_is_turned_away_stands_in_the_log_as_fail2ban_reads_it() {
+    for format in ["text", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let relay = Setup::new(folder.path()).set("limits-max-connections-per-address", "1").set("log-format", format);
+        let relay = relay.expect_log("refused connection").spawn();
+        relay.wait_for_log("operators: http://");
+        let address = relay.address();
+        let (held, first) = knock(address);
+        assert!(first.ends_with("101"), "{first}");
+        assert_eq!(banned(&relay.log()), [], "control: who is let in is not in it");
+        let (_stream, second) = knock(address);
+        assert!(second.ends_with("429"), "{second}");
+        relay.wait_for_log("refused connection");
+        assert_eq!(banned(&relay.log()), [("127.0.0.1".to_owned(), "address_full".to_owned())], "{format}");
+        drop(held);
+        relay.stop();
+    }
+}
+
+/// The page's elements in a real browser, once its script has drawn and `wanted` holds.
+fn opened(url: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let profile = tempfile::tempdir().unwrap();
+        let output = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=6000", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(url)
+            .output()
+            .expect("chromium is there: `make deps` installs it");
+        let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+        if dom.contains("data-drawn=\"yes\"") && wanted(&dom) {
+            return dom;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the page never showed it: {dom}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// What a tile shows.
+fn tile(dom: &str, id: &str) -> String {
+    let tile = dom.split(&format!("data-tile=\"{id}\"")).nth(1).unwrap_or_default();
+    let value = tile.split("class=\"value\">").nth(1).unwrap_or_default();
+    value.split('<').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_dashboard_shows_what_a_client_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Setup::new(folder.path()).start();
+    let url = format!("http://{}/", relay.admin_address());
+    let before = opened(&url, |dom| tile(dom, "connections") == "0");
+    assert!(before.contains("class=\"pill good\"") && before.matches("<canvas").count() >= 20, "{before}");
+    let clients: Vec<_> = (0..3).map(|_| knock(relay.address())).collect();
+    let after = opened(&url, |dom| tile(dom, "connections") == "3");
+    assert!(!after.contains("class=\"notice bad\""), "{after}");
+    drop(clients);
+    relay.stop();
+}

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""What observing costs: the relay's processor time for each delivered event, with everything on against off.
+
+Pairs of runs, interleaved, each on a fresh relay with an empty SQLite file: off is observe.metrics = false; on samples every
+journey and asks /metrics and /cluster.json every second, as Prometheus and an open dashboard do. Fails where the median
+ratio is above --most. Usage: scripts/bench-observe.py [--pairs 10] [--most 1.03] [--relay PATH] [--loadtest PATH]"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read()
+
+
+def wait_until_ready(admin, process):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            sys.exit("the relay ended")
+        try:
+            get(f"{admin}/ready")
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit("the relay was not ready within a minute")
+
+
+def run(options, observed):
+    """Microseconds of the relay's processor for each delivery."""
+    with tempfile.TemporaryDirectory() as folder:
+        listen, admin_port = free_port(), free_port()
+        admin = f"http://127.0.0.1:{admin_port}"
+        settings = {
+            "RELAY_LISTEN": f"127.0.0.1:{listen}",
+            "RELAY_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
+            "RELAY_OBSERVE_METRICS": "true" if observed else "false",
+            "RELAY_OBSERVE_SAMPLE_PERCENT": "100" if observed else "0",
+        }
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RELAY_")} | settings
+        with open(f"{folder}/relay.log", "w", encoding="utf-8") as log:
+            process = subprocess.Popen([options.relay, "serve"], cwd=folder, env=environment, stderr=log)
+        try:
+            wait_until_ready(admin, process)
+            over = threading.Event()
+
+            def watch():
+                while observed and not over.wait(1.0):
+                    get(f"{admin}/metrics")
+                    get(f"{admin}/cluster.json?since={int(time.time() * 1000) - 15000}")
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            command = [options.loadtest, "bench", "--url", f"ws://127.0.0.1:{listen}", "--pid", str(process.pid)]
+            command += ["--only", "live", "--rounds", "1", "--subscribers", str(options.subscribers)]
+            command += ["--events", "1000", "--authors", "1000", "--json", f"{folder}/bench.json"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            over.set()
+            watcher.join()
+            with open(f"{folder}/bench.json", encoding="utf-8") as file:
+                rows = json.load(file)["rows"]
+            # The flood, whose deliveries are what the processor is busy with.
+            return next(row["server_cpu_us"] for row in rows if row["server_cpu_us"] and "flood" in row["name"])
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--most", type=float, default=1.03)
+    parser.add_argument("--subscribers", type=int, default=200)
+    parser.add_argument("--relay", default="target/release/relay")
+    parser.add_argument("--loadtest", default="target/release/loadtest")
+    options = parser.parse_args()
+    options.relay, options.loadtest = os.path.abspath(options.relay), os.path.abspath(options.loadtest)
+    ratios = []
+    for pair in range(options.pairs):
+        # Each comes first in turn, so that a machine that slows down favours neither.
+        order = (False, True) if pair % 2 == 0 else (True, False)
+        cost = {observed: run(options, observed) for observed in order}
+        ratios.append(cost[True] / cost[False])
+        print(f"pair {pair + 1}: off {cost[False]:.2f} µs, on {cost[True]:.2f} µs, ratio {ratios[-1]:.3f}", flush=True)
+    median = statistics.median(ratios)
+    print(f"median ratio {median:.3f} (least {min(ratios):.3f}, greatest {max(ratios):.3f}); at most {options.most} is asked for")
+    return 0 if median <= options.most else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
