@@ -7,7 +7,9 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Appended, Page, Read, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::types::mechanism::{Mechanism, without};
-use crate::types::{Access, Event, EventId, Filter, Head, Kind, LogEntry, PublicKey, Row, Timestamp, Verified, now};
+use crate::types::{
+    Access, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Row, Timestamp, Verified, now,
+};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use std::sync::Arc;
@@ -51,9 +53,10 @@ impl Store for Slow {
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
+        at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.store.count(filters, access, now)
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+        self.store.count(filters, access, at_least, now)
     }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.store.sweep_expired(now, max)

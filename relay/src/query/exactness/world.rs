@@ -165,7 +165,13 @@ impl Store for Reached {
     fn fetch<'a>(&'a self, _: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         ready(Err(StoreError::Closed)).boxed()
     }
-    fn count<'a>(&'a self, _: &'a [Filter], _: &'a Access, _: Timestamp) -> BoxFuture<'a, Result<u64, StoreError>> {
+    fn count<'a>(
+        &'a self,
+        _: &'a [Filter],
+        _: &'a Access,
+        _: Position,
+        _: Timestamp,
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
         ready(Err(StoreError::Closed)).boxed()
     }
     fn sweep_expired(&self, _: Timestamp, _: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
