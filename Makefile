@@ -2,7 +2,7 @@
 # make test    install what is missing, then everything that CI runs: checks and tests
 # make check   format, lints, documentation, unused dependencies, spelling, licences
 # make deps    only install what is missing
-# make up      a cluster on this machine: HAProxy, 3 relays, Redis, Postgres with 2 replicas (UP='--relays 5 --tls')
+# make up      a cluster on this machine: HAProxy, 3 relays, Redis, Postgres with 2 replicas (UP='--relays 5 --tls --observe')
 # make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
 # make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
@@ -13,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test check deps up down bench bench-store bench-cluster bench-observe soak
+.PHONY: run test check deps up down bench bench-store bench-cluster bench-front bench-observe soak
 
 # Tools that Debian does not have lie here, out of the way of the system's.
 TOOLS := $(CURDIR)/target/tools
@@ -59,6 +59,9 @@ bench-observe:
 bench-cluster:
 	cargo build --release -p relay -p loadtest
 	target/release/loadtest cluster --spawn target/release/relay --json target/bench-cluster.json
+
+bench-front:
+	scripts/bench-front.sh
 
 soak:
 	cargo test --workspace --release -- --ignored --nocapture

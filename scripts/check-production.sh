@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Has the production files read by the tools that know them. That they are what the cluster file renders to is a test's
+# Has the production files and the alerts read by the tools that know them. That they are what the cluster file renders to is a test's
 # work (haproxy/tests/model.rs).
 set -euo pipefail
 cd "$(dirname "$0")/../deploy/production"
@@ -19,6 +19,11 @@ mv "$units/skein-relay@.service" "$units/skein-relay@relay-1.service"
 # It only mentions most faults, and succeeds.
 said=$(systemd-analyze verify "$units"/*.service 2>&1) || { echo "$said" >&2; exit 1; }
 if grep "$units" <<<"$said" >&2; then exit 1; fi
+
+# Prometheus finds its rules beside its configuration.
+cp prometheus.yaml ../observe/rules.yaml "$units"
+(cd "$units" && promtool check config prometheus.yaml >/dev/null)
+promtool test rules ../observe/rules.test.yaml >/dev/null
 
 # Only where Docker's tools are.
 if docker compose version >/dev/null 2>&1; then

@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use deploy::Signal;
 use deploy::local::{Local, Row, Wish};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -34,6 +35,14 @@ struct Place {
     dir: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Settings {
+    /// A setting of all relays from their next start on, as an environment variable: RELAY_LOG_LEVEL=debug; may be
+    /// given again and again
+    #[arg(long = "set", value_name = "RELAY_KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring a cluster up, or what is missing of it; returns when all is ready, and everything runs on
@@ -52,12 +61,17 @@ enum Command {
         /// HAProxy speaks wss:// there, with a certificate of its own making (DIR/haproxy.pem)
         #[arg(long)]
         tls: bool,
+        /// Prometheus watches it, with the rules of deploy/observe (Debian's package prometheus)
+        #[arg(long)]
+        observe: bool,
         /// A commit waits until one of the replicas has it too
         #[arg(long)]
         synchronous: bool,
         /// The relay's program [default: the one beside this program, built first under cargo]
         #[arg(long, value_name = "PROGRAM")]
         relay: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Show what there is: every process, how it does, and where to connect
     Status {
@@ -100,6 +114,13 @@ enum Command {
         /// Another program from now on [default: the one that runs, built anew under cargo]
         #[arg(long, value_name = "PROGRAM")]
         relay: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Have HAProxy read its file and its certificate (DIR/haproxy.pem) anew; connections stay
+    Reload {
+        #[command(flatten)]
+        place: Place,
     },
     /// End everything; data and logs stay, and `up` starts from them again
     Down {
@@ -132,11 +153,13 @@ enum Command {
 impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Up { place, relays, replicas, port, tls, synchronous, relay } => {
-                let known = Local::open(&place.dir)?.map_or(3, |local| local.relays());
+            Command::Up { place, relays, replicas, port, tls, observe, synchronous, relay, settings } => {
+                let known = Local::open(&place.dir)?.map_or(3, |local| local.relays().len());
                 let relay_program =
                     if relays.unwrap_or(known) == 0 { relay } else { Some(relay_program(relay).await?) };
-                let wish = Wish { relays, replicas, port, tls, synchronous, relay_program };
+                let settings = settings.settings;
+                let guarded = false;
+                let wish = Wish { relays, replicas, port, tls, observe, synchronous, relay_program, settings, guarded };
                 let progress = spinner();
                 let local = Local::up(&place.dir, &wish, &progress).await?;
                 progress.finish_and_clear();
@@ -181,11 +204,13 @@ impl Cli {
                 show(&local.status().await);
                 Ok(())
             }
-            Command::Roll { place, relay } => {
-                let program = relay_program(relay).await?;
+            Command::Reload { place } => Ok(open(&place.dir)?.reload().await?),
+            Command::Roll { place, relay, settings } => {
+                let relay_program = Some(relay_program(relay).await?);
                 let progress = spinner();
                 let mut local = open(&place.dir)?;
-                local.roll(Some(program), &progress).await?;
+                let wish = Wish { relay_program, settings: settings.settings, ..Wish::default() };
+                local.roll(&wish, &progress).await?;
                 progress.finish_and_clear();
                 show(&local.status().await);
                 Ok(())
@@ -233,7 +258,8 @@ fn show(rows: &[Row]) {
         let pid = row.pid.map_or("-".to_owned(), |pid| pid.to_string());
         table.add_row([row.name.as_str(), row.role, &pid, &row.url, &row.detail]);
     }
-    println!("{table}");
+    // Whoever reads it may have gone: `status | head`.
+    let _ = writeln!(std::io::stdout(), "{table}");
 }
 
 fn spinner() -> ProgressBar {
@@ -243,6 +269,11 @@ fn spinner() -> ProgressBar {
     }
     progress.enable_steady_tick(Duration::from_millis(100));
     progress
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (variable, value) = text.split_once('=').ok_or("it is no RELAY_KEY=VALUE")?;
+    Ok((variable.to_owned(), value.to_owned()))
 }
 
 fn signal(name: &str) -> Result<Signal, String> {

@@ -5,6 +5,7 @@
 
 mod error;
 mod home;
+mod http;
 pub mod local;
 pub mod network;
 pub mod postgres;

@@ -2,12 +2,10 @@
 
 use crate::process::{Launch, Life, Process};
 use crate::wait::ready;
-use crate::{Error, Home, PATIENCE, Signal, free_port};
+use crate::{Error, Home, PATIENCE, Signal, free_port, http};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// A relay on ports of its own, which it keeps through restarts.
 #[derive(Debug)]
@@ -126,22 +124,7 @@ impl Relay {
     /// # Errors
     /// [`Error::Io`]; [`Error::State`] if the answer is no HTTP.
     pub async fn get(&self, path: &str) -> Result<(u16, String), Error> {
-        let answer = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            Ok(answer)
-        };
-        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
-        let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        let answer = answer.map_err(Error::io(format!("asking {} for {path}", self.name)))?;
-        let parsed = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
-            let status = head.split_whitespace().nth(1)?.parse().ok()?;
-            Some((status, body.to_owned()))
-        });
-        parsed.ok_or_else(|| Error::State(format!("{} answers {path} with {answer:?}", self.name)))
+        http::get(&self.name, self.admin_port, path).await
     }
 
     /// Sends it a signal: `STOP` and `CONT` make and end a hang, `HUP` has the settings read anew.

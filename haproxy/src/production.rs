@@ -46,6 +46,7 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
     cluster.validate()?;
     let mut files = vec![File { path: "haproxy.cfg".to_owned(), text: haproxy_cfg(cluster)? }];
     let Some(production) = &cluster.production else { return Ok(files) };
+    files.push(File { path: "prometheus.yaml".to_owned(), text: prometheus(cluster)? });
     let compose_cfg = haproxy_cfg(&in_containers(cluster, "relay", vec![DOCKER_DNS]))?;
     let name = &cluster.name;
     let kubernetes_cfg = haproxy_cfg(&in_containers(cluster, &format!("relay.{name}.svc.cluster.local"), Vec::new()))?;
@@ -81,6 +82,18 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
         File { path: format!("{}.env", instance.name), text }
     }));
     Ok(files)
+}
+
+/// Prometheus' configuration: it scrapes the relays and HAProxy, and, where clients come by `wss://`, has somebody look at
+/// the certificate. It reads its rules from a `rules.yaml` beside it.
+pub fn prometheus(cluster: &Cluster) -> Result<String, RenderError> {
+    cluster.validate()?;
+    let mut context = Context::new();
+    context.insert("cluster", cluster);
+    let url = cluster.production.as_ref().map(|production| production.public_url.as_str());
+    let page = url.and_then(|url| url.strip_prefix("wss://")).map(|host| format!("https://{host}"));
+    context.insert("page", &page);
+    render("prometheus.yaml", include_str!("../templates/observe/prometheus.yaml"), &context)
 }
 
 /// The same cluster with its relays in containers: found by name, each on the ports of the image; and with statistics

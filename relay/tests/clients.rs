@@ -3,17 +3,18 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "clients/installed.rs"]
+mod installed;
 #[path = "process/mod.rs"]
 mod process;
 
+use installed::{installed, nostr_tools, sources};
 use process::{Relay, Setup};
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
 
 #[test]
 fn nostr_tools_agrees_with_the_relay() {
-    agrees(&mut nostr_tools());
+    agrees(&mut nostr_tools("nostr_tools.mjs"));
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn nostr_sdk_agrees_with_the_relay() {
 fn nostr_tools_disagrees_with_a_relay_that_keeps_nothing_private() {
     let folder = tempfile::tempdir().unwrap();
     let relay = Setup::new(folder.path()).set("access-private-kinds", "").start();
-    let (succeeded, said) = run(&mut nostr_tools(), &relay);
+    let (succeeded, said) = run(&mut nostr_tools("nostr_tools.mjs"), &relay);
     assert!(!succeeded && said.contains("a stranger asked for gift wraps"), "{said}");
     relay.stop();
 }
@@ -46,33 +47,4 @@ fn run(script: &mut Command, relay: &Relay) -> (bool, String) {
     let output = script.arg(relay.url()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
-}
-
-fn nostr_tools() -> Command {
-    // Node looks for libraries from the script's own place upwards, so the scripts go where the libraries are.
-    static COPIED: Once = Once::new();
-    let scripts = installed("node_modules/.installed").join("nostr-tools-check");
-    COPIED.call_once(|| {
-        std::fs::create_dir_all(&scripts).unwrap();
-        for entry in std::fs::read_dir(sources()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "mjs") {
-                std::fs::copy(&path, scripts.join(path.file_name().unwrap())).unwrap();
-            }
-        }
-    });
-    let mut command = Command::new("node");
-    command.arg(scripts.join("nostr_tools.mjs"));
-    command
-}
-
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
-
-/// Where `scripts/clients.sh` has put the libraries.
-fn installed(stamp: &str) -> PathBuf {
-    let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
-    assert!(clients.join(stamp).exists(), "the client libraries are not installed: run `make deps`");
-    clients
 }

@@ -18,13 +18,14 @@ pub(super) struct Front {
     place: FrontPlace,
     process: Option<Process>,
     home: Arc<Home>,
+    life: Life,
 }
 
 impl Front {
     /// As an earlier run left it, or not started yet.
-    pub(super) fn new(place: FrontPlace, home: Arc<Home>) -> Self {
-        let process = Process::find(NAME, &home);
-        Self { place, process, home }
+    pub(super) fn new(place: FrontPlace, home: Arc<Home>, life: Life) -> Self {
+        let process = (life == Life::Detached).then(|| Process::find(NAME, &home)).flatten();
+        Self { place, process, home, life }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -51,12 +52,20 @@ impl Front {
         self.home.path().join("haproxy.cfg")
     }
 
+    fn master_socket(&self) -> PathBuf {
+        self.home.path().join("haproxy-master.sock")
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.home.path().join("haproxy.state")
+    }
+
     fn certificate(&self) -> PathBuf {
         self.home.path().join("haproxy.pem")
     }
 
     /// What HAProxy is to be with these relays behind it.
-    fn model(&self, relays: &[RelayPlace]) -> Cluster {
+    pub(super) fn model(&self, relays: &[RelayPlace]) -> Cluster {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut cluster = Cluster::local(self.home.path(), local(self.place.port), local(self.place.stats_port));
         // Two descriptors a client, and some of its own.
@@ -93,7 +102,9 @@ impl Front {
                 self.make_certificate()?;
             }
             self.configure(relays)?;
-            let (path, master) = (self.configuration(), self.home.path().join("haproxy-master.sock"));
+            // What a reload left there is of another life: relays may have other ports since.
+            let _ = fs::remove_file(self.state_file());
+            let (path, master) = (self.configuration(), self.master_socket());
             haproxy::process::check(&path).await.map_err(Error::front("checking haproxy.cfg"))?;
             let launch = Launch {
                 name: NAME.to_owned(),
@@ -104,7 +115,7 @@ impl Front {
                 folder: self.home.path().to_owned(),
                 home: self.home.clone(),
                 user: None,
-                life: Life::Detached,
+                life: self.life,
                 last_signal: Signal::TERM,
             };
             self.process = Some(launch.start()?);
@@ -137,6 +148,14 @@ impl Front {
             self.runtime().add(&server).await.map_err(Error::front(format!("adding {}", relay.name)))?;
         }
         self.wait_up(&relay.name).await
+    }
+
+    /// Has a new process take over, with the file and the certificate as they are now; connections stay with the old one.
+    pub(super) async fn reload(&self, relays: &[RelayPlace]) -> Result<(), Error> {
+        self.configure(relays)?;
+        haproxy::process::reload(&self.configuration(), &self.runtime(), &self.master_socket(), &self.state_file())
+            .await
+            .map_err(Error::front("reloading HAProxy"))
     }
 
     /// Ends it at once, with all connections.

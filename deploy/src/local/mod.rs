@@ -1,6 +1,8 @@
 //! A whole cluster on this machine: Postgres, Redis, relays, HAProxy, in one directory, alive between commands.
 
 mod front;
+mod observe;
+mod relays;
 mod state;
 mod status;
 
@@ -9,17 +11,15 @@ pub use status::Row;
 use crate::postgres::{self, Failover, Role};
 use crate::process::{Life, Process};
 use crate::relay::Relay;
-use crate::{Error, Home, Signal, free_port, redis};
+use crate::{Error, Home, Signal, redis};
 use front::Front;
-use indicatif::ProgressBar;
-use state::{Lock, RelayPlace, State, check_new};
+pub use indicatif::ProgressBar;
+use observe::Prometheus;
+use state::{Lock, State, check_new};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Where a relay is told of the others.
-const PEERS: &str = "RELAY_ADMIN_PEERS";
 /// The database that the relays use.
 pub const DATABASE: &str = "skein";
 
@@ -38,9 +38,16 @@ pub struct Wish {
     pub synchronous: bool,
     /// The relays' program; needed once there is a relay.
     pub relay_program: Option<PathBuf>,
+    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster; kept, and in
+    /// force from each relay's next start on.
+    pub settings: Vec<(String, String)>,
+    /// Whether Prometheus watches it; once it does, it stays.
+    pub observe: bool,
+    /// Whether all processes end with the handle that [`Local::up`] gives, as tests want it; by default they live on.
+    pub guarded: bool,
 }
 
-/// A cluster of detached processes.
+/// A cluster of processes.
 #[derive(Debug)]
 pub struct Local {
     home: Arc<Home>,
@@ -49,6 +56,8 @@ pub struct Local {
     redis: redis::Server,
     relays: Vec<Relay>,
     front: Front,
+    prometheus: Option<Prometheus>,
+    life: Life,
 }
 
 impl Local {
@@ -59,47 +68,23 @@ impl Local {
     pub fn open(folder: &Path) -> Result<Option<Self>, Error> {
         let Some(state) = State::read(folder)? else { return Ok(None) };
         let servers = state.servers.len();
-        Self::resume(Home::at(folder)?, state, servers).map(Some)
+        Self::resume(Home::at(folder)?, state, servers, Life::Detached).map(Some)
     }
 
     /// `servers`: how many Postgres servers will share the machine's memory.
-    fn resume(home: Arc<Home>, state: State, servers: usize) -> Result<Self, Error> {
+    fn resume(home: Arc<Home>, state: State, servers: usize, life: Life) -> Result<Self, Error> {
         let setup = postgres::Cluster::setup_for_machine(servers)?;
-        let setup = setup.synchronous(state.synchronous).home(home.clone()).life(Life::Detached);
-        let mut redis = redis::Server::new("redis", home.clone())?.life(Life::Detached);
+        let setup = setup.synchronous(state.synchronous).home(home.clone()).life(life);
+        let mut redis = redis::Server::new("redis", home.clone())?.life(life);
         redis.port = state.redis_port;
-        let front = Front::new(state.front.clone(), home.clone());
+        let front = Front::new(state.front.clone(), home.clone(), life);
+        let prometheus = state.prometheus_port.map(|port| Prometheus::new(port, home.clone(), life));
         let postgres = setup.resume(&state.servers)?;
-        let mut local = Self { postgres, redis, relays: Vec::new(), front, home, state };
+        let mut local = Self { postgres, redis, relays: Vec::new(), front, prometheus, home, state, life };
         for place in &local.state.relays {
             local.relays.push(local.relay(place)?);
         }
         Ok(local)
-    }
-
-    fn relay(&self, place: &RelayPlace) -> Result<Relay, Error> {
-        let program = self.state.relay_program.clone();
-        let program = program.ok_or_else(|| Error::State("the relays' program is not known".to_owned()))?;
-        let mut relay = Relay::new(&place.name, &program, self.home.clone())?
-            .set("RELAY_DATABASE_URLS", self.postgres.database_urls(DATABASE).join(","))
-            .set("RELAY_REDIS_URL", self.redis.url())
-            .set("RELAY_PUBLIC_URL", self.front.url())
-            .set("RELAY_PROXY_TRUSTED_NETWORKS", "127.0.0.1")
-            .set(PEERS, self.peers())
-            .life(Life::Detached);
-        (relay.port, relay.admin_port) = (place.port, place.admin_port);
-        Ok(relay)
-    }
-
-    /// The admin listeners of all relays, so that each dashboard shows all.
-    fn peers(&self) -> String {
-        let peer = |place: &RelayPlace| format!("127.0.0.1:{}", place.admin_port);
-        self.state.relays.iter().map(peer).collect::<Vec<_>>().join(",")
-    }
-
-    /// How many relays there are to be.
-    pub fn relays(&self) -> usize {
-        self.relays.len()
     }
 
     /// Brings a cluster up, or what is missing of one that is there already, and waits until all of it is ready.
@@ -126,10 +111,22 @@ impl Local {
             (None, 0) => 3,
             (None, servers) => servers,
         };
-        let mut local = Self::resume(home, state, servers)?;
+        let life = if wish.guarded { Life::Guarded } else { Life::Detached };
+        let mut local = Self::resume(home, state, servers, life)?;
         local.start_servers(servers, progress).await?;
         local.scale_to(relays, progress).await?;
         Ok(local)
+    }
+
+    /// Starts again whatever of the cluster does not run, as another [`up`](Self::up) would, and waits until all is ready.
+    ///
+    /// # Errors
+    /// Whatever of [`Error`] kept it from coming up.
+    pub async fn mend(&mut self, progress: &ProgressBar) -> Result<(), Error> {
+        let _lock = Lock::take(&self.home)?;
+        self.state.accept(&Wish::default())?;
+        self.start_servers(self.postgres.servers.len(), progress).await?;
+        self.scale_to(self.relays.len(), progress).await
     }
 
     async fn start_servers(&mut self, servers: usize, progress: &ProgressBar) -> Result<(), Error> {
@@ -152,96 +149,6 @@ impl Local {
     fn save(&mut self) -> Result<(), Error> {
         self.state.servers = self.postgres.places();
         self.state.write(&self.home)
-    }
-
-    /// Changes the number of relays: new ones get clients when they are ready, those that go are drained first.
-    ///
-    /// # Errors
-    /// Whatever of [`Error`] kept it from that.
-    pub async fn scale(&mut self, relays: usize, progress: &ProgressBar) -> Result<(), Error> {
-        let _lock = Lock::take(&self.home)?;
-        self.scale_to(relays, progress).await
-    }
-
-    async fn scale_to(&mut self, wanted: usize, progress: &ProgressBar) -> Result<(), Error> {
-        while self.relays.len() > wanted {
-            self.remove_last(progress).await?;
-        }
-        let fronted = self.front.is_alive();
-        let known = self.relays.len();
-        for number in known + 1..=wanted {
-            let place = RelayPlace { name: format!("relay-{number}"), port: free_port()?, admin_port: free_port()? };
-            self.relays.push(self.relay(&place)?);
-            self.state.relays.push(place);
-        }
-        self.save()?;
-        // Those that run already learn of the new ones when they are started anew.
-        let peers = self.peers();
-        for relay in &mut self.relays {
-            relay.settings.retain(|(variable, _)| variable != PEERS);
-            relay.settings.push((PEERS.to_owned(), peers.clone()));
-        }
-        progress.set_message(format!("{wanted} relays"));
-        for relay in &mut self.relays {
-            relay.spawn()?;
-        }
-        for relay in &mut self.relays {
-            relay.start().await?;
-        }
-        if wanted == 0 {
-            return self.front.stop().await;
-        }
-        progress.set_message("HAProxy");
-        if fronted {
-            self.front.configure(&self.state.relays)?;
-            for place in self.state.relays.iter().skip(known) {
-                self.front.add(place).await?;
-            }
-        }
-        self.front.start(&self.state.relays).await
-    }
-
-    async fn remove_last(&mut self, progress: &ProgressBar) -> Result<(), Error> {
-        let (Some(mut relay), Some(place)) = (self.relays.pop(), self.state.relays.pop()) else { return Ok(()) };
-        progress.set_message(format!("draining {}", place.name));
-        if self.front.is_alive() {
-            let failed = || Error::front(format!("removing {}", place.name));
-            self.front.configure(&self.state.relays)?;
-            self.front.runtime().drain(&place.name).await.map_err(failed())?;
-            relay.stop().await?;
-            self.front.runtime().remove(&place.name, Duration::from_secs(30)).await.map_err(failed())?;
-        } else {
-            relay.stop().await?;
-        }
-        self.save()
-    }
-
-    /// Replaces the relays one at a time, each drained first: with `program`, if there is a new one, and new settings.
-    ///
-    /// # Errors
-    /// Whatever of [`Error`] kept it from that; the relays that were not reached run on as they were.
-    pub async fn roll(&mut self, program: Option<PathBuf>, progress: &ProgressBar) -> Result<(), Error> {
-        let _lock = Lock::take(&self.home)?;
-        if program.is_some() {
-            self.state.relay_program = program;
-            self.save()?;
-        }
-        let runtime = self.front.runtime();
-        let fronted = self.front.is_alive();
-        for (index, place) in self.state.relays.iter().enumerate() {
-            progress.set_message(format!("{} of {}: {}", index + 1, self.state.relays.len(), place.name));
-            if fronted {
-                runtime.drain(&place.name).await.map_err(Error::front(format!("draining {}", place.name)))?;
-            }
-            self.relays[index].stop().await?;
-            self.relays[index] = self.relay(place)?;
-            self.relays[index].start().await?;
-            if fronted {
-                runtime.ready(&place.name).await.map_err(Error::front(format!("taking in {}", place.name)))?;
-                self.front.wait_up(&place.name).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Fences the primary and promotes the replica that has received the most; the others follow it. See
@@ -290,12 +197,42 @@ impl Local {
         Ok(())
     }
 
+    /// Has HAProxy read its file and its certificate anew; connections stay where they are.
+    ///
+    /// # Errors
+    /// [`Error::Front`] if it refuses the file, which changes nothing.
+    pub async fn reload(&mut self) -> Result<(), Error> {
+        let _lock = Lock::take(&self.home)?;
+        self.front.reload(&self.state.relays).await
+    }
+
+    /// The relays, to look at.
+    pub fn relays(&self) -> &[Relay] {
+        &self.relays
+    }
+
+    /// Postgres, to look at.
+    pub fn postgres(&self) -> &postgres::Cluster {
+        &self.postgres
+    }
+
+    /// HAProxy's Runtime API.
+    pub fn front(&self) -> haproxy::Runtime {
+        self.front.runtime()
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        self.front.url()
+    }
+
     /// Every name, with the process if it was started.
     fn processes(&self) -> Vec<(&str, Option<&Process>)> {
         let servers = self.postgres.servers.iter().map(|server| (server.name(), server.process()));
         let relays = self.relays.iter().map(|relay| (relay.name.as_str(), relay.process()));
         let others = [("redis", self.redis.process()), (self.front.name(), self.front.process())];
-        servers.chain(relays).chain(others).collect()
+        let prometheus = self.prometheus.iter().map(|prometheus| (prometheus.name(), prometheus.process()));
+        servers.chain(relays).chain(others).chain(prometheus).collect()
     }
 
     /// Ends everything, the relays drained, the replicas complete. Data and logs stay; `up` starts from them again.
@@ -312,6 +249,9 @@ impl Local {
             relay.stop().await?;
         }
         progress.set_message("HAProxy, Redis");
+        if let Some(prometheus) = &mut self.prometheus {
+            prometheus.stop().await?;
+        }
         self.front.stop().await?;
         self.redis.stop().await?;
         progress.set_message("Postgres");
@@ -330,30 +270,5 @@ impl Local {
         }
         let path = self.home.path();
         fs::remove_dir_all(path).map_err(Error::io(format!("removing {}", path.display())))
-    }
-}
-
-impl State {
-    /// Takes from a wish what can change, and refuses what can't.
-    fn accept(&mut self, wish: &Wish) -> Result<(), Error> {
-        if self.failing_over {
-            return Err(Error::State("a failover was broken off: run `failover` again first".to_owned()));
-        }
-        let replicas = self.servers.len().saturating_sub(1);
-        if wish.replicas.is_some_and(|wanted| wanted < replicas) {
-            return Err(Error::State(format!("there are {replicas} replicas already, and they can't become fewer")));
-        }
-        if wish.port.is_some_and(|port| port != self.front.port) || (wish.tls && !self.front.tls) {
-            return Err(Error::State(format!(
-                "HAProxy listens on port {}{}: that can't be changed while the cluster exists",
-                self.front.port,
-                if self.front.tls { " with TLS" } else { " without TLS" }
-            )));
-        }
-        self.synchronous |= wish.synchronous;
-        if let Some(program) = &wish.relay_program {
-            self.relay_program = Some(program.clone());
-        }
-        Ok(())
     }
 }

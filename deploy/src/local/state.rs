@@ -1,7 +1,9 @@
+use super::Wish;
 use crate::home::write;
 use crate::postgres::Place;
 use crate::{Error, Home, free_port};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -23,8 +25,14 @@ pub(super) struct State {
     pub(super) redis_port: u16,
     /// The program that the relays run.
     pub(super) relay_program: Option<PathBuf>,
+    /// What the relays are told beside that, `RELAY_...`.
+    #[serde(default)]
+    pub(super) settings: BTreeMap<String, String>,
     pub(super) relays: Vec<RelayPlace>,
     pub(super) front: FrontPlace,
+    /// Prometheus's port on 127.0.0.1, where there is one.
+    #[serde(default)]
+    pub(super) prometheus_port: Option<u16>,
 }
 
 /// A relay's ports on 127.0.0.1.
@@ -52,8 +60,10 @@ impl State {
             servers: Vec::new(),
             redis_port: free_port()?,
             relay_program: None,
+            settings: BTreeMap::new(),
             relays: Vec::new(),
             front: FrontPlace { port, stats_port: free_port()?, tls },
+            prometheus_port: None,
         })
     }
 
@@ -67,6 +77,45 @@ impl State {
         let unreadable = |why: String| Error::State(format!("{} can't be read: {why}", path.display()));
         let state: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if state.version == VERSION { Ok(Some(state)) } else { Err(unreadable(format!("version {}", state.version))) }
+    }
+
+    /// Takes from a wish what can change, and refuses what can't.
+    pub(super) fn accept(&mut self, wish: &Wish) -> Result<(), Error> {
+        if self.failing_over {
+            return Err(Error::State("a failover was broken off: run `failover` again first".to_owned()));
+        }
+        let replicas = self.servers.len().saturating_sub(1);
+        if wish.replicas.is_some_and(|wanted| wanted < replicas) {
+            return Err(Error::State(format!("there are {replicas} replicas already, and they can't become fewer")));
+        }
+        if wish.port.is_some_and(|port| port != self.front.port) || (wish.tls && !self.front.tls) {
+            return Err(Error::State(format!(
+                "HAProxy listens on port {}{}: that can't be changed while the cluster exists",
+                self.front.port,
+                if self.front.tls { " with TLS" } else { " without TLS" }
+            )));
+        }
+        if wish.observe && self.prometheus_port.is_none() {
+            self.prometheus_port = Some(free_port()?);
+        }
+        self.synchronous |= wish.synchronous;
+        self.accept_for_relays(wish)
+    }
+
+    /// The part of it that concerns relays.
+    pub(super) fn accept_for_relays(&mut self, wish: &Wish) -> Result<(), Error> {
+        if let Some((variable, _)) = wish.settings.iter().find(|(variable, _)| !variable.starts_with("RELAY_")) {
+            return Err(Error::State(format!(
+                "{variable} is no setting of a relay: their variables begin with RELAY_"
+            )));
+        }
+        for (variable, value) in &wish.settings {
+            self.settings.insert(variable.clone(), value.clone());
+        }
+        if let Some(program) = &wish.relay_program {
+            self.relay_program = Some(program.clone());
+        }
+        Ok(())
     }
 
     pub(super) fn write(&self, home: &Home) -> Result<(), Error> {

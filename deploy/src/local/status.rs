@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct Row {
     /// `relay-1`, ..., `haproxy`, `redis`, `primary`, `replica-1`, ...
     pub name: String,
-    /// `relay`, `haproxy`, `redis`, `primary` or `replica`. After a failover a server's role is not its name's.
+    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role is not its name's.
     pub role: &'static str,
     /// Its number, if it runs.
     pub pid: Option<i32>,
@@ -43,6 +43,10 @@ impl Local {
                 row.detail = "the primary before a failover; `up` rebuilds it as a replica".to_owned();
             }
             rows.push(row);
+        }
+        if let Some(prometheus) = &self.prometheus {
+            let detail = prometheus.detail();
+            rows.push(row(prometheus.name(), "prometheus", prometheus.process(), prometheus.url(), detail).await);
         }
         rows
     }

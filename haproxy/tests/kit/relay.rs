@@ -33,23 +33,40 @@ impl FakeRelay {
 
     /// `proxy_v2`: a connection begins with that header, or gets no answer.
     pub async fn start_with(name: &str, proxy_v2: bool) -> Self {
+        Self::start_on(name, proxy_v2, "127.0.0.1", &[0, 0, 0]).await
+    }
+
+    /// Clients may come by so many ports.
+    pub async fn start_with_ports(name: &str, ports: usize) -> Self {
+        Self::start_on(name, false, "127.0.0.1", &vec![0; ports + 2]).await
+    }
+
+    /// On another address and the same ports, as all relays have them that one name in DNS stands for.
+    pub async fn beside(&self, name: &str, host: &str) -> Self {
+        let instance = &self.instance;
+        let ports = [&instance.ports[..], &[instance.admin_port, instance.agent_port]].concat();
+        Self::start_on(name, false, host, &ports).await
+    }
+
+    /// The last two ports are those of `/ready` and of the weight.
+    async fn start_on(name: &str, proxy_v2: bool, host: &str, ports: &[u16]) -> Self {
         let number = |number| Arc::new(AtomicU16::new(number));
         let answers =
             Answers { name: name.to_owned(), ready: number(200), upgrade: number(101), weight: number(100), proxy_v2 };
         let mut tasks = JoinSet::new();
-        let mut ports = Vec::new();
-        for serve in [Door::Clients, Door::Admin, Door::Agent] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            ports.push(listener.local_addr().unwrap().port());
-            tasks.spawn(accept(listener, answers.clone(), serve));
+        let mut bound = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let door = match ports.len() - index {
+                1 => Door::Agent,
+                2 => Door::Admin,
+                _ => Door::Clients,
+            };
+            let listener = TcpListener::bind((host, *port)).await.unwrap();
+            bound.push(listener.local_addr().unwrap().port());
+            tasks.spawn(accept(listener, answers.clone(), door));
         }
-        let instance = Instance {
-            name: name.to_owned(),
-            host: "127.0.0.1".to_owned(),
-            ports: vec![ports[0]],
-            admin_port: ports[1],
-            agent_port: ports[2],
-        };
+        let (agent_port, admin_port) = (bound.pop().unwrap(), bound.pop().unwrap());
+        let instance = Instance { name: name.to_owned(), host: host.to_owned(), ports: bound, admin_port, agent_port };
         Self { instance, answers, _tasks: tasks }
     }
 

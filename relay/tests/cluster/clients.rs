@@ -22,7 +22,7 @@ const OK_TIMEOUT: Duration = Duration::from_secs(40);
 /// Nothing is removed before the recorder has read it.
 const REMOVAL_AGE: Duration = Duration::from_secs(2);
 
-struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
     async fn connect(port: u16) -> Option<Self> {
@@ -33,7 +33,7 @@ impl Socket {
     }
 
     /// Comes again until it is let in.
-    async fn patient(port: u16) -> Self {
+    pub async fn patient(port: u16) -> Self {
         loop {
             match Self::connect(port).await {
                 Some(socket) => return socket,
@@ -42,11 +42,11 @@ impl Socket {
         }
     }
 
-    async fn send(&mut self, text: String) -> Option<()> {
+    pub async fn send(&mut self, text: String) -> Option<()> {
         self.0.send(Message::text(text)).await.ok()
     }
 
-    async fn next(&mut self) -> Option<Value> {
+    pub async fn next(&mut self) -> Option<Value> {
         loop {
             match self.0.next().await?.ok()? {
                 Message::Text(text) => return serde_json::from_str(&text).ok(),

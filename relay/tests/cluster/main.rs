@@ -14,36 +14,21 @@ mod lines;
 mod oracle;
 mod promotion;
 mod replicas;
+mod run;
 mod slow;
 mod stage;
 mod verdict;
 mod world;
 
+use clients::Place;
 use kit::Author;
-use parking_lot::Mutex;
-use relay::types::{EventId, LogEntry};
+use relay::types::LogEntry;
+use run::{Run, assert_all_well};
 use stage::Stage;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::task::{JoinHandle, JoinSet};
-use world::{Record, World};
+use world::World;
 
-/// How long the last event may take to everybody.
-const PATIENCE: Duration = Duration::from_secs(45);
 const SUBSCRIBERS_EACH: usize = 5;
-/// How much longer delivery may take than an OK.
-const SLOWER: u32 = 3;
-
-/// A run under load: begin it, do something to the stage, end it.
-pub struct Run {
-    pub world: Arc<World>,
-    author: Author,
-    last: Arc<Mutex<Option<EventId>>>,
-    recorder: JoinHandle<Record>,
-    publishers: JoinSet<()>,
-    subscribers: JoinSet<()>,
-}
 
 impl Run {
     /// Starts a publisher on each relay, one event every `pace`, and the subscribers.
@@ -53,110 +38,32 @@ impl Run {
 
     /// The same with publishers on some relays only, and notes that are longer than they need be by so many bytes.
     pub fn begin_on(stage: &Stage, publishing: &[usize], pace: Duration, padding: usize) -> Self {
-        let world = Arc::new(World { padding, ..World::default() });
-        let last = Arc::new(Mutex::new(None));
-        let recorder = tokio::spawn(world::record(world.clone(), world::urls(&stage.postgres), last.clone()));
         let authors: Vec<_> = stage.relays.iter().map(|_| Author::new()).collect();
-        let (mut publishers, mut subscribers) = (JoinSet::new(), JoinSet::new());
-        for (index, relay) in stage.relays.iter().enumerate() {
-            let seed = index as u64;
-            if publishing.contains(&index) {
-                publishers.spawn(clients::publisher(world.clone(), relay.port, authors[index].clone(), seed, pace));
-            }
+        let publishers = publishing.iter().map(|index| (stage.relays[*index].port, authors[*index].clone())).collect();
+        let mut subscribers = Vec::new();
+        for (relay, port) in ports(stage).into_iter().enumerate() {
             for n in 0..SUBSCRIBERS_EACH {
-                let filters = clients::filters(&authors, (index * 100 + n) as u64);
-                let subscriber = index * SUBSCRIBERS_EACH + n;
-                let place = clients::Place { subscriber, relay: index, port: relay.port, resumes: n % 2 == 1 };
-                subscribers.spawn(clients::subscriber(world.clone(), place, filters));
+                let filters = clients::filters(&authors, (relay * 100 + n) as u64);
+                let subscriber = relay * SUBSCRIBERS_EACH + n;
+                subscribers.push((Place { subscriber, relay, port, resumes: n % 2 == 1 }, filters));
             }
         }
-        Self { world, author: Author::new(), last, recorder, publishers, subscribers }
-    }
-
-    /// Waits until so many more events have been acknowledged, and gives the moments of begin and end.
-    pub async fn acknowledged(&self, more: usize) -> (Instant, Instant) {
-        let begin = Instant::now();
-        let count = || self.world.acknowledged.lock().len();
-        let wanted = count() + more;
-        deploy::until("events to be acknowledged", deploy::PATIENCE, async || {
-            if count() >= wanted { Ok(()) } else { Err(format!("{} of {wanted}", count())) }
-        })
-        .await
-        .unwrap();
-        (begin, Instant::now())
-    }
-
-    /// Waits, under load, as long as the fault lasts that is tested.
-    pub async fn lasting(&self, time: Duration) -> (Instant, Instant) {
-        let begin = Instant::now();
-        tokio::time::sleep(time).await;
-        (begin, Instant::now())
-    }
-
-    /// Prints the percentiles of a window and gives the 99th.
-    pub fn p99(&self, what: &str, (from, to): (Instant, Instant)) -> Duration {
-        let (p50, p99, count) = World::latency(&self.world.deliveries, from, to);
-        println!("{what}: p50 {p50:?}, p99 {p99:?} over {count} deliveries");
-        assert!(count > 0, "nothing was delivered {what}");
-        p99
-    }
-
-    /// The same, and holds it against a bound. Where the machine is so busy that a mere OK takes long in the same
-    /// window, delivery may take [`SLOWER`] times that.
-    pub fn in_time(&self, what: &str, (from, to): (Instant, Instant), bound: Duration) {
-        let p99 = self.p99(what, (from, to));
-        let (_, answer, _) = World::latency(&self.world.answers, from, to);
-        let allowed = bound.max(answer * SLOWER);
-        assert!(p99 < allowed, "{what}: {p99:?}; {bound:?} would do, or {SLOWER} times the {answer:?} of an OK");
+        let world = World { padding, ..World::default() };
+        Self::start(world, world::urls(&stage.postgres), publishers, subscribers, pace)
     }
 
     /// Ends the load, waits until everybody has seen its end, and holds all transcripts against the log.
     pub async fn end(self, stage: &Stage) -> Vec<LogEntry> {
-        let (world, record, mut wrong) = self.finish(stage).await;
-        wrong.extend(verdict::judge(&world, &record.entries));
-        assert_all_well(&wrong);
-        record.entries
+        self.end_at(&ports(stage)).await
     }
 
     /// The same where a promotion at that moment has cut off a part of the log. Gives what is wrong, and how many
     /// entries were cut off.
     pub async fn end_after_loss(self, stage: &Stage, promoted: Instant) -> (Vec<String>, usize) {
-        let (world, record, mut wrong) = self.finish(stage).await;
-        wrong.extend(verdict::judge_after_loss(&world, &record, promoted));
-        (wrong, record.cut_off.len())
-    }
-
-    /// Gives the record, and what is wrong with what relays serve in the end.
-    async fn finish(mut self, stage: &Stage) -> (Arc<World>, Record, Vec<String>) {
-        self.world.quiet.store(true, Ordering::Relaxed);
-        while let Some(publisher) = self.publishers.join_next().await {
-            publisher.unwrap();
-        }
-        let event = self.author.event(clients::LAST, &[], "the end");
-        clients::publish_last(stage.relays[0].port, &event).await;
-        *self.last.lock() = Some(event.id());
-        let everybody = async {
-            while let Some(subscriber) = self.subscribers.join_next().await {
-                subscriber.unwrap();
-            }
-        };
-        tokio::time::timeout(PATIENCE, everybody).await.expect("the last event reaches every subscriber");
-        let record = tokio::time::timeout(PATIENCE, self.recorder).await.expect("the log is read to its end").unwrap();
-        let (sessions, acknowledged) = (self.world.sessions.lock().len(), self.world.acknowledged.lock().len());
-        let deliveries = self.world.deliveries.lock().len();
-        println!("{acknowledged} acknowledged, {sessions} sessions, {deliveries} live deliveries");
-        let refused = self.world.refused.lock().clone();
-        println!("{} refusals, the first: {:?}", refused.len(), refused.iter().take(3).collect::<Vec<_>>());
-        let deleted: Vec<_> = self.world.deleted.lock().iter().map(|id| id.to_hex()).collect();
-        let mut wrong = Vec::new();
-        for relay in stage.relays.iter().filter(|_| !deleted.is_empty()) {
-            let back = clients::found(relay.port, serde_json::json!({"ids": deleted})).await;
-            wrong.extend((back > 0).then(|| format!("{} serves {back} deleted events", relay.name)));
-        }
-        (self.world, record, wrong)
+        self.end_after_loss_at(&ports(stage), promoted).await
     }
 }
 
-fn assert_all_well(wrong: &[String]) {
-    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+fn ports(stage: &Stage) -> Vec<u16> {
+    stage.relays.iter().map(|relay| relay.port).collect()
 }

@@ -1,0 +1,132 @@
+//! The relays of a local cluster: more, fewer, others.
+
+use super::state::{Lock, RelayPlace};
+use super::{DATABASE, Local, ProgressBar, Wish};
+use crate::relay::Relay;
+use crate::{Error, free_port};
+use std::time::Duration;
+
+/// Where a relay is told of the others.
+const PEERS: &str = "RELAY_ADMIN_PEERS";
+
+impl Local {
+    pub(super) fn relay(&self, place: &RelayPlace) -> Result<Relay, Error> {
+        let program = self.state.relay_program.clone();
+        let program = program.ok_or_else(|| Error::State("the relays' program is not known".to_owned()))?;
+        let mut relay = Relay::new(&place.name, &program, self.home.clone())?
+            .set("RELAY_DATABASE_URLS", self.postgres.database_urls(DATABASE).join(","))
+            .set("RELAY_REDIS_URL", self.redis.url())
+            .set("RELAY_PUBLIC_URL", self.front.url())
+            .set("RELAY_PROXY_TRUSTED_NETWORKS", "127.0.0.1")
+            .set(PEERS, self.peers())
+            .life(self.life);
+        for (variable, value) in &self.state.settings {
+            relay = relay.set(variable, value);
+        }
+        (relay.port, relay.admin_port) = (place.port, place.admin_port);
+        Ok(relay)
+    }
+
+    /// The admin listeners of all relays, so that each dashboard shows all.
+    fn peers(&self) -> String {
+        let peer = |place: &RelayPlace| format!("127.0.0.1:{}", place.admin_port);
+        self.state.relays.iter().map(peer).collect::<Vec<_>>().join(",")
+    }
+
+    /// Changes the number of relays: new ones get clients when they are ready, those that go are drained first.
+    ///
+    /// # Errors
+    /// Whatever of [`Error`] kept it from that.
+    pub async fn scale(&mut self, relays: usize, progress: &ProgressBar) -> Result<(), Error> {
+        let _lock = Lock::take(&self.home)?;
+        self.scale_to(relays, progress).await
+    }
+
+    pub(super) async fn scale_to(&mut self, wanted: usize, progress: &ProgressBar) -> Result<(), Error> {
+        while self.relays.len() > wanted {
+            self.remove_last(progress).await?;
+        }
+        let fronted = self.front.is_alive();
+        let known = self.relays.len();
+        for number in known + 1..=wanted {
+            let place = RelayPlace { name: format!("relay-{number}"), port: free_port()?, admin_port: free_port()? };
+            self.relays.push(self.relay(&place)?);
+            self.state.relays.push(place);
+        }
+        self.save()?;
+        // Those that run already learn of the new ones when they are started anew.
+        let peers = self.peers();
+        for relay in &mut self.relays {
+            relay.settings.retain(|(variable, _)| variable != PEERS);
+            relay.settings.push((PEERS.to_owned(), peers.clone()));
+        }
+        progress.set_message(format!("{wanted} relays"));
+        for relay in &mut self.relays {
+            relay.spawn()?;
+        }
+        for relay in &mut self.relays {
+            relay.start().await?;
+        }
+        if wanted == 0 {
+            self.front.stop().await?;
+            return self.observe(progress).await;
+        }
+        progress.set_message("HAProxy");
+        if fronted {
+            self.front.configure(&self.state.relays)?;
+            for place in self.state.relays.iter().skip(known) {
+                self.front.add(place).await?;
+            }
+        }
+        self.front.start(&self.state.relays).await?;
+        self.observe(progress).await
+    }
+
+    async fn observe(&mut self, progress: &ProgressBar) -> Result<(), Error> {
+        let Some(prometheus) = &mut self.prometheus else { return Ok(()) };
+        progress.set_message("Prometheus");
+        prometheus.follow(&self.front.model(&self.state.relays)).await
+    }
+
+    async fn remove_last(&mut self, progress: &ProgressBar) -> Result<(), Error> {
+        let (Some(mut relay), Some(place)) = (self.relays.pop(), self.state.relays.pop()) else { return Ok(()) };
+        progress.set_message(format!("draining {}", place.name));
+        if self.front.is_alive() {
+            let failed = || Error::front(format!("removing {}", place.name));
+            self.front.configure(&self.state.relays)?;
+            self.front.runtime().drain(&place.name).await.map_err(failed())?;
+            relay.stop().await?;
+            self.front.runtime().remove(&place.name, Duration::from_secs(30)).await.map_err(failed())?;
+        } else {
+            relay.stop().await?;
+        }
+        self.save()
+    }
+
+    /// Replaces the relays one at a time, each drained first: with the program and the settings of `wish`, where it has
+    /// any; nothing else of it counts.
+    ///
+    /// # Errors
+    /// Whatever of [`Error`] kept it from that; the relays that were not reached run on as they were.
+    pub async fn roll(&mut self, wish: &Wish, progress: &ProgressBar) -> Result<(), Error> {
+        let _lock = Lock::take(&self.home)?;
+        self.state.accept_for_relays(wish)?;
+        self.save()?;
+        let runtime = self.front.runtime();
+        let fronted = self.front.is_alive();
+        for (index, place) in self.state.relays.iter().enumerate() {
+            progress.set_message(format!("{} of {}: {}", index + 1, self.state.relays.len(), place.name));
+            if fronted {
+                runtime.drain(&place.name).await.map_err(Error::front(format!("draining {}", place.name)))?;
+            }
+            self.relays[index].stop().await?;
+            self.relays[index] = self.relay(place)?;
+            self.relays[index].start().await?;
+            if fronted {
+                runtime.ready(&place.name).await.map_err(Error::front(format!("taking in {}", place.name)))?;
+                self.front.wait_up(&place.name).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! The client libraries as `scripts/clients.sh` has installed them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+
+/// Node with one of the scripts here.
+pub fn nostr_tools(script: &str) -> Command {
+    // Node looks for libraries from the script's own place upwards, so the scripts go where the libraries are.
+    static COPIED: Once = Once::new();
+    let scripts = installed("node_modules/.installed").join("nostr-tools-check");
+    COPIED.call_once(|| {
+        std::fs::create_dir_all(&scripts).unwrap();
+        for entry in std::fs::read_dir(sources()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "mjs") {
+                std::fs::copy(&path, scripts.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    });
+    let mut command = Command::new("node");
+    command.arg(scripts.join(script));
+    command
+}
+
+pub fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Where they are; `stamp` is what the one that is needed leaves there.
+pub fn installed(stamp: &str) -> PathBuf {
+    let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
+    assert!(clients.join(stamp).exists(), "the client libraries are not installed: run `make deps`");
+    clients
+}

@@ -1,0 +1,173 @@
+//! The table of faults, one crowd through all of them.
+
+use crate::run::Run;
+use crate::stage::{Size, Stage};
+use crate::watch::{Askers, Drain, Watch};
+use deploy::Signal;
+use deploy::local::Wish;
+use std::time::{Duration, Instant};
+
+const SMALL: Size = Size {
+    subscribers: 45,
+    broad_one_in: 3,
+    publishers: 3,
+    pace: Duration::from_millis(60),
+    askers: 6,
+    drain: Duration::from_secs(2),
+    // Other tests run beside this one, in the build that compiles fast.
+    slack: Duration::from_secs(1),
+    again: Duration::from_secs(10),
+};
+const THOUSAND: Size = Size {
+    subscribers: 940,
+    broad_one_in: 50,
+    publishers: 20,
+    pace: Duration::from_millis(400),
+    askers: 40,
+    drain: Duration::from_secs(10),
+    slack: Duration::ZERO,
+    again: Duration::from_secs(2),
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_loses_anything_whatever_dies_drains_rolls_or_scales() {
+    everything(SMALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "1,000 clients: minutes"]
+async fn a_thousand_clients_lose_nothing_whatever_dies_drains_rolls_or_scales() {
+    everything(THOUSAND).await;
+}
+
+async fn everything(size: Size) {
+    let drain = |seconds: u64| ("RELAY_TIMEOUTS_DRAIN_SECONDS".to_owned(), seconds.to_string());
+    let settings = vec![drain(size.drain.as_secs())];
+    let wish = Wish { relays: Some(3), replicas: Some(2), synchronous: true, settings, ..Wish::default() };
+    let mut stage = Stage::start(wish).await;
+    let (run, authors) = stage.crowd(size);
+    let askers = Askers::start(stage.port, &authors, size.askers);
+    run.acknowledged(100).await;
+    let quiet = run.lasting(size.drain * 3).await;
+    let (quiet, _) = askers.times("nothing happens", quiet);
+
+    // First of all, while the crowd's answers are as short as when it was quiet.
+    let (watch, begin) = (Watch::start(&stage.local), Instant::now());
+    stage.local.roll(&Wish::default(), &stage.quiet).await.unwrap();
+    let (rolled, cut_off) = askers.times("the relays are rolled", (begin, Instant::now()));
+    assert!(rolled <= quiet * 2 + size.slack, "{rolled:?} against {quiet:?}");
+    assert!(cut_off < size.again, "{cut_off:?} without an answer");
+    let drains = with_clients(watch.end());
+    assert_eq!(drains.len(), 3, "each relay was drained once: {drains:?}");
+    assert_drained_gently(&drains, size);
+
+    stage.local.kill("relay-1", Signal::KILL).await.unwrap();
+    run.acknowledged(50).await;
+    stage.local.mend(&stage.quiet).await.unwrap();
+
+    drains_by_itself(&mut stage, size).await;
+
+    for _ in 0..10 {
+        stage.local.reload().await.unwrap();
+    }
+    run.acknowledged(50).await;
+
+    for name in ["haproxy", "redis", "replica-1"] {
+        stage.local.kill(name, Signal::KILL).await.unwrap();
+        if name != "haproxy" {
+            run.acknowledged(50).await;
+        }
+        stage.local.mend(&stage.quiet).await.unwrap();
+        run.acknowledged(50).await;
+    }
+
+    stage.local.scale(6, &stage.quiet).await.unwrap();
+    run.acknowledged(50).await;
+    let watch = Watch::start(&stage.local);
+    stage.local.scale(2, &stage.quiet).await.unwrap();
+    assert_drained_gently(&with_clients(watch.end()), size);
+
+    stage.local.kill("primary", Signal::KILL).await.unwrap();
+    let begin = Instant::now();
+    stage.local.failover(&stage.quiet).await.unwrap();
+    run.acknowledged(20).await;
+    println!("writes were back {:?} after the primary had died", begin.elapsed());
+    stage.local.mend(&stage.quiet).await.unwrap();
+
+    // The control of the spread, and a roll to other settings: they are in force when what they started drains.
+    let hasty = Wish { settings: vec![drain(0)], ..Wish::default() };
+    stage.local.roll(&hasty, &stage.quiet).await.unwrap();
+    run.acknowledged(50).await;
+    let watch = Watch::start(&stage.local);
+    stage.local.roll(&Wish::default(), &stage.quiet).await.unwrap();
+    let drains = watch.end();
+    assert!(!drains.is_empty(), "control: both relays were drained");
+    // Whoever left between two looks is not even seen here.
+    for drain in with_clients(drains) {
+        println!("control: {}", drain.times());
+        assert!(!drain.is_spread_over(size.drain), "control: without a time to drain all leave at once: {drain:?}");
+    }
+    run.acknowledged(50).await;
+    drop(askers);
+    end(run, &stage, size).await;
+    stage.stop().await;
+}
+
+/// A name may come again with another port: what HAProxy remembered for a reload must not outlive it.
+#[tokio::test]
+async fn relays_that_come_again_on_other_ports_are_found_after_a_reload() {
+    let mut stage = Stage::start(Wish { relays: Some(1), replicas: Some(0), ..Wish::default() }).await;
+    stage.local.reload().await.unwrap();
+    stage.local.scale(0, &stage.quiet).await.unwrap();
+    stage.local.scale(1, &stage.quiet).await.unwrap();
+    stage.stop().await;
+}
+
+async fn end(run: Run, stage: &Stage, size: Size) {
+    let world = run.world.clone();
+    run.end_at(&[stage.port]).await;
+    let sessions = world.sessions.lock().len();
+    assert!(sessions >= 3 * size.subscribers, "{sessions} sessions: too few were cut off for this to show anything");
+}
+
+/// Those with clients enough to be spread over anything.
+fn with_clients(drains: Vec<Drain>) -> Vec<Drain> {
+    drains.into_iter().filter(|drain| drain.clients.iter().any(|(_, clients)| *clients >= 10)).collect()
+}
+
+fn assert_drained_gently(drains: &[Drain], size: Size) {
+    for drain in drains {
+        println!("{}", drain.times());
+        assert_eq!(drain.newly_sent, 0, "a client was sent to a relay that drains: {drain:?}");
+        assert!(drain.is_spread_over(size.drain), "all at once: {drain:?}");
+    }
+}
+
+/// SIGTERM, and HAProxy hears of it by the relay's own 404.
+async fn drains_by_itself(stage: &mut Stage, size: Size) {
+    let watch = Watch::start(&stage.local);
+    stage.local.kill("relay-2", Signal::TERM).await.unwrap();
+    let relay = &stage.local.relays()[1];
+    deploy::until("relay-2 to drain", deploy::PATIENCE, async || match relay.get("/ready").await {
+        Ok((404, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .unwrap();
+    let mut accepted = Vec::new();
+    // To its end; it answers no more then.
+    while let Ok((_, metrics)) = relay.get("/metrics").await {
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(r#"nostr_connections_total{outcome="accepted"} "#));
+        accepted.push(line.unwrap().to_owned());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    accepted.dedup();
+    assert_eq!(accepted.len(), 1, "a relay that drains let somebody in: {accepted:?}");
+    relay.ended(deploy::PATIENCE).await.unwrap();
+    let drains = with_clients(watch.end());
+    let drain = drains.iter().find(|drain| drain.server == "relay-2").expect("HAProxy saw it drain");
+    println!("{}", drain.times());
+    assert!(drain.is_spread_over(size.drain), "{drain:?}");
+    stage.local.mend(&stage.quiet).await.unwrap();
+}

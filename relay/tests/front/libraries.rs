@@ -1,0 +1,51 @@
+//! A real client library through the front door, by ws:// and by wss://.
+
+use crate::installed::nostr_tools;
+use crate::stage::Stage;
+use deploy::local::Wish;
+
+#[tokio::test]
+async fn nostr_tools_works_by_ws() {
+    works(false).await;
+}
+
+#[tokio::test]
+async fn nostr_tools_works_by_wss() {
+    works(true).await;
+}
+
+async fn works(tls: bool) {
+    let stage = Stage::start(Wish { relays: Some(3), replicas: Some(1), tls, observe: !tls, ..Wish::default() }).await;
+    let mut node = nostr_tools("through_front.mjs");
+    node.arg(stage.local.url());
+    if tls {
+        let (succeeded, said) = run(&mut node);
+        assert!(!succeeded && said.contains("self-signed"), "control: nobody knows the certificate: {said}");
+        node.env("NODE_EXTRA_CA_CERTS", stage.directory().join("haproxy.pem"));
+    }
+    let (succeeded, said) = run(&mut node);
+    assert!(succeeded, "{said}");
+    let taken = stage.local.front().servers().await.unwrap();
+    assert!(taken.iter().all(|server| server.total >= 3), "all relays had some of it: {taken:?}");
+    if !tls {
+        assert_observed(&stage).await;
+    }
+    stage.stop().await;
+}
+
+/// Prometheus has found all three relays and HAProxy.
+async fn assert_observed(stage: &Stage) {
+    deploy::until("Prometheus to scrape everything", deploy::PATIENCE, async || {
+        let rows = stage.local.status().await;
+        let row = rows.into_iter().find(|row| row.name == "prometheus").ok_or("there is none")?;
+        if row.detail == "4 targets answer" { Ok(()) } else { Err(row.detail) }
+    })
+    .await
+    .unwrap();
+}
+
+fn run(node: &mut std::process::Command) -> (bool, String) {
+    let output = node.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
