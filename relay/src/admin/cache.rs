@@ -67,7 +67,7 @@ fn describe_filter(hot: &Hot) -> Value {
 /// `POST /cache/purge?all`, `?author=HEX` or `?filter=JSON` (percent-encoded): forgets on this instance at once, on the
 /// others within about a quarter of a second.
 async fn purge(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    if let Err(refused) = allowed(&shared.token, &headers) {
+    if let Some(refused) = refusal(&shared.token, &headers) {
         return refused;
     }
     let purge = percent_decode(uri.query().unwrap_or_default()).map(|text| text.parse::<Purge>());
@@ -90,17 +90,17 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({ "error": why }))).into_response()
 }
 
-/// Whether a request carries the token. The digests are compared, whose bytes nobody can choose: so how long that takes
+/// The answer to a request that does not carry the token. The digests are compared, whose bytes nobody can choose: so how long that takes
 /// tells nothing about the token.
-fn allowed(token: &Secret, headers: &HeaderMap) -> Result<(), Response> {
+fn refusal(token: &Secret, headers: &HeaderMap) -> Option<Response> {
     if token.is_empty() {
-        return Err(refuse(StatusCode::FORBIDDEN, "set admin.token (RELAY_ADMIN_TOKEN) to allow this"));
+        return Some(refuse(StatusCode::FORBIDDEN, "set admin.token (RELAY_ADMIN_TOKEN) to allow this"));
     }
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose())) {
-        return Ok(());
+        return None;
     }
     let mut refused = refuse(StatusCode::UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN");
     refused.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
-    Err(refused)
+    Some(refused)
 }

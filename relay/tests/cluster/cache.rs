@@ -14,8 +14,6 @@ use std::time::Duration;
 const PACE: Duration = Duration::from_millis(40);
 /// Between two times that the same is asked.
 const ASKED_EVERY: Duration = Duration::from_millis(150);
-/// No subscriber has this number.
-const ASKER: usize = usize::MAX;
 const TOKEN: &str = "a token of the operator's";
 
 /// What many ask: few filters, so that every instance has them all.
@@ -42,7 +40,7 @@ async fn asker(world: Arc<World>, relay: usize, port: u16) {
         match ask(&mut socket, number, question).await {
             Some(stored) => world.sessions.lock().push(Session {
                 relay,
-                subscriber: ASKER,
+                subscriber: None,
                 filters: [Filter::parse(&question.to_string()).unwrap()].into(),
                 asked_at,
                 eose_at: world.head(),

@@ -234,7 +234,7 @@ pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) 
         request.extend(asked.clone());
         let mut socket = Socket::patient(port).await;
         let mut session = Session {
-            subscriber,
+            subscriber: Some(subscriber),
             relay,
             filters,
             asked_at: world.head(),

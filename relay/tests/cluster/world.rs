@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 /// What one subscription saw, from REQ to CLOSED or to the end of its connection.
 pub struct Session {
-    /// Whose: the same after each reconnect.
-    pub subscriber: usize,
+    /// Whose: the same after each reconnect; `None`: of someone who only asked what is stored.
+    pub subscriber: Option<usize>,
     pub relay: usize,
     pub filters: Arc<[Filter]>,
     /// The log's head, as the recorder knew it, when the REQ went out and when its EOSE came.

@@ -42,7 +42,7 @@ async fn layer(url: &str, patience: Duration) -> (Arc<RedisLayer>, mpsc::Receive
 }
 
 async fn up(layer: &RedisLayer) {
-    until("the layer to be up", PATIENCE, async || match status(&layer) {
+    until("the layer to be up", PATIENCE, async || match status(layer) {
         SharedStatus { servers, servers_up, .. } if servers > 0 && servers_up == servers => Ok(()),
         status => Err(format!("{status:?}")),
     })
@@ -52,17 +52,17 @@ async fn up(layer: &RedisLayer) {
 
 /// Puts an entry and waits until the server has it, or has refused it. True: it was written.
 async fn put(layer: &RedisLayer, key: &FilterKey, entry: Entry) -> bool {
-    let before = status(&layer);
+    let before = status(layer);
     layer.put(key, entry);
     until("the entry to be handed over", PATIENCE, async || {
-        let now = status(&layer);
+        let now = status(layer);
         let done = now.written + now.not_newer + now.not_taken + now.too_large;
         let before = before.written + before.not_newer + before.not_taken + before.too_large;
         if done > before { Ok(()) } else { Err(format!("{now:?}")) }
     })
     .await
     .unwrap();
-    status(&layer).written > before.written
+    status(layer).written > before.written
 }
 
 async fn get(layer: &RedisLayer, key: &FilterKey) -> Option<Entry> {
