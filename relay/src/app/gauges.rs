@@ -18,9 +18,20 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Never ends; run it as a task.
 pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
+    let mut evictions = 0;
     let mut matched = log.matcher_stats();
     loop {
         ticks.tick().await;
+        if let Some(cache) = log.cache() {
+            let facts = cache.facts();
+            metrics.cache_entries.set(facts.entries as f64);
+            metrics.cache_bytes.set(facts.bytes as f64);
+            metrics.cache_evictions.increment(facts.evictions.saturating_sub(evictions));
+            evictions = facts.evictions;
+            for (layer, rate) in cache.hit_rates() {
+                metrics.cache_hit_rate.of(layer).set(rate);
+            }
+        }
         let ring = log.ring_facts();
         metrics.log_head.set(ring.head.0 as f64);
         metrics.ring_positions.set((ring.head.0 - ring.floor.0) as f64);

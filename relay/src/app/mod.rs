@@ -147,6 +147,10 @@ fn greet(config: &Config, serving: &Serving, admin: &Admin) {
              last moments"
         );
     }
+    match config.cache.l1 {
+        true => tracing::info!(bytes = config.cache.l1_bytes, "hot answers are kept in memory"),
+        false => tracing::info!("no answers are kept in memory (cache.l1 is off)"),
+    }
     match admin.address() {
         Some(admin) => tracing::info!("operators: http://{admin}/ (health, readiness, metrics)"),
         None => tracing::info!("the admin listener is off (admin.listen is empty)"),

@@ -1,6 +1,7 @@
 //! The running stations, from the listener to the store, and their orderly end.
 
 use super::{gauges, information};
+use crate::cache::{Cache, NoLayer};
 use crate::config::{Config, Redis, RedisAddress, RedisAddressError};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
 use crate::ingest::{Following, Ingest, IngestSettings, Stations, WriterSettings, beginning};
@@ -65,7 +66,7 @@ impl Serving {
                 (head, head)
             }
         };
-        let log = Log::new(begin, config.queues.ring_bytes, metrics.clone());
+        let log = Log::with_cache(begin, config.queues.ring_bytes, cache(config, &metrics), metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(Rules::new(config)));
         let settings = Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(config)));
         let information = Arc::new(ArcSwap::from_pointee(Bytes::from(information::document(config))));
@@ -155,6 +156,11 @@ fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<Attached, Redis
         return Ok(NoBus::attach());
     }
     Ok(RedisBus::attach(RedisAddress::parse(url.expose())?, prefix, metrics.clone()))
+}
+
+/// The layers of the cache that the settings want.
+fn cache(config: &Config, metrics: &Arc<Metrics>) -> Option<Arc<Cache>> {
+    config.cache.l1.then(|| Cache::new(config.cache.l1_bytes, Arc::new(NoLayer), metrics.clone()))
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {

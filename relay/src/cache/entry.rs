@@ -2,18 +2,44 @@
 //! read.
 
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, Event, Head, Key, LogEntry, Row};
+use crate::types::{Change, Event, Head, Key, LogEntry, Row, Timestamp};
 
 /// What stands in an answer: a row, or at least its key.
-pub trait Keyed {
+pub trait Listed {
     /// Its place in the order and its id.
     fn key(&self) -> Key;
+
+    /// True when it is known to have expired by `now`.
+    fn is_expired(&self, now: Timestamp) -> bool;
+
+    /// About how many bytes it takes in memory.
+    fn bytes(&self) -> usize;
 }
 
-impl Keyed for Row {
+/// What a row takes beside its text: itself, the counts of its text, the allocator's part.
+const ROW_BYTES: usize = size_of::<Row>() + 32;
+
+impl Listed for Row {
     fn key(&self) -> Key {
         self.key
     }
+
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    fn bytes(&self) -> usize {
+        ROW_BYTES + self.text.len()
+    }
+}
+
+/// How many bytes of rows a change has added and taken away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Of a row that came.
+    pub added: usize,
+    /// Of rows that went.
+    pub removed: usize,
 }
 
 /// The newest events of one filter, exactly as of `head`. Some may have expired since: that is for the reader to see.
@@ -29,7 +55,7 @@ pub struct Entry<R = Row> {
     pub complete: bool,
 }
 
-impl<R: Keyed + From<Row>> Entry<R> {
+impl<R: Listed + From<Row>> Entry<R> {
     /// The answer to a filter that wants, or can have, no stored event.
     pub fn nothing(head: Head) -> Self {
         Self { head, limit: 0, rows: Vec::new(), complete: true }
@@ -50,42 +76,46 @@ impl<R: Keyed + From<Row>> Entry<R> {
             for change in entry.changes.iter() {
                 match change {
                     Change::Inserted(insertion) if selects(&insertion.event) => self.insert(&insertion.event),
-                    Change::Inserted(_) => {}
+                    Change::Inserted(_) => Difference::default(),
                     Change::Removed(removal) => self.remove(&removal.event),
-                }
+                };
             }
         }
         self.head = to;
     }
 
     /// Takes an event in that the filter selects.
-    pub fn insert(&mut self, event: &Event) {
+    pub fn insert(&mut self, event: &Event) -> Difference {
+        let mut difference = Difference::default();
         if self.limit == 0 {
-            return;
+            return difference;
         }
-        let row = Row::from(event);
-        let (key, order) = (row.key, row.key.order());
+        let row = R::from(Row::from(event));
+        let (key, order) = (row.key(), row.key().order());
         let at = self.rows.partition_point(|other| other.key().order() < order);
         // Older than the last row we know: there may be others between, unless we know that there are none.
         if at == self.rows.len() && !self.complete && !is_off(Mechanism::IgnoreOlder) {
-            return;
+            return difference;
         }
         if self.rows.get(at).is_some_and(|other| other.key() == key) {
-            return;
+            return difference;
         }
-        self.rows.insert(at, row.into());
+        difference.added = row.bytes();
+        self.rows.insert(at, row);
         if self.rows.len() > self.limit {
-            self.rows.pop();
+            difference.removed = self.rows.pop().map_or(0, |last| last.bytes());
             self.complete = false;
         }
+        difference
     }
 
     /// Takes an event out, if it is there.
-    pub fn remove(&mut self, event: &Event) {
+    pub fn remove(&mut self, event: &Event) -> Difference {
         let key = Key { created_at: event.created_at(), id: event.id() };
         let at = self.rows.partition_point(|other| other.key().order() < key.order());
-        if self.rows.get(at).is_some_and(|other| other.key() == key) {
-            self.rows.remove(at);
+        match self.rows.get(at) {
+            Some(other) if other.key() == key => Difference { added: 0, removed: self.rows.remove(at).bytes() },
+            _ => Difference::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What an entry is found by: a canonical filter and who may be told.
 
+use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::{Access, Event, Filter, PrivateKinds};
 use sha2::{Digest, Sha256};
 
@@ -15,7 +16,7 @@ pub enum ReaderClass {
 impl ReaderClass {
     /// The class in which `access` reads `filter`; `None`: what they get is theirs alone (NIP-42, NIP-59).
     pub fn of(filter: &Filter, access: &Access) -> Option<Self> {
-        if access.unrestricted(filter) {
+        if access.unrestricted(filter) || is_off(Mechanism::ReaderClasses) {
             Some(Self::Anybody)
         } else if access.authenticated.is_empty() {
             Some(Self::Nobody(access.private_kinds.clone()))

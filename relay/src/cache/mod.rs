@@ -2,14 +2,185 @@
 //!
 //! An answer is a snapshot like any other, rows and the head that they are exact as of; whoever takes one brings it up
 //! to date with the log's tail. So a cache can serve what is old, never what is wrong.
+//!
+//! The layer in the process is a target of its own in a matcher: an insertion or a removal touches only the entries that
+//! it concerns. It lies in shards, each with its part of the bytes and with its own head under one lock.
 
+mod admission;
 mod entry;
+mod flight;
 mod key;
 mod layer;
 mod purge;
+mod question;
+mod rates;
+mod shard;
 pub mod shared;
+#[cfg(test)]
+mod tests;
 
-pub use entry::{Entry, Keyed};
+pub use entry::{Difference, Entry, Listed};
+pub use flight::{Boarding, Landing, Passenger, Pilot};
 pub use key::{FilterKey, ReaderClass};
 pub use layer::{NoLayer, SharedLayer};
-pub use purge::{Purge, PurgeError};
+pub use purge::Purge;
+pub use question::{Name, Question};
+pub use shard::{Hot, ShardFacts};
+
+use crate::telemetry::{CacheLayer, CacheResult, Metrics};
+use crate::types::{Access, Filter, Head, LogEntry, Row, Timestamp};
+use flight::Flights;
+use parking_lot::Mutex;
+use rates::Rates;
+use shard::{Found, Handed, Shard};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A power of two. Each change is looked up in each shard, which costs well under a microsecond; readers of different
+/// filters seldom meet.
+const SHARDS: usize = 4;
+
+/// How often an entry that the log has overtaken is brought up to date before it is given up.
+const ROUNDS: usize = 4;
+
+/// Answers to filters that are asked again and again.
+pub struct Cache {
+    shards: Box<[Mutex<Shard>]>,
+    /// Nobody outside can tell which filters share a shard, a bucket or a counter.
+    secret: RandomState,
+    flights: Flights,
+    behind: Arc<dyn SharedLayer>,
+    rates: Rates,
+    metrics: Arc<Metrics>,
+}
+
+impl Cache {
+    /// A cache that keeps about `max_bytes` in the process (0: nothing) and has `behind` behind it. The log that it is
+    /// given to tells it where to begin.
+    pub fn new(max_bytes: usize, behind: Arc<dyn SharedLayer>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(max_bytes / SHARDS))).collect();
+        Arc::new(Self {
+            shards,
+            secret: RandomState::new(),
+            flights: Flights::default(),
+            behind,
+            rates: Rates::default(),
+            metrics,
+        })
+    }
+
+    /// The layer that several instances share.
+    pub fn behind(&self) -> &dyn SharedLayer {
+        &*self.behind
+    }
+
+    /// What a reader asks by `filter`, in the cache's words; `None`: what they may read is theirs alone, and no other
+    /// reader's answer will do. `limit`: at most so many rows.
+    pub fn question(&self, filter: &Filter, access: &Access, limit: usize, now: Timestamp) -> Option<Question> {
+        let question = Question::new(filter, access, limit, now, &self.secret);
+        if question.is_none() {
+            self.metrics.cache_requests.of(CacheLayer::L1, CacheResult::Bypass).increment(1);
+        }
+        question
+    }
+
+    /// Counts that `layer` had, or had not, what was asked for.
+    pub fn note(&self, layer: CacheLayer, hit: bool) {
+        let result = if hit { CacheResult::Hit } else { CacheResult::Miss };
+        self.metrics.cache_requests.of(layer, result).increment(1);
+        self.rates.note(layer, hit);
+    }
+
+    /// The share of hits of each layer over the last minute or so. To be called every second, by one caller.
+    pub fn hit_rates(&self) -> [(CacheLayer, f64); 2] {
+        self.rates.look()
+    }
+
+    /// The answer, if there is an entry that holds it. Never waits.
+    pub fn find<T: From<Row>>(&self, question: &Question) -> Option<Entry<T>> {
+        let name = question.name();
+        let found = self.shard(name).lock().find(name, self.behind.renew_after());
+        let answer = found.as_ref().and_then(|found| question.answer(&found.entry, found.head));
+        self.note(CacheLayer::L1, answer.is_some());
+        tracing::debug!(filter = %name.key().filter.to_json(), hit = answer.is_some(), "cache");
+        match found {
+            Some(Found { entry, head, renew: true }) => {
+                self.behind.put(name.key(), Entry { head, ..Entry::clone(&entry) });
+            }
+            Some(_) if answer.is_none() => self.metrics.cache_refetches.increment(1),
+            _ => {}
+        }
+        answer
+    }
+
+    /// The answer to a question that was asked before, should another flight have brought it meanwhile.
+    pub fn find_now<T: From<Row>>(&self, question: &Question) -> Option<Entry<T>> {
+        let found = self.shard(question.name()).lock().find_again(question.name())?;
+        question.answer(&found.entry, found.head)
+    }
+
+    /// A place in the flight that brings what `question` has missed.
+    pub fn board(&self, question: &Question) -> Boarding<'_> {
+        let boarding = self.flights.board(question.name());
+        if let Boarding::Passenger(_) = &boarding {
+            self.metrics.cache_passengers.increment(1);
+        }
+        boarding
+    }
+
+    /// Keeps an entry, if it deserves the room. Where the log has gone on meanwhile, `bring_up` is to bring it up to date;
+    /// `None`: that cannot be. `cost` is how long the read took.
+    pub fn keep(
+        &self,
+        question: &Question,
+        mut entry: Entry,
+        cost: Duration,
+        bring_up: impl Fn(Entry) -> Option<Entry>,
+    ) {
+        let shard = self.shard(question.name());
+        for _ in 0..ROUNDS {
+            let handed = shard.lock().keep(question.name(), entry, cost);
+            let Handed::Old(old) = handed else { return };
+            let Some(brought_up) = bring_up(old) else { return };
+            entry = brought_up;
+        }
+    }
+
+    /// Applies the next entry of the log. To be called in order, by one task.
+    pub fn apply(&self, entry: &LogEntry) {
+        self.shards.iter().for_each(|shard| shard.lock().apply(entry));
+    }
+
+    /// Forgets everything and continues after `head`: an epoch has ended, or the log continues somewhere else.
+    pub fn flush(&self, head: Head) {
+        self.shards.iter().for_each(|shard| shard.lock().flush(head));
+    }
+
+    /// Forgets in this process what an operator wants forgotten; says how many entries that were.
+    pub fn purge(&self, purge: &Purge) -> usize {
+        self.shards.iter().map(|shard| shard.lock().forget_those(|key| purge.concerns(key))).sum()
+    }
+
+    /// The `count` entries that have saved most time, those first.
+    pub fn hottest(&self, count: usize) -> Vec<Hot> {
+        let mut all: Vec<Hot> = self.shards.iter().flat_map(|shard| shard.lock().all().collect::<Vec<_>>()).collect();
+        all.sort_by_key(|hot| std::cmp::Reverse(hot.saved()));
+        all.truncate(count);
+        all
+    }
+
+    /// What the layer in the process holds.
+    pub fn facts(&self) -> ShardFacts {
+        self.shards.iter().map(|shard| shard.lock().facts()).fold(ShardFacts::default(), |sum, shard| ShardFacts {
+            entries: sum.entries + shard.entries,
+            bytes: sum.bytes + shard.bytes,
+            evictions: sum.evictions + shard.evictions,
+        })
+    }
+
+    fn shard(&self, name: &Name) -> &Mutex<Shard> {
+        // Their number is a constant; the highest bits choose, the lowest find the place in the map.
+        &self.shards[(name.hash() >> 56) as usize % SHARDS]
+    }
+}

@@ -15,6 +15,7 @@ mod tests;
 pub use ring::{Hole, Standing};
 pub use sequencer::{Patience, Sequencer, Step};
 
+use crate::cache::Cache;
 use crate::matcher::{Matcher, MatcherStats};
 use crate::outbox::{Life, Place, Subscription};
 use crate::store::SharedHead;
@@ -57,6 +58,8 @@ pub struct Log {
     cut_off: RwLock<FxHashMap<EventId, Life>>,
     /// Whether the follower's last look at the shared log succeeded.
     primary_reachable: AtomicBool,
+    /// Answers that are kept up to date as subscriptions are.
+    cache: Option<Arc<Cache>>,
     metrics: Arc<Metrics>,
 }
 
@@ -74,6 +77,14 @@ pub struct RingFacts {
 impl Log {
     /// A log that continues after `head`, whose ring keeps about `ring_bytes` of recent changes.
     pub fn new(head: Head, ring_bytes: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::with_cache(head, ring_bytes, None, metrics)
+    }
+
+    /// The same, which also keeps `cache` up to date.
+    pub fn with_cache(head: Head, ring_bytes: usize, cache: Option<Arc<Cache>>, metrics: Arc<Metrics>) -> Arc<Self> {
+        if let Some(cache) = &cache {
+            cache.flush(head);
+        }
         Arc::new(Self {
             ring: RwLock::new(Ring::new(head, ring_bytes)),
             matcher: Mutex::new(Matcher::new()),
@@ -81,11 +92,12 @@ impl Log {
             acknowledged: Mutex::new(head),
             cut_off: RwLock::default(),
             primary_reachable: AtomicBool::new(true),
+            cache,
             metrics,
         })
     }
 
-    /// Applies the next entry: ring, head, then every subscription that it concerns. To be called by one task only,
+    /// Applies the next entry: ring, head, every subscription that it concerns, then the cached answers. To be called by one task only,
     /// in order. An entry that is already there is ignored; one that would leave a hole is refused.
     pub fn apply(&self, entry: &LogEntry) -> Result<(), Hole> {
         let life = {
@@ -97,6 +109,9 @@ impl Log {
         };
         self.head.send_modify(|head| head.position = entry.position);
         self.deliver(entry, life);
+        if let Some(cache) = &self.cache {
+            cache.apply(entry);
+        }
         Ok(())
     }
 
@@ -139,6 +154,9 @@ impl Log {
     }
 
     fn begin_epoch(&self, head: Head) {
+        if let Some(cache) = &self.cache {
+            cache.flush(head);
+        }
         {
             let mut acknowledged = self.acknowledged.lock();
             // The writer may have been here first.
@@ -161,6 +179,11 @@ impl Log {
         self.metrics.deliveries.increment(delivered);
         self.metrics.ephemeral_dropped.increment(dropped);
         delivered
+    }
+
+    /// The answers that it keeps up to date.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
     }
 
     /// The local head.
@@ -207,6 +230,13 @@ impl Log {
     /// cut off since.
     pub fn tail(&self, from: Head) -> Result<Tail, OutOfReach> {
         self.tail_of_all(&[from]).map_err(|_| OutOfReach)
+    }
+
+    /// True when a snapshot of `head` can be brought up to date, now or once the local head is there.
+    pub fn reaches_back_to(&self, head: Head) -> bool {
+        let ring = self.ring.read();
+        let place = ring.life_of(head.epoch).and_then(|life| ring.place_now(Place::end_of(life, head.position)));
+        place.is_some_and(|place| place.position >= ring.floor())
     }
 
     /// Everything after the oldest of `heads`, up to the local head; or which of them are out of reach.

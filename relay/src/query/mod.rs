@@ -6,7 +6,10 @@
 //! sent as stored or as live, never as both, never as neither, however far the snapshots lie apart. A snapshot of
 //! another epoch counts only as far as nothing was cut off; else it is read again.
 
+mod cached;
 mod count;
+#[cfg(test)]
+mod exactness;
 mod freshness;
 mod page;
 mod send;
@@ -15,13 +18,14 @@ mod tests;
 
 use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
-use crate::store::{Read, SharedLog, Store, StoreError, form_name};
+use crate::store::{Page, Read, SharedLog, Store, StoreError, form_name};
 use crate::telemetry::{Metrics, Shed, Stage, Trace};
 use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::{Access, Event, Filter, Head, Refusal, Reply, now};
+use cached::Source;
 use freshness::Primary;
 use futures_util::future::{try_join, try_join_all};
-use page::{Snapshot, snapshot};
+use page::Snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,9 +45,9 @@ pub struct QueryLimits {
 /// Why a query could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The store could not answer.
+    /// The store could not answer whoever has read for all who asked the same.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Arc<StoreError>),
     /// The local head did not come up to what was read.
     #[error("the log did not catch up in time")]
     Behind,
@@ -55,6 +59,12 @@ pub enum QueryError {
     Closed,
 }
 
+impl From<StoreError> for QueryError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
 impl From<LogClosed> for QueryError {
     fn from(_: LogClosed) -> Self {
         Self::Closed
@@ -64,7 +74,7 @@ impl From<LogClosed> for QueryError {
 impl From<&QueryError> for Refusal {
     fn from(error: &QueryError) -> Self {
         match error {
-            QueryError::Store(error) => Self::from(error),
+            QueryError::Store(error) => Self::from(&**error),
             QueryError::Behind | QueryError::OutOfReach => Self::Overloaded,
             QueryError::Closed => Self::ShuttingDown,
         }
@@ -99,7 +109,9 @@ impl Queries {
     /// what was queued stays queued, and the subscription is left for its owner to close.
     pub async fn answer(&self, subscription: &Arc<Subscription>, access: &Access, limits: QueryLimits) {
         if let Err(error) = self.run(subscription, access, limits).await {
-            if let QueryError::Store(StoreError::Database(_) | StoreError::Damaged(_)) = &error {
+            if let QueryError::Store(cause) = &error
+                && let StoreError::Database(_) | StoreError::Damaged(_) = **cause
+            {
                 tracing::error!(%error, "a query failed");
             }
             let refusal = Refusal::from(&error);
@@ -145,7 +157,7 @@ impl Queries {
         // Everyone reads their own writes: what was acknowledged here is part of every later answer, and so is what
         // the primary had before we ask it. The snapshots may be older than either: the log brings them up to date.
         let acknowledged = self.log.acknowledged();
-        let reads = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits)));
+        let reads = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits, Source::Any)));
         let (mut snapshots, ()) = try_join(reads, self.see_other_instances(filters, access, limits)).await?;
         if !is_off(Mechanism::Acknowledged) {
             self.reach(acknowledged, limits).await?;
@@ -177,7 +189,7 @@ impl Queries {
             for at in again {
                 if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
                     self.metrics.rereads.increment(1);
-                    *snapshot = self.read(filter, access, limits).await?;
+                    *snapshot = self.read(filter, access, limits, Source::Store).await?;
                 }
             }
         }
@@ -207,11 +219,13 @@ impl Queries {
         }
     }
 
-    async fn read(&self, filter: &Filter, access: &Access, limits: QueryLimits) -> Result<Snapshot, QueryError> {
-        let limit = filter.limit.map_or(limits.default_limit, |limit| limit as usize).min(limits.max_limit);
-        if limit == 0 || filter.is_impossible() {
-            return Ok(Snapshot::nothing(self.log.head()));
-        }
+    async fn read_store(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        access: &Access,
+        limits: QueryLimits,
+    ) -> Result<Page, QueryError> {
         let read = Read {
             filter,
             limit,
@@ -222,7 +236,7 @@ impl Queries {
             now: now(),
             max_text_bytes: limits.max_text_bytes,
         };
-        Ok(snapshot(self.timed(std::slice::from_ref(filter), self.store.read(&read)).await?, limit))
+        Ok(self.timed(std::slice::from_ref(filter), self.store.read(&read)).await?)
     }
 
     /// Counts how long the store takes and whether it fails, and notes what is slow.

@@ -1,8 +1,8 @@
 //! What an answer is made of before it is sent.
 
-use crate::cache::{Entry, Keyed};
+use crate::cache::{Entry, Listed};
 use crate::store::Page;
-use crate::types::{Key, Row};
+use crate::types::{Key, Row, Timestamp};
 use std::collections::HashSet;
 
 /// The newest events of one filter, exactly as of its head.
@@ -15,12 +15,20 @@ pub(super) enum Candidate {
     ToFetch(Key),
 }
 
-impl Keyed for Candidate {
+impl Listed for Candidate {
     fn key(&self) -> Key {
         match self {
             Self::Here(row) => row.key,
             Self::ToFetch(key) => *key,
         }
+    }
+
+    fn is_expired(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Here(row) if row.is_expired(now))
+    }
+
+    fn bytes(&self) -> usize {
+        if let Self::Here(row) = self { row.bytes() } else { 0 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::count::correct;
 use super::page::{Snapshot, merge, snapshot};
-use crate::cache::Keyed;
+use crate::cache::Listed;
 use crate::log::Tail;
 use crate::store::Page;
 use crate::types::mechanism::{Mechanism, without};

@@ -3,12 +3,12 @@
 
 use super::journeys::Journeys;
 use super::labels::{
-    Build, BusTraffic, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation,
-    Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
+    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome,
+    MessageType, Operation, Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
 };
 use super::notes::Notes;
 use super::rate::Rate;
-use super::series::{By, Kind, LabelFacts, Series};
+use super::series::{By, ByTwo, Kind, LabelFacts, Series};
 use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
 
 /// What the catalogue says about one metric.
@@ -158,6 +158,24 @@ catalogue! {
     /// Reads that should have asked the primary for its head first and could not, so that another instance's latest
     /// events may be missing from them.
     reads_without_primary: Counter = "nostr_reads_without_primary_total", Count, "query";
+
+    /// Questions to the cache, by its layer and what that had. Who finds nothing in the process asks the layer that
+    /// instances share.
+    cache_requests: ByTwo<CacheLayer, CacheResult, Counter> = "nostr_cache_requests_total", Count, "cache";
+    /// The share of hits among the questions of the last minute or so that a layer of the cache could have answered.
+    cache_hit_rate: By<CacheLayer, Gauge> = "nostr_cache_hit_rate", Count, "cache";
+    /// Answers that are kept in the process.
+    cache_entries: Gauge = "nostr_cache_entries", Count, "cache";
+    /// About how many bytes they take.
+    cache_bytes: Gauge = "nostr_cache_bytes", Bytes, "cache";
+    /// Answers that had to make room for others.
+    cache_evictions: Counter = "nostr_cache_evictions_total", Count, "cache";
+    /// Answers that were kept, but reached back less far than was asked, and were read again.
+    cache_refetches: Counter = "nostr_cache_refetches_total", Count, "cache";
+    /// Reads for which the cache has gone to the layer behind or to the store.
+    cache_flights: Counter = "nostr_cache_flights_total", Count, "cache";
+    /// Queries that waited for the read of another one instead of reading the same.
+    cache_passengers: Counter = "nostr_cache_passengers_total", Count, "cache";
 
     /// The position of the log's head.
     log_head: Gauge = "nostr_log_head_position", Count, "log";

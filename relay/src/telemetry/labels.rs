@@ -23,6 +23,12 @@ macro_rules! labels {
 }
 
 labels! {
+    /// A layer of the cache: the one in the process, the one that instances share.
+    CacheLayer = "layer" { L1 = "l1", L2 = "l2", }
+
+    /// What a layer of the cache had; `bypass`: the answer depends on who asks, and no cache has a part in it.
+    CacheResult = "result" { Hit = "hit", Miss = "miss", Bypass = "bypass", }
+
     /// What a client asked for.
     Operation = "operation" { Req = "req", Count = "count", Event = "event", Auth = "auth", }
 

@@ -19,8 +19,8 @@ pub use document::document;
 pub use exporter::Exporter;
 pub use journeys::{Journeys, Trace};
 pub use labels::{
-    Build, BusTraffic, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome, MessageType, Operation,
-    Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
+    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, EntrySource, EventOutcome,
+    MessageType, Operation, Reason, RemovedBy, ServerRole, ServerState, Shed, Stage,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};

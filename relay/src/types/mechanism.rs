@@ -16,6 +16,14 @@ pub(crate) enum Mechanism {
     Tail,
     /// What is older than the last row of an incomplete page does not enter it.
     IgnoreOlder,
+    /// The cache hears of removals.
+    CachedRemovals,
+    /// The cache is emptied when an epoch ends.
+    CacheFlush,
+    /// The cache lets in only what is asked for more often than what would have to go.
+    Admission,
+    /// The cache keeps apart what different readers may see.
+    ReaderClasses,
     /// A page that removals have left short is read again.
     Refetch,
     /// A REQ waits for what this instance has acknowledged.

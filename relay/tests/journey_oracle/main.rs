@@ -12,6 +12,7 @@ mod replica;
 use oracle::{Transcript, check};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use relay::cache::{Cache, NoLayer};
 use relay::config::Durability;
 use relay::ingest::{InFlight, Ingest, IngestSettings, Submission, WriterSettings};
 use relay::log::Log;
@@ -224,7 +225,8 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
 async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     let replica = Arc::new(Replica::new(store, mode));
     let start = replica.head().await.unwrap();
-    let log = Log::new(start, 1 << 30, metrics());
+    let cache = Cache::new(16 << 20, Arc::new(NoLayer), metrics());
+    let log = Log::with_cache(start, 1 << 30, Some(cache), metrics());
     replica.follow(log.clone());
     let settings = IngestSettings {
         queue: 64,

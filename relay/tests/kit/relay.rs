@@ -2,6 +2,7 @@
 
 use super::{Client, patiently};
 use arc_swap::ArcSwap;
+use relay::cache::{Cache, NoLayer};
 use relay::config::Config;
 use relay::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
 use relay::ingest::{Ingest, IngestSettings, Stations, WriterSettings};
@@ -74,7 +75,8 @@ impl Relay {
         let address = tcp.local_addr().unwrap();
         let metrics = Arc::new(Metrics::detached());
         let store = setup.store;
-        let log = Log::new(store.head().await.unwrap(), setup.ring_bytes, metrics.clone());
+        let cache = Cache::new(16 << 20, Arc::new(NoLayer), metrics.clone());
+        let log = Log::with_cache(store.head().await.unwrap(), setup.ring_bytes, Some(cache), metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(setup.rules));
         let settings = Arc::new(ArcSwap::from_pointee(setup.settings));
         let (ingest, stations) =

@@ -2,6 +2,7 @@
 
 use super::database::{Database, Pool, Reached, fresh, stored};
 use super::reader::Reader;
+use crate::cache::{Cache, NoLayer};
 use crate::ingest::{News, resubmission};
 use crate::log::{Log, Patience, Sequencer, Step};
 use crate::query::Queries;
@@ -73,8 +74,10 @@ impl<'a> World<'a> {
         let database = Arc::new(Mutex::new(Database::new(seed)));
         let metrics = Arc::new(Metrics::detached());
         let ring_bytes = if rng.random_bool(0.2) { 25_000 } else { 1 << 20 };
+        let cached = seed / 2 % 4 > 0;
         let instance = |_| {
-            let log = Log::new(database.lock().head.head, ring_bytes, metrics.clone());
+            let cache = cached.then(|| Cache::new(1 << 20, Arc::new(NoLayer), metrics.clone()));
+            let log = Log::with_cache(database.lock().head.head, ring_bytes, cache, metrics.clone());
             let reached = Arc::new(Reached(database.clone()));
             Instance {
                 sequencer: Sequencer::new(log.clone(), metrics.clone(), now),

@@ -1,0 +1,121 @@
+//! Canonical questions: what many clients ask in different words is one key, and each is answered from its entry by a
+//! cut. docs/decisions/0009-the-cache.md says what that saves.
+
+use super::{Entry, FilterKey, Listed, ReaderClass};
+use crate::types::{Access, Filter, Head, Timestamp};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::Arc;
+
+/// A key with its hash, so that a filter of a thousand authors is hashed once a question.
+#[derive(Debug, Clone)]
+pub struct Name(Arc<(u64, FilterKey)>);
+
+impl Name {
+    /// The key.
+    pub fn key(&self) -> &FilterKey {
+        &self.0.1
+    }
+
+    /// Its hash under the cache's secret.
+    pub(super) fn hash(&self) -> u64 {
+        self.0.0
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.0);
+    }
+}
+
+/// What one reader asks: the key of the entry that can answer it, and what is cut from that entry.
+#[derive(Debug, Clone)]
+pub struct Question {
+    name: Name,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit: usize,
+    now: Timestamp,
+}
+
+/// An `until` that ends less than so many seconds before the present means "what there is now".
+const PRESENT_SECONDS: Timestamp = 10;
+
+/// No window is taken to be shorter, in seconds.
+const LEAST_WINDOW: Timestamp = 64;
+
+impl Question {
+    /// What a reader with `access` asks by `filter` at the second `now`, for at most `limit` rows. `None`: the answer is
+    /// theirs alone, and the cache has no part in it.
+    pub(super) fn new(
+        filter: &Filter,
+        access: &Access,
+        limit: usize,
+        now: Timestamp,
+        secret: &RandomState,
+    ) -> Option<Self> {
+        let reader = ReaderClass::of(filter, access)?;
+        let since = filter.since.and_then(|since| coarse(since, now));
+        let until = filter.until.filter(|until| *until < now.saturating_sub(PRESENT_SECONDS));
+        let key = FilterKey { filter: Filter { since, until, limit: None, ..filter.clone() }, reader };
+        let name = Name(Arc::new((secret.hash_one(&key), key)));
+        Some(Self { name, since: filter.since, until: filter.until, limit, now })
+    }
+
+    /// The key of the entry.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// How many rows to read for an entry: some more than are asked for, so that a few removals leave enough, in steps,
+    /// so that limits that are about the same get along with one entry.
+    pub fn rows_to_read(&self) -> usize {
+        let rows = self.limit.saturating_add(self.limit / 8 + 4);
+        rows.checked_next_multiple_of((rows.checked_next_power_of_two().unwrap_or(rows) / 32).max(4)).unwrap_or(rows)
+    }
+
+    /// How many rows the entry may have after events have come: up to twice what is asked for.
+    pub fn rows_to_keep(&self) -> usize {
+        self.rows_to_read().max(self.limit.saturating_mul(2))
+    }
+
+    /// The answer that `entry`, exact as of `head`, holds for this question; `None` where it does not reach back far
+    /// enough.
+    pub fn answer<R: Listed + Clone, T: From<R>>(&self, entry: &Entry<R>, head: Head) -> Option<Entry<T>> {
+        let newer_than = |second: Timestamp| entry.rows.partition_point(|row| row.key().created_at > second);
+        let begin = self.until.map_or(0, newer_than);
+        let end = self.since.map_or(entry.rows.len(), |since| newer_than(since.saturating_sub(1)));
+        let window = entry.rows.get(begin..end).unwrap_or_default();
+        // Where a row lies beyond `since`, every row on this side of it is there.
+        let knows_all = entry.complete || end < entry.rows.len();
+        let mut alive = window.iter().filter(|row| !row.is_expired(self.now));
+        let mut rows = Vec::with_capacity(self.limit.min(window.len()));
+        rows.extend(alive.by_ref().take(self.limit).cloned().map(T::from));
+        if rows.len() < self.limit && !knows_all {
+            return None;
+        }
+        let complete = knows_all && alive.next().is_none();
+        Some(Entry { head, limit: self.limit, rows, complete })
+    }
+}
+
+/// `since` moved back to a grid whose steps grow with its distance from `now`: the window becomes at most twice as long,
+/// and whoever asks for about the same window at about the same time asks the same. `None`: the beginning of time.
+fn coarse(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let window = now.saturating_sub(since).max(LEAST_WINDOW);
+    // The greatest power of two that is not above it.
+    let step = 1 << (Timestamp::BITS - 1 - window.leading_zeros());
+    Some(since.saturating_sub(since.rem_euclid(step))).filter(|since| *since > 0)
+}
+
+#[cfg(test)]
+#[path = "question_tests.rs"]
+mod tests;

@@ -1,0 +1,262 @@
+//! A part of the layer in the process: its entries, who is told of which change, and how far the log has come here. All
+//! of it lies under one lock, so whoever looks sees whole entries of the log.
+
+use super::admission::Popularity;
+use super::question::Name;
+use super::{Entry, FilterKey, Listed};
+use crate::matcher::Matcher;
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Change, Head, LogEntry, Registration};
+use lru::LruCache;
+use rustc_hash::FxBuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One entry of more than this share of a shard is not kept.
+const LARGEST_SHARE: usize = 8;
+
+/// What an entry costs beside its rows: its place here and in the matcher, and for each value of its filter the value,
+/// once in the key and once in the matcher, and the list where the matcher has filed it.
+const ENTRY_BYTES: usize = 1_024;
+const VALUE_BYTES: usize = 128;
+
+/// An entry as it is kept.
+struct Kept {
+    /// Exact as of the shard's head, or as of its own where that is later.
+    entry: Arc<Entry>,
+    registration: Registration,
+    bytes: usize,
+    hits: u64,
+    /// How long the read took that it saves.
+    cost: Duration,
+    /// When it was last offered to the layer behind.
+    offered: Instant,
+}
+
+/// An entry that was found.
+pub(super) struct Found {
+    pub(super) entry: Arc<Entry>,
+    /// Where it stands: the entry's own head may be older.
+    pub(super) head: Head,
+    /// It is time to offer it to the layer behind again.
+    pub(super) renew: bool,
+}
+
+impl Kept {
+    /// `head` is how far the log has come here.
+    fn found(&self, head: Head) -> Found {
+        let read_at = self.entry.head;
+        let head = if read_at.position > head.position { read_at } else { head };
+        Found { entry: self.entry.clone(), head, renew: false }
+    }
+}
+
+/// What became of an entry that was handed in.
+pub(super) enum Handed {
+    /// It is kept, or there was no room for it.
+    Taken,
+    /// The log has come further here: bring it up to date and hand it in again.
+    Old(Entry),
+}
+
+/// What is told of an entry to operators.
+#[derive(Debug, Clone)]
+pub struct Hot {
+    /// What it is found by.
+    pub key: FilterKey,
+    /// How often it has answered.
+    pub hits: u64,
+    /// How many rows it has.
+    pub rows: usize,
+    /// About how many bytes it takes.
+    pub bytes: usize,
+    /// How long the read took that each hit has saved.
+    pub cost: Duration,
+}
+
+impl Hot {
+    /// How much time its hits have saved.
+    pub fn saved(&self) -> Duration {
+        self.cost.saturating_mul(u32::try_from(self.hits).unwrap_or(u32::MAX))
+    }
+}
+
+/// How much a shard holds, and what it has let go of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardFacts {
+    /// Entries.
+    pub entries: usize,
+    /// About how many bytes they take.
+    pub bytes: usize,
+    /// Entries that had to make room since the start.
+    pub evictions: u64,
+}
+
+pub(super) struct Shard {
+    head: Head,
+    kept: LruCache<Name, Kept, FxBuildHasher>,
+    matcher: Matcher<Name>,
+    popularity: Popularity,
+    bytes: usize,
+    max_bytes: usize,
+    evictions: u64,
+}
+
+impl Shard {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            head: Head::default(),
+            kept: LruCache::unbounded_with_hasher(FxBuildHasher),
+            matcher: Matcher::new(),
+            popularity: Popularity::new(),
+            bytes: 0,
+            max_bytes,
+            evictions: 0,
+        }
+    }
+
+    /// Forgets everything and continues after `head`.
+    pub(super) fn flush(&mut self, head: Head) {
+        self.head = head;
+        if !is_off(Mechanism::CacheFlush) {
+            self.kept.clear();
+            self.matcher = Matcher::new();
+            self.bytes = 0;
+        }
+    }
+
+    /// Applies the entry after the head.
+    pub(super) fn apply(&mut self, log_entry: &LogEntry) {
+        let Self { kept, matcher, bytes, .. } = self;
+        if !kept.is_empty() {
+            for change in log_entry.changes.iter() {
+                let (event, inserted) = match change {
+                    Change::Inserted(insertion) => (&insertion.event, true),
+                    Change::Removed(_) if is_off(Mechanism::CachedRemovals) => continue,
+                    Change::Removed(removal) => (&removal.event, false),
+                };
+                matcher.for_each_match(event, |name| {
+                    let Some(kept) = kept.peek_mut(name).filter(|_| name.key().shows(event)) else { return };
+                    if kept.entry.head.position >= log_entry.position {
+                        // It was read after this.
+                        return;
+                    }
+                    let entry = Arc::make_mut(&mut kept.entry);
+                    let difference = if inserted { entry.insert(event) } else { entry.remove(event) };
+                    for bytes in [&mut kept.bytes, &mut *bytes] {
+                        *bytes = (*bytes + difference.added).saturating_sub(difference.removed);
+                    }
+                });
+            }
+        }
+        self.head.position = log_entry.position;
+        while self.bytes > self.max_bytes && self.evict() {}
+    }
+
+    /// Notes that `name` was asked for and looks for it. With `renew_after`, says when it is time to offer the entry
+    /// again.
+    pub(super) fn find(&mut self, name: &Name, renew_after: Option<Duration>) -> Option<Found> {
+        self.popularity.note(name.hash());
+        let kept = self.kept.get_mut(name)?;
+        kept.hits += 1;
+        let renew = renew_after.is_some_and(|after| kept.offered.elapsed() >= after);
+        if renew {
+            kept.offered = Instant::now();
+        }
+        Some(Found { renew, ..kept.found(self.head) })
+    }
+
+    /// Looks for `name`, which was asked for before.
+    pub(super) fn find_again(&mut self, name: &Name) -> Option<Found> {
+        self.kept.peek(name).map(|kept| kept.found(self.head))
+    }
+
+    /// Takes an entry in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
+    /// read took.
+    pub(super) fn keep(&mut self, name: &Name, entry: Entry, cost: Duration) -> Handed {
+        if entry.head.epoch != self.head.epoch || entry.head.position < self.head.position {
+            return Handed::Old(entry);
+        }
+        let bytes = bytes_of(name.key(), &entry);
+        let hits = self.remove(name).unwrap_or(0);
+        if bytes > self.max_bytes / LARGEST_SHARE || !self.make_room(name, bytes) {
+            return Handed::Taken;
+        }
+        self.bytes += bytes;
+        let registration = self.matcher.insert(std::slice::from_ref(&name.key().filter), name.clone());
+        let kept = Kept { entry: Arc::new(entry), registration, bytes, hits, cost, offered: Instant::now() };
+        self.kept.put(name.clone(), kept);
+        Handed::Taken
+    }
+
+    /// Makes room for `bytes`, if what must go for it is asked for less often than `name`.
+    fn make_room(&mut self, name: &Name, bytes: usize) -> bool {
+        let needed = (self.bytes + bytes).saturating_sub(self.max_bytes);
+        let popularity = self.popularity.of(name.hash());
+        let (mut freed, mut count) = (0, 0);
+        for (victim, kept) in self.kept.iter().rev() {
+            if freed >= needed {
+                break;
+            }
+            if self.popularity.of(victim.hash()) >= popularity && !is_off(Mechanism::Admission) {
+                return false;
+            }
+            freed += kept.bytes;
+            count += 1;
+        }
+        (0..count).all(|_| self.evict())
+    }
+
+    /// Lets go of what was asked for longest ago; false where there is nothing.
+    fn evict(&mut self) -> bool {
+        let Some((_, kept)) = self.kept.pop_lru() else { return false };
+        self.evictions += 1;
+        self.forget(kept);
+        true
+    }
+
+    /// Takes an entry out and says how often it has answered.
+    fn remove(&mut self, name: &Name) -> Option<u64> {
+        let kept = self.kept.pop(name)?;
+        let hits = kept.hits;
+        self.forget(kept);
+        Some(hits)
+    }
+
+    fn forget(&mut self, kept: Kept) {
+        self.bytes = self.bytes.saturating_sub(kept.bytes);
+        self.matcher.remove(kept.registration);
+    }
+
+    /// Forgets what `concerns` says, and counts it.
+    pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey) -> bool) -> usize {
+        let names: Vec<Name> =
+            self.kept.iter().map(|(name, _)| name).filter(|name| concerns(name.key())).cloned().collect();
+        names.iter().filter(|name| self.remove(name).is_some()).count()
+    }
+
+    /// Every entry, as operators are told of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = Hot> {
+        self.kept.iter().map(|(name, kept)| Hot {
+            key: name.key().clone(),
+            hits: kept.hits,
+            rows: kept.entry.rows.len(),
+            bytes: kept.bytes,
+            cost: kept.cost,
+        })
+    }
+
+    pub(super) fn facts(&self) -> ShardFacts {
+        ShardFacts { entries: self.kept.len(), bytes: self.bytes, evictions: self.evictions }
+    }
+}
+
+fn bytes_of(key: &FilterKey, entry: &Entry) -> usize {
+    let filter = &key.filter;
+    let values = filter.ids.as_deref().map_or(0, <[_]>::len)
+        + filter.authors.as_deref().map_or(0, <[_]>::len)
+        + filter.kinds.as_deref().map_or(0, <[_]>::len)
+        + filter.tags.iter().map(|condition| condition.values.len()).sum::<usize>();
+    let texts: usize = filter.tags.iter().flat_map(|condition| &condition.values).map(|value| value.len()).sum();
+    ENTRY_BYTES + values * VALUE_BYTES + 2 * texts + entry.rows.iter().map(Listed::bytes).sum::<usize>()
+}

@@ -1,0 +1,123 @@
+//! The cache alone: what a scan does to it, and that it stays within its bytes.
+
+use super::*;
+use crate::telemetry::Metrics;
+use crate::types::mechanism::{Mechanism, without};
+use crate::types::{Change, Event, EventId, Insertion, Key, Kind, Position, PublicKey};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const NOW: Timestamp = 1_790_000_000;
+
+fn cache(max_bytes: usize) -> Arc<Cache> {
+    Cache::new(max_bytes, Arc::new(NoLayer), Arc::new(Metrics::detached()))
+}
+
+/// The filter of that number; no two are the same.
+fn filter(number: u64) -> Filter {
+    let mut author = [0; 32];
+    author[..8].copy_from_slice(&number.to_le_bytes());
+    Filter { authors: Some([PublicKey::from_bytes(author)].into()), ..Filter::default() }
+}
+
+fn row(number: u64, bytes: usize) -> Row {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    let key = Key { created_at: NOW, id: EventId::from_bytes(id) };
+    Row { key, expires_at: None, text: "x".repeat(bytes).into() }
+}
+
+/// Asks as a query does: where nothing is found, something is read and kept. Says whether something was found.
+fn ask(cache: &Cache, number: u64) -> bool {
+    let question = cache.question(&filter(number), &Access::default(), 1, NOW).unwrap();
+    if cache.find::<Row>(&question).is_some() {
+        return true;
+    }
+    let entry = Entry { head: Head::default(), limit: 2, rows: vec![row(number, 700)], complete: true };
+    cache.keep(&question, entry, Duration::from_millis(1), |_| None);
+    false
+}
+
+/// The hit ratio of a hot set that is asked in Zipf's proportions, before and during a scan of a million other filters.
+fn scanned(scan: u64) -> (f64, f64) {
+    let mut rng = StdRng::seed_from_u64(1);
+    // Room for about a fifth of the hot set.
+    let cache = cache(1_000 * 2_048);
+    let harmonic: f64 = (1..=5_000).map(|rank| 1.0 / f64::from(rank)).sum();
+    let mut hot = || {
+        let mut left = rng.random_range(0.0..harmonic);
+        (1..=5_000_u64).find(|rank| {
+            left -= 1.0 / *rank as f64;
+            left <= 0.0
+        })
+    };
+    let hot: Vec<u64> = (0..20_000).map(|_| hot().unwrap_or(1)).collect();
+    for _ in 0..2 {
+        for number in &hot {
+            ask(&cache, *number);
+        }
+    }
+    let ratio = |hits: usize, asked: usize| hits as f64 / asked as f64;
+    let before = ratio(hot.iter().filter(|number| ask(&cache, **number)).count(), hot.len());
+    let (mut hits, mut asked) = (0, 0);
+    for number in 0..scan {
+        ask(&cache, 1_000_000 + number);
+        // One question in eleven is of the hot set.
+        if number % 10 == 0 {
+            asked += 1;
+            hits += usize::from(ask(&cache, hot[asked % hot.len()]));
+        }
+    }
+    (before, ratio(hits, asked))
+}
+
+#[test]
+fn a_scan_of_a_million_filters_leaves_the_hot_set_where_it_was() {
+    let (before, during) = scanned(1_000_000);
+    println!("hit ratio of the hot set: {before:.3}, during the scan {during:.3}");
+    assert!(before > 0.5, "{before}");
+    assert!(during > before - 0.05, "{before} before, {during} during the scan");
+}
+
+#[test]
+fn control_without_admission_a_scan_sweeps_the_hot_set_out() {
+    let (before, during) = without(Some(Mechanism::Admission), || scanned(50_000));
+    assert!(during < before - 0.1, "{before} before, {during} during the scan");
+}
+
+#[test]
+fn it_stays_within_its_bytes_as_entries_grow_and_lets_all_of_them_go() {
+    let cache = cache(1 << 20);
+    for number in 0..500 {
+        ask(&cache, number);
+    }
+    let full = cache.facts();
+    assert!(full.bytes <= 1 << 20 && full.entries > 300, "{full:?}");
+    for position in 1..200 {
+        let author = filter(position % 500).authors.unwrap()[0];
+        let tags = vec![vec!["salt".to_owned(), position.to_string()]];
+        let event = Event::build(author, NOW + 1, Kind(1), &tags, &"y".repeat(8_000), |_| [0; 64]);
+        let changes = [Change::Inserted(Insertion::new(Arc::new(event)))];
+        cache.apply(&LogEntry { position: Position(position), changes: changes.into() });
+        assert!(cache.facts().bytes <= 1 << 20, "{:?}", cache.facts());
+    }
+    assert!(cache.facts().evictions > 50, "{:?}", cache.facts());
+    assert!(!cache.hottest(5).is_empty());
+    cache.purge(&Purge::All);
+    let ShardFacts { entries, bytes, .. } = cache.facts();
+    assert_eq!((entries, bytes), (0, 0), "every byte that was counted is counted off again");
+}
+
+#[test]
+fn what_is_not_asked_for_again_is_not_taken_for_hot() {
+    let cache = cache(1 << 20);
+    for _ in 0..20 {
+        ask(&cache, 7);
+    }
+    ask(&cache, 8);
+    let hottest = cache.hottest(2);
+    assert_eq!((hottest[0].hits, hottest[0].rows, hottest[1].hits), (19, 1, 0));
+    assert_eq!(hottest[0].saved(), Duration::from_millis(19));
+    assert_eq!(cache.purge(&Purge::Filter(filter(7))), 1);
+    assert!(!ask(&cache, 7), "it was forgotten");
+}

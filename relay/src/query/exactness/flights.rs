@@ -1,0 +1,218 @@
+//! One read for all who ask the same at once, and nobody's gift wraps in anybody else's answer.
+
+use crate::cache::{Cache, NoLayer};
+use crate::log::Log;
+use crate::query::{Queries, QueryError, QueryLimits};
+use crate::store::memory::MemoryStore;
+use crate::store::{Appended, Page, Read, Store, StoreError};
+use crate::telemetry::Metrics;
+use crate::types::mechanism::{Mechanism, without};
+use crate::types::{
+    Access, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Row, Timestamp, Verified, now,
+};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+const LIMITS: QueryLimits =
+    QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(10) };
+
+/// A store whose reads are counted, wait to be let through, and fail where they are told to.
+struct Slow {
+    store: MemoryStore,
+    reads: AtomicUsize,
+    gate: Semaphore,
+    broken: AtomicBool,
+}
+
+impl Store for Slow {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        self.store.head()
+    }
+    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        self.store.known(ids)
+    }
+    fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.store.append(batch, now)
+    }
+    fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        async move {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            let _passed = self.gate.acquire().await;
+            if self.broken.load(Ordering::SeqCst) { Err(StoreError::Timeout) } else { self.store.read(read).await }
+        }
+        .boxed()
+    }
+    fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.store.fetch(ids)
+    }
+    fn count<'a>(
+        &'a self,
+        filters: &'a [Filter],
+        access: &'a Access,
+        at_least: Position,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+        self.store.count(filters, access, at_least, now)
+    }
+    fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.store.sweep_expired(now, max)
+    }
+    fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.store.remove(filter, max)
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.store.close()
+    }
+}
+
+struct Scene {
+    store: Arc<Slow>,
+    log: Arc<Log>,
+    queries: Arc<Queries>,
+}
+
+impl Scene {
+    /// A relay with a few notes and a gift wrap for the reader of that number.
+    async fn new(cached: bool) -> Self {
+        let store = MemoryStore::new();
+        let head = store.head().await.unwrap();
+        let metrics = Arc::new(Metrics::detached());
+        let cache = cached.then(|| Cache::new(1 << 20, Arc::new(NoLayer), metrics.clone()));
+        let log = Log::with_cache(head, 1 << 20, cache, metrics.clone());
+        let store = Arc::new(Slow { store, reads: 0.into(), gate: Semaphore::new(0), broken: AtomicBool::new(false) });
+        let scene = Self { queries: Queries::new(store.clone(), log.clone(), metrics), store, log };
+        scene.publish(1, &[], 1).await;
+        scene.publish(1, &[], 2).await;
+        scene.publish(1_059, &[vec!["p".to_owned(), reader(7).to_hex()]], 3).await;
+        scene
+    }
+
+    async fn publish(&self, kind: u16, tags: &[Vec<String>], second: Timestamp) {
+        let event = Event::build(reader(1), second, Kind(kind), tags, "", |_| [0; 64]);
+        let appended = self.store.append(vec![Verified::vouch(Arc::new(event))], now()).await.unwrap();
+        let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+        self.log.apply(&entry).unwrap();
+    }
+
+    /// How many rows a reader gets, and of which kinds.
+    async fn ask(&self, filter: &Filter, access: &Access) -> Result<usize, QueryError> {
+        let (snapshots, _) = self.queries.settle(std::slice::from_ref(filter), access, LIMITS).await?;
+        Ok(snapshots.iter().map(|snapshot| snapshot.rows.len()).sum())
+    }
+
+    fn open(&self) {
+        self.store.gate.add_permits(1_000);
+    }
+
+    fn reads(&self) -> usize {
+        self.store.reads.load(Ordering::SeqCst)
+    }
+}
+
+fn reader(number: u8) -> PublicKey {
+    PublicKey::from_bytes([number; 32])
+}
+
+fn authenticated(number: u8) -> Access {
+    Access { authenticated: [reader(number)].into_iter().collect(), ..Access::default() }
+}
+
+fn notes() -> Filter {
+    Filter { kinds: Some([Kind(1)].into()), ..Filter::default() }
+}
+
+/// A thousand clients ask the same at once; their answers and the reads that it took.
+async fn stampede(scene: &Scene) -> (Vec<Result<usize, QueryError>>, usize) {
+    let filter = notes();
+    let (nobody, before) = (Access::default(), scene.reads());
+    let all = join_all((0..1_000).map(|_| scene.ask(&filter, &nobody)));
+    let opened = async { scene.open() };
+    let (answers, ()) = futures_util::future::join(all, opened).await;
+    (answers, scene.reads() - before)
+}
+
+#[tokio::test]
+async fn a_stampede_makes_one_read() {
+    let scene = Scene::new(true).await;
+    let (answers, reads) = stampede(&scene).await;
+    assert_eq!((answers.iter().filter(|answer| matches!(answer, Ok(2))).count(), reads), (1_000, 1));
+    assert_eq!(stampede(&scene).await.1, 0, "it is kept");
+    scene.publish(1, &[], 4).await;
+    let (answers, reads) = stampede(&scene).await;
+    assert_eq!((answers.iter().filter(|answer| matches!(answer, Ok(3))).count(), reads), (1_000, 0));
+}
+
+#[tokio::test]
+async fn control_without_the_cache_everybody_reads() {
+    assert_eq!(stampede(&Scene::new(false).await).await.1, 1_000);
+}
+
+#[tokio::test]
+async fn a_read_that_fails_fails_for_all_who_wait_and_for_nobody_after_them() {
+    let scene = Scene::new(true).await;
+    scene.store.broken.store(true, Ordering::SeqCst);
+    let (answers, reads) = stampede(&scene).await;
+    let timeout = |answer: &&Result<usize, QueryError>| matches!(answer, Err(QueryError::Store(cause)) if matches!(**cause, StoreError::Timeout));
+    assert_eq!((answers.iter().filter(timeout).count(), reads), (1_000, 1));
+    scene.store.broken.store(false, Ordering::SeqCst);
+    assert!(matches!(scene.ask(&notes(), &Access::default()).await, Ok(2)));
+}
+
+#[tokio::test]
+async fn when_the_one_who_reads_goes_away_another_one_reads() {
+    let scene = Scene::new(true).await;
+    let (filter, nobody) = (notes(), Access::default());
+    let mut pilot = Box::pin(scene.ask(&filter, &nobody));
+    assert!((&mut pilot).now_or_never().is_none());
+    let mut passenger = Box::pin(scene.ask(&filter, &nobody));
+    assert!((&mut passenger).now_or_never().is_none());
+    assert_eq!(scene.reads(), 1);
+    drop(pilot);
+    scene.open();
+    assert!(matches!(passenger.await, Ok(2)));
+    assert_eq!(scene.reads(), 2);
+}
+
+/// Asks for everything and for gift wraps, the recipient first; what the others get of it.
+async fn others_get(scene: &Scene) -> Vec<usize> {
+    scene.open();
+    let all = Filter::default();
+    let mixed = Filter { kinds: Some([Kind(1), Kind::GIFT_WRAP].into()), ..Filter::default() };
+    let mut got = Vec::new();
+    for filter in [all, mixed] {
+        for _ in 0..2 {
+            let recipient = scene.ask(&filter, &authenticated(7)).await.unwrap();
+            assert_eq!(recipient, 3, "the recipient reads it");
+            got.push(scene.ask(&filter, &Access::default()).await.unwrap());
+            got.push(scene.ask(&filter, &authenticated(8)).await.unwrap());
+        }
+    }
+    got
+}
+
+#[tokio::test]
+async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
+    let scene = Scene::new(true).await;
+    assert_eq!(others_get(&scene).await, [2; 8]);
+    // One that comes later, too.
+    scene.publish(1_059, &[vec!["p".to_owned(), reader(9).to_hex()]], 5).await;
+    assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
+    // And where its kind becomes private only now, what was public before is no answer any more.
+    let open = Access { private_kinds: crate::types::PrivateKinds::new(Vec::new()), ..Access::default() };
+    assert_eq!(scene.ask(&Filter::default(), &open).await.unwrap(), 4);
+    assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
+}
+
+#[test]
+fn control_without_readers_classes_it_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let got = without(Some(Mechanism::ReaderClasses), || {
+        // On this thread, which is the one without the mechanism.
+        runtime.block_on(async { others_get(&Scene::new(true).await).await })
+    });
+    assert!(got.contains(&3), "nobody would notice: {got:?}");
+}

@@ -1,0 +1,108 @@
+//! What a query answers through the cache is what the store would answer at that head, always: random histories (late
+//! insertions, deletions, replacements, expiry, bulk removal, failovers), readers who may see different things, store
+//! reads that are older or newer than the local head, and everything interleaved.
+//!
+//! Each control takes one mechanism away; then answers must be wrong.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod flights;
+mod world;
+
+use super::page::Snapshot;
+use crate::types::Head;
+use crate::types::mechanism::{Mechanism, without};
+use world::{Pool, World};
+
+struct Answer {
+    snapshot: Snapshot,
+    head: Head,
+}
+
+/// What became of the queries.
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    asked: usize,
+    answered: usize,
+    wrong: usize,
+    /// Not judged, since what was asked for was about to expire.
+    expiring: usize,
+    /// The log moved on too fast, several times over.
+    given_up: usize,
+    reads: usize,
+}
+
+fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // The queries set timers, which nobody lets run out.
+    let _guard = runtime.enter();
+    let mut all = Tally::default();
+    let each = operations / usize::try_from(seeds.end - seeds.start).unwrap();
+    for seed in seeds {
+        let pool = Pool::new(seed);
+        let mut world = World::new(&pool, seed, cached);
+        (0..each).for_each(|_| world.step());
+        let (one, reads) = (world.tally, world.database.lock().reads);
+        if one.wrong > 0 {
+            println!("seed {seed}: {one:?}");
+        }
+        all.asked += one.asked;
+        all.answered += one.answered;
+        all.wrong += one.wrong;
+        all.expiring += one.expiring;
+        all.given_up += one.given_up;
+        all.reads += reads;
+    }
+    println!("{all:?}");
+    all
+}
+
+fn hold(operations: usize) {
+    let tally = run(0..20, operations, true);
+    assert_eq!(tally.wrong, 0, "{tally:?}");
+    assert!(tally.answered > operations / 10, "{tally:?}");
+    assert!(tally.expiring + tally.given_up < tally.answered / 4, "{tally:?}");
+    assert!(tally.reads < tally.asked * 2 / 3, "a third at least came from the cache or shared a read: {tally:?}");
+}
+
+#[test]
+fn cached_answers_are_what_the_store_would_answer() {
+    hold(200_000);
+}
+
+#[test]
+#[ignore = "the long form: make soak"]
+fn cached_answers_are_what_the_store_would_answer_in_a_million_operations() {
+    hold(1_000_000);
+}
+
+#[test]
+fn the_oracle_agrees_with_answers_that_were_not_cached() {
+    let tally = run(0..4, 20_000, false);
+    assert_eq!(tally.wrong, 0, "{tally:?}");
+    assert!(tally.reads >= tally.answered, "{tally:?}");
+}
+
+fn control(mechanism: Mechanism) {
+    let tally = without(Some(mechanism), || run(0..10, 100_000, true));
+    assert!(tally.wrong > 10, "the oracle would not notice: {tally:?}");
+}
+
+#[test]
+fn control_without_ignoring_what_is_older_than_the_last_row() {
+    control(Mechanism::IgnoreOlder);
+}
+
+#[test]
+fn control_without_removals() {
+    control(Mechanism::CachedRemovals);
+}
+
+#[test]
+fn control_without_a_flush_at_the_end_of_an_epoch() {
+    control(Mechanism::CacheFlush);
+}
+
+#[test]
+fn control_without_readers_classes() {
+    control(Mechanism::ReaderClasses);
+}
