@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Once;
 
 /// Node with one of the scripts here.
-pub fn nostr_tools(script: &str) -> Command {
+pub(crate) fn nostr_tools(script: &str) -> Command {
     // Node looks for libraries from the script's own place upwards, so the scripts go where the libraries are.
     static COPIED: Once = Once::new();
     let scripts = installed("node_modules/.installed").join("nostr-tools-check");
@@ -23,12 +23,12 @@ pub fn nostr_tools(script: &str) -> Command {
     command
 }
 
-pub fn sources() -> PathBuf {
+pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
 /// Where they are; `stamp` is what the one that is needed leaves there.
-pub fn installed(stamp: &str) -> PathBuf {
+pub(crate) fn installed(stamp: &str) -> PathBuf {
     let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
     assert!(clients.join(stamp).exists(), "the client libraries are not installed: run `make deps`");
     clients
