@@ -74,7 +74,7 @@ impl<'a> World<'a> {
         let database = Arc::new(Mutex::new(Database::new(seed)));
         let metrics = Arc::new(Metrics::detached());
         let ring_bytes = if rng.random_bool(0.2) { 25_000 } else { 1 << 20 };
-        let cached = seed / 2 % 4 > 0;
+        let cached = !(seed / 2).is_multiple_of(4);
         let instance = |_| {
             let cache = cached.then(|| Cache::new(1 << 20, Arc::new(NoLayer), metrics.clone()));
             let log = Log::with_cache(database.lock().head.head, ring_bytes, cache, metrics.clone());
