@@ -1,6 +1,6 @@
 //! Failovers, as the ring and the subscriptions see them.
 
-use super::tests::{at, drain_all, entry, event, live_ids, metrics, of_kind, subscription};
+use super::tests::{at, drain_all, entry, event, live_ids, metrics, of_kind, removal, subscription};
 use super::{Log, OutOfReach, Standing};
 use crate::outbox::{Delivery, Item, Subscription};
 use crate::store::SharedHead;
@@ -78,6 +78,22 @@ fn what_comes_again_after_a_failover_is_not_sent_twice() {
 fn control_without_that_memory_it_is() {
     let got = without(Some(Mechanism::SeenBefore), what_a_live_subscription_gets);
     assert_eq!(got.len(), 14);
+}
+
+/// The price that decision 0008 names: nobody keeps account of who was spared it and who had it.
+#[test]
+fn an_event_whose_removal_a_failover_undoes_is_sent_to_new_subscriptions_only() {
+    let all = events(1);
+    let log = log_of(&[]);
+    let [early, late] = [(); 2].map(|()| subscription(of_kind(1), 100));
+    log.open(&early, at(0));
+    apply(&log, 1, &all);
+    log.apply(&removal(2, &all[0])).expect("contiguous");
+    log.leap(after(0, 0));
+    log.open(&late, log.head());
+    apply(&log, 1, &all);
+    assert_eq!(live_ids(&drain_all(&log, &early.outbox)), []);
+    assert_eq!(live_ids(&drain_all(&log, &late.outbox)), ids(&all));
 }
 
 #[test]

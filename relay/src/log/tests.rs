@@ -27,7 +27,7 @@ pub(super) fn entry(position: u64, events: &[Arc<Event>]) -> LogEntry {
     LogEntry { position: Position(position), changes }
 }
 
-fn removal(position: u64, event: &Arc<Event>) -> LogEntry {
+pub(super) fn removal(position: u64, event: &Arc<Event>) -> LogEntry {
     let removal = Removal { event: event.clone(), cause: RemovalCause::Deleted };
     LogEntry { position: Position(position), changes: [Change::Removed(removal)].into() }
 }

@@ -9,7 +9,7 @@ use crate::query::Queries;
 use crate::store::{SharedHead, StoreError, Stretch};
 use crate::telemetry::{EntrySource, Metrics};
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, Epoch, Event, EventId, Filter, Kind, KindClass, LogEntry, Position, RemovalCause};
+use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Kind, KindClass, LogEntry, Position, RemovalCause};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -43,6 +43,8 @@ struct Instance {
     /// From the bus, in no order.
     bus: Vec<(Epoch, LogEntry)>,
     asked: Option<Asked>,
+    /// Where it stood before the step.
+    followed: Head,
     resubmitting: Vec<BoxFuture<'static, ()>>,
     /// From what is submitted again.
     again: (mpsc::Sender<News>, mpsc::Receiver<News>),
@@ -82,6 +84,7 @@ impl<'a> World<'a> {
             Instance {
                 sequencer: Sequencer::new(log.clone(), metrics.clone(), now),
                 queries: Queries::among(reached.clone(), log.clone(), reached, metrics.clone()),
+                followed: log.head(),
                 log,
                 own: VecDeque::new(),
                 bus: Vec::new(),
@@ -237,6 +240,12 @@ impl<'a> World<'a> {
     fn resubmit(&mut self, at: usize) {
         let instance = &mut self.instances[at];
         let lost = instance.sequencer.take_lost();
+        let before = std::mem::replace(&mut instance.followed, instance.log.head());
+        if before.epoch != instance.followed.epoch {
+            for reader in self.readers.iter_mut().filter(|reader| reader.instance == at) {
+                reader.unremoved.extend(unremoved(&lost, before.position));
+            }
+        }
         if !lost.is_empty() {
             let reached = Arc::new(Reached(self.database.clone()));
             instance
@@ -350,4 +359,13 @@ impl<'a> World<'a> {
             |other: &Event| other.kind() == Kind::DELETION && other.tag_values(b'e').any(|e| e == id.to_hex());
         events.iter().any(|other| self.removed.contains(&other.id()) && (same(other) || deletes(other)))
     }
+}
+
+/// The events whose removal was applied up to `head` and is cut off.
+fn unremoved(lost: &[LogEntry], head: Position) -> impl Iterator<Item = EventId> {
+    let applied = lost.iter().filter(move |entry| entry.position <= head);
+    applied.flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
+        Change::Removed(removal) => Some(removal.id()),
+        Change::Inserted(_) => None,
+    })
 }
