@@ -1,7 +1,7 @@
 //! What the instances say of themselves, at one moment.
 
 use super::stage::Stage;
-use crate::load::get;
+use crate::load::{get, series};
 use crate::system::Process;
 use anyhow::Context;
 use std::time::Duration;
@@ -65,18 +65,18 @@ impl Figures {
         for relay in relays {
             let relay = stage.relays.get(*relay).context("a relay that was not started")?;
             let text = get(&format!("http://127.0.0.1:{}/metrics", relay.admin_port))?;
-            text.lines().for_each(|line| sum.take(line));
+            sum.take(&text);
             let pid = relay.process().and_then(|process| u32::try_from(process.pid()).ok());
             sum.cpu += pid.and_then(|pid| Process(pid).cpu()).unwrap_or_default();
         }
         Ok(sum)
     }
 
-    fn take(&mut self, line: &str) {
-        let Some((series, Ok(value))) = line.rsplit_once(' ').map(|(series, value)| (series, value.parse::<f64>()))
-        else {
-            return;
-        };
+    fn take(&mut self, text: &str) {
+        series(text).for_each(|(series, value)| self.add(series, value));
+    }
+
+    fn add(&mut self, series: &str, value: f64) {
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         let hit = labels.contains("\"hit\"");
         match name {

@@ -26,7 +26,7 @@ mod worker;
 pub use options::{Cache, Options, Pace, Workload};
 pub use recorder::Counts;
 pub use run::{LoadError, Surroundings, Watcher, run};
-pub use scrape::{get, purge, samples};
+pub use scrape::{get, purge, samples, series};
 pub use signer::ReplayError;
 pub use totals::Totals;
 

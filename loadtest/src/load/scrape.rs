@@ -48,13 +48,15 @@ fn request(method: &str, url: &str, headers: &str) -> io::Result<String> {
     }
 }
 
+/// The samples of a text: name with labels, and value.
+pub fn series(text: &str) -> impl Iterator<Item = (&str, f64)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.rsplit_once(' ')).filter_map(|(name, value)| Some((name, value.parse().ok()?)))
+}
+
 /// The samples of a text, by name and labels; histogram buckets are left out.
 pub fn samples(text: &str) -> FxHashMap<String, f64> {
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
-    lines
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-        .collect()
+    series(text).filter(|(name, _)| !name.contains("_bucket{")).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What changed between two looks, by name.

@@ -1,10 +1,11 @@
-//! What is read now and then rather than counted as it happens.
+//! What is read now and then rather than counted as it happens. Whoever counts since the start is shown as a counter as it
+//! stands.
 
 use crate::admin::{Health, Load, Readiness};
 use crate::cache::shared::SharedStatus;
 use crate::ingest::Ingest;
 use crate::log::Log;
-use crate::store::postgres::{Condition, KeeperStatus, NodeStatus, PostgresStore, Role};
+use crate::store::postgres::{Condition, NodeStatus, PostgresStore, Role};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{Direction, Metrics, ServerRole, ServerState, SharedLook, SharedWrite};
 use std::path::PathBuf;
@@ -19,19 +20,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Never ends; run it as a task.
 pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    let (mut evictions, mut shared) = (0, SharedStatus::default());
-    let mut matched = log.matcher_stats();
     loop {
         ticks.tick().await;
         if let Some(cache) = log.cache() {
             let facts = cache.facts();
             metrics.cache_entries.set(facts.entries as f64);
             metrics.cache_bytes.set(facts.bytes as f64);
-            metrics.cache_evictions.increment(facts.evictions.saturating_sub(evictions));
-            evictions = facts.evictions;
+            metrics.cache_evictions.absolute(facts.evictions);
             if let Some(status) = cache.behind().status() {
-                count_shared(&status, &shared, &metrics);
-                shared = status;
+                set_shared(&status, &metrics);
             }
             for (layer, rate) in cache.hit_rates() {
                 metrics.cache_hit_rate.of(layer).set(rate);
@@ -46,11 +43,10 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>)
         metrics.matcher_filters.set(filters as f64);
         metrics.admit_queue.set(ingest.waiting_for_admission() as f64);
         metrics.verify_queue.set(ingest.waiting_for_verification() as f64);
-        let now = log.matcher_stats();
-        metrics.matcher_events.increment(now.events.saturating_sub(matched.events));
-        metrics.matcher_candidates.increment(now.candidates.saturating_sub(matched.candidates));
-        metrics.matcher_hits.increment(now.hits.saturating_sub(matched.hits));
-        matched = now;
+        let matcher = log.matcher_stats();
+        metrics.matcher_events.absolute(matcher.events);
+        metrics.matcher_candidates.absolute(matcher.candidates);
+        metrics.matcher_hits.absolute(matcher.hits);
     }
 }
 
@@ -86,7 +82,7 @@ impl Machine {
 /// The same for the machine. Never ends; run it on the runtime that serves clients, which it tells about.
 pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    let (mut busy, mut looked_at, mut timeouts) = (Duration::ZERO, Instant::now(), 0);
+    let (mut busy, mut looked_at) = (Duration::ZERO, Instant::now());
     let mut cpu = cpu_time();
     loop {
         ticks.tick().await;
@@ -115,62 +111,55 @@ pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
             metrics.pool_connections.of(ServerRole::Embedded).set(f64::from(pool.connections));
             metrics.pool_idle.of(ServerRole::Embedded).set(f64::from(pool.idle));
             metrics.pool_waiting.of(ServerRole::Embedded).set(f64::from(pool.waiting));
-            metrics.pool_timeouts.increment(pool.timeouts.saturating_sub(timeouts));
-            timeouts = pool.timeouts;
+            metrics.pool_timeouts.absolute(pool.timeouts);
         }
     }
 }
 
-/// Counted by the shared layer, shown as counters.
-fn count_shared(now: &SharedStatus, before: &SharedStatus, metrics: &Metrics) {
+fn set_shared(now: &SharedStatus, metrics: &Metrics) {
     metrics.shared_servers.set(now.servers as f64);
     metrics.shared_servers_up.set(now.servers_up as f64);
-    for (label, now, before) in [
-        (SharedLook::Hit, now.hits, before.hits),
-        (SharedLook::Miss, now.misses, before.misses),
-        (SharedLook::Unusable, now.unusable, before.unusable),
-        (SharedLook::Damaged, now.damaged, before.damaged),
-        (SharedLook::Late, now.late, before.late),
-        (SharedLook::Away, now.away, before.away),
-        (SharedLook::Failed, now.failed, before.failed),
-        (SharedLook::Waited, now.hits_after_wait, before.hits_after_wait),
-        (SharedLook::WaitedInVain, now.waited_in_vain, before.waited_in_vain),
+    for (label, count) in [
+        (SharedLook::Hit, now.hits),
+        (SharedLook::Miss, now.misses),
+        (SharedLook::Unusable, now.unusable),
+        (SharedLook::Damaged, now.damaged),
+        (SharedLook::Late, now.late),
+        (SharedLook::Away, now.away),
+        (SharedLook::Failed, now.failed),
+        (SharedLook::Waited, now.hits_after_wait),
+        (SharedLook::WaitedInVain, now.waited_in_vain),
     ] {
-        metrics.shared_looks.of(label).increment(now.saturating_sub(before));
+        metrics.shared_looks.of(label).absolute(count);
     }
-    for (label, now, before) in [
-        (SharedWrite::Written, now.written, before.written),
-        (SharedWrite::NotNewer, now.not_newer, before.not_newer),
-        (SharedWrite::TooLarge, now.too_large, before.too_large),
-        (SharedWrite::Dropped, now.dropped, before.dropped),
-        (SharedWrite::NotTaken, now.not_taken, before.not_taken),
+    for (label, count) in [
+        (SharedWrite::Written, now.written),
+        (SharedWrite::NotNewer, now.not_newer),
+        (SharedWrite::TooLarge, now.too_large),
+        (SharedWrite::Dropped, now.dropped),
+        (SharedWrite::NotTaken, now.not_taken),
     ] {
-        metrics.shared_writes.of(label).increment(now.saturating_sub(before));
+        metrics.shared_writes.of(label).absolute(count);
     }
-    metrics.shared_bytes.of(Direction::Read).increment(now.read_bytes.saturating_sub(before.read_bytes));
-    metrics.shared_bytes.of(Direction::Written).increment(now.written_bytes.saturating_sub(before.written_bytes));
+    metrics.shared_bytes.of(Direction::Read).absolute(now.read_bytes);
+    metrics.shared_bytes.of(Direction::Written).absolute(now.written_bytes);
 }
 
 /// The same for the servers of a store on PostgreSQL. Never ends, either.
 pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    let (mut timeouts, mut kept) = (0, KeeperStatus::default());
     loop {
         ticks.tick().await;
         let nodes = store.status();
         set_servers(&nodes, &metrics);
-        // Counted by the store, shown as a counter.
-        let now: u64 = nodes.iter().map(|node| node.timeouts).sum();
-        metrics.pool_timeouts.increment(now.saturating_sub(timeouts));
-        timeouts = now;
+        metrics.pool_timeouts.absolute(nodes.iter().map(|node| node.timeouts).sum());
         let keeping = store.keeping();
         metrics.keeper_elected.set(f64::from(u8::from(keeping.elected)));
         metrics.partitions_missing.set(keeping.missing as f64);
-        metrics.partitions_made.increment(keeping.made.saturating_sub(kept.made));
-        metrics.partitions_dropped.increment(keeping.dropped.saturating_sub(kept.dropped));
-        metrics.retention_removed.increment(keeping.removed.saturating_sub(kept.removed));
-        metrics.keeper_failures.increment(keeping.failures.saturating_sub(kept.failures));
-        kept = keeping;
+        metrics.partitions_made.absolute(keeping.made);
+        metrics.partitions_dropped.absolute(keeping.dropped);
+        metrics.retention_removed.absolute(keeping.removed);
+        metrics.keeper_failures.absolute(keeping.failures);
         health.set_nodes(nodes);
     }
 }

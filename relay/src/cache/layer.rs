@@ -3,6 +3,7 @@
 use super::shared::SharedStatus;
 use super::{Entry, FilterKey, Purge};
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A layer that several instances share, asked when the one in the process has nothing.
@@ -25,7 +26,7 @@ pub trait SharedLayer: Send + Sync + 'static {
 
     /// Offers an entry of the present epoch to all instances. Never waits: where there is no room, nothing is written.
     /// An older one never replaces a newer one of the same epoch, nor one with less room one with more.
-    fn put(&self, key: &FilterKey, entry: Entry);
+    fn put(&self, key: &FilterKey, entry: Arc<Entry>);
 
     /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
     /// `None`: never, for nothing is kept.
@@ -47,7 +48,7 @@ impl SharedLayer for NoLayer {
         ready(None).boxed()
     }
 
-    fn put(&self, _: &FilterKey, _: Entry) {}
+    fn put(&self, _: &FilterKey, _: Arc<Entry>) {}
 
     fn renew_after(&self) -> Option<Duration> {
         None

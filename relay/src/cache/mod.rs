@@ -124,7 +124,7 @@ impl Cache {
         tracing::debug!(filter = %name.key().filter.to_json(), hit = answer.is_some(), "cache");
         match found {
             Some(Found { entry, head, renew: true }) => {
-                self.behind.put(name.key(), Entry { head, ..Entry::clone(&entry) });
+                self.behind.put(name.key(), Arc::new(Entry { head, ..Entry::clone(&entry) }));
             }
             Some(_) if answer.is_none() => self.metrics.cache_refetches.increment(1),
             _ => {}
@@ -152,7 +152,7 @@ impl Cache {
     pub fn keep(
         &self,
         question: &Question,
-        mut entry: Entry,
+        mut entry: Arc<Entry>,
         cost: Duration,
         bring_up: impl Fn(Entry) -> Option<Entry>,
     ) {
@@ -160,8 +160,8 @@ impl Cache {
         for _ in 0..ROUNDS {
             let handed = shard.lock().keep(question.name(), entry, cost);
             let Handed::Old(old) = handed else { return };
-            let Some(brought_up) = bring_up(old) else { return };
-            entry = brought_up;
+            let Some(brought_up) = bring_up(Arc::unwrap_or_clone(old)) else { return };
+            entry = Arc::new(brought_up);
         }
     }
 

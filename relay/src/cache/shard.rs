@@ -58,7 +58,7 @@ pub(super) enum Handed {
     /// It is kept, or there was no room for it.
     Taken,
     /// The log has come further here: bring it up to date and hand it in again.
-    Old(Entry),
+    Old(Arc<Entry>),
 }
 
 /// What is told of an entry to operators.
@@ -177,7 +177,7 @@ impl Shard {
 
     /// Takes an entry in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
     /// read took.
-    pub(super) fn keep(&mut self, name: &Name, entry: Entry, cost: Duration) -> Handed {
+    pub(super) fn keep(&mut self, name: &Name, entry: Arc<Entry>, cost: Duration) -> Handed {
         if entry.head.epoch != self.head.epoch || entry.head.position < self.head.position {
             return Handed::Old(entry);
         }
@@ -188,8 +188,7 @@ impl Shard {
         }
         self.bytes += bytes;
         let registration = self.matcher.insert(std::slice::from_ref(&name.key().filter), name.clone());
-        let kept =
-            Kept { entry: Arc::new(entry), registration, bytes, hits, reads: reads + 1, cost, offered: Instant::now() };
+        let kept = Kept { entry, registration, bytes, hits, reads: reads + 1, cost, offered: Instant::now() };
         self.kept.put(name.clone(), kept);
         Handed::Taken
     }

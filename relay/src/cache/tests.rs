@@ -34,7 +34,7 @@ fn ask(cache: &Cache, number: u64) -> bool {
         return true;
     }
     let entry = Entry { head: Head::default(), limit: 2, rows: vec![row(number, 700)], complete: true };
-    cache.keep(&question, entry, Duration::from_millis(1), |_| None);
+    cache.keep(&question, Arc::new(entry), Duration::from_millis(1), |_| None);
     false
 }
 

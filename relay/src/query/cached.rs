@@ -106,8 +106,7 @@ impl Queries {
             cache.note(CacheLayer::L2, answer.is_some());
             if let (Some(entry), Some(answer)) = (found, answer) {
                 self.metrics.cache_reads.of(ReadSource::L2).record(begun.elapsed());
-                self.keep(cache, question, &entry, begun.elapsed());
-                pilot.land(Landing::Entry(Arc::new(entry)));
+                self.keep_and_land(pilot, cache, question, Arc::new(entry), begun.elapsed());
                 return Ok(Some(answer));
             }
         }
@@ -127,21 +126,25 @@ impl Queries {
             let read = snapshot(page, question.rows_to_read());
             return Ok(question.answer(&read, read.head));
         }
-        let Page { rows, head, complete, .. } = page;
+        let Page { mut rows, head, complete, .. } = page;
+        // It may be kept for long.
+        rows.shrink_to_fit();
         let entry = Entry { head, limit: question.rows_to_keep(), rows, complete };
         let answer = question.answer(&entry, head);
-        self.keep(cache, question, &entry, begun.elapsed());
+        let entry = Arc::new(entry);
         cache.behind().put(key, entry.clone());
-        pilot.land(Landing::Entry(Arc::new(entry)));
+        self.keep_and_land(pilot, cache, question, entry, begun.elapsed());
         Ok(answer)
     }
 
-    fn keep(&self, cache: &Cache, question: &Question, entry: &Entry, cost: Duration) {
+    /// Keeps what a flight has brought, then tells everyone who waits for it.
+    fn keep_and_land(&self, pilot: Pilot<'_>, cache: &Cache, question: &Question, entry: Arc<Entry>, cost: Duration) {
         let key = question.name().key();
         cache.keep(question, entry.clone(), cost, |mut entry| {
             let tail = self.log.tail(entry.head).ok()?;
             entry.advance(&tail.entries, tail.head, |event| key.selects(event));
             Some(entry)
         });
+        pilot.land(Landing::Entry(entry));
     }
 }

@@ -125,7 +125,7 @@ impl SharedLayer for RedisLayer {
         async move { if self.shared.keeps { self.shared.get(key, usable).await } else { None } }.boxed()
     }
 
-    fn put(&self, key: &FilterKey, entry: Entry) {
+    fn put(&self, key: &FilterKey, entry: Arc<Entry>) {
         let shared = &self.shared;
         if !shared.keeps {
             return;

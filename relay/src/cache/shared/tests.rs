@@ -53,7 +53,7 @@ async fn up(layer: &RedisLayer) {
 /// Puts an entry and waits until the server has it, or has refused it. True: it was written.
 async fn put(layer: &RedisLayer, key: &FilterKey, entry: Entry) -> bool {
     let before = status(layer);
-    layer.put(key, entry);
+    layer.put(key, Arc::new(entry));
     until("the entry to be handed over", PATIENCE, async || {
         let now = status(layer);
         let done = now.written + now.not_newer + now.not_taken + now.too_large;
@@ -112,7 +112,7 @@ async fn positions_go_back(server: &Server) -> bool {
     for round in 0..60_u64 {
         for (at, layer) in layers.iter().enumerate() {
             // The second is behind, the third far behind.
-            layer.put(&key(1), entry(EPOCH, 100 + round - at as u64 * round.min(30)));
+            layer.put(&key(1), Arc::new(entry(EPOCH, 100 + round - at as u64 * round.min(30))));
         }
         let seen = get(&layers[0], &key(1)).await.map_or(0, |entry| entry.head.position.0);
         if seen < last {
@@ -169,7 +169,7 @@ async fn readers(server: &Server) -> usize {
         let found = get(layer, key).await;
         if found.is_none() {
             sleep(Duration::from_millis(20)).await;
-            layer.put(key, entry(EPOCH, 5));
+            layer.put(key, Arc::new(entry(EPOCH, 5)));
         }
         usize::from(found.is_none())
     };

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// An entry to be written.
 pub(super) struct Offer {
     pub(super) name: Name,
-    pub(super) entry: Entry,
+    pub(super) entry: Arc<Entry>,
     /// The last purge that was known when it was offered.
     pub(super) generation: Generation,
 }

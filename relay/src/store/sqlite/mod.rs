@@ -95,11 +95,13 @@ impl SqliteStore {
         self.shared.readers.status()
     }
 
-    /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.
+    /// Writes in the order of the calls; what has begun is run to its end even if the caller goes away: half-known outcomes
+    /// are worse than slow ones.
     async fn write(&self, order: Order) -> Result<Appended, StoreError> {
         let shared = self.shared.clone();
+        // In turn before the task, since tasks begin in any order: whoever writes after this one finds it done.
+        let mut owner = shared.writer.clone().lock_owned().await;
         let task = tokio::spawn(async move {
-            let mut owner = shared.writer.lock().await;
             let writer = &mut owner.as_mut().ok_or(StoreError::Closed)?.writer;
             let done = order.carry_out(&shared, writer).await;
             shared.checkpointer.nudge();
