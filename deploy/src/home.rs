@@ -1,10 +1,11 @@
 use crate::Error;
 use crate::process::Identity;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The directory that everything of a cluster lies under: `NAME/` for each server, `logs/NAME.log`.
 ///
@@ -102,7 +103,11 @@ impl Drop for Home {
     }
 }
 
-/// A TCP port of 127.0.0.1 that nobody listens on.
+/// What this process has given out. A server may take its port only seconds later, and other tests look for theirs
+/// meanwhile.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A TCP port of 127.0.0.1 that nobody listens on, another one each time.
 ///
 /// It lies below the range from which the system takes ports for outgoing connections, so that it stays free while
 /// its server restarts.
@@ -110,8 +115,9 @@ impl Drop for Home {
 /// # Errors
 /// [`Error::State`] if none was found.
 pub fn free_port() -> Result<u16, Error> {
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     (0..1000)
         .map(|_| rand::random_range(10_000..32_000))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port))
         .ok_or_else(|| Error::State("there is no free TCP port on 127.0.0.1".to_owned()))
 }
