@@ -20,12 +20,18 @@ const LARGEST_SHARE: usize = 8;
 const ENTRY_BYTES: usize = 1_024;
 const VALUE_BYTES: usize = 128;
 
+/// An entry that has taken so many changes since it last answered is let go of: keeping it up costs about a microsecond a
+/// change, and has then cost a good part of what reading it again will.
+const IDLE_CHANGES: u32 = 256;
+
 /// An entry as it is kept.
 struct Kept {
     /// Exact as of the shard's head, or as of its own where that is later.
     entry: Arc<Entry>,
     registration: Registration,
     bytes: usize,
+    /// Changes that it has taken since it last answered.
+    idle_changes: u32,
     hits: u64,
     /// How often it was read.
     reads: u64,
@@ -132,6 +138,7 @@ impl Shard {
     /// Applies the entry after the head.
     pub(super) fn apply(&mut self, log_entry: &LogEntry) {
         let Self { kept, matcher, bytes, .. } = self;
+        let mut idle = Vec::new();
         if !kept.is_empty() {
             for change in log_entry.changes.iter() {
                 let (event, inserted) = match change {
@@ -145,6 +152,11 @@ impl Shard {
                         // It was read after this.
                         return;
                     }
+                    kept.idle_changes += 1;
+                    if kept.idle_changes == IDLE_CHANGES {
+                        idle.push(name.clone());
+                        return;
+                    }
                     let entry = Arc::make_mut(&mut kept.entry);
                     let difference = if inserted { entry.insert(event) } else { entry.remove(event) };
                     for bytes in [&mut kept.bytes, &mut *bytes] {
@@ -152,6 +164,9 @@ impl Shard {
                     }
                 });
             }
+        }
+        for name in &idle {
+            self.evictions += u64::from(self.remove(name).is_some());
         }
         self.head.position = log_entry.position;
         while self.bytes > self.max_bytes && self.evict() {}
@@ -163,6 +178,7 @@ impl Shard {
         self.popularity.note(name.hash());
         let kept = self.kept.get_mut(name)?;
         kept.hits += 1;
+        kept.idle_changes = 0;
         let renew = renew_after.is_some_and(|after| kept.offered.elapsed() >= after);
         if renew {
             kept.offered = Instant::now();
@@ -188,7 +204,8 @@ impl Shard {
         }
         self.bytes += bytes;
         let registration = self.matcher.insert(std::slice::from_ref(&name.key().filter), name.clone());
-        let kept = Kept { entry, registration, bytes, hits, reads: reads + 1, cost, offered: Instant::now() };
+        let kept =
+            Kept { entry, registration, bytes, idle_changes: 0, hits, reads: reads + 1, cost, offered: Instant::now() };
         self.kept.put(name.clone(), kept);
         Handed::Taken
     }

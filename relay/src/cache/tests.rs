@@ -33,7 +33,7 @@ fn ask(cache: &Cache, number: u64) -> bool {
     if cache.find::<Row>(&question).is_some() {
         return true;
     }
-    let entry = Entry { head: Head::default(), limit: 2, rows: vec![row(number, 700)], complete: true };
+    let entry = Entry { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true };
     cache.keep(&question, Arc::new(entry), Duration::from_millis(1), |_| None);
     false
 }
@@ -120,4 +120,26 @@ fn what_is_not_asked_for_again_is_not_taken_for_hot() {
     assert_eq!(hottest[0].saved(), Duration::from_millis(19));
     assert_eq!(cache.purge(&Purge::Filter(filter(7))), 1);
     assert!(!ask(&cache, 7), "it was forgotten");
+}
+
+#[test]
+fn what_takes_changes_and_answers_nobody_is_let_go_of() {
+    let cache = cache(1 << 20);
+    ask(&cache, 7);
+    let author = filter(7).authors.unwrap()[0];
+    let mut position = 0;
+    let mut change = |times: u64| {
+        for _ in 0..times {
+            position += 1;
+            let event = Event::build(author, NOW + 1, Kind(1), &[], &position.to_string(), |_| [0; 64]);
+            let changes = [Change::Inserted(Insertion::new(Arc::new(event)))];
+            cache.apply(&LogEntry { position: Position(position), changes: changes.into() });
+        }
+    };
+    for _ in 0..3 {
+        change(255);
+        assert!(ask(&cache, 7), "it answers now and then");
+    }
+    change(256);
+    assert_eq!((cache.facts().entries, cache.facts().bytes), (0, 0));
 }

@@ -2,7 +2,7 @@
 
 use super::page::{Snapshot, snapshot};
 use super::{Queries, QueryError, QueryLimits};
-use crate::cache::{Boarding, Cache, Entry, Landing, Pilot, Question};
+use crate::cache::{Boarding, Cache, Entry, FilterKey, Landing, Pilot, Question};
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
 use crate::types::{Access, Filter, Row, now};
@@ -102,6 +102,8 @@ impl Queries {
                 self.log.reaches_back_to(entry.head) && question.answer::<Row, Row>(entry, entry.head).is_some()
             };
             let found = cache.behind().get(key, &usable).await;
+            // It may be minutes old: once, for who asks and for what is kept.
+            let found = found.and_then(|entry| self.bring_up(key, entry));
             let answer = found.as_ref().and_then(|entry| question.answer(entry, entry.head));
             cache.note(CacheLayer::L2, answer.is_some());
             if let (Some(entry), Some(answer)) = (found, answer) {
@@ -129,7 +131,7 @@ impl Queries {
         let Page { mut rows, head, complete, .. } = page;
         // It may be kept for long.
         rows.shrink_to_fit();
-        let entry = Entry { head, limit: question.rows_to_keep(), rows, complete };
+        let entry = Entry { head, limit: question.rows_to_keep(), rows: rows.into(), complete };
         let answer = question.answer(&entry, head);
         let entry = Arc::new(entry);
         cache.behind().put(key, entry.clone());
@@ -140,11 +142,14 @@ impl Queries {
     /// Keeps what a flight has brought, then tells everyone who waits for it.
     fn keep_and_land(&self, pilot: Pilot<'_>, cache: &Cache, question: &Question, entry: Arc<Entry>, cost: Duration) {
         let key = question.name().key();
-        cache.keep(question, entry.clone(), cost, |mut entry| {
-            let tail = self.log.tail(entry.head).ok()?;
-            entry.advance(&tail.entries, tail.head, |event| key.selects(event));
-            Some(entry)
-        });
+        cache.keep(question, entry.clone(), cost, |entry| self.bring_up(key, entry));
         pilot.land(Landing::Entry(entry));
+    }
+
+    /// Brings an entry to the local head. `None`: the ring does not reach back to it.
+    fn bring_up(&self, key: &FilterKey, mut entry: Entry) -> Option<Entry> {
+        let tail = self.log.tail(entry.head).ok()?;
+        entry.advance(&tail.entries, tail.head, |event| key.selects(event));
+        Some(entry)
     }
 }

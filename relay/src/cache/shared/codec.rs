@@ -4,6 +4,7 @@
 use crate::cache::Entry;
 use crate::types::bytes::{Damaged, Reader, push_number};
 use crate::types::{Epoch, Head, LEAST_PACKED_ROW_BYTES, Position, Row};
+use std::collections::VecDeque;
 
 /// What a value begins with: ours, in this version. One of another version counts as none.
 const MAGIC: [u8; 2] = [b'C', 1];
@@ -87,18 +88,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Entry, Generation), Damaged> {
     Ok((Entry { head, limit, rows, complete: flags & COMPLETE != 0 }, generation))
 }
 
-fn read_rows(mut from: Reader<'_>, limit: usize) -> Result<Vec<Row>, Damaged> {
+fn read_rows(mut from: Reader<'_>, limit: usize) -> Result<VecDeque<Row>, Damaged> {
     let count = from.count(LEAST_PACKED_ROW_BYTES)?;
     if count > limit {
         return Err(Damaged);
     }
-    let mut rows: Vec<Row> = Vec::with_capacity(count);
+    let mut rows: VecDeque<Row> = VecDeque::with_capacity(count);
     for _ in 0..count {
         let row = Row::unpack(&mut from)?;
-        if rows.last().is_some_and(|last| last.key.order() >= row.key.order()) {
+        if rows.back().is_some_and(|last| last.key.order() >= row.key.order()) {
             return Err(Damaged);
         }
-        rows.push(row);
+        rows.push_back(row);
     }
     if from.is_empty() { Ok(rows) } else { Err(Damaged) }
 }
@@ -126,7 +127,7 @@ mod tests {
             |(head, mut rows, complete, spare)| {
                 rows.sort_by_key(|row| row.key.order());
                 rows.dedup_by_key(|row| row.key.id);
-                Entry { head, limit: rows.len() + spare, rows, complete }
+                Entry { head, limit: rows.len() + spare, rows: rows.into(), complete }
             },
         )
     }
@@ -152,7 +153,7 @@ mod tests {
             for bytes in [&bytes, &tail] {
                 if let Ok((entry, _)) = decode(bytes) {
                     prop_assert!(entry.rows.len() <= entry.limit);
-                    prop_assert!(entry.rows.is_sorted_by(|a, b| a.key.order() < b.key.order()));
+                    prop_assert!(entry.rows.iter().is_sorted_by(|a, b| a.key.order() < b.key.order()));
                 }
             }
         }
@@ -209,7 +210,7 @@ mod tests {
             words.push_str(&number.to_string());
         }
         let rows = vec![Row::from(&event(9, 1, &words, false))];
-        assert_eq!(encode(&Entry { rows, ..two() }, Generation(0)), None);
+        assert_eq!(encode(&Entry { rows: rows.into(), ..two() }, Generation(0)), None);
     }
 
     #[test]
@@ -217,7 +218,7 @@ mod tests {
         let words = "words that people write again and again, ".repeat(4);
         let rows: Vec<Row> = (0..50).map(|at| Row::from(&event(1_700_000_000 - at, 7, &words, false))).collect();
         let json: usize = rows.iter().map(|row| row.text.len()).sum();
-        let bytes = encode(&Entry { limit: 50, rows, ..two() }, Generation(0)).unwrap();
+        let bytes = encode(&Entry { limit: 50, rows: rows.into(), ..two() }, Generation(0)).unwrap();
         println!("{json} bytes of JSON, {} packed and compressed", bytes.len());
         assert!(bytes.len() * 2 < json);
     }

@@ -84,6 +84,15 @@ impl PostgresStore {
         tokio::time::timeout(statistics::PATIENCE, ask).await.unwrap_or(Err(StoreError::Timeout))
     }
 
+    /// Has the primary vacuum and analyse its tables, as is due after a large import; takes seconds to minutes, and others
+    /// read and write meanwhile. On a connection of its own.
+    ///
+    /// # Errors
+    /// What the primary says.
+    pub async fn vacuum(&self) -> Result<(), StoreError> {
+        statistics::vacuum(&mut self.shared.nodes.connect_to_primary().await?).await
+    }
+
     /// Finds the primary, brings its schema up to date and begins to look after the servers.
     ///
     /// # Errors
