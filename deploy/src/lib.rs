@@ -11,7 +11,6 @@ pub mod network;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
-pub mod recording;
 pub mod redis;
 pub mod relay;
 mod wait;

@@ -11,7 +11,6 @@ mod load;
 mod pages;
 mod panels;
 mod peers;
-mod pprof;
 mod server;
 
 pub use health::{About, Dependency, Fault, Health, Readiness};

@@ -7,10 +7,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::fmt::Display;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 /// What a server is, by its own word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,8 +72,6 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) connect: PgConnectOptions,
     pub(super) state: Mutex<State>,
-    /// As many reads as a replica has connections at the least.
-    pub(super) few: Arc<Semaphore>,
     /// Reads that it has answered.
     pub(super) reads: AtomicU64,
     /// Calls that wait for a connection.
@@ -86,7 +83,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(name: String, connect: PgConnectOptions, options: &Options) -> Self {
+    pub(super) fn new(name: String, connect: PgConnectOptions) -> Self {
         let state = State {
             role: Role::Unknown,
             timeline: 0,
@@ -101,7 +98,6 @@ impl Node {
             name,
             connect,
             state: Mutex::new(state),
-            few: Arc::new(Semaphore::new(options.replica_connections.min.max(1) as usize)),
             reads: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             timeouts: AtomicU64::new(0),
