@@ -11,7 +11,6 @@ mod count;
 #[cfg(test)]
 mod exactness;
 mod freshness;
-mod ids;
 mod page;
 mod send;
 #[cfg(test)]

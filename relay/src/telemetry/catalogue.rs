@@ -177,7 +177,7 @@ catalogue! {
     cache_flights: Counter = "nostr_cache_flights_total", Count, "cache";
     /// Queries that waited for the read of another one instead of reading the same.
     cache_passengers: Counter = "nostr_cache_passengers_total", Count, "cache";
-    /// Time to get the rows of one filter, or a count, by where they came from.
+    /// Time to get the rows of one filter, by where they came from.
     cache_reads: By<ReadSource, Histogram> = "nostr_cache_read_seconds", Seconds, "cache", WORK_SECONDS;
     /// Looks into the cache that instances share.
     shared_looks: By<SharedLook, Counter> = "nostr_cache_shared_total", Count, "cache";
@@ -210,6 +210,8 @@ catalogue! {
     bus_bytes: Counter = "nostr_bus_sent_bytes_total", Bytes, "log";
     /// 1 while the bus brings this instance its own sign of life back, else 0.
     bus_up: Gauge = "nostr_bus_up", Count, "log";
+    /// Times that the bus was up for this instance, and then no more.
+    bus_losses: Counter = "nostr_bus_losses_total", Count, "log";
     /// Distinct filters that are watched for changes.
     matcher_filters: Gauge = "nostr_matcher_filters", Count, "matcher";
     /// Events that were compared with the watched filters.
