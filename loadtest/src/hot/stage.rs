@@ -38,6 +38,16 @@ impl Stage {
         self.home.path()
     }
 
+    /// Brings the database into the state of one that has run for a while: what an index alone can answer is so answered,
+    /// and what the import has written is on disk. With autovacuum, a fresh import comes there in some minutes.
+    pub(super) async fn settle(&self) -> anyhow::Result<()> {
+        let primary = self.postgres.primary()?;
+        primary.execute("VACUUM (ANALYZE)").await?;
+        primary.execute("CHECKPOINT").await?;
+        self.postgres.wait_applied().await?;
+        Ok(())
+    }
+
     /// Loads a file of events into the database.
     pub(super) fn import(&self, file: &Path) -> anyhow::Result<()> {
         let importer = Importer {

@@ -3,10 +3,10 @@
 
 use super::admission::Popularity;
 use super::question::Name;
-use super::{Entry, FilterKey, Listed};
+use super::{Answer, FilterKey, Listed};
 use crate::matcher::Matcher;
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, Head, LogEntry, Registration};
+use crate::types::{Change, Filter, Head, LogEntry, Registration};
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ const LARGEST_SHARE: usize = 8;
 const ENTRY_BYTES: usize = 1_024;
 const VALUE_BYTES: usize = 128;
 
-/// An entry as it is kept.
+/// An answer as it is kept.
 struct Kept {
     /// Exact as of the shard's head, or as of its own where that is later.
-    entry: Arc<Entry>,
+    answer: Answer,
     registration: Registration,
     bytes: usize,
     hits: u64,
@@ -35,10 +35,10 @@ struct Kept {
     offered: Instant,
 }
 
-/// An entry that was found.
+/// An answer that was found.
 pub(super) struct Found {
-    pub(super) entry: Arc<Entry>,
-    /// Where it stands: the entry's own head may be older.
+    pub(super) answer: Answer,
+    /// Where it stands: the answer's own head may be older.
     pub(super) head: Head,
     /// It is time to offer it to the layer behind again.
     pub(super) renew: bool,
@@ -47,18 +47,18 @@ pub(super) struct Found {
 impl Kept {
     /// `head` is how far the log has come here.
     fn found(&self, head: Head) -> Found {
-        let read_at = self.entry.head;
+        let read_at = self.answer.head();
         let head = if read_at.position > head.position { read_at } else { head };
-        Found { entry: self.entry.clone(), head, renew: false }
+        Found { answer: self.answer.clone(), head, renew: false }
     }
 }
 
-/// What became of an entry that was handed in.
+/// What became of an answer that was handed in.
 pub(super) enum Handed {
     /// It is kept, or there was no room for it.
     Taken,
     /// The log has come further here: bring it up to date and hand it in again.
-    Old(Arc<Entry>),
+    Old(Answer),
 }
 
 /// What is told of an entry to operators.
@@ -70,7 +70,7 @@ pub struct Hot {
     pub hits: u64,
     /// How often it was read since it is kept, from the layer behind or the store.
     pub reads: u64,
-    /// How many rows it has.
+    /// How many rows it has; of a count, none.
     pub rows: usize,
     /// About how many bytes it takes.
     pub bytes: usize,
@@ -131,7 +131,13 @@ impl Shard {
 
     /// Applies the entry after the head.
     pub(super) fn apply(&mut self, log_entry: &LogEntry) {
+        if !log_entry.whole && !is_off(Mechanism::SureCounts) {
+            // What was left out here will be removed, and none of these has counted it.
+            let older = |answer: &Answer| answer.head().position < log_entry.position;
+            self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
+        }
         let Self { kept, matcher, bytes, .. } = self;
+        let mut unsure = Vec::new();
         if !kept.is_empty() {
             for change in log_entry.changes.iter() {
                 let (event, inserted) = match change {
@@ -141,17 +147,29 @@ impl Shard {
                 };
                 matcher.for_each_match(event, |name| {
                     let Some(kept) = kept.peek_mut(name).filter(|_| name.key().shows(event)) else { return };
-                    if kept.entry.head.position >= log_entry.position {
+                    if kept.answer.head().position >= log_entry.position {
                         // It was read after this.
                         return;
                     }
-                    let entry = Arc::make_mut(&mut kept.entry);
+                    let entry = match &mut kept.answer {
+                        Answer::Rows(entry) => Arc::make_mut(entry),
+                        Answer::Count(count) if inserted => return count.insert(event),
+                        Answer::Count(count) => {
+                            if count.remove(event).is_err() {
+                                unsure.push(name.clone());
+                            }
+                            return;
+                        }
+                    };
                     let difference = if inserted { entry.insert(event) } else { entry.remove(event) };
                     for bytes in [&mut kept.bytes, &mut *bytes] {
                         *bytes = (*bytes + difference.added).saturating_sub(difference.removed);
                     }
                 });
             }
+        }
+        for name in &unsure {
+            self.remove(name);
         }
         self.head.position = log_entry.position;
         while self.bytes > self.max_bytes && self.evict() {}
@@ -175,20 +193,21 @@ impl Shard {
         self.kept.peek(name).map(|kept| kept.found(self.head))
     }
 
-    /// Takes an entry in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
+    /// Takes an answer in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
     /// read took.
-    pub(super) fn keep(&mut self, name: &Name, entry: Arc<Entry>, cost: Duration) -> Handed {
-        if entry.head.epoch != self.head.epoch || entry.head.position < self.head.position {
-            return Handed::Old(entry);
+    pub(super) fn keep(&mut self, name: &Name, answer: Answer, cost: Duration) -> Handed {
+        let head = answer.head();
+        if head.epoch != self.head.epoch || head.position < self.head.position {
+            return Handed::Old(answer);
         }
-        let bytes = bytes_of(name.key(), &entry);
+        let bytes = bytes_of(name.key(), &answer);
         let (hits, reads) = self.remove(name).unwrap_or_default();
         if bytes > self.max_bytes / LARGEST_SHARE || !self.make_room(name, bytes) {
             return Handed::Taken;
         }
         self.bytes += bytes;
-        let registration = self.matcher.insert(std::slice::from_ref(&name.key().filter), name.clone());
-        let kept = Kept { entry, registration, bytes, hits, reads: reads + 1, cost, offered: Instant::now() };
+        let registration = self.matcher.insert(name.key().filters(), name.clone());
+        let kept = Kept { answer, registration, bytes, hits, reads: reads + 1, cost, offered: Instant::now() };
         self.kept.put(name.clone(), kept);
         Handed::Taken
     }
@@ -233,9 +252,9 @@ impl Shard {
     }
 
     /// Forgets what `concerns` says, and counts it.
-    pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey) -> bool) -> usize {
-        let names: Vec<Name> =
-            self.kept.iter().map(|(name, _)| name).filter(|name| concerns(name.key())).cloned().collect();
+    pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey, &Answer) -> bool) -> usize {
+        let concerned = self.kept.iter().filter(|(name, kept)| concerns(name.key(), &kept.answer));
+        let names: Vec<Name> = concerned.map(|(name, _)| name.clone()).collect();
         names.iter().filter(|name| self.remove(name).is_some()).count()
     }
 
@@ -245,7 +264,7 @@ impl Shard {
             key: name.key().clone(),
             hits: kept.hits,
             reads: kept.reads,
-            rows: kept.entry.rows.len(),
+            rows: kept.answer.rows().len(),
             bytes: kept.bytes,
             cost: kept.cost,
         })
@@ -256,12 +275,16 @@ impl Shard {
     }
 }
 
-fn bytes_of(key: &FilterKey, entry: &Entry) -> usize {
-    let filter = &key.filter;
+fn bytes_of(key: &FilterKey, answer: &Answer) -> usize {
+    let filters: usize = key.filters().iter().map(bytes_of_filter).sum();
+    ENTRY_BYTES + filters + answer.rows().iter().map(Listed::bytes).sum::<usize>()
+}
+
+fn bytes_of_filter(filter: &Filter) -> usize {
     let values = filter.ids.as_deref().map_or(0, <[_]>::len)
         + filter.authors.as_deref().map_or(0, <[_]>::len)
         + filter.kinds.as_deref().map_or(0, <[_]>::len)
         + filter.tags.iter().map(|condition| condition.values.len()).sum::<usize>();
     let texts: usize = filter.tags.iter().flat_map(|condition| &condition.values).map(|value| value.len()).sum();
-    ENTRY_BYTES + values * VALUE_BYTES + 2 * texts + entry.rows.iter().map(Listed::bytes).sum::<usize>()
+    values * VALUE_BYTES + 2 * texts
 }
