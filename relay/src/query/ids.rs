@@ -6,7 +6,7 @@ use super::page::{Candidate, Snapshot};
 use super::{Queries, QueryError};
 use crate::cache::{Cache, Listed, only_ids};
 use crate::telemetry::{CacheLayer, ReadSource};
-use crate::types::{Access, EventId, Filter, Row, now};
+use crate::types::{Event, EventId, Filter, Head, Row, now};
 use std::time::Instant;
 
 /// More ids are one question.
@@ -26,64 +26,85 @@ impl Queries {
         ids: &[EventId],
     ) -> Result<Snapshot, QueryError> {
         let begun = Instant::now();
-        let (known, missing) = self.gather(cache, ids, wanted.access);
+        let (known, missing) = self.gather(cache, ids, wanted);
         if missing.is_empty() {
             cache.note(CacheLayer::L1, true);
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
             return Ok(known);
         }
+        let nothing_known = missing.len() == ids.len();
         let rest = Filter { ids: Some(missing.into()), ..Filter::default() };
         let question = cache.question(&rest, wanted.access, wanted.limit, now());
         if question.is_some() {
             cache.note(CacheLayer::L1, false);
         }
-        let rest = Wanted { filter: &rest, ..wanted };
-        let read = self.read_anew(cache, rest, question.as_ref(), Source::Any).await?;
-        match join(known, read) {
-            Some(all) => Ok(all),
-            // A failover has come between.
-            None => self.read_alone(wanted).await,
+        let asked = Wanted { filter: &rest, ..wanted };
+        let read = self.read_anew(cache, asked, question.as_ref(), Source::Any).await?;
+        if nothing_known {
+            return Ok(read);
         }
+        self.reach(read.head, wanted.limits).await?;
+        let mut both = [known, read];
+        if self.level(&mut both, wanted) {
+            let [mut all, read] = both;
+            all.rows.extend(read.rows);
+            all.rows.sort_by_key(|row| row.key().order());
+            // What has come since came to both.
+            all.rows.dedup_by_key(|row| row.key());
+            return Ok(all);
+        }
+        self.read_alone(wanted).await
     }
 
     /// What is known here of these ids, and those of which nothing is.
-    fn gather(&self, cache: &Cache, ids: &[EventId], access: &Access) -> (Snapshot, Vec<EventId>) {
-        let now = now();
+    fn gather(&self, cache: &Cache, ids: &[EventId], wanted: Wanted<'_>) -> (Snapshot, Vec<EventId>) {
+        let (now, access) = (now(), wanted.access);
         let (held, head) = self.log.held(ids);
-        let (mut rows, mut head, mut others): (Vec<Candidate>, _, Vec<EventId>) = (Vec::new(), head, Vec::new());
+        let (mut rows, mut others, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (id, held) in ids.iter().zip(held) {
             match held {
                 Some(event) if access.may_read(&event) && !event.is_expired(now) => {
-                    rows.push(Row::from(&*event).into())
+                    rows.push(Candidate::from(Row::from(&*event)));
                 }
                 Some(_) => {}
                 None => others.push(*id),
             }
         }
-        let mut missing = Vec::new();
+        let (mut oldest, mut even) = (head, true);
         for (id, found) in others.iter().zip(cache.find_ids(&others, access, now)) {
             match found {
                 Some((row, known_at)) if known_at.epoch == head.epoch => {
-                    head.position = head.position.min(known_at.position);
+                    oldest.position = oldest.position.min(known_at.position);
+                    even &= known_at == head;
                     rows.extend(row.map(Candidate::from));
                 }
                 _ => missing.push(*id),
             }
         }
         rows.sort_by_key(|row| row.key().order());
-        (Snapshot { head, limit: ids.len(), rows, complete: true }, missing)
+        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows, complete: true }];
+        let level = even || self.level(&mut known, wanted);
+        let [known] = known;
+        if level { (known, missing) } else { (Snapshot::nothing(head), ids.to_vec()) }
     }
-}
 
-/// Both as one, as of the older head: where all events that are asked for by their ids are known, an entry that is applied
-/// twice changes nothing. `None`: they are not of one epoch, or not all is known.
-fn join(known: Snapshot, read: Snapshot) -> Option<Snapshot> {
-    let (mut all, other) = if known.head.position <= read.head.position { (known, read) } else { (read, known) };
-    if all.head.epoch != other.head.epoch || !all.complete || !other.complete {
-        return None;
+    /// Brings what is known of some ids to one head, though parts of it may be of a later one than it says: where all that
+    /// is asked for is known, an entry that is applied twice changes nothing. `false`: that cannot be, since not all is, or
+    /// since an epoch has ended, and what a part holds may have been cut off.
+    fn level(&self, snapshots: &mut [Snapshot], wanted: Wanted<'_>) -> bool {
+        let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
+        let Ok(tail) = self.log.tail_of_all(&heads) else { return false };
+        let same = |snapshot: &Snapshot| snapshot.head.epoch == tail.head.epoch && snapshot.complete;
+        if !snapshots.iter().all(same) {
+            return false;
+        }
+        let now = now();
+        let selects =
+            |event: &Event| wanted.filter.matches(event) && !event.is_expired(now) && wanted.access.may_read(event);
+        for snapshot in snapshots {
+            // All of them, whatever they know of already.
+            snapshot.advance(&tail.entries, tail.head, selects);
+        }
+        true
     }
-    all.limit += other.limit;
-    all.rows.extend(other.rows);
-    all.rows.sort_by_key(|row| row.key().order());
-    Some(all)
 }

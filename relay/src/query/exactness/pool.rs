@@ -52,7 +52,7 @@ impl Pool {
             until: rng.random_bool(0.3).then(|| start - rng.random_range(-40..40)),
             limit: rng.random_bool(0.8).then(|| rng.random_range(1..12)),
         };
-        let mut filters: Vec<Filter> = (0..80).map(|_| filter(&mut rng)).collect();
+        let mut filters: Vec<Filter> = (0..50).map(|_| filter(&mut rng)).collect();
         let by_id = |rng: &mut StdRng| {
             // Few of them, so that they are asked for in ever new company.
             let mut ids: Vec<EventId> =
@@ -61,12 +61,12 @@ impl Pool {
             ids.dedup();
             Filter { ids: Some(ids.into()), ..Filter::default() }
         };
-        filters.extend((0..30).map(|_| by_id(&mut rng)));
+        filters.extend((0..15).map(|_| by_id(&mut rng)));
         let some = |rng: &mut StdRng| {
             let count = rng.random_range(1..3);
             (0..count).map(|_| filters[rng.random_range(0..filters.len())].clone()).collect()
         };
-        let counts = (0..30).map(|_| some(&mut rng)).collect();
+        let counts = (0..12).map(|_| some(&mut rng)).collect();
         Self { events, filters, counts, start }
     }
 }
