@@ -4,7 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// The directory that everything of a cluster lies under: `NAME/` for each server, `logs/NAME.log`.
 ///
@@ -102,16 +103,34 @@ impl Drop for Home {
     }
 }
 
-/// A TCP port of 127.0.0.1 that nobody listens on.
-///
-/// It lies below the range from which the system takes ports for outgoing connections, so that it stays free while
-/// its server restarts.
+/// From where a port is taken; what lies above is for outgoing connections, so that a port stays free while its server
+/// restarts.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+
+/// How many ports this process has been given. Ports are the machine's, so this is the process's: two servers that are
+/// given their ports before either listens must not get the same one.
+static GIVEN: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random_range(PORTS)));
+
+/// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before. Processes begin anywhere,
+/// so that two seldom meet.
 ///
 /// # Errors
 /// [`Error::State`] if none was found.
 pub fn free_port() -> Result<u16, Error> {
-    (0..1000)
-        .map(|_| rand::random_range(10_000..32_000))
+    let next = || PORTS.start + GIVEN.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+    (0..PORTS.len())
+        .filter_map(|_| u16::try_from(next()).ok())
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .ok_or_else(|| Error::State("there is no free TCP port on 127.0.0.1".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let given: std::collections::BTreeSet<_> = (0..2_000).map(|_| super::free_port().unwrap()).collect();
+        assert_eq!(given.len(), 2_000);
+    }
 }

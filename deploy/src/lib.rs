@@ -11,6 +11,7 @@ pub mod network;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod recording;
 pub mod redis;
 pub mod relay;
 mod wait;

@@ -1,6 +1,7 @@
 //! A relay as a process of its own.
 
 use crate::process::{Launch, Life, Process};
+use crate::recording::Target;
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, free_port, http};
 use std::path::{Path, PathBuf};
@@ -125,6 +126,11 @@ impl Relay {
     /// [`Error::Io`]; [`Error::State`] if the answer is no HTTP.
     pub async fn get(&self, path: &str) -> Result<(u16, String), Error> {
         http::get(&self.name, self.admin_port, path).await
+    }
+
+    /// Where its metrics are.
+    pub fn target(&self) -> Target {
+        Target { job: "skein", instance: self.name.clone(), port: self.admin_port }
     }
 
     /// Sends it a signal: `STOP` and `CONT` make and end a hang, `HUP` has the settings read anew.

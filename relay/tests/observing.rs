@@ -5,12 +5,16 @@
 #[path = "process/mod.rs"]
 mod process;
 
+use deploy::postgres::Cluster;
+use process::client::{Author, Client};
 use process::{PATIENCE, Relay, Setup, http_get};
 use relay::telemetry::CATALOGUE;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The families of `/metrics`: name and type.
@@ -74,6 +78,101 @@ fn an_operator_can_look_inside() {
     assert!(cores("relay").unwrap() > 0.0, "{profile}");
     assert_eq!(cores("verify"), Some(0.0), "nobody published: {profile}");
     busy.join().unwrap();
+    relay.stop();
+}
+
+/// Status and body of an answer that is no text.
+fn raw_get(address: SocketAddr, path: &str, host: &str) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let body = answer.split_off(end + 4);
+    let status = String::from_utf8(answer).unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_shows_the_stacks_of_a_relay_at_work() {
+    const PATH: &str = "/debug/pprof/profile?seconds=2";
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Setup::new(folder.path()).start();
+    assert_eq!(raw_get(relay.admin_address(), PATH, "localhost").0, 403, "off unless it is wanted");
+    relay.stop();
+    let relay = Setup::new(folder.path()).turn("admin-pprof").start();
+    let admin = relay.admin_address();
+    assert_eq!(raw_get(admin, PATH, "evil.example").0, 404);
+
+    let over = Arc::new(AtomicBool::new(false));
+    let (stop, mut client) = (over.clone(), Client::connect(&relay).await);
+    let publisher = tokio::spawn(async move {
+        let mut author = Author::new();
+        while !stop.load(Ordering::Relaxed) {
+            client.publish_all(&author.notes(50, 100)).await;
+        }
+    });
+    let asked = |path: String| tokio::task::spawn_blocking(move || raw_get(admin, &path, "localhost"));
+    let (first, second) = tokio::join!(asked(format!("{PATH}&format=folded")), asked(PATH.to_owned()));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let refused = [&first, &second].iter().filter(|(status, _)| *status == 409).count();
+    assert_eq!(refused, 1, "one at a time: {} and {}", first.0, second.0);
+    let folded = asked(format!("{PATH}&format=folded")).await.unwrap();
+    let binary = asked(PATH.to_owned()).await.unwrap();
+    over.store(true, Ordering::Relaxed);
+    publisher.await.unwrap();
+
+    assert_eq!((folded.0, binary.0), (200, 200));
+    let folded = String::from_utf8(folded.1).unwrap();
+    let at_work = |line: &str| line.starts_with("verify") && line.contains("signature_holds;");
+    assert!(folded.lines().any(at_work), "{} stacks, none of a signature being checked", folded.lines().count());
+    assert!(!folded.contains("perf_signal_handler"), "the profiler is no part of it");
+    // The texts of a profile stand in it as they are.
+    let text = String::from_utf8_lossy(&binary.1);
+    assert!(text.contains("nanoseconds") && text.contains("signature_holds"), "{} bytes", text.len());
+    let settled = raw_get(admin, "/debug/pprof?seconds=1&format=folded", "localhost");
+    assert_eq!(settled.0, 200, "and again, by its other name");
+    relay.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_tells_what_it_counts_and_a_slow_read_is_one_line() {
+    let cluster = Cluster::setup().replicas(0).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Setup::new(folder.path()).set("database-urls", &cluster.database_urls("postgres")[0]);
+    let relay = relay.set("observe-slow-query-seconds", "0").expect_log("slow query").start();
+    let inside = || {
+        let (status, body) = http_get(relay.admin_address(), "/debug/database", "*/*");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()
+    };
+    assert!(inside()["statements"].is_null(), "the extension is not there yet: {}", inside());
+    cluster.primary().unwrap().execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
+    // What the migrations took would be all of the list.
+    cluster.primary().unwrap().execute("SELECT pg_stat_statements_reset()").await.unwrap();
+
+    let (mut client, mut author) = (Client::connect(&relay).await, Author::new());
+    client.publish_all(&[author.note(10)]).await;
+    let key = "ab".repeat(32);
+    assert_eq!(client.stored(serde_json::json!({"authors": [key], "kinds": [1], "limit": 7})).await.len(), 0);
+    let told = inside();
+    let statements = told["statements"].as_array().unwrap();
+    let reads = statements.iter().find(|row| row["statement"].as_str().unwrap().contains("FROM head"));
+    let reads = reads.unwrap_or_else(|| panic!("{told}"));
+    assert!(reads["calls"].as_u64().unwrap() > 0 && reads["total_seconds"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(!told.to_string().contains(&key), "no values: {told}");
+    let unused = told["unused_indexes"].as_array().unwrap();
+    assert!(unused.iter().any(|row| row["bytes"].as_u64().unwrap() > 0 && row["index"].is_string()), "{told}");
+
+    let log = relay.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("slow query") && line.contains("authors:1")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains("kinds:1") && lines[0].contains("form=") && lines[0].contains("elapsed_ms="),
+        "{lines:?}"
+    );
+    assert!(!log.contains(&key), "who is asked for is nobody's business: {log}");
     relay.stop();
 }
 

@@ -1,7 +1,8 @@
 use super::state::{FrontPlace, RelayPlace};
 use crate::home::write;
 use crate::process::{Launch, Life, Process};
-use crate::{Error, Home, PATIENCE, Signal, until};
+use crate::recording::Target;
+use crate::{Error, Home, PATIENCE, Signal, http, until};
 use haproxy::{Cluster, Instance, Runtime, Status, Tls};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -36,6 +37,10 @@ impl Front {
         format!("{}://127.0.0.1:{}", if self.place.tls { "wss" } else { "ws" }, self.place.port)
     }
 
+    pub(super) fn target(&self) -> Target {
+        Target { job: "skein-haproxy", instance: NAME.to_owned(), port: self.place.stats_port }
+    }
+
     pub(super) fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
@@ -46,6 +51,11 @@ impl Front {
 
     pub(super) fn runtime(&self) -> Runtime {
         Runtime::new(self.home.path().join("haproxy.sock"))
+    }
+
+    /// What its Prometheus exporter says.
+    pub(super) async fn metrics(&self) -> Result<String, Error> {
+        http::get(NAME, self.place.stats_port, "/metrics").await.map(|(_, text)| text)
     }
 
     fn configuration(&self) -> PathBuf {

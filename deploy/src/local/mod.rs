@@ -10,6 +10,7 @@ pub use status::Row;
 
 use crate::postgres::{self, Failover, Role};
 use crate::process::{Life, Process};
+use crate::recording::Recording;
 use crate::relay::Relay;
 use crate::{Error, Home, Signal, redis};
 use front::Front;
@@ -219,6 +220,20 @@ impl Local {
     /// HAProxy's Runtime API.
     pub fn front(&self) -> haproxy::Runtime {
         self.front.runtime()
+    }
+
+    /// Records what Prometheus would see of the relays that there are now, and of HAProxy.
+    pub fn record(&self) -> Recording {
+        Recording::start(self.relays.iter().map(Relay::target).chain([self.front.target()]).collect())
+    }
+
+    /// A figure of HAProxy's Prometheus exporter; `series` with its labels, if it has some.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is none; [`Error::Io`] if HAProxy does not answer.
+    pub async fn front_metric(&self, series: &str) -> Result<f64, Error> {
+        let text = self.front.metrics().await?;
+        status::metric(&text, series).ok_or_else(|| Error::State(format!("HAProxy has no {series}")))
     }
 
     /// Where clients connect.

@@ -1,5 +1,6 @@
 use crate::home::write;
 use crate::process::{Launch, Life, Process};
+use crate::recording::RULES;
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, http};
 use haproxy::{Cluster, production};
@@ -7,8 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 const NAME: &str = "prometheus";
-/// The same rules as in production.
-const RULES: &str = include_str!("../../observe/rules.yaml");
 
 /// Prometheus, which scrapes the relays and HAProxy.
 #[derive(Debug)]

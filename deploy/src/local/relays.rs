@@ -6,6 +6,14 @@ use crate::relay::Relay;
 use crate::{Error, free_port};
 use std::time::Duration;
 
+/// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so more
+/// that work at a time only wait for each other, and each new one begins with nothing in its caches.
+const CONNECTIONS: [(&str, usize); 3] = [
+    ("RELAY_POSTGRES_PRIMARY_CONNECTIONS_MIN", 1),
+    ("RELAY_POSTGRES_REPLICA_CONNECTIONS_MIN", 1),
+    ("RELAY_POSTGRES_REPLICA_CONNECTIONS_MAX", 5),
+];
+
 /// Where a relay is told of the others.
 const PEERS: &str = "RELAY_ADMIN_PEERS";
 
@@ -20,6 +28,10 @@ impl Local {
             .set("RELAY_PROXY_TRUSTED_NETWORKS", "127.0.0.1")
             .set(PEERS, self.peers())
             .life(self.life);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 10);
+        for (variable, per_core) in CONNECTIONS {
+            relay = relay.set(variable, (cores * per_core).to_string());
+        }
         for (variable, value) in &self.state.settings {
             relay = relay.set(variable, value);
         }

@@ -99,7 +99,7 @@ async fn of_relay(relay: &Relay) -> Result<String, Error> {
 }
 
 /// The value of one line of the Prometheus text format.
-fn metric(text: &str, name: &str) -> Option<f64> {
+pub(super) fn metric(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

@@ -109,7 +109,10 @@ impl Hot {
         out.flush()?;
         bar.finish_and_clear();
         ensure!(!keys.is_thin(), "{} events are too few to ask about: take 1000 or more", self.events);
-        println!("{} events are made; they are loaded into the database, vacuumed and analysed", self.events);
+        println!(
+            "{} events are made; they are loaded into the database, which is vacuumed and analysed then",
+            self.events
+        );
         let start = Instant::now();
         stage.import(&path)?;
         let import_seconds = start.elapsed().as_secs_f64();

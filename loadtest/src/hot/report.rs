@@ -45,8 +45,7 @@ pub struct HotReport {
     pub connections: usize,
     /// Events published a second.
     pub rate: f64,
-    /// How long the import took, in seconds. The tables were vacuumed and analysed after it, as they are in a database
-    /// that has run for a while: without that, an index alone can answer nothing.
+    /// How long the import took, in seconds, its VACUUM (ANALYZE) included: without that, an index alone can answer nothing.
     pub import_seconds: f64,
     /// One after the other.
     pub phases: Vec<PhaseReport>,

@@ -38,12 +38,10 @@ impl Stage {
         self.home.path()
     }
 
-    /// Brings the database into the state of one that has run for a while: what an index alone can answer is so answered,
-    /// and what the import has written is on disk. With autovacuum, a fresh import comes there in some minutes.
+    /// Waits until what the import has written is on disk, and on the replicas. It ends with VACUUM (ANALYZE), so that what an
+    /// index alone can answer is so answered, as in a database that has run for a while.
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
-        let primary = self.postgres.primary()?;
-        primary.execute("VACUUM (ANALYZE)").await?;
-        primary.execute("CHECKPOINT").await?;
+        self.postgres.primary()?.execute("CHECKPOINT").await?;
         self.postgres.wait_applied().await?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Where time and memory go: for whoever looks into this process while it runs.
 
 use super::pages::{Shared, asked};
+use super::pprof;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -20,13 +21,15 @@ const TICKS: f64 = 100.0;
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/debug/profile", get(profile))
+        .route("/debug/pprof", get(pprof::profile))
+        .route("/debug/pprof/profile", get(pprof::profile))
         .route("/debug/memory", get(async || Json(memory())))
         .route("/debug/tasks", get(tasks))
         .route("/debug/database", get(database))
 }
 
 /// Where the processor's time goes, by thread: its share of one core over `?seconds=`. Threads have the names of their
-/// stations, so this says which one is busy; `perf` says what it does.
+/// stations, so this says which one is busy; `/debug/pprof` says what it does.
 async fn profile(uri: Uri) -> Response {
     let seconds = asked(&uri, "seconds").unwrap_or(SECONDS.0).clamp(1, SECONDS.1);
     let before = threads();

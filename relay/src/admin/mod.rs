@@ -11,6 +11,7 @@ mod load;
 mod pages;
 mod panels;
 mod peers;
+mod pprof;
 mod server;
 
 pub use health::{About, Dependency, Fault, Health, Readiness};

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) peers: Arc<[String]>,
     /// What allows a request to change something.
     pub(super) token: Secret,
+    /// Whether stacks may be sampled.
+    pub(super) pprof: bool,
     /// Of the runtime that serves clients.
     pub(super) runtime: Option<Handle>,
     /// Tells this process from every other.

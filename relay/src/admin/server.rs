@@ -80,6 +80,7 @@ impl Admin {
             history: history.clone(),
             peers,
             token: settings.token.clone(),
+            pprof: settings.pprof,
             runtime: Handle::try_current().ok(),
             id: rand::random::<u64>() >> 12,
         };
@@ -188,7 +189,7 @@ mod tests {
         let health = Health::new();
         let exporter = Arc::new(Exporter::new().unwrap());
         let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
-        let settings = config::Admin { listen, agent_listen, token: config::Secret::new(""), peers };
+        let settings = config::Admin { listen, agent_listen, token: config::Secret::new(""), pprof: false, peers };
         Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
     }
 

@@ -25,10 +25,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     // Handles that count nowhere, where nothing is to be counted.
     let metrics = if observe.metrics { exporter.metrics().clone() } else { Arc::new(Metrics::detached()) };
     metrics.journeys.set_percent(observe.sample_percent);
-    if !loaded.config.database.is_postgres() {
-        // The other store knows better which statement it was, and tells it itself.
-        metrics.notes.log_slower_than(observe.slow_query);
-    }
+    metrics.notes.log_slower_than(observe.slow_query);
     let health = Health::new();
     let load = Load::new();
     let admin = Admin::start(&loaded.config.admin, health.clone(), load.clone(), exporter.clone())?;

@@ -108,7 +108,6 @@ pub fn postgres_options(config: &Config) -> postgres::Options {
         retention_months: settings.retention_months,
         retention_kinds: settings.retention_kinds.clone(),
         log_days: settings.log_days,
-        slow_query: config.observe.slow_query,
         instances: settings.instances,
         ..postgres::Options::new(database.urls.iter().cloned())
     }

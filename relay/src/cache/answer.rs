@@ -23,11 +23,12 @@ impl Answer {
     }
 
     /// Its rows; a count has none.
-    pub(super) fn rows(&self) -> &[Row] {
-        match self {
-            Self::Rows(entry) => &entry.rows,
-            Self::Count(_) => &[],
-        }
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+        let rows = match self {
+            Self::Rows(entry) => Some(&entry.rows),
+            Self::Count(_) => None,
+        };
+        rows.into_iter().flatten()
     }
 
     /// The same, said to be exact as of another head.

@@ -3,6 +3,7 @@
 
 use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::{Change, Event, Head, Key, LogEntry, Row, Timestamp};
+use std::collections::VecDeque;
 
 /// What stands in an answer: a row, or at least its key.
 pub trait Listed {
@@ -49,8 +50,9 @@ pub struct Entry<R = Row> {
     pub head: Head,
     /// There is room for so many rows.
     pub limit: usize,
-    /// Newest first, ties by lowest id; each once.
-    pub rows: Vec<R>,
+    /// Newest first, ties by lowest id; each once. New ones come in at the front and go at the back, and neither moves the
+    /// others.
+    pub rows: VecDeque<R>,
     /// True when nothing older matches: the rows are all there is.
     pub complete: bool,
 }
@@ -58,7 +60,7 @@ pub struct Entry<R = Row> {
 impl<R: Listed + From<Row>> Entry<R> {
     /// The answer to a filter that wants, or can have, no stored event.
     pub fn nothing(head: Head) -> Self {
-        Self { head, limit: 0, rows: Vec::new(), complete: true }
+        Self { head, limit: 0, rows: VecDeque::new(), complete: true }
     }
 
     /// True when removals have left fewer rows than there is room for although older ones may exist: where all of them
@@ -92,7 +94,11 @@ impl<R: Listed + From<Row>> Entry<R> {
         }
         let row = R::from(Row::from(event));
         let (key, order) = (row.key(), row.key().order());
-        let at = self.rows.partition_point(|other| other.key().order() < order);
+        let at = match self.rows.front() {
+            // Nearly always: what is new is the newest.
+            Some(newest) if order < newest.key().order() => 0,
+            _ => self.rows.partition_point(|other| other.key().order() < order),
+        };
         // Older than the last row we know: there may be others between, unless we know that there are none.
         if at == self.rows.len() && !self.complete && !is_off(Mechanism::IgnoreOlder) {
             return difference;
@@ -103,7 +109,7 @@ impl<R: Listed + From<Row>> Entry<R> {
         difference.added = row.bytes();
         self.rows.insert(at, row);
         if self.rows.len() > self.limit {
-            difference.removed = self.rows.pop().map_or(0, |last| last.bytes());
+            difference.removed = self.rows.pop_back().map_or(0, |last| last.bytes());
             self.complete = false;
         }
         difference
@@ -114,7 +120,9 @@ impl<R: Listed + From<Row>> Entry<R> {
         let key = Key { created_at: event.created_at(), id: event.id() };
         let at = self.rows.partition_point(|other| other.key().order() < key.order());
         match self.rows.get(at) {
-            Some(other) if other.key() == key => Difference { added: 0, removed: self.rows.remove(at).bytes() },
+            Some(other) if other.key() == key => {
+                Difference { added: 0, removed: self.rows.remove(at).map_or(0, |gone| gone.bytes()) }
+            }
             _ => Difference::default(),
         }
     }

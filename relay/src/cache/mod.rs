@@ -153,7 +153,7 @@ impl Cache {
             let question = Question::new(&filter, access, 1, now, &self.secret)?;
             let found = self.look(question.name())?;
             let mut entry: Entry = question.told(&found.answer, found.head)?;
-            Some((entry.rows.pop(), entry.head))
+            Some((entry.rows.pop_front(), entry.head))
         };
         ids.iter().map(one).collect()
     }

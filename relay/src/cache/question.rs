@@ -3,6 +3,7 @@
 
 use super::{Answer, Ask, Count, Entry, FilterKey, Listed, ReaderClass};
 use crate::types::{Access, EventId, Filter, Head, Row, Timestamp};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -149,11 +150,11 @@ impl Question {
         let newer_than = |second: Timestamp| entry.rows.partition_point(|row| row.key().created_at > second);
         let begin = self.until.map_or(0, newer_than);
         let end = self.since.map_or(entry.rows.len(), |since| newer_than(since.saturating_sub(1)));
-        let window = entry.rows.get(begin..end).unwrap_or_default();
+        let window = end.saturating_sub(begin);
         // Where a row lies beyond `since`, every row on this side of it is there.
         let knows_all = entry.complete || end < entry.rows.len();
-        let mut alive = window.iter().filter(|row| !row.is_expired(self.now));
-        let mut rows = Vec::with_capacity(self.limit.min(window.len()));
+        let mut alive = entry.rows.iter().skip(begin).take(window).filter(|row| !row.is_expired(self.now));
+        let mut rows = VecDeque::with_capacity(self.limit.min(window));
         rows.extend(alive.by_ref().take(self.limit).cloned().map(T::from));
         if rows.len() < self.limit && !knows_all {
             return None;

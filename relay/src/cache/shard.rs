@@ -20,12 +20,18 @@ const LARGEST_SHARE: usize = 8;
 const ENTRY_BYTES: usize = 1_024;
 const VALUE_BYTES: usize = 128;
 
+/// An answer that has taken so many changes since it was last asked for is let go of: keeping it up costs about a microsecond
+/// a change, and has then cost a good part of what reading it again will.
+const IDLE_CHANGES: u32 = 256;
+
 /// An answer as it is kept.
 struct Kept {
     /// Exact as of the shard's head, or as of its own where that is later.
     answer: Answer,
     registration: Registration,
     bytes: usize,
+    /// Changes that it has taken since it last answered.
+    idle_changes: u32,
     hits: u64,
     /// How often it was read.
     reads: u64,
@@ -137,7 +143,7 @@ impl Shard {
             self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
         }
         let Self { kept, matcher, bytes, .. } = self;
-        let mut unsure = Vec::new();
+        let (mut idle, mut unsure) = (Vec::new(), Vec::new());
         if !kept.is_empty() {
             for change in log_entry.changes.iter() {
                 let (event, inserted) = match change {
@@ -149,6 +155,11 @@ impl Shard {
                     let Some(kept) = kept.peek_mut(name).filter(|_| name.key().shows(event)) else { return };
                     if kept.answer.head().position >= log_entry.position {
                         // It was read after this.
+                        return;
+                    }
+                    kept.idle_changes += 1;
+                    if kept.idle_changes == IDLE_CHANGES {
+                        idle.push(name.clone());
                         return;
                     }
                     let entry = match &mut kept.answer {
@@ -171,6 +182,9 @@ impl Shard {
         for name in &unsure {
             self.remove(name);
         }
+        for name in &idle {
+            self.evictions += u64::from(self.remove(name).is_some());
+        }
         self.head.position = log_entry.position;
         while self.bytes > self.max_bytes && self.evict() {}
     }
@@ -181,6 +195,7 @@ impl Shard {
         self.popularity.note(name.hash());
         let kept = self.kept.get_mut(name)?;
         kept.hits += 1;
+        kept.idle_changes = 0;
         let renew = renew_after.is_some_and(|after| kept.offered.elapsed() >= after);
         if renew {
             kept.offered = Instant::now();
@@ -207,7 +222,8 @@ impl Shard {
         }
         self.bytes += bytes;
         let registration = self.matcher.insert(name.key().filters(), name.clone());
-        let kept = Kept { answer, registration, bytes, hits, reads: reads + 1, cost, offered: Instant::now() };
+        let (reads, offered) = (reads + 1, Instant::now());
+        let kept = Kept { answer, registration, bytes, idle_changes: 0, hits, reads, cost, offered };
         self.kept.put(name.clone(), kept);
         Handed::Taken
     }
@@ -264,7 +280,7 @@ impl Shard {
             key: name.key().clone(),
             hits: kept.hits,
             reads: kept.reads,
-            rows: kept.answer.rows().len(),
+            rows: kept.answer.rows().count(),
             bytes: kept.bytes,
             cost: kept.cost,
         })
@@ -277,7 +293,7 @@ impl Shard {
 
 fn bytes_of(key: &FilterKey, answer: &Answer) -> usize {
     let filters: usize = key.filters().iter().map(bytes_of_filter).sum();
-    ENTRY_BYTES + filters + answer.rows().iter().map(Listed::bytes).sum::<usize>()
+    ENTRY_BYTES + filters + answer.rows().map(Listed::bytes).sum::<usize>()
 }
 
 fn bytes_of_filter(filter: &Filter) -> usize {

@@ -34,7 +34,7 @@ fn ask(cache: &Cache, number: u64) -> bool {
     if found.is_some() {
         return true;
     }
-    let entry = Entry { head: Head::default(), limit: 2, rows: vec![row(number, 700)], complete: true };
+    let entry = Entry { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true };
     cache.keep(question.name(), Answer::Rows(Arc::new(entry)), Duration::from_millis(1), |_, _| None);
     false
 }
@@ -113,7 +113,7 @@ fn it_stays_within_its_bytes_as_entries_grow_and_lets_all_of_them_go() {
 fn a_purge_by_filter_finds_its_rows_and_counts_whatever_their_windows() {
     let cache = cache(1 << 20);
     let parse = |json: &str| Filter::parse(json).unwrap();
-    let entry = Entry { head: Head::default(), limit: 2, rows: Vec::new(), complete: true };
+    let entry = Entry { head: Head::default(), limit: 2, rows: [].into(), complete: true };
     let author = "07".repeat(32);
     let fill = || {
         for json in [
@@ -161,4 +161,26 @@ fn what_is_not_asked_for_again_is_not_taken_for_hot() {
     assert_eq!(hottest[0].saved(), Duration::from_millis(19));
     assert_eq!(cache.purge(&Purge::Filter(filter(7))), 1);
     assert!(!ask(&cache, 7), "it was forgotten");
+}
+
+#[test]
+fn what_takes_changes_and_answers_nobody_is_let_go_of() {
+    let cache = cache(1 << 20);
+    ask(&cache, 7);
+    let author = filter(7).authors.unwrap()[0];
+    let mut position = 0;
+    let mut change = |times: u64| {
+        for _ in 0..times {
+            position += 1;
+            let event = Event::build(author, NOW + 1, Kind(1), &[], &position.to_string(), |_| [0; 64]);
+            let changes = [Change::Inserted(Insertion::new(Arc::new(event)))];
+            cache.apply(&LogEntry::new(Position(position), changes));
+        }
+    };
+    for _ in 0..3 {
+        change(255);
+        assert!(ask(&cache, 7), "it answers now and then");
+    }
+    change(256);
+    assert_eq!((cache.facts().entries, cache.facts().bytes), (0, 0));
 }

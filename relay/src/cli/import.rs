@@ -17,12 +17,15 @@ const MAX_LINE_BYTES: usize = 16 << 20;
 /// How many rejected lines are told one by one where no file takes them.
 const TOLD: u64 = 20;
 
+/// From so many new events on, a PostgreSQL is vacuumed and analysed at the end; autovacuum sees to smaller ones.
+const LARGE: u64 = 10_000;
+
 pub(super) fn command() -> Command {
     Command::new("import")
         .about("Store the events of a JSONL file; `-` or nothing: standard input")
         .long_about(
             "Store the events of a JSONL file, one event a line. Ids and signatures are checked. The relay on a \
-             SQLite database must be stopped; those on PostgreSQL may run. An import that was interrupted is resumed by running it again: what is already \
+             SQLite database must be stopped; those on PostgreSQL may run, and their tables are vacuumed after a large import. An import that was interrupted is resumed by running it again: what is already \
              stored goes by without a signature check.",
         )
         .arg(Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("The file, or -"))
@@ -50,13 +53,24 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         ImportSettings { verify: !arguments.get_flag("no-verify"), threads: cores(), max_line_bytes: MAX_LINE_BYTES };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Opened::open(&loaded.config).await?.store();
+        let opened = Opened::open(&loaded.config).await?;
+        let store = opened.store();
         let bar = Bar::bytes(bytes);
         let result = import(source, store.clone(), settings, |report, rejected| {
             bar.at(report.bytes, &format!("{} stored, {} known", report.stored, report.duplicate));
             rejects.take(&bar, rejected);
         })
         .await;
+        if let (Ok(report), Some(postgres)) = (&result, opened.postgres())
+            && report.stored >= LARGE
+        {
+            bar.at(report.bytes, "all stored; vacuuming, so that indexes alone answer");
+            if let Err(error) = postgres.vacuum().await {
+                bar.tell(&format!(
+                    "everything is stored, but VACUUM (ANALYZE) failed, so reads are slow at first: {error}"
+                ));
+            }
+        }
         store.close().await;
         let report = result?;
         bar.done();

@@ -18,6 +18,8 @@ pub struct Admin {
     pub agent_listen: Option<SocketAddr>,
     /// What a request must carry to change something; empty: nothing can be changed.
     pub token: Secret,
+    /// Whether `/debug/pprof` may sample stacks.
+    pub pprof: bool,
     /// The admin listeners of the other instances, host and port.
     pub peers: Vec<String>,
 }

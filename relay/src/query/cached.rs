@@ -2,7 +2,7 @@
 
 use super::page::{Snapshot, snapshot};
 use super::{Queries, QueryError, QueryLimits, ids};
-use crate::cache::{Answer, Asked, Boarding, Cache, Entry, Landing, Name, Pilot, Question};
+use crate::cache::{Answer, Asked, Boarding, Cache, Entry, FilterKey, Landing, Name, Pilot, Question};
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
 use crate::types::{Access, Filter, now};
@@ -148,6 +148,8 @@ impl Queries {
                 self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
             };
             let found = cache.behind().get(name.key(), &usable).await;
+            // It may be minutes old: once, for who asks and for what is kept.
+            let found = found.and_then(|answer| self.bring_up(name.key(), answer));
             let told = found.as_ref().and_then(|answer| question.told(answer, answer.head()));
             cache.note(CacheLayer::L2, told.is_some());
             if let (Some(answer), Some(told)) = (found, told) {
@@ -181,10 +183,7 @@ impl Queries {
 
     /// Keeps what was read, brought up to date where the log has gone on.
     pub(super) fn keep(&self, cache: &Cache, name: &Name, answer: Answer, cost: Duration) {
-        cache.keep(name, answer, cost, |key, answer| {
-            let tail = self.log.tail(answer.head()).ok()?;
-            answer.advance(key, &tail.entries, tail.head)
-        });
+        cache.keep(name, answer, cost, |key, answer| self.bring_up(key, answer));
     }
 
     /// Reads for an entry that can answer `question`.
@@ -199,7 +198,13 @@ impl Queries {
         let Page { mut rows, head, complete, .. } = page;
         // It may be kept for long.
         rows.shrink_to_fit();
-        let entry = Entry { head, limit: question.rows_to_keep(), rows, complete };
+        let entry = Entry { head, limit: question.rows_to_keep(), rows: rows.into(), complete };
         Ok(Brought::Answer(Answer::Rows(Arc::new(entry))))
+    }
+
+    /// Brings an answer to the local head. `None`: the ring does not reach back to it, or it is a count that cannot be.
+    fn bring_up(&self, key: &FilterKey, answer: Answer) -> Option<Answer> {
+        let tail = self.log.tail(answer.head()).ok()?;
+        answer.advance(key, &tail.entries, tail.head)
     }
 }

@@ -46,12 +46,12 @@ impl Queries {
         self.reach(read.head, wanted.limits).await?;
         let mut both = [known, read];
         if self.level(&mut both, wanted) {
-            let [mut all, read] = both;
-            all.rows.extend(read.rows);
-            all.rows.sort_by_key(|row| row.key().order());
+            let [known, read] = both;
+            let mut rows: Vec<Candidate> = known.rows.into_iter().chain(read.rows).collect();
+            rows.sort_by_key(|row| row.key().order());
             // What has come since came to both.
-            all.rows.dedup_by_key(|row| row.key());
-            return Ok(all);
+            rows.dedup_by_key(|row| row.key());
+            return Ok(Snapshot { head: read.head, limit: read.limit, rows: rows.into(), complete: true });
         }
         self.read_alone(wanted).await
     }
@@ -82,7 +82,7 @@ impl Queries {
             }
         }
         rows.sort_by_key(|row| row.key().order());
-        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows, complete: true }];
+        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true }];
         let level = even || self.level(&mut known, wanted);
         let [known] = known;
         if level { (known, missing) } else { (Snapshot::nothing(head), ids.to_vec()) }

@@ -210,6 +210,8 @@ catalogue! {
     bus_bytes: Counter = "nostr_bus_sent_bytes_total", Bytes, "log";
     /// 1 while the bus brings this instance its own sign of life back, else 0.
     bus_up: Gauge = "nostr_bus_up", Count, "log";
+    /// Times that the bus was up for this instance, and then no more.
+    bus_losses: Counter = "nostr_bus_losses_total", Count, "log";
     /// Distinct filters that are watched for changes.
     matcher_filters: Gauge = "nostr_matcher_filters", Count, "matcher";
     /// Events that were compared with the watched filters.

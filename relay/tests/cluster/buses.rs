@@ -21,11 +21,14 @@ pub async fn stage_on(home: Arc<Home>, url: String) -> Stage {
 
 /// A master dies under load, and another takes its place.
 async fn a_master_dies(stage: Stage, mut kill: impl AsyncFnMut()) {
+    let recording = stage.record();
     let run = Run::begin(&stage, PACE);
     run.acknowledged(60).await;
+    let dead = recording.fault().await;
     let begin = Instant::now();
     kill().await;
     stage.wait_bus(false).await;
+    dead.raises("SkeinRedisDown", "nostr_bus_up").await.unwrap();
     stage.wait_bus(true).await;
     println!("the bus was back after {:?}", begin.elapsed());
     run.in_time("while there is no master", (begin, Instant::now()), WITHOUT_BUS);
@@ -57,6 +60,15 @@ async fn sentinels_fail_over() {
     assert_ne!(redis.master().await.unwrap(), master);
 }
 
+/// When each relay was started, by its own word.
+async fn started(stage: &Stage) -> [f64; 3] {
+    let mut times = [0.0; 3];
+    for (relay, time) in times.iter_mut().enumerate() {
+        *time = stage.metric(relay, "process_start_time_seconds", "").await;
+    }
+    times
+}
+
 /// A user that may no more than a relay needs, with TLS; and instances that are restarted under load, ten times: what a
 /// subscriber has seen over all its connections is everything.
 #[tokio::test(flavor = "multi_thread")]
@@ -84,6 +96,7 @@ async fn instances_die_and_come_again_under_load_on_a_bus_with_tls_and_a_user() 
     stage.wait_bus(true).await;
 
     let run = Run::begin(&stage, PACE);
+    let begun = started(&stage).await;
     for round in 0..10 {
         run.acknowledged(25).await;
         let relay = &mut stage.relays[round % 3];
@@ -97,6 +110,8 @@ async fn instances_die_and_come_again_under_load_on_a_bus_with_tls_and_a_user() 
     }
     stage.wait_bus(true).await;
     run.acknowledged(60).await;
+    let again = started(&stage).await;
+    assert!(begun.iter().zip(&again).all(|(begun, again)| again > begun), "the metric shows it: {begun:?} {again:?}");
     assert!(run.world.sessions.lock().len() >= 50, "sessions were cut off, or this shows nothing");
     for relay in 0..3 {
         assert!(stage.metric(relay, "nostr_log_entries_total", "\"bus\"").await > 0.0, "relay-{} hears", relay + 1);

@@ -40,7 +40,7 @@ async fn three_instances_are_one_relay_and_the_verdict_can_fail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_cut_off_again_and_again_hangs_and_dies() {
     // Other tests run beside this one: what is held here is three times what the long one holds.
-    redis_goes(2, Duration::from_secs(4), Duration::from_secs(4), Duration::from_millis(300)).await;
+    redis_goes(3, Duration::from_secs(4), Duration::from_secs(4), Duration::from_millis(300)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,9 +52,11 @@ async fn redis_goes_for_long() {
 /// `healed`: what live delivery may take from two seconds after each fault.
 async fn redis_goes(cuts: usize, hang: Duration, death: Duration, healed: Duration) {
     let mut stage = Stage::start(true, false).await;
+    let recording = stage.record();
     let run = Run::begin(&stage, PACE);
     run.acknowledged(60).await;
 
+    let cut_off = recording.fault().await;
     let kill = || redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").to_owned();
     let begin = std::time::Instant::now();
     let mut killed = 0;
@@ -64,19 +66,22 @@ async fn redis_goes(cuts: usize, hang: Duration, death: Duration, healed: Durati
     }
     assert!(killed >= 3 * cuts as i64, "{killed} listeners were cut off");
     run.in_time("CLIENT KILL", (begin, std::time::Instant::now()), WITHOUT_BUS);
+    cut_off.raises("SkeinBusUnsteady", "nostr_bus_losses_total").await.unwrap();
 
-    let before = stage.read_from_log().await;
+    let (before, stopped) = (stage.read_from_log().await, recording.fault().await);
     stage.redis.signal(Signal::STOP);
     let hung = run.lasting(hang).await;
     assert_followed_the_log(&stage, before).await;
+    stopped.raises("SkeinRedisDown", "nostr_bus_up").await.unwrap();
     stage.redis.signal(Signal::CONT);
     run.in_time("Redis stopped", hung, WITHOUT_BUS);
     assert_healed(&run, healed).await;
 
-    let before = stage.read_from_log().await;
+    let (before, killed) = (stage.read_from_log().await, recording.fault().await);
     stage.redis.kill().await.unwrap();
     let dead = run.lasting(death).await;
     assert_followed_the_log(&stage, before).await;
+    killed.raises("SkeinRedisDown", "nostr_bus_up").await.unwrap();
     stage.redis.start().await.unwrap();
     run.in_time("Redis killed", dead, WITHOUT_BUS);
     assert_healed(&run, healed).await;
@@ -90,9 +95,11 @@ async fn redis_goes(cuts: usize, hang: Duration, death: Duration, healed: Durati
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_was_never_there() {
     let stage = Stage::start(false, false).await;
+    let recording = stage.record();
     let run = Run::begin(&stage, PACE);
     let window = run.acknowledged(200).await;
     assert_followed_the_log(&stage, 0.0).await;
+    recording.fault_from_the_start(1.0).raises("SkeinRedisDown", "nostr_bus_up").await.unwrap();
     run.in_time("without Redis", window, WITHOUT_BUS);
     run.end(&stage).await;
     stage.stop().await;
@@ -105,6 +112,7 @@ async fn an_instance_commits_and_dies_without_a_word_on_the_bus() {
     let mut stage = Stage::start(true, false).await;
     let nowhere = deploy::free_port().unwrap();
     stage.change(0, &[("RELAY_REDIS_URL", format!("redis://127.0.0.1:{nowhere}"))]).await;
+    let recording = stage.record();
     let run = Run::begin_on(&stage, &[0], PACE, 0);
     let window = run.acknowledged(80).await;
     for relay in [1, 2] {
@@ -112,7 +120,9 @@ async fn an_instance_commits_and_dies_without_a_word_on_the_bus() {
         assert!(read > 20.0, "{read}: the bus brought the entries, the fault did not bite");
         assert_eq!(stage.metric(relay, "nostr_bus_up", "").await, 1.0, "the others have a bus");
     }
+    let dead = recording.fault().await;
     stage.relays[0].kill().await.unwrap();
+    dead.raises("SkeinInstanceDown", "up").await.unwrap();
     run.in_time("entries that the bus never brought", window, Duration::from_secs(1));
     stage.relays[0].start().await.unwrap();
     run.end(&stage).await;

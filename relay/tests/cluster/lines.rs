@@ -78,22 +78,38 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
     to_redis.delay(Duration::ZERO, Duration::ZERO);
     assert_healed(&run, healed).await;
 
+    let commits = async |end: &str| stage.metric(0, &format!("nostr_commit_seconds_{end}"), "").await;
+    let before = (commits("sum").await, commits("count").await);
     to_postgres.delay(DELAY, JITTER);
     let far = run.p99("Postgres is far", run.lasting(lasting).await);
     assert!(far > DELAY, "{far:?}: the fault did not bite");
+    let commit = (commits("sum").await - before.0) / (commits("count").await - before.1);
+    assert!(commit > DELAY.as_secs_f64(), "a commit took {commit} s: the metric does not show it");
     to_postgres.delay(Duration::ZERO, Duration::ZERO);
     assert_healed(&run, healed).await;
 
+    let repairs = async || stage.metric(0, "nostr_log_repairs_total", "").await;
+    let slow_commits =
+        async || commits("count").await - stage.metric(0, "nostr_commit_seconds_bucket", "le=\"0.1\"").await;
     for (what, line) in [("Redis", &to_redis), ("Postgres", &to_postgres)] {
         let Some(network) = &line.network else {
             println!("SKIPPED: {LOSS} of the packets to {what} lost: only root may make a network that loses them");
             continue;
         };
+        // The metric that shows it: what comes late is read from the log, what goes late is committed late.
+        let shown = async || if what == "Redis" { repairs().await } else { slow_commits().await };
+        let before = shown().await;
         network.lose(LOSS).await.unwrap();
         run.p99(&format!("the line to {what} is lossy"), run.lasting(lasting).await);
         deploy::until("packets to be lost", deploy::PATIENCE, async || match network.dropped().await {
             Ok(dropped) if dropped >= 10 => Ok(()),
             other => Err(format!("{other:?}")),
+        })
+        .await
+        .unwrap();
+        deploy::until("the metric to show it", deploy::PATIENCE, async || match shown().await {
+            now if now > before => Ok(()),
+            now => Err(now.to_string()),
         })
         .await
         .unwrap();

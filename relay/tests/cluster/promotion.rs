@@ -11,33 +11,48 @@ const BACK: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_dies_and_nothing_acknowledged_is_lost() {
     let mut stage = Stage::start(true, true).await;
+    let recording = stage.record();
     let run = Run::begin(&stage, PACE);
     run.acknowledged(100).await;
+    let dead = recording.fault().await;
     stage.postgres.primary_mut().unwrap().kill().await.unwrap();
+    dead.raises("SkeinNoPrimary", "nostr_database_servers").await.unwrap();
     stage.postgres.failover().await.unwrap();
     let (promoted, back) = run.acknowledged(20).await;
     println!("writes were back {:?} after the promotion", back - promoted);
     assert!(back - promoted < BACK);
     run.acknowledged(100).await;
+    assert_followed(&stage).await;
     run.end(&stage).await;
     stage.stop().await;
+}
+
+/// The metric that counts failovers shows it on every instance.
+async fn assert_followed(stage: &Stage) {
+    for relay in 0..3 {
+        stage.wait_metric(&[relay], "nostr_log_epochs_total", "", |followed| followed >= 1.0).await;
+    }
 }
 
 /// No replica has the last moments of an asynchronous primary. Gives what is wrong in the end, and how many entries the
 /// promotion has cut off. `forget`: the instances, which know these entries too, die with the primary.
 async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize) {
     let mut stage = Stage::start(true, false).await;
+    let recording = stage.record();
     let run = Run::begin(&stage, PACE);
     run.acknowledged(250).await;
     for replica in ["replica-1", "replica-2"] {
         stage.postgres.server_mut(replica).unwrap().receive(false).await.unwrap();
     }
     run.acknowledged(60).await;
+    let dead = recording.fault().await;
     stage.postgres.primary_mut().unwrap().kill().await.unwrap();
     if forget {
         for relay in &mut stage.relays {
             relay.kill().await.unwrap();
         }
+    } else {
+        dead.raises("SkeinNoPrimary", "nostr_database_servers").await.unwrap();
     }
     stage.postgres.failover().await.unwrap();
     let promoted = Instant::now();
@@ -48,6 +63,9 @@ async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize) {
     println!("writes were back {:?} after the promotion", promoted.elapsed());
     assert!(promoted.elapsed() < BACK);
     run.acknowledged(100).await;
+    if !forget {
+        assert_followed(&stage).await;
+    }
     let result = run.end_after_loss(&stage, promoted).await;
     stage.stop().await;
     result

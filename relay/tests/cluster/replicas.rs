@@ -23,11 +23,13 @@ async fn replicas_lag_and_stand_still_for_long() {
 async fn replicas_go(pairs: usize, pause: Duration) {
     // Without the bus every instance is some milliseconds behind the primary, and each read can be stale.
     let mut stage = Stage::start(false, false).await;
+    let recording = stage.record();
     let run = Run::begin(&stage, PACE);
     run.acknowledged(40).await;
     let ports: Vec<u16> = stage.relays.iter().map(|relay| relay.port).collect();
 
     stage.postgres.server_mut("replica-1").unwrap().apply_delay(LAG).await.unwrap();
+    stage.wait_metric(&[0, 1, 2], "nostr_replica_lag_seconds", "", |lag| lag > 1.0).await;
     assert_eq!(stale_reads(ports[0], ports[1], pairs, true).await, 0);
     // The control: who asks by what nobody need know of a write elsewhere is not made to wait for it.
     let mut stale = 0;
@@ -40,7 +42,7 @@ async fn replicas_go(pairs: usize, pause: Duration) {
     assert!(stale > 0, "nor is anything stale without the primary's head: this shows nothing");
     stage.postgres.server_mut("replica-1").unwrap().apply_delay(Duration::ZERO).await.unwrap();
 
-    let paused = std::time::Instant::now();
+    let (behind, paused) = (recording.fault().await, std::time::Instant::now());
     stage.postgres.server("replica-1").unwrap().pause_replay().await.unwrap();
     let before = stage.events_on("replica-1").await;
     assert_eq!(stale_reads(ports[0], ports[1], pairs, true).await, 0);
@@ -52,13 +54,16 @@ async fn replicas_go(pairs: usize, pause: Duration) {
     stage.relays[1].start().await.unwrap();
     run.acknowledged(50).await;
     run.lasting(pause.saturating_sub(paused.elapsed())).await;
+    behind.raises("SkeinReplicaLags", "nostr_replica_lag_seconds").await.unwrap();
 
+    let gone = recording.fault().await;
     stage.postgres.server_mut("replica-2").unwrap().kill().await.unwrap();
     stage.postgres.server_mut("replica-1").unwrap().kill().await.unwrap();
     assert_eq!(stale_reads(ports[1], ports[2], pairs / 3, true).await, 0);
     stage.relays[2].kill().await.unwrap();
     stage.relays[2].start().await.unwrap();
     run.acknowledged(50).await;
+    gone.raises("SkeinServerDown", "nostr_database_servers").await.unwrap();
     run.end(&stage).await;
     stage.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Three relays as processes of their own, on a primary with two replicas and a Redis.
 
 use deploy::postgres::Cluster;
+use deploy::recording::Recording;
 use deploy::redis::Server;
 use deploy::relay::Relay;
 use deploy::{Home, Signal};
@@ -57,6 +58,11 @@ impl Stage {
         self.relays.insert(relay, changed);
     }
 
+    /// Records what Prometheus would see of the relays.
+    pub fn record(&self) -> Recording {
+        Recording::start(self.relays.iter().map(Relay::target).collect())
+    }
+
     /// Waits until every relay's connection to the bus is up, or one's is down.
     pub async fn wait_bus(&self, up: bool) {
         deploy::until(&format!("the bus, up: {up}"), deploy::PATIENCE, async || {
@@ -76,6 +82,19 @@ impl Stage {
         let (_, text) = self.relays[relay].get("/metrics").await.unwrap();
         let wanted = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until such a figure of some relay is as wanted.
+    pub async fn wait_metric(&self, relays: &[usize], name: &str, label: &str, wanted: impl Fn(f64) -> bool) {
+        deploy::until(&format!("{name} to show it"), deploy::PATIENCE, async || {
+            let mut values = Vec::new();
+            for relay in relays {
+                values.push(self.metric(*relay, name, label).await);
+            }
+            if values.iter().copied().any(&wanted) { Ok(()) } else { Err(format!("{values:?}")) }
+        })
+        .await
+        .unwrap();
     }
 
     /// How many of the events the server of this name has applied.

@@ -61,34 +61,51 @@ async fn everything(size: Size) {
     assert_eq!(drains.len(), 3, "each relay was drained once: {drains:?}");
     assert_drained_gently(&drains, size);
 
+    let recording = stage.local.record();
+    let dead = recording.fault().await;
     stage.local.kill("relay-1", Signal::KILL).await.unwrap();
     run.acknowledged(50).await;
+    dead.raises("SkeinInstanceDown", "up").await.unwrap();
     stage.local.mend(&stage.quiet).await.unwrap();
 
     drains_by_itself(&mut stage, size).await;
 
+    let started = stage.local.front_metric("haproxy_process_start_time_seconds").await.unwrap();
     for _ in 0..10 {
         stage.local.reload().await.unwrap();
     }
     run.acknowledged(50).await;
+    assert!(stage.local.front_metric("haproxy_process_start_time_seconds").await.unwrap() > started);
 
-    for name in ["haproxy", "redis", "replica-1"] {
+    for (name, alert, metric) in [
+        ("haproxy", "SkeinFrontDown", "up"),
+        ("redis", "SkeinRedisDown", "nostr_bus_up"),
+        ("replica-1", "SkeinServerDown", "nostr_database_servers"),
+    ] {
+        let dead = recording.fault().await;
         stage.local.kill(name, Signal::KILL).await.unwrap();
         if name != "haproxy" {
             run.acknowledged(50).await;
         }
+        dead.raises(alert, metric).await.unwrap();
         stage.local.mend(&stage.quiet).await.unwrap();
         run.acknowledged(50).await;
     }
 
+    drop(recording);
     stage.local.scale(6, &stage.quiet).await.unwrap();
+    assert_eq!(active(&stage).await, 6.0);
     run.acknowledged(50).await;
     let watch = Watch::start(&stage.local);
     stage.local.scale(2, &stage.quiet).await.unwrap();
     assert_drained_gently(&with_clients(watch.end()), size);
+    assert_eq!(active(&stage).await, 2.0);
 
+    let recording = stage.local.record();
+    let dead = recording.fault().await;
     stage.local.kill("primary", Signal::KILL).await.unwrap();
     let begin = Instant::now();
+    dead.raises("SkeinNoPrimary", "nostr_database_servers").await.unwrap();
     stage.local.failover(&stage.quiet).await.unwrap();
     run.acknowledged(20).await;
     println!("writes were back {:?} after the primary had died", begin.elapsed());
@@ -111,6 +128,11 @@ async fn everything(size: Size) {
     drop(askers);
     end(run, &stage, size).await;
     stage.stop().await;
+}
+
+/// How many relays HAProxy has to send clients to, by its exporter.
+async fn active(stage: &Stage) -> f64 {
+    stage.local.front_metric(r#"haproxy_backend_active_servers{proxy="relays"}"#).await.unwrap()
 }
 
 /// A name may come again with another port: what HAProxy remembered for a reload must not outlive it.
@@ -154,14 +176,16 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
     })
     .await
     .unwrap();
-    let mut accepted = Vec::new();
+    let (mut accepted, mut shown) = (Vec::new(), false);
     // To its end; it answers no more then.
     while let Ok((_, metrics)) = relay.get("/metrics").await {
+        shown |= metrics.contains("\nnostr_ready 0\n");
         let line =
             metrics.lines().find_map(|line| line.strip_prefix(r#"nostr_connections_total{outcome="accepted"} "#));
         accepted.push(line.unwrap().to_owned());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    assert!(shown, "the metric does not show that it drains");
     accepted.dedup();
     assert_eq!(accepted.len(), 1, "a relay that drains let somebody in: {accepted:?}");
     relay.ended(deploy::PATIENCE).await.unwrap();

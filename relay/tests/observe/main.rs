@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What others serve: HAProxy, the blackbox exporter, Prometheus itself.
-const FOREIGN: &[&str] = &["haproxy_backend_active_servers", "probe_ssl_earliest_cert_expiry", "up"];
+const FOREIGN: &[&str] =
+    &["haproxy_backend_active_servers", "haproxy_process_start_time_seconds", "probe_ssl_earliest_cert_expiry", "up"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -85,6 +86,32 @@ fn every_alert_links_to_what_to_do() {
         assert!(anchor.is_none_or(|anchor| anchors(&text).contains(anchor)), "{link}: no such heading");
     }
     assert!(anchors("# No partition ahead\n").contains("no-partition-ahead"));
+}
+
+/// docs/faults.md says by which metric a fault shows, and which alert it raises.
+#[test]
+fn every_alert_of_a_fault_is_raised_by_its_test() {
+    let (faults, rules) = (read("docs/faults.md"), read("deploy/observe/rules.yaml"));
+    let tests: Vec<_> = ["cluster", "front"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(workspace().join("relay/tests").join(folder)).unwrap())
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    let alerts: BTreeSet<_> = faults
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|line| line.split(|c: char| !c.is_alphanumeric()))
+        .filter(|word| word.starts_with("Skein"))
+        .collect();
+    assert!(alerts.len() >= 7, "{alerts:?}");
+    for alert in alerts {
+        assert!(rules.contains(&format!("- alert: {alert}\n")), "{alert} is no alert");
+        let raised = tests.iter().any(|test| test.contains(&format!("\"{alert}\"")));
+        // Named as what a fault does not raise.
+        assert!(raised || alert == "SkeinSlow", "no test raises {alert}");
+    }
+    let metrics = served().into_iter().chain(CATALOGUE.iter().map(|metric| metric.name.to_owned())).collect();
+    assert_eq!(unknown(&faults, &metrics), Vec::<String>::new());
 }
 
 #[test]

@@ -40,6 +40,12 @@ impl Setup {
         self
     }
 
+    /// Turns on what is off, or the other way round: `"admin-pprof"`.
+    pub fn turn(mut self, flag: &str) -> Self {
+        self.arguments.push(format!("--{flag}"));
+        self
+    }
+
     /// Announces WARN and ERROR lines that contain `words`.
     pub fn expect_log(mut self, words: &'static str) -> Self {
         self.expected.push(words);

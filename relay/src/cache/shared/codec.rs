@@ -4,6 +4,7 @@
 use crate::cache::{Answer, Count, Entry};
 use crate::types::bytes::{Damaged, Reader, push_number};
 use crate::types::{Epoch, Head, LEAST_PACKED_ROW_BYTES, Position, Row};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a value begins with: ours, in this version. One of another version counts as none.
@@ -119,18 +120,18 @@ fn read_count(mut from: Reader<'_>, head: Head) -> Result<Count, Damaged> {
     if from.is_empty() { Ok(count) } else { Err(Damaged) }
 }
 
-fn read_rows(mut from: Reader<'_>, limit: usize) -> Result<Vec<Row>, Damaged> {
+fn read_rows(mut from: Reader<'_>, limit: usize) -> Result<VecDeque<Row>, Damaged> {
     let count = from.count(LEAST_PACKED_ROW_BYTES)?;
     if count > limit {
         return Err(Damaged);
     }
-    let mut rows: Vec<Row> = Vec::with_capacity(count);
+    let mut rows: VecDeque<Row> = VecDeque::with_capacity(count);
     for _ in 0..count {
         let row = Row::unpack(&mut from)?;
-        if rows.last().is_some_and(|last| last.key.order() >= row.key.order()) {
+        if rows.back().is_some_and(|last| last.key.order() >= row.key.order()) {
             return Err(Damaged);
         }
-        rows.push(row);
+        rows.push_back(row);
     }
     if from.is_empty() { Ok(rows) } else { Err(Damaged) }
 }
@@ -179,7 +180,7 @@ mod tests {
             |(head, mut rows, complete, spare)| {
                 rows.sort_by_key(|row| row.key.order());
                 rows.dedup_by_key(|row| row.key.id);
-                Entry { head, limit: rows.len() + spare, rows, complete }
+                Entry { head, limit: rows.len() + spare, rows: rows.into(), complete }
             },
         )
     }
@@ -205,7 +206,7 @@ mod tests {
             for bytes in [&bytes, &tail] {
                 if let Ok((Answer::Rows(entry), _)) = decode(bytes) {
                     prop_assert!(entry.rows.len() <= entry.limit);
-                    prop_assert!(entry.rows.is_sorted_by(|a, b| a.key.order() < b.key.order()));
+                    prop_assert!(entry.rows.iter().is_sorted_by(|a, b| a.key.order() < b.key.order()));
                 }
             }
         }
@@ -262,7 +263,7 @@ mod tests {
             words.push_str(&number.to_string());
         }
         let large = vec![Row::from(&event(9, 1, &words, false))];
-        assert_eq!(encode(&rows(Entry { rows: large, ..two() }), Generation(0)), None);
+        assert_eq!(encode(&rows(Entry { rows: large.into(), ..two() }), Generation(0)), None);
     }
 
     #[test]
@@ -270,7 +271,7 @@ mod tests {
         let words = "words that people write again and again, ".repeat(4);
         let notes: Vec<Row> = (0..50).map(|at| Row::from(&event(1_700_000_000 - at, 7, &words, false))).collect();
         let json: usize = notes.iter().map(|row| row.text.len()).sum();
-        let bytes = encode(&rows(Entry { limit: 50, rows: notes, ..two() }), Generation(0)).unwrap();
+        let bytes = encode(&rows(Entry { limit: 50, rows: notes.into(), ..two() }), Generation(0)).unwrap();
         println!("{json} bytes of JSON, {} packed and compressed", bytes.len());
         assert!(bytes.len() * 2 < json);
     }

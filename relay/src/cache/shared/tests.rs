@@ -31,7 +31,7 @@ fn entry(epoch: Epoch, position: u64) -> Entry {
         Row::from(&Event::build(author, created_at, Kind(1), &[], &format!("at {position}"), |_| [3; 64]))
     };
     let rows = vec![event(2_000), event(1_000)];
-    Entry { head: Head { epoch, position: Position(position) }, limit: 10, rows, complete: false }
+    Entry { head: Head { epoch, position: Position(position) }, limit: 10, rows: rows.into(), complete: false }
 }
 
 fn settings(patience: Duration) -> SharedSettings {

@@ -4,8 +4,8 @@ use super::error::translate;
 use super::lookup;
 use super::plan::{self, Question};
 use super::read::{self, pick, run};
-use super::slow::Watch;
 use crate::store::form::Form;
+use crate::store::hash::Hasher;
 use crate::store::{Counted, StoreError};
 use crate::types::{Access, Filter, Timestamp};
 use sqlx::Row;
@@ -15,26 +15,23 @@ use sqlx::postgres::PgConnection;
 /// collide who does not know the database's secret.
 pub(super) async fn count(
     connection: &mut PgConnection,
-    watch: impl Into<Watch>,
+    hasher: &Hasher,
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
 ) -> Result<Counted, StoreError> {
-    let watch = &watch.into();
     let mut questions: Vec<(Form, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
         let question = Question { filter, access: Some(access), now, after: None, elements: 0, max_text_bytes: 0 };
-        questions.push((pick(connection, watch, &question).await?.form, question));
+        questions.push((pick(connection, hasher, &question).await?.form, question));
     }
-    let Some((_, first)) = questions.first() else { return nothing(connection).await };
-    let statement = plan::count(&questions, &watch.hasher);
-    let rows = watch.time("count", first.filter, run(connection, &statement)).await?;
+    if questions.is_empty() {
+        return Ok(Counted { head: lookup::head(connection).await?, ..Counted::default() });
+    }
+    let statement = plan::count(&questions, hasher);
+    let rows = run(connection, &statement).await?;
     let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let number = row.try_get::<i64, _>(2).map_err(translate)?.cast_unsigned();
     let expires_at = row.try_get(3).map_err(translate)?;
     Ok(Counted { number, head: read::head(row).map_err(translate)?, expires_at })
-}
-
-async fn nothing(connection: &mut PgConnection) -> Result<Counted, StoreError> {
-    Ok(Counted { head: lookup::head(connection).await?, ..Counted::default() })
 }

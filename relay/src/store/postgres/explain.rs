@@ -5,9 +5,9 @@ use super::inventory::{self, Partition};
 use super::plan::{LENGTH_CAP, SESSION, Statement, page};
 use super::read::{Picked, pick, question};
 use super::schema;
-use super::slow::Watch;
 use crate::config::Redacted;
 use crate::store::form::{Form, tries_recent};
+use crate::store::hash::Hasher;
 use crate::store::{Read, StoreError};
 use crate::types::Filter;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 /// A look at one server, on a connection of its own, set up as those that serve clients are.
 pub struct Inspector {
     connection: PgConnection,
-    watch: Watch,
+    hasher: Hasher,
 }
 
 /// What a server would do for a read, and what it did.
@@ -74,21 +74,21 @@ impl Inspector {
         let options = options.application_name("skein explain").options(SESSION);
         let mut connection = options.connect().await.map_err(translate)?;
         let hasher = schema::hasher(&mut connection).await?;
-        Ok(Self { connection, watch: Watch::from(&hasher) })
+        Ok(Self { connection, hasher })
     }
 
     /// Runs what a read of this kind runs, and tells how it went. `EXPLAIN ANALYZE` itself takes time, so the figures
     /// are above those of the plain statements.
     pub async fn explain(&mut self, read: &Read<'_>) -> Result<Explanation, StoreError> {
         let question = question(read, read.limit.saturating_add(1));
-        let picked = pick(&mut self.connection, &self.watch, &question).await?;
+        let picked = pick(&mut self.connection, &self.hasher, &question).await?;
         let mut forms = vec![picked.form];
         if tries_recent(picked.form, read.filter) {
             forms.insert(0, Form::Recent);
         }
         let mut steps = Vec::new();
         for form in forms {
-            let step = self.step(form.name(), &page(form, &question, &self.watch.hasher)).await?;
+            let step = self.step(form.name(), &page(form, &question, &self.hasher)).await?;
             // As when reading: what the newest events alone can answer needs no more.
             let full = step.rows > u64::try_from(read.limit).unwrap_or(u64::MAX);
             steps.push(step);

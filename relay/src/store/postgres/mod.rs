@@ -4,7 +4,6 @@
 //! - `nodes`: the servers: who is the primary, who serves reads, and their pools.
 //! - `plan`, `read`, `count`, `lookup`: the statement of each of the planner's forms, and what is made of its answer.
 //! - `explain`: how a server goes about it, for `relay explain`.
-//! - `slow`: the slow-query log.
 //! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
@@ -27,7 +26,6 @@ mod retention;
 mod schema;
 #[cfg(test)]
 mod server_tests;
-mod slow;
 mod statistics;
 mod store;
 mod write;

@@ -1,6 +1,5 @@
 //! What an operator may set about a store on PostgreSQL.
 
-use super::slow;
 use crate::config::{KindRetention, Redacted};
 use std::time::Duration;
 
@@ -41,8 +40,6 @@ pub struct Options {
     pub retention_months: u32,
     /// Kinds that are kept for less, replaceable ones too; requests for deletion stay. Default: none.
     pub retention_kinds: Vec<KindRetention>,
-    /// A statement of a read that takes longer is logged as a warning. Default: 1 s.
-    pub slow_query: Duration,
     /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
     /// Default: 0.
     pub instances: u32,
@@ -77,7 +74,6 @@ impl Options {
             log_days: 7,
             retention_months: 0,
             retention_kinds: Vec::new(),
-            slow_query: slow::SLOW,
             instances: 0,
         }
     }

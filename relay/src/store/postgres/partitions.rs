@@ -157,13 +157,14 @@ async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
     let sql = "WITH t(utc) AS (SELECT now() AT TIME ZONE 'UTC'), wanted AS ( \
                    SELECT 'event_text' AS parent, to_char(f, '\"event_text_\"YYYY_MM') AS name, 'created_at' AS col, \
                           extract(epoch FROM f)::int8::text AS f, \
-                          extract(epoch FROM f + interval '1 month')::int8::text AS u, '' AS settings \
+                          extract(epoch FROM f + interval '1 month')::int8::text AS u, \
+                          'WITH (autovacuum_analyze_threshold = 2147483647)' AS settings \
                      FROM t, generate_series(date_trunc('month', utc) + interval '1 month', \
                                              utc + $1 * interval '1 month', '1 month') f \
                    UNION ALL \
                    SELECT 'log', to_char(f, '\"log_\"YYYY_MM_DD'), 'at', quote_literal(f AT TIME ZONE 'UTC') || '::timestamptz', \
                           quote_literal((f + interval '1 day') AT TIME ZONE 'UTC') || '::timestamptz', \
-                          'WITH (autovacuum_vacuum_insert_threshold = -1)' \
+                          'WITH (autovacuum_analyze_threshold = 2147483647, autovacuum_vacuum_insert_threshold = -1)' \
                      FROM t, generate_series(date_trunc('day', utc) + interval '1 day', \
                                              utc + $1 * interval '1 day', '1 day') f) \
                SELECT parent, name, col, f, u, settings FROM wanted w WHERE NOT EXISTS ( \

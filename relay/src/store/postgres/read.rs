@@ -2,8 +2,8 @@
 
 use super::error::translate;
 use super::plan::{self, Question, Statement};
-use super::slow::Watch;
 use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
+use crate::store::hash::Hasher;
 use crate::store::{Page, Read, StoreError, text};
 use crate::types::{Epoch, Position};
 use crate::types::{EventId, Head, Key, Row, Timestamp};
@@ -13,24 +13,19 @@ use sqlx::{AssertSqlSafe, Row as _};
 /// Answers `read` with one snapshot of the server behind `connection`.
 ///
 /// May be dropped at any await; the connection is then in the middle of an answer, as with any statement.
-pub(super) async fn page(
-    connection: &mut PgConnection,
-    watch: impl Into<Watch>,
-    read: &Read<'_>,
-) -> Result<Page, StoreError> {
-    let watch = &watch.into();
+pub(super) async fn page(connection: &mut PgConnection, hasher: &Hasher, read: &Read<'_>) -> Result<Page, StoreError> {
     // One more than asked for, to know whether that was all.
     let mut elements = read.limit.saturating_add(1);
-    let form = pick(connection, watch, &question(read, elements)).await?.form;
+    let form = pick(connection, hasher, &question(read, elements)).await?.form;
     if tries_recent(form, read.filter) {
         // Only a full answer is one: the rest might lie further back.
-        let answer = ask(connection, watch, read, Form::Recent, elements).await?;
+        let answer = ask(connection, hasher, read, Form::Recent, elements).await?;
         if answer.cut && answer.is_enough(read.limit) {
             return Ok(answer.page(read.limit));
         }
     }
     loop {
-        let answer = ask(connection, watch, read, form, elements).await?;
+        let answer = ask(connection, hasher, read, form, elements).await?;
         if answer.is_enough(read.limit) {
             return Ok(answer.page(read.limit));
         }
@@ -61,15 +56,15 @@ pub(super) struct Picked {
 /// The form that answers `question`; asks the server how long the lists are where that matters.
 pub(super) async fn pick(
     connection: &mut PgConnection,
-    watch: &Watch,
+    hasher: &Hasher,
     question: &Question<'_>,
 ) -> Result<Picked, StoreError> {
     let rivals = match choose(question.filter) {
         Choice::Take(form) => return Ok(Picked { form, rivals: Vec::new() }),
         Choice::Rarest(rivals) => rivals,
     };
-    let statement = plan::lengths(&rivals, question, &watch.hasher);
-    let row = watch.time("lengths", question.filter, run(connection, &statement)).await?.into_iter().next();
+    let statement = plan::lengths(&rivals, question, hasher);
+    let row = run(connection, &statement).await?.into_iter().next();
     let length = |at| row.as_ref().and_then(|row| row.try_get::<i64, _>(at).ok()).unwrap_or(i64::MAX);
     let rivals: Vec<_> = rivals.iter().enumerate().map(|(at, form)| (*form, length(at))).collect();
     // Where all are long, the last: by author, for a tag is checked faster on the way than an author.
@@ -115,13 +110,13 @@ impl Answer {
 
 async fn ask(
     connection: &mut PgConnection,
-    watch: &Watch,
+    hasher: &Hasher,
     read: &Read<'_>,
     form: Form,
     elements: usize,
 ) -> Result<Answer, StoreError> {
-    let statement = plan::page(form, &question(read, elements), &watch.hasher);
-    let rows = watch.time(form.name(), read.filter, run(connection, &statement)).await?;
+    let statement = plan::page(form, &question(read, elements), hasher);
+    let rows = run(connection, &statement).await?;
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let head = head(first).map_err(translate)?;
     let rights = Rights::of(read.access, read.filter);

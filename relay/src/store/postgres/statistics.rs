@@ -1,9 +1,10 @@
-//! What the primary counts of its own work: which statements take its time, which indexes nobody uses.
+//! What the primary counts of its own work: which statements take its time, which indexes nobody uses; and what it knows of
+//! its tables.
 
 use super::error::translate;
 use crate::store::StoreError;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 use std::time::Duration;
 
 /// How long it may take in all.
@@ -34,6 +35,14 @@ pub(super) async fn statistics(conn: &mut PgConnection) -> Result<Value, StoreEr
         false => Value::Null,
     };
     Ok(json!({ "unused_indexes": unused, "statements": statements }))
+}
+
+/// Brings up to date what plans rest on, and marks pages as visible to all, without which an index alone answers nothing.
+/// Autovacuum does so after its while, but never analyses a partitioned table itself.
+pub(super) async fn vacuum(conn: &mut PgConnection) -> Result<(), StoreError> {
+    conn.execute("SET statement_timeout = 0").await.map_err(translate)?;
+    conn.execute("VACUUM (ANALYZE) event, event_text, tag, address, tombstone").await.map_err(translate)?;
+    Ok(())
 }
 
 async fn ask(conn: &mut PgConnection, sql: &'static str) -> Result<Value, StoreError> {

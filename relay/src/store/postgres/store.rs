@@ -4,8 +4,8 @@ use super::error::Trouble;
 use super::keeper::{self, KeeperStatus};
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
-use super::slow::Watch;
 use super::{count, log, lookup, read, schema, statistics, write};
+use crate::store::hash::Hasher;
 use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use futures_util::FutureExt;
@@ -30,7 +30,7 @@ pub struct PostgresStore {
 
 struct Shared {
     nodes: Nodes,
-    watch: Watch,
+    hasher: Hasher,
     /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
     shown: Mutex<Head>,
     keeping: Mutex<KeeperStatus>,
@@ -84,6 +84,15 @@ impl PostgresStore {
         tokio::time::timeout(statistics::PATIENCE, ask).await.unwrap_or(Err(StoreError::Timeout))
     }
 
+    /// Has the primary vacuum and analyse its tables, as is due after a large import; takes seconds to minutes, and others
+    /// read and write meanwhile. On a connection of its own.
+    ///
+    /// # Errors
+    /// What the primary says.
+    pub async fn vacuum(&self) -> Result<(), StoreError> {
+        statistics::vacuum(&mut self.shared.nodes.connect_to_primary().await?).await
+    }
+
     /// Finds the primary, brings its schema up to date and begins to look after the servers.
     ///
     /// # Errors
@@ -106,9 +115,8 @@ impl PostgresStore {
         nodes.start();
         let first = nodes.primary(nodes.deadline()).await?;
         drop(first);
-        let watch = Watch { hasher, slow: nodes.options().slow_query };
         let shared =
-            Shared { nodes, watch, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
+            Shared { nodes, hasher, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -158,15 +166,15 @@ impl Order {
     async fn carry_out(
         &self,
         connection: &mut PgConnection,
-        watch: Watch,
+        hasher: &Hasher,
         epoch: Epoch,
     ) -> Result<Appended, StoreError> {
         match self {
-            Self::Append(batch, now) => write::append(connection, &watch.hasher, epoch, batch, *now).await,
-            Self::Sweep(now, max) => write::sweep_expired(connection, &watch.hasher, epoch, *now, *max).await,
+            Self::Append(batch, now) => write::append(connection, hasher, epoch, batch, *now).await,
+            Self::Sweep(now, max) => write::sweep_expired(connection, hasher, epoch, *now, *max).await,
             Self::Trim(ids) => {
                 let (all, cause) = (Filter::default(), RemovalCause::Administered);
-                write::remove(connection, &watch.hasher, epoch, ids, &all, cause).await
+                write::remove(connection, hasher, epoch, ids, &all, cause).await
             }
             Self::Remove(filter, max) => {
                 let read = Read {
@@ -178,10 +186,10 @@ impl Order {
                     now: Timestamp::MIN,
                     max_text_bytes: 0,
                 };
-                let page = read::page(connection, watch, &read).await?;
+                let page = read::page(connection, hasher, &read).await?;
                 let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
                 let ids: Vec<EventId> = ids.collect();
-                write::remove(connection, &watch.hasher, epoch, &ids, filter, RemovalCause::Administered).await
+                write::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
             }
         }
     }
@@ -201,7 +209,7 @@ impl Shared {
                 lease => lease?,
             };
             let connection: &mut PgConnection = &mut lease.connection;
-            let Ok(result) = timeout(limit, order.carry_out(connection, self.watch, self.nodes.epoch())).await else {
+            let Ok(result) = timeout(limit, order.carry_out(connection, &self.hasher, self.nodes.epoch())).await else {
                 lease.connection.close_on_drop();
                 return Err(StoreError::Unknown);
             };
@@ -261,7 +269,7 @@ impl Store for PostgresStore {
             let page = on_a_server!(
                 self.shared,
                 read.at_least,
-                |connection| read::page(connection, self.shared.watch, read),
+                |connection| read::page(connection, &self.shared.hasher, read),
                 |page: &Page| Some(page.head)
             )?;
             self.shared.show(page.head);
@@ -290,7 +298,7 @@ impl Store for PostgresStore {
             on_a_server!(
                 self.shared,
                 at_least,
-                |connection| count::count(connection, self.shared.watch, filters, access, now),
+                |connection| count::count(connection, &self.shared.hasher, filters, access, now),
                 |counted: &Counted| Some(counted.head)
             )
         }

@@ -117,7 +117,11 @@ impl Shared {
 
     fn set_up(&self, up: bool) -> bool {
         self.metrics.bus_up.set(if up { 1.0 } else { 0.0 });
-        self.up.send_if_modified(|was| std::mem::replace(was, up) != up)
+        let changed = self.up.send_if_modified(|was| std::mem::replace(was, up) != up);
+        if changed && !up {
+            self.metrics.bus_losses.increment(1);
+        }
+        changed
     }
 
     fn note_peer(&self) {

@@ -25,6 +25,10 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 /// A read that is dropped after running for so long takes its connection along: only that stops the server's work.
 const SHORT: Duration = Duration::from_millis(100);
 
+/// How long a read waits for one of the connections that a replica always has before it takes, or opens, another. A burst
+/// of short reads is over sooner by few connections than by as many as there may be; slow ones get those.
+const FEW: Duration = Duration::from_millis(200);
+
 /// A connection on loan.
 pub(in super::super) struct Lease {
     pub(in super::super) connection: PoolConnection<Postgres>,
@@ -42,6 +46,8 @@ pub(in super::super) struct Server {
     /// This read decides whether the server is well again.
     on_trial: bool,
     _primary_read: Option<OwnedSemaphorePermit>,
+    /// It is among the few reads for which the connections are enough that are always there.
+    _among_few: Option<OwnedSemaphorePermit>,
 }
 
 impl Server {
@@ -320,6 +326,10 @@ impl Shared {
         primary_read: Option<OwnedSemaphorePermit>,
         deadline: Instant,
     ) -> Result<Lease, StoreError> {
+        let waiting = Waiting::new(&node.waiting);
+        let is_replica = node.state.lock().role == Role::Replica;
+        let few = async { if is_replica { node.few.clone().acquire_owned().await.ok() } else { None } };
+        let among_few = timeout(FEW, few).await.ok().flatten();
         let (pool, role, on_trial) = {
             let mut state = node.state.lock();
             let pool = state.pool.clone().ok_or(StoreError::Database(sqlx::Error::PoolClosed))?;
@@ -338,8 +348,8 @@ impl Shared {
             running: None,
             on_trial,
             _primary_read: primary_read,
+            _among_few: among_few,
         };
-        let waiting = Waiting::new(&node.waiting);
         let mut lost = server.pool.close_event();
         let connection = timeout_at(deadline, lost.do_until(server.pool.acquire())).await;
         drop(waiting);

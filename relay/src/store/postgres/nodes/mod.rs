@@ -86,7 +86,7 @@ impl Nodes {
         let node = |url: &crate::config::Redacted| {
             let connect = PgConnectOptions::from_str(url.expose())?;
             let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
-            Ok::<_, sqlx::Error>(Arc::new(Node::new(url.to_string(), connect)))
+            Ok::<_, sqlx::Error>(Arc::new(Node::new(url.to_string(), connect, &options)))
         };
         let nodes = options.urls.iter().map(node).collect::<Result<Vec<_>, _>>()?;
         let most = options.primary_connections.max.saturating_sub(FOR_WRITING).max(1);

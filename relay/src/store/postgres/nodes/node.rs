@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// What a server is, by its own word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,6 +73,8 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) connect: PgConnectOptions,
     pub(super) state: Mutex<State>,
+    /// As many reads as a replica has connections at the least.
+    pub(super) few: Arc<Semaphore>,
     /// Reads that it has answered.
     pub(super) reads: AtomicU64,
     /// Calls that wait for a connection.
@@ -83,7 +86,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(name: String, connect: PgConnectOptions) -> Self {
+    pub(super) fn new(name: String, connect: PgConnectOptions, options: &Options) -> Self {
         let state = State {
             role: Role::Unknown,
             timeline: 0,
@@ -98,6 +101,7 @@ impl Node {
             name,
             connect,
             state: Mutex::new(state),
+            few: Arc::new(Semaphore::new(options.replica_connections.min.max(1) as usize)),
             reads: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             timeouts: AtomicU64::new(0),

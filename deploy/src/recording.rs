@@ -1,0 +1,283 @@
+//! What Prometheus would have seen while a test's fault was on, and whether its alert would have been raised.
+//!
+//! A fault of a test is over long before the minute that most alerts wait for, so it is replayed slower: [`SCRAPE`]
+//! between two scrapes becomes [`STEP`], a second a minute. The values and their order are the recorded ones.
+
+use crate::{Error, PATIENCE, http};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// The rules of production.
+pub(crate) const RULES: &str = include_str!("../observe/rules.yaml");
+/// Between two scrapes.
+const SCRAPE: Duration = Duration::from_millis(500);
+/// Seconds between two scrapes when they are replayed.
+const STEP: usize = 30;
+/// Who takes longer to answer counts as down.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How many scrapes before a fault are replayed with it: the longest range of a rule.
+const BEFORE: usize = 20;
+
+/// Somebody to scrape.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its `job`, as in `prometheus.yaml`.
+    pub job: &'static str,
+    /// Its `instance`.
+    pub instance: String,
+    /// Where its `/metrics` is, on 127.0.0.1.
+    pub port: u16,
+}
+
+/// One scrape of everybody: series and values, of those that rules speak of.
+type Scrape = BTreeMap<String, f64>;
+
+/// Scrapes that go on until it is dropped.
+#[derive(Debug)]
+pub struct Recording {
+    scrapes: watch::Receiver<Vec<Scrape>>,
+    task: JoinHandle<()>,
+}
+
+impl Recording {
+    /// Begins to scrape them, again and again.
+    pub fn start(targets: Vec<Target>) -> Self {
+        let (sender, scrapes) = watch::channel(Vec::new());
+        let task = tokio::spawn(async move {
+            let mut ticks = interval(SCRAPE);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let scrape = scrape(&targets).await;
+                sender.send_modify(|scrapes| scrapes.push(scrape));
+            }
+        });
+        Self { scrapes, task }
+    }
+
+    /// A fault that begins when this returns, which is right after a scrape.
+    pub async fn fault(&self) -> Fault {
+        let mut scrapes = self.scrapes.clone();
+        scrapes.mark_unchanged();
+        // An error means that the task has panicked; then nothing fires, and that is told.
+        let _ = scrapes.changed().await;
+        let begin = scrapes.borrow().len();
+        Fault { scrapes, begin, quiet: None }
+    }
+
+    /// A fault that has been there from the start; without it the metric that shows it would be `quiet`.
+    pub fn fault_from_the_start(&self, quiet: f64) -> Fault {
+        Fault { scrapes: self.scrapes.clone(), begin: 0, quiet: Some(quiet) }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A fault that is on, and what is recorded of it.
+#[derive(Debug)]
+pub struct Fault {
+    scrapes: watch::Receiver<Vec<Scrape>>,
+    /// The first scrape that may see it.
+    begin: usize,
+    quiet: Option<f64>,
+}
+
+impl Fault {
+    /// Waits until what has been recorded raises `alert`, as `promtool test rules` says, so call it while the fault is on.
+    /// Nor may it be raised before the fault; and, which is the control, not at all by the same recording in which the
+    /// series of `metric` have kept the values that they had before.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the recording and promtool's words where nothing raises it; [`Error::Failed`] where something
+    /// else did; [`Error::Missing`] without promtool.
+    pub async fn raises(&self, alert: &str, metric: &str) -> Result<(), Error> {
+        let what = format!("{alert} to be raised");
+        let mut scrapes = self.scrapes.clone();
+        let mut last = String::new();
+        let raised = async {
+            loop {
+                let test = self.replay(&scrapes.borrow_and_update(), alert, None)?;
+                match judge(&test).await? {
+                    Ok(()) => return Ok(()),
+                    Err(said) => last = format!("{said}\n{test}"),
+                }
+                if scrapes.changed().await.is_err() {
+                    return Err(Error::State("the recording has ended".to_owned()));
+                }
+            }
+        };
+        match timeout(PATIENCE, raised).await {
+            Ok(result) => result?,
+            Err(_) => return Err(Error::Timeout { what, waited: PATIENCE, last }),
+        }
+        let control = self.replay(&self.scrapes.borrow(), alert, Some(metric))?;
+        let failed = |said| Error::Failed {
+            what: format!("the control of {alert}, which shows by {metric}"),
+            status: "raised without the fault".to_owned(),
+            output: format!("{said}\n{control}"),
+        };
+        judge(&control).await?.map_err(failed)
+    }
+
+    /// A test for promtool: that `alert` is raised while the fault is on; or, with a metric that is held at what it was
+    /// before, that it is not, and that it was not before the fault either.
+    fn replay(&self, scrapes: &[Scrape], alert: &str, held: Option<&str>) -> Result<String, Error> {
+        let rule = rule(alert).ok_or_else(|| Error::State(format!("there is no alert {alert}")))?;
+        let metrics = metrics(rule);
+        if let Some(held) = held.filter(|held| !metrics.contains(held)) {
+            return Err(Error::State(format!("{alert} does not ask for {held}")));
+        }
+        let first = self.begin.saturating_sub(BEFORE);
+        let begin = self.begin - first;
+        let scrapes = scrapes.get(first..).unwrap_or_default();
+        let recorded = scrapes.iter().flat_map(BTreeMap::keys).filter(|series| metrics.contains(name(series)));
+        let series: BTreeSet<_> = recorded.collect();
+        let mut inputs = String::new();
+        for series in &series {
+            let quiet = || {
+                let before = scrapes.iter().take(begin).rev().find_map(|scrape| scrape.get(*series)).copied();
+                before.or(self.quiet).map_or("stale".to_owned(), |value| value.to_string())
+            };
+            let told = |scrape: &Scrape| scrape.get(*series).map_or("stale".to_owned(), f64::to_string);
+            let values: Vec<_> = match held {
+                Some(held) if name(series) == held => vec![quiet(); scrapes.len()],
+                _ => scrapes.iter().map(told).collect(),
+            };
+            // Writing into a text cannot fail.
+            let _ = writeln!(inputs, "      - {{series: '{series}', values: '{}'}}", values.join(" "));
+        }
+        let firing = format!(r#"ALERTS{{alertname="{alert}",alertstate="firing"}}"#);
+        let end = scrapes.len().saturating_sub(1);
+        // Half a step more: with the scrape at which it begins, without the one before.
+        let (during, now) = (end.saturating_sub(begin) * STEP + STEP / 2, end * STEP);
+        let samples = if held.is_none() { "{labels: '{}', value: 1}" } else { "" };
+        let ever = format!("count(count_over_time({firing}[{during}s])) > bool 0");
+        let mut asked = format!("      - {{expr: '{ever}', eval_time: {now}s, exp_samples: [{samples}]}}\n");
+        if held.is_some() && begin > 0 {
+            let before = (begin - 1) * STEP;
+            let _ = writeln!(asked, "      - {{expr: '{firing}', eval_time: {before}s, exp_samples: []}}");
+        }
+        Ok(format!(
+            "rule_files: [rules.yaml]\nevaluation_interval: {STEP}s\ntests:\n  - interval: {STEP}s\n    \
+             input_series:\n{inputs}    promql_expr_test:\n{asked}"
+        ))
+    }
+}
+
+/// What `promtool test rules` says of a test.
+async fn judge(test: &str) -> Result<Result<(), String>, Error> {
+    let failed = |what: &str| Error::io(format!("{what} a test for promtool"));
+    let folder = tempfile::tempdir().map_err(failed("writing"))?;
+    for (name, text) in [("rules.yaml", RULES), ("test.yaml", test)] {
+        std::fs::write(folder.path().join(name), text).map_err(failed("writing"))?;
+    }
+    let mut promtool = Command::new("promtool");
+    promtool.args(["test", "rules", "test.yaml"]).current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = promtool.output().await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { program: "promtool".to_owned(), package: "prometheus" },
+        _ => failed("running")(error),
+    })?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok(if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) })
+}
+
+/// The text of an alert's rule.
+fn rule(alert: &str) -> Option<&'static str> {
+    RULES.split("- alert: ").skip(1).find(|rule| rule.lines().next() == Some(alert))
+}
+
+/// The metrics that a part of the rules speaks of.
+fn metrics(rules: &str) -> BTreeSet<&str> {
+    let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| *word == "up" || word.starts_with("nostr_") || word.starts_with("haproxy_")).collect()
+}
+
+/// The metric of a series.
+fn name(series: &str) -> &str {
+    series.split(['{', ' ']).next().unwrap_or_default()
+}
+
+/// One look at all of them at the same time.
+async fn scrape(targets: &[Target]) -> Scrape {
+    let mut looks = JoinSet::new();
+    for target in targets.iter().cloned() {
+        looks.spawn(async move {
+            let asked = timeout(ANSWER, http::get(&target.instance, target.port, "/metrics")).await;
+            let text = asked.ok().and_then(Result::ok).filter(|(status, _)| *status == 200).map(|(_, text)| text);
+            (target, text)
+        });
+    }
+    let mut all = Scrape::new();
+    let wanted = metrics(RULES);
+    while let Some(look) = looks.join_next().await {
+        let Ok((target, text)) = look else { continue };
+        let of_target = format!(r#"instance="{}",job="{}""#, target.instance, target.job);
+        all.insert(format!("up{{{of_target}}}"), if text.is_some() { 1.0 } else { 0.0 });
+        let lines = text.iter().flat_map(|text| text.lines());
+        for line in lines.filter(|line| wanted.contains(name(line))) {
+            let Some((series, value)) = line.rsplit_once(' ') else { continue };
+            let Ok(value) = value.parse() else { continue };
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            let labels = labels.trim_end_matches('}');
+            let comma = if labels.is_empty() { "" } else { "," };
+            all.insert(format!("{name}{{{labels}{comma}{of_target}}}"), value);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Two instances, and what the bus of the first was, scrape by scrape.
+    fn fault(bus: &[u8], begin: usize) -> Fault {
+        let scrape = |bus: &u8| {
+            let series = |name: &str, instance: &str| format!(r#"{name}{{instance="{instance}",job="skein"}}"#);
+            Scrape::from([
+                (series("up", "a"), 1.0),
+                (series("up", "b"), 1.0),
+                (series("nostr_bus_up", "a"), f64::from(*bus)),
+                (series("nostr_bus_up", "b"), 1.0),
+            ])
+        };
+        let (_, scrapes) = watch::channel(bus.iter().map(scrape).collect());
+        Fault { scrapes, begin, quiet: None }
+    }
+
+    async fn raised(bus: &[u8], begin: usize, metric: &str) -> Result<(), Error> {
+        fault(bus, begin).raises("SkeinRedisDown", metric).await
+    }
+
+    #[tokio::test]
+    async fn a_recording_raises_the_alert_and_only_with_the_fault() {
+        raised(&[1, 1, 0, 0, 0], 2, "nostr_bus_up").await.unwrap();
+        let short = raised(&[1, 1, 1, 0, 0], 2, "nostr_bus_up").await;
+        assert!(matches!(short, Err(Error::State(_))), "a minute has not passed, and no scrape comes: {short:?}");
+        let other = raised(&[1, 1, 0, 0, 0], 2, "up").await;
+        assert!(matches!(other, Err(Error::Failed { .. })), "control: it is not `up` that shows it: {other:?}");
+        let before = raised(&[0, 0, 0, 0, 0, 0], 4, "nostr_bus_up").await;
+        assert!(matches!(before, Err(Error::Failed { .. })), "it was raised before the fault: {before:?}");
+        let mut from_the_start = fault(&[0, 0, 0], 0);
+        from_the_start.quiet = Some(1.0);
+        from_the_start.raises("SkeinRedisDown", "nostr_bus_up").await.unwrap();
+    }
+
+    #[test]
+    fn a_rule_names_its_metrics() {
+        assert_eq!(metrics(rule("SkeinRedisDown").unwrap()), BTreeSet::from(["nostr_bus_up", "up"]));
+        assert_eq!(metrics(rule("SkeinServerDown").unwrap()), BTreeSet::from(["nostr_database_servers"]));
+        assert!(rule("SkeinNothing").is_none());
+    }
+}

@@ -1,0 +1,84 @@
+//! Where the processor's time goes, stack by stack: a signal interrupts whoever runs, and the stack is noted.
+//!
+//! Off unless the operator wants it (`admin.pprof`): walking a stack in a signal handler rests on the unwind tables of
+//! everything that is linked in (docs/decisions/0011).
+
+mod encode;
+
+use super::pages::{Shared, asked};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use encode::{Frame, Stack};
+use pprof::{Error, ProfilerGuard, ProfilerGuardBuilder, Report, Symbol};
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+/// How long a profile takes where nothing else is asked for, and at most: the listener ends longer answers.
+const SECONDS: (u64, u64) = (5, 20);
+/// Samples for each second of processor time; a prime number, so that nothing periodic is in step with it.
+const FREQUENCY: u32 = 99;
+/// Frames of these are the profiler itself, at the end of each stack.
+const PROFILER: [&str; 2] = ["backtrace::", "pprof::"];
+
+/// `/debug/pprof/profile?seconds=`, as `go tool pprof` reads it; with `&format=folded` as text, a line a stack, as tools for
+/// flame graphs read it. One at a time.
+pub(super) async fn profile(State(shared): State<Shared>, uri: Uri) -> Response {
+    if !shared.pprof {
+        return (StatusCode::FORBIDDEN, "turned off: admin.pprof\n").into_response();
+    }
+    let seconds = asked(&uri, "seconds").unwrap_or(SECONDS.0).clamp(1, SECONDS.1);
+    // Both ends read the program's own symbols, which takes a moment.
+    let guard = match spawn_blocking(start).await {
+        Ok(Ok(guard)) => guard,
+        Ok(Err(Error::Running)) => return (StatusCode::CONFLICT, "another profile is being taken\n").into_response(),
+        Ok(Err(error)) => return failed(&error),
+        Err(panicked) => return failed(&panicked),
+    };
+    let time = Duration::from_secs(seconds);
+    tokio::time::sleep(time).await;
+    let stacks = match spawn_blocking(move || guard.report().build().map(stacks)).await {
+        Ok(Ok(stacks)) => stacks,
+        Ok(Err(error)) => return failed(&error),
+        Err(panicked) => return failed(&panicked),
+    };
+    if uri.query().is_some_and(|query| query.split('&').any(|part| part == "format=folded")) {
+        return encode::folded(&stacks).into_response();
+    }
+    let period = Duration::from_secs(1) / FREQUENCY;
+    ([(CONTENT_TYPE, "application/octet-stream")], encode::profile(&stacks, time, period)).into_response()
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+}
+
+fn start() -> Result<ProfilerGuard<'static>, Error> {
+    // What the kernel maps into every process has not always had right unwind tables.
+    ProfilerGuardBuilder::default().frequency(FREQUENCY.cast_signed()).blocklist(&["vdso"]).build()
+}
+
+fn stacks(report: Report) -> Vec<Stack> {
+    let stack = |(frames, count): (pprof::Frames, isize)| Stack {
+        thread: frames.thread_name_or_id(),
+        frames: frames
+            .frames
+            .iter()
+            .map(|place| place.iter().map(frame).collect::<Vec<_>>())
+            .skip_while(|place| is_profiler(place))
+            .collect(),
+        samples: count.unsigned_abs() as u64,
+    };
+    report.data.into_iter().map(stack).collect()
+}
+
+fn frame(symbol: &Symbol) -> Frame {
+    Frame { function: symbol.name(), file: symbol.filename().into_owned(), line: symbol.lineno() }
+}
+
+fn is_profiler(place: &[Frame]) -> bool {
+    let of_profiler =
+        |frame: &Frame| PROFILER.iter().any(|own| frame.function.trim_start_matches('<').starts_with(own));
+    place.iter().all(of_profiler)
+}
