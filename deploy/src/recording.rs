@@ -1,7 +1,7 @@
 //! What Prometheus would have seen while a test's fault was on, and whether its alert would have been raised.
 //!
-//! A fault of a test is over long before the minute that most alerts wait for, so it is replayed slower: [`SCRAPE`]
-//! between two scrapes becomes [`STEP`], a second a minute. The values and their order are the recorded ones.
+//! A fault of a test is over long before the minute that most alerts wait for, so it is replayed slower: the half
+//! second between two scrapes becomes half a minute. The values and their order are the recorded ones.
 
 use crate::{Error, PATIENCE, http};
 use std::collections::{BTreeMap, BTreeSet};

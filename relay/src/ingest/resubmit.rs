@@ -41,6 +41,7 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
             }
         }
     }
+    tracing::info!(entries = lost.len(), "what the failover had cut off is stored again");
 }
 
 async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<News>) {

@@ -34,9 +34,26 @@ async fn assert_followed(stage: &Stage) {
     }
 }
 
+/// Waits until every instance has submitted again what it knew of what was cut off, to the last entry: on a busy machine
+/// that takes longer than everything else here.
+async fn stored_again(stage: &Stage) {
+    deploy::until("what was cut off to be stored again", deploy::PATIENCE, async || {
+        let logs = stage.relays.iter().map(|relay| std::fs::read_to_string(relay.log()).unwrap_or_default());
+        let log = logs.collect::<String>();
+        let said = |words: &str| log.matches(words).count();
+        match (said("they are submitted again"), said("had cut off is stored again")) {
+            (begun, done) if begun > 0 && begun == done => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// No replica has the last moments of an asynchronous primary. Gives what is wrong in the end, and how many entries the
-/// promotion has cut off. `forget`: the instances, which know these entries too, die with the primary.
-async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize) {
+/// promotion has cut off, and the stage, whose logs stay if that is not as it should be. `forget`: the instances, which
+/// know these entries too, die with the primary.
+async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage) {
     let mut stage = Stage::start(true, false).await;
     let recording = stage.record();
     let run = Run::begin(&stage, PACE);
@@ -65,22 +82,24 @@ async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize) {
     run.acknowledged(100).await;
     if !forget {
         assert_followed(&stage).await;
+        stored_again(&stage).await;
     }
-    let result = run.end_after_loss(&stage, promoted).await;
-    stage.stop().await;
-    result
+    let (wrong, cut_off) = run.end_after_loss(&stage, promoted).await;
+    (wrong, cut_off, stage)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_promotion_has_lost_comes_back_from_the_instances() {
-    let (wrong, cut_off) = an_old_replica_is_promoted(false).await;
+    let (wrong, cut_off, stage) = an_old_replica_is_promoted(false).await;
     assert!(cut_off > 20, "only {cut_off} entries were cut off: the fault did not bite");
     assert_all_well(&wrong);
+    stage.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn control_where_the_instances_forget_it_too_it_is_lost_and_seen_to_be() {
-    let (wrong, cut_off) = an_old_replica_is_promoted(true).await;
+    let (wrong, cut_off, stage) = an_old_replica_is_promoted(true).await;
     let lost = wrong.iter().filter(|wrong| wrong.contains("acknowledged and is not in the log")).count();
     assert!(cut_off > 20 && lost > 20, "{cut_off} entries cut off, {lost} events missed");
+    stage.stop().await;
 }
