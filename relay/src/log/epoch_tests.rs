@@ -179,3 +179,19 @@ fn a_cut_before_the_ring_closes_what_is_open() {
     assert_eq!(log.head(), of_epoch(1, 7));
     assert!(was_closed(&drain_all(&log, &open.outbox), Refusal::LogCut));
 }
+
+#[test]
+fn what_a_late_read_left_out_may_be_back_after_a_failover() {
+    for whole in [true, false] {
+        let log = Log::new(Head::default(), RING_BYTES, metrics());
+        for (position, event) in (1..).zip(&events(4)) {
+            let mut entry = entry(position, std::slice::from_ref(event));
+            entry.whole = whole || position != 2;
+            log.apply(&entry).unwrap();
+        }
+        assert!(log.tail(at(1)).is_ok());
+        log.leap(after(0, 3));
+        assert_eq!(log.tail(at(1)).is_ok(), whole, "the ring goes on from before it");
+        assert_eq!(log.tail(at(2)).unwrap().entries.len(), 1);
+    }
+}

@@ -130,6 +130,7 @@ impl Ring {
             }
         }
         cut_off.reverse();
+        self.drop_what_was_read_late();
         self.begin_life(epoch, Some(base));
         (cut_off, whole)
     }
@@ -145,6 +146,16 @@ impl Ring {
         }
         self.begin_life(to.head.epoch, None);
         self.head = to.head;
+    }
+
+    /// Lets go of everything up to the last entry that is not whole. What it leaves out had been removed; that removal may
+    /// have been cut off, here or before it came here, and then this ring can bring no older snapshot up to date.
+    fn drop_what_was_read_late(&mut self) {
+        let Some(last) = self.entries.iter().rposition(|(entry, _)| !entry.whole) else { return };
+        for (entry, bytes) in self.entries.drain(..=last).collect::<Vec<_>>() {
+            self.bytes -= bytes;
+            self.forget(&entry);
+        }
     }
 
     fn begin_life(&mut self, epoch: Epoch, base: Option<Position>) {

@@ -73,7 +73,8 @@ impl Queries {
         let (mut oldest, mut even) = (head, true);
         for (id, found) in others.iter().zip(cache.find_ids(&others, access, now)) {
             match found {
-                Some((row, known_at)) if known_at.epoch == head.epoch => {
+                // What was read beyond the ring's head says nothing of that head.
+                Some((row, known_at)) if known_at.epoch == head.epoch && known_at.position <= head.position => {
                     oldest.position = oldest.position.min(known_at.position);
                     even &= known_at == head;
                     rows.extend(row.map(Candidate::from));
