@@ -6,7 +6,7 @@
 # make down    end it; DIR=... for another directory than /var/tmp/skein, with both
 # make bench   the relay over the wire, then micro-benchmarks
 # make bench-store  each shape of filter on a PostgreSQL of its own: times and buffers next to their targets (EVENTS=3000000)
-# make bench-cache  what the cache is worth, on a cluster of its own: off, cold, warm (CACHE='--events 300000 --filters 30000')
+# make bench-cache  what the cache is worth, on a cluster of its own: off, cold, warm (EVENTS=300000 CACHE='--filters 30000')
 # make bench-observe  what metrics, sampling and an open dashboard cost: processor time of each delivery, on against off
 # make bench-cluster  from one instance to another: how soon events come, what they cost, how much goes over Redis
 # make soak    the long tests

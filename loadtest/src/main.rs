@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
 use loadtest::events::{Authors, Kinds, Plan, fill};
-use loadtest::hot::{self, Hot};
+use loadtest::hot::{self, Bound, Hot};
 use loadtest::report::{Report, SCHEMA, compare, draw_both};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -46,7 +46,7 @@ enum Command {
     /// Measure what the relay's cache is worth, on a cluster of its own: off, cold, warm, and one more instance
     ///
     /// Starts PostgreSQL, Redis and relays on free ports, loads events, asks filters by Zipf's law while events are
-    /// published, and stops everything. Writes cache.json and cache.png.
+    /// published, and stops everything. Each phase is bounded in time. Writes cache.json and cache_comparison.png.
     Cache(Box<CacheArguments>),
     /// Measure several instances: how soon events come from one to another, and what they cost the more there are
     ///
@@ -120,18 +120,24 @@ struct CacheArguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     connections: usize,
     /// How long each phase lasts
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = cli::duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = cli::duration)]
     lasts: Duration,
+    /// How long the caches are warmed, by asking on as in the cold phase
+    #[arg(long, value_name = "TIME", default_value = "150s", value_parser = cli::duration)]
+    warming: Duration,
+    /// A phase ends after so many REQs, and the warming after twice as many, where that is sooner
+    #[arg(long, value_name = "N", default_value_t = 400_000, value_parser = at_least_one)]
+    at_most: usize,
     /// Events published a second meanwhile
     #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = positive)]
     rate: f64,
     /// Questions to the instance that starts cold
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    fourth: u64,
+    fourth: usize,
     /// A setting of the relays, such as RELAY_CACHE_L1_BYTES=16777216; may be repeated
     #[arg(long = "set", value_name = "VARIABLE=VALUE", value_parser = cli::setting)]
     settings: Vec<(String, String)>,
-    /// Where cache.json and cache.png go
+    /// Where cache.json and cache_comparison.png go
     #[arg(long, value_name = "DIR", default_value = "target/bench-cache")]
     report: PathBuf,
 }
@@ -149,7 +155,8 @@ impl CacheArguments {
             instances: self.instances,
             replicas: self.replicas,
             connections: self.connections,
-            lasts: self.lasts,
+            phase: Bound { lasts: self.lasts, questions: self.at_most },
+            warming: Bound { lasts: self.warming, questions: 2 * self.at_most },
             rate: self.rate,
             fourth: self.fourth,
             settings: self.settings,

@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use relay::store::memory::MemoryStore;
 use relay::store::sqlite::SqliteStore;
-use relay::store::{Appended, Page, Read, Store};
+use relay::store::{Appended, Counted, Page, Read, Store};
 use relay::types::{
     Access, Event, EventId, Filter, Key, Kind, Position, PrivateKinds, PublicKey, TagFilter, Timestamp, Verified,
 };
@@ -239,7 +239,8 @@ async fn questions(
                 tested.count(&filters, &access, Position::default(), read.now).await,
             );
             tally.counted += 1;
-            if one.as_ref().unwrap().0 != two.as_ref().unwrap().0 {
+            let what = |counted: &Counted| (counted.number, counted.expires_at);
+            if what(one.as_ref().unwrap()) != what(two.as_ref().unwrap()) {
                 return Err(format!("{filters:#?} {access:?}\n{one:?} against {two:?}"));
             }
         }

@@ -133,7 +133,7 @@ async fn slow_statements_are_stopped() {
     // Two conditions that hold for all, and never both: a walk over everything.
     let slow = Filter { tags: [tag_filter(b't', &["x"]), tag_filter(b'u', &["y"])].into(), ..all() };
     let filters: Vec<_> = (0..30).map(|n| Filter { since: Some(n), ..Filter::default() }).collect();
-    assert_eq!(store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().0, 4_000);
+    assert_eq!(store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().number, 4_000);
     assert!(page(&store, &slow, 10).await.rows.is_empty());
     store.close().await;
 
@@ -191,7 +191,7 @@ async fn a_dropped_append_is_finished() {
 }
 
 async fn stored_count(store: &SqliteStore) -> u64 {
-    store.count(&[all()], &Access::default(), Position::default(), NOW).await.unwrap().0
+    store.count(&[all()], &Access::default(), Position::default(), NOW).await.unwrap().number
 }
 
 #[tokio::test(flavor = "multi_thread")]

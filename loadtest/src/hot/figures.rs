@@ -13,14 +13,17 @@ pub(super) struct Figures {
     pub(super) l2_hits: f64,
     pub(super) asked: f64,
     pub(super) store_reads: f64,
+    /// How long all of these took together, in seconds.
+    pub(super) store_seconds: f64,
     /// Open connections to the database, as of now.
     pub(super) connections: f64,
-    /// Those of them that work, as of now.
-    pub(super) busy: f64,
     pub(super) cpu: Duration,
     /// Reads by where the rows came from, counted up to each bound in seconds.
     pub(super) from_l1: Buckets,
     pub(super) from_l2: Buckets,
+    /// What both layers missed, from the question to the rows.
+    pub(super) missed: Buckets,
+    /// The database's part of that.
     pub(super) from_store: Buckets,
 }
 
@@ -84,11 +87,8 @@ impl Figures {
             "nostr_cache_requests_total" if hit => self.l2_hits += value,
             "nostr_messages_total" if labels.contains("\"req\"") => self.asked += value,
             "nostr_store_read_seconds_count" => self.store_reads += value,
-            "nostr_database_connections" => {
-                self.connections += value;
-                self.busy += value;
-            }
-            "nostr_database_connections_idle" => self.busy -= value,
+            "nostr_store_read_seconds_sum" => self.store_seconds += value,
+            "nostr_database_connections" => self.connections += value,
             "nostr_cache_read_seconds_bucket" | "nostr_store_read_seconds_bucket" => {
                 let bound = labels.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
                 let Some(bound) = bound else { return };
@@ -96,6 +96,7 @@ impl Figures {
                     "nostr_store_read_seconds_bucket" => self.from_store.add(bound, value),
                     _ if labels.contains("\"l1\"") => self.from_l1.add(bound, value),
                     _ if labels.contains("\"l2\"") => self.from_l2.add(bound, value),
+                    _ if labels.contains("\"store\"") => self.missed.add(bound, value),
                     _ => {}
                 }
             }
@@ -109,11 +110,12 @@ impl Figures {
             l2_hits: self.l2_hits - before.l2_hits,
             asked: self.asked - before.asked,
             store_reads: self.store_reads - before.store_reads,
+            store_seconds: self.store_seconds - before.store_seconds,
             connections: self.connections,
-            busy: self.busy,
             cpu: self.cpu.saturating_sub(before.cpu),
             from_l1: self.from_l1.since(&before.from_l1),
             from_l2: self.from_l2.since(&before.from_l2),
+            missed: self.missed.since(&before.missed),
             from_store: self.from_store.since(&before.from_store),
         }
     }

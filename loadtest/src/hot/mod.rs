@@ -7,18 +7,20 @@ mod report;
 mod stage;
 mod work;
 
-pub use report::{HotReport, PhaseReport};
+pub use phase::Bound;
+pub use report::{HotReport, PhaseReport, TargetReport};
 
 use crate::bench::progress;
 use crate::events::{Authors, FILL_SPAN_SECONDS, Kinds, Plan, fill};
 use crate::system::Machine;
 use anyhow::{Context, ensure};
 use phase::Phase;
+use report::{FOURTH, Ran, WARM};
 use stage::Stage;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::Instant;
 use work::{Work, publish};
 
 /// What to measure.
@@ -44,12 +46,14 @@ pub struct Hot {
     pub replicas: usize,
     /// Connections to each instance, each of which waits for its answer before it asks on.
     pub connections: usize,
-    /// How long each phase lasts.
-    pub lasts: Duration,
+    /// When each phase ends.
+    pub phase: Bound,
+    /// When the warming ends.
+    pub warming: Bound,
     /// Events published a second meanwhile.
     pub rate: f64,
     /// Questions to the instance that starts cold.
-    pub fourth: u64,
+    pub fourth: usize,
     /// More settings of the relays: variable and value.
     pub settings: Vec<(String, String)>,
 }
@@ -64,48 +68,33 @@ impl Hot {
         println!("{machine}");
         let authors = Authors::derive(self.seed, self.authors);
         let mut stage = Stage::start(self).await?;
-        let work = self.fill(&stage, &authors)?;
-        println!("{} different filters, {} draws", work.different(), work.drawn.len());
-        let mut phases = Vec::new();
+        let (work, import_seconds) = self.fill(&stage, &authors).await?;
+        println!("{} different filters, {} but for their limits", work.different(), work.keys());
+        let all: Vec<usize> = (0..self.instances).collect();
+        let run = Running { hot: self, work: &work, authors: &authors };
 
         stage.relays_with(self.instances, &[("RELAY_CACHE_L1", "off"), ("RELAY_CACHE_L2", "off")]).await?;
-        phases.push(self.phase("caches off", &stage, &work, &authors).await?);
-
+        let (off, _) = run.phase("caches off", &stage, &all, 0, self.phase).await?;
+        // The same questions in the same order; the phases after that go on where the one before has ended.
         stage.relays_with(self.instances, &[]).await?;
-        phases.push(self.phase("cold", &stage, &work, &authors).await?);
-        println!("warming with each filter once");
-        let publishing = publish(&stage, self, &authors)?;
-        let warmed = phase::ask_all(&stage, self.connections, &work).await?;
-        publishing.abort();
-        println!("{} answers in {:.1} s", warmed.0, warmed.1.as_secs_f64());
-        phases.push(self.phase("warm", &stage, &work, &authors).await?);
-
+        let (cold, next) = run.phase("cold", &stage, &all, 0, self.phase).await?;
+        let (warming, next) = run.phase("warming", &stage, &all, next, self.warming).await?;
+        let filters_warmed = work.asked(next);
+        println!("{filters_warmed} of {} filters were asked by now", work.different());
+        let (warm, next) = run.phase(WARM, &stage, &all, next, self.phase).await?;
         stage.add().await?;
-        let publishing = publish(&stage, self, &authors)?;
-        let mut fourth = Phase::begin("one more, cold", &stage, &[self.instances])?;
-        while fourth.asked() < self.fourth && fourth.seconds() < 600 {
-            fourth.second(self.connections, &work, self.fourth).await?;
-        }
-        publishing.abort();
-        phases.push(fourth.end()?);
+        let fourth = Bound { questions: self.fourth, ..self.warming };
+        let (fourth, _) = run.phase(FOURTH, &stage, &[self.instances], next, fourth).await?;
+
         stage.stop().await?;
-        Ok(HotReport::new(self, machine, phases))
+        let phases = vec![off, cold, warming, warm, fourth];
+        let report = HotReport::new(self, machine, Ran { keys: work.keys(), filters_warmed, import_seconds, phases });
+        report.targets.iter().for_each(|target| println!("{target}"));
+        Ok(report)
     }
 
-    async fn phase(&self, name: &str, stage: &Stage, work: &Work, authors: &Authors) -> anyhow::Result<PhaseReport> {
-        println!("{name}");
-        let publishing = publish(stage, self, authors)?;
-        let all: Vec<usize> = (0..self.instances).collect();
-        let mut phase = Phase::begin(name, stage, &all)?;
-        while phase.seconds() < self.lasts.as_secs().max(1) {
-            phase.second(self.connections, work, u64::MAX).await?;
-        }
-        publishing.abort();
-        phase.end()
-    }
-
-    /// Makes the events and loads them into the database.
-    fn fill(&self, stage: &Stage, authors: &Authors) -> anyhow::Result<Work> {
+    /// Makes the events and loads them into the database; the questions about them, and how long the import took.
+    async fn fill(&self, stage: &Stage, authors: &Authors) -> anyhow::Result<(Work, f64)> {
         let plan = Plan {
             seed: self.seed,
             events: self.events,
@@ -120,19 +109,52 @@ impl Hot {
         out.flush()?;
         bar.finish_and_clear();
         ensure!(!keys.is_thin(), "{} events are too few to ask about: take 1000 or more", self.events);
+        println!(
+            "{} events are made; they are loaded into the database, which is vacuumed and analysed then",
+            self.events
+        );
+        let start = Instant::now();
         stage.import(&path)?;
+        let import_seconds = start.elapsed().as_secs_f64();
         std::fs::remove_file(&path)?;
-        Ok(Work::draw(self, &keys, authors))
+        stage.settle().await?;
+        println!("loaded in {import_seconds:.0} s, settled after {:.0} s", start.elapsed().as_secs_f64());
+        Ok((Work::draw(self, &keys, authors), import_seconds))
     }
 }
 
-/// Writes report.json and cache.png into `directory`.
+/// A run under way.
+struct Running<'a> {
+    hot: &'a Hot,
+    work: &'a Work,
+    authors: &'a Authors,
+}
+
+impl Running<'_> {
+    /// Asks these relays, from the draw of that number on; the report, and the number of the next draw.
+    async fn phase(
+        &self,
+        name: &str,
+        stage: &Stage,
+        relays: &[usize],
+        first: usize,
+        bound: Bound,
+    ) -> anyhow::Result<(PhaseReport, usize)> {
+        println!("{name}: for {} s or {} REQs", bound.lasts.as_secs(), bound.questions);
+        let publishing = publish(stage, self.hot, self.authors, bound.lasts)?;
+        let mut phase = Phase::begin(name, stage, relays, first)?;
+        phase.ask(self.hot.connections, self.work, bound).await?;
+        Ok(phase.end(publishing.stop()))
+    }
+}
+
+/// Writes cache.json and cache_comparison.png into `directory`.
 ///
 /// # Errors
 /// The files'.
 pub fn write(report: &HotReport, directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     std::fs::write(directory.join("cache.json"), serde_json::to_vec_pretty(report)?)?;
-    crate::report::draw(&report.charts(), &directory.join("cache.png"))?;
+    crate::report::draw(&report.charts(), &directory.join("cache_comparison.png"))?;
     Ok(())
 }

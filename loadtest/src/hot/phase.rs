@@ -1,7 +1,7 @@
 //! One phase: the same questions, second by second.
 
 use super::figures::Figures;
-use super::report::{PhaseReport, Second};
+use super::report::{Measured, PhaseReport, Second};
 use super::stage::Stage;
 use super::work::Work;
 use crate::bench::{Agenda, Faults, Site, query};
@@ -13,6 +13,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Between two lines that tell how it goes, in seconds.
+const TOLD_EVERY: u64 = 10;
+
+/// When a phase ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// After so long.
+    pub lasts: Duration,
+    /// After so many questions, where that comes first.
+    pub questions: usize,
+}
 
 pub(super) struct Phase<'a> {
     name: String,
@@ -22,7 +33,9 @@ pub(super) struct Phase<'a> {
     begun: Figures,
     last: Figures,
     busy: Duration,
-    asked: Rc<Cell<usize>>,
+    /// Which draw is next, and which was the first.
+    next: Rc<Cell<usize>>,
+    first: usize,
     latency: Latency,
     faults: Faults,
     wall: Duration,
@@ -30,8 +43,8 @@ pub(super) struct Phase<'a> {
 }
 
 impl<'a> Phase<'a> {
-    /// Begins a phase on these relays.
-    pub(super) fn begin(name: &str, stage: &'a Stage, relays: &[usize]) -> anyhow::Result<Self> {
+    /// Begins a phase on these relays, with the draw of that number.
+    pub(super) fn begin(name: &str, stage: &'a Stage, relays: &[usize], first: usize) -> anyhow::Result<Self> {
         let sites = relays.iter().map(|relay| stage.site(*relay)).collect::<anyhow::Result<_>>()?;
         let begun = Figures::look(stage, relays)?;
         Ok(Self {
@@ -42,7 +55,8 @@ impl<'a> Phase<'a> {
             last: begun.clone(),
             begun,
             busy: machine_busy(),
-            asked: Rc::default(),
+            next: Rc::new(Cell::new(first)),
+            first,
             latency: Latency::new(),
             faults: Faults::default(),
             wall: Duration::ZERO,
@@ -50,21 +64,40 @@ impl<'a> Phase<'a> {
         })
     }
 
-    pub(super) fn seconds(&self) -> u64 {
-        self.seconds.len() as u64
+    /// Asks until the bound, whichever comes first of the two.
+    pub(super) async fn ask(&mut self, connections: usize, work: &Work, bound: Bound) -> anyhow::Result<()> {
+        let seconds = bound.lasts.as_secs().max(1);
+        for second in 1..=seconds {
+            self.second(connections, work, bound.questions).await?;
+            let done = self.next.get() - self.first >= bound.questions;
+            if second % TOLD_EVERY == 0 && second < seconds && !done {
+                self.tell();
+            }
+            if done {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    pub(super) fn asked(&self) -> u64 {
-        self.asked.get() as u64
+    fn tell(&self) {
+        let Some(last) = self.seconds.last() else { return };
+        println!(
+            "  {}: {} s of it, {} asked, {:.0} REQ/s, {:.0} % without the database",
+            self.name,
+            self.seconds.len(),
+            self.next.get() - self.first,
+            last.per_second,
+            100.0 * last.hit_rate
+        );
     }
 
-    /// Asks for a second, no more than `at_most` in the whole phase.
-    pub(super) async fn second(&mut self, connections: usize, work: &Work, at_most: u64) -> anyhow::Result<()> {
+    async fn second(&mut self, connections: usize, work: &Work, at_most: usize) -> anyhow::Result<()> {
         let agenda = Agenda {
             questions: work.ranked.clone(),
             order: work.drawn.clone(),
-            asked: self.asked.clone(),
-            at_most: usize::try_from(at_most).unwrap_or(usize::MAX),
+            asked: self.next.clone(),
+            at_most: self.first.saturating_add(at_most),
         };
         let start = Instant::now();
         let rounds = self.sites.iter().map(|site| query(site, connections, SECOND, agenda.clone()));
@@ -84,22 +117,14 @@ impl<'a> Phase<'a> {
         Ok(())
     }
 
-    pub(super) fn end(self) -> anyhow::Result<PhaseReport> {
+    /// The report, after so many events were published meanwhile, and the number of the next draw.
+    pub(super) fn end(self, published: u64) -> (PhaseReport, usize) {
         let grown = self.last.since(&self.begun);
         let busy = machine_busy().saturating_sub(self.busy);
-        let report = PhaseReport::new(self.name, self.wall, &self.latency, &grown, busy, self.seconds, self.faults);
+        let next = self.next.get();
+        let Self { name, wall, latency, seconds, faults, .. } = self;
+        let report = PhaseReport::new(Measured { name, wall, latency, grown, busy, published, seconds, faults });
         println!("{report}");
-        Ok(report)
+        (report, next)
     }
-}
-
-/// Asks each different question once, on the instances in turn; the number of answers, and how long that took.
-pub(super) async fn ask_all(stage: &Stage, connections: usize, work: &Work) -> anyhow::Result<(u64, Duration)> {
-    let count = work.ranked.len();
-    let agenda = Agenda { at_most: count, ..Agenda::in_turn(work.ranked.clone()) };
-    let sites = (0..stage.relays.len()).map(|relay| stage.site(relay)).collect::<anyhow::Result<Vec<_>>>()?;
-    let start = Instant::now();
-    let rounds = sites.iter().map(|site| query(site, connections, Duration::from_secs(3_600), agenda.clone()));
-    let rounds = try_join_all(rounds).await?;
-    Ok((rounds.iter().map(|round| round.operations).sum(), start.elapsed()))
 }

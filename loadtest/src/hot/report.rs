@@ -10,6 +10,18 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
+/// The phases whose figures have targets.
+pub(super) const WARM: &str = "warm";
+pub(super) const FOURTH: &str = "one more, cold";
+
+/// What came of a run.
+pub(super) struct Ran {
+    pub(super) keys: usize,
+    pub(super) filters_warmed: usize,
+    pub(super) import_seconds: f64,
+    pub(super) phases: Vec<PhaseReport>,
+}
+
 /// Everything.
 #[derive(Debug, Serialize)]
 pub struct HotReport {
@@ -19,6 +31,10 @@ pub struct HotReport {
     pub events: usize,
     /// Different filters.
     pub filters: usize,
+    /// The different questions that they are to the cache: it answers a filter with every limit from one entry.
+    pub keys: usize,
+    /// Those of the filters that were asked at least once before the warm phase.
+    pub filters_warmed: usize,
     /// Zipf's exponent.
     pub skew: f64,
     /// Instances.
@@ -29,8 +45,25 @@ pub struct HotReport {
     pub connections: usize,
     /// Events published a second.
     pub rate: f64,
+    /// How long the import took, in seconds, its VACUUM (ANALYZE) included: without that, an index alone can answer nothing.
+    pub import_seconds: f64,
     /// One after the other.
     pub phases: Vec<PhaseReport>,
+    /// What was to be reached, and was or was not.
+    pub targets: Vec<TargetReport>,
+}
+
+/// A target.
+#[derive(Debug, Serialize)]
+pub struct TargetReport {
+    /// What was measured.
+    pub what: &'static str,
+    /// What it should be, in words.
+    pub wanted: &'static str,
+    /// What it was.
+    pub measured: f64,
+    /// Whether that is enough.
+    pub met: bool,
 }
 
 /// One phase.
@@ -56,18 +89,22 @@ pub struct PhaseReport {
     pub reads_saved: f64,
     /// Open connections to the database at the end.
     pub database_connections: f64,
-    /// Those of them that worked just then.
+    /// How many reads were under way on them, on the average over the phase.
     pub database_connections_busy: f64,
     /// Getting the rows in the process, in milliseconds.
     pub l1_read_ms: Percentiles,
     /// Getting them from the shared cache.
     pub l2_read_ms: Percentiles,
-    /// Getting them from the database.
+    /// Getting what both layers missed, the looks into them included.
+    pub miss_ms: Percentiles,
+    /// The database's part of that, or all of it where the caches are off.
     pub database_read_ms: Percentiles,
     /// Processor time of the instances for each answer.
     pub relay_cpu_us: f64,
     /// Processor time of the whole machine for each answer: database, Redis and this tester too.
     pub machine_cpu_us: f64,
+    /// Events that were published meanwhile and acknowledged.
+    pub published: u64,
     /// Second by second.
     pub seconds: Vec<Second>,
     /// What went wrong.
@@ -118,16 +155,21 @@ impl Second {
     }
 }
 
+/// What a phase has measured.
+pub(super) struct Measured {
+    pub(super) name: String,
+    pub(super) wall: Duration,
+    pub(super) latency: Latency,
+    pub(super) grown: Figures,
+    pub(super) busy: Duration,
+    pub(super) published: u64,
+    pub(super) seconds: Vec<Second>,
+    pub(super) faults: Faults,
+}
+
 impl PhaseReport {
-    pub(super) fn new(
-        name: String,
-        wall: Duration,
-        latency: &Latency,
-        grown: &Figures,
-        busy: Duration,
-        seconds: Vec<Second>,
-        faults: Faults,
-    ) -> Self {
+    pub(super) fn new(measured: Measured) -> Self {
+        let Measured { name, wall, latency, grown, busy, published, seconds, faults } = measured;
         let latency_ms = latency.summary();
         let answers = latency_ms.map_or(0, |summary| summary.count);
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / answers.max(1) as f64;
@@ -142,15 +184,24 @@ impl PhaseReport {
             database_reads: grown.store_reads,
             reads_saved: (grown.asked - grown.store_reads).max(0.0),
             database_connections: grown.connections,
-            database_connections_busy: grown.busy,
+            database_connections_busy: grown.store_seconds / wall.as_secs_f64(),
             l1_read_ms: (&grown.from_l1).into(),
             l2_read_ms: (&grown.from_l2).into(),
+            miss_ms: (&grown.missed).into(),
             database_read_ms: (&grown.from_store).into(),
             relay_cpu_us: each(grown.cpu),
             machine_cpu_us: each(busy),
+            published,
             seconds,
             faults: faults.0.into_iter().collect(),
         }
+    }
+}
+
+impl fmt::Display for TargetReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let met = if self.met { "met" } else { "MISSED" };
+        write!(f, "{}: {:.3}, wanted {}: {met}", self.what, self.measured, self.wanted)
     }
 }
 
@@ -162,18 +213,24 @@ impl fmt::Display for PhaseReport {
         writeln!(
             f,
             "{name}: {answers} answers, {per_second:.0} REQ/s, p50 {:.2} ms, p95 {:.2} ms; {database_reads:.0} reads of \
-             the database, {:.0} saved, {:.0} connections ({:.0} busy)",
-            latency.0, latency.1, self.reads_saved, self.database_connections, self.database_connections_busy
+             the database, {:.0} saved, {:.0} connections ({:.1} at work); {} events published",
+            latency.0,
+            latency.1,
+            self.reads_saved,
+            self.database_connections,
+            self.database_connections_busy,
+            self.published
         )?;
         write!(
             f,
-            "  hits {:.1} % (in the process {:.1} %, shared {:.1} %); rows in p50/p95 ms: process {}, shared {}, database \
-             {}; CPU of an answer: relay {relay_cpu_us:.0} µs, machine {machine_cpu_us:.0} µs",
+            "  hits {:.1} % (in the process {:.1} %, shared {:.1} %); rows in p50/p95 ms: process {}, shared {}, miss {}, \
+             database {}; CPU of an answer: relay {relay_cpu_us:.0} µs, machine {machine_cpu_us:.0} µs",
             100.0 * self.hit_rate,
             100.0 * self.l1_hit_rate,
             100.0 * self.l2_hit_rate,
             millis(self.l1_read_ms),
             millis(self.l2_read_ms),
+            millis(self.miss_ms),
             millis(self.database_read_ms)
         )?;
         self.faults.iter().try_for_each(|(fault, times)| write!(f, "\n  {times} x {fault}"))
@@ -181,9 +238,33 @@ impl fmt::Display for PhaseReport {
 }
 
 impl HotReport {
-    pub(super) fn new(hot: &Hot, machine: Machine, phases: Vec<PhaseReport>) -> Self {
+    pub(super) fn new(hot: &Hot, machine: Machine, ran: Ran) -> Self {
         let Hot { events, filters, skew, instances, replicas, connections, rate, .. } = *hot;
-        Self { machine, events, filters, skew, instances, replicas, connections, rate, phases }
+        let Ran { keys, filters_warmed, import_seconds, phases } = ran;
+        let of = |name: &str| phases.iter().find(|phase| phase.name == name);
+        let percent = |name| of(name).map_or(0.0, |phase| 100.0 * phase.hit_rate);
+        let l1_p95 = of(WARM).and_then(|phase| phase.l1_read_ms.p95).unwrap_or(f64::NAN);
+        let target = |what, wanted, measured, met| TargetReport { what, wanted, measured, met };
+        let targets = vec![
+            target("answers without the database, warm", "above 90 %", percent(WARM), percent(WARM) > 90.0),
+            target("the same on one more instance, cold", "above 70 %", percent(FOURTH), percent(FOURTH) > 70.0),
+            target("p95 of a hit in the process, warm", "below 1 ms", l1_p95, l1_p95 < 1.0),
+        ];
+        Self {
+            machine,
+            events,
+            filters,
+            keys,
+            filters_warmed,
+            skew,
+            instances,
+            replicas,
+            connections,
+            rate,
+            import_seconds,
+            phases,
+            targets,
+        }
     }
 
     /// The phases against each other, second by second.

@@ -6,6 +6,7 @@ use crate::bench::{Question, Shape, questions};
 use crate::client::Reply;
 use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Zipf, sign_all};
 use rustc_hash::FxHashSet;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
@@ -53,6 +54,17 @@ impl Work {
     pub(super) fn different(&self) -> usize {
         self.ranked.len()
     }
+
+    /// How many there are but for their limits.
+    pub(super) fn keys(&self) -> usize {
+        let without = |filter: &str| filter.split(",\"limit\":").next().unwrap_or_default().to_owned();
+        self.ranked.iter().map(|question| without(&question.filter)).collect::<FxHashSet<_>>().len()
+    }
+
+    /// How many different ones the first `draws` ask.
+    pub(super) fn asked(&self, draws: usize) -> usize {
+        self.drawn.iter().take(draws).collect::<FxHashSet<_>>().len()
+    }
 }
 
 /// Adds different questions of a shape until there are as many as `wanted`, or no more come.
@@ -77,14 +89,28 @@ fn gather(
     }
 }
 
-/// Publishes at the rate of `hot` on the first instance until it is aborted.
-pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors) -> anyhow::Result<JoinHandle<()>> {
+/// What is published until it is stopped.
+pub(super) struct Publishing {
+    task: JoinHandle<()>,
+    accepted: Rc<Cell<u64>>,
+}
+
+impl Publishing {
+    /// Stops, and says how many events were acknowledged.
+    pub(super) fn stop(self) -> u64 {
+        self.task.abort();
+        self.accepted.get()
+    }
+}
+
+/// Publishes at the rate of `hot` on the first instance, for no longer than `lasts`.
+pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors, lasts: Duration) -> anyhow::Result<Publishing> {
     let site = stage.site(0)?;
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let longest = hot.lasts.as_secs_f64().max(120.0);
     let plan = Plan {
         seed: hot.seed ^ unix.as_nanos() as u64,
-        events: (hot.rate * longest) as usize,
+        // Each of the phase's seconds takes a little longer than that.
+        events: (hot.rate * lasts.as_secs_f64() * 1.5) as usize,
         until: unix.as_secs(),
         span_seconds: 60,
         kinds: Kinds::Mixed,
@@ -92,15 +118,16 @@ pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors) -> anyhow::Re
     let events = sign_all(Generator::new(plan, authors).collect(), authors);
     let mut ticks = interval(Duration::from_secs_f64(1.0 / hot.rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    Ok(tokio::task::spawn_local(async move {
+    let accepted = Rc::<Cell<u64>>::default();
+    let counter = accepted.clone();
+    let task = tokio::task::spawn_local(async move {
         let Ok(mut client) = site.connect(0).await else { return };
         for event in events {
             // What comes back is read now and then: nobody waits for it.
             loop {
-                let mut refused = None;
                 let answers = client.receive(&site.scratch, |message| {
-                    if let Reply::Ok { accepted: false, words, .. } = Reply::parse(message) {
-                        refused = Some(String::from_utf8_lossy(words).into_owned());
+                    if let Reply::Ok { accepted: true, .. } = Reply::parse(message) {
+                        counter.set(counter.get() + 1);
                     }
                 });
                 tokio::select! {
@@ -110,5 +137,6 @@ pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors) -> anyhow::Re
             }
             client.queue(&[b"[\"EVENT\",", event.text.as_bytes(), b"]"]);
         }
-    }))
+    });
+    Ok(Publishing { task, accepted })
 }

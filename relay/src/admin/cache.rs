@@ -53,7 +53,7 @@ fn describe_filter(hot: &Hot) -> Value {
     };
     let asked = hot.hits + hot.reads;
     json!({
-        "filter": hot.key.filter.to_json().chars().take(MAX_FILTER_CHARS).collect::<String>(),
+        "filter": hot.key.ask.to_string().chars().take(MAX_FILTER_CHARS).collect::<String>(),
         "readers": readers,
         "hits": hot.hits,
         "hit_rate": if asked == 0 { 0.0 } else { hot.hits as f64 / asked as f64 },

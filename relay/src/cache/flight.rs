@@ -1,7 +1,7 @@
 //! One flight at a time: of those who miss the same thing at the same time, one reads and the others wait for what it
 //! brings.
 
-use super::Entry;
+use super::Answer;
 use super::question::Name;
 use crate::store::StoreError;
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub enum Landing {
     /// What was read.
-    Entry(Arc<Entry>),
+    Answer(Answer),
     /// More text than is held in memory at once: everyone reads their own.
     TooLarge,
     /// The store failed, and would for the next one too.

@@ -1,9 +1,8 @@
 //! What stands behind the cache in the process: a layer that all instances share.
 
 use super::shared::SharedStatus;
-use super::{Entry, FilterKey, Purge};
+use super::{Answer, FilterKey, Purge};
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A layer that several instances share, asked when the one in the process has nothing.
@@ -15,18 +14,18 @@ use std::time::Duration;
 /// - **One flight.** Where several instances miss the same key at the same time, one is told so at once and is to read
 ///   the store and [`put`](Self::put) what it has read; the others are kept waiting for that, for a bounded time.
 pub trait SharedLayer: Send + Sync + 'static {
-    /// The entry of `key`, if there is one that is `usable`: with room for as many rows as are asked for, its head not
+    /// The answer of `key`, if there is one that is `usable`: with room for as many rows as are asked for, its head not
     /// before the ring's floor and of an epoch that has it in common with the present one. `None`: read the store, then
     /// [`put`](Self::put). Cancel safe.
     fn get<'a>(
         &'a self,
         key: &'a FilterKey,
-        usable: &'a (dyn Fn(&Entry) -> bool + Sync),
-    ) -> BoxFuture<'a, Option<Entry>>;
+        usable: &'a (dyn Fn(&Answer) -> bool + Sync),
+    ) -> BoxFuture<'a, Option<Answer>>;
 
-    /// Offers an entry of the present epoch to all instances. Never waits: where there is no room, nothing is written.
+    /// Offers an answer of the present epoch to all instances. Never waits: where there is no room, nothing is written.
     /// An older one never replaces a newer one of the same epoch, nor one with less room one with more.
-    fn put(&self, key: &FilterKey, entry: Arc<Entry>);
+    fn put(&self, key: &FilterKey, answer: Answer);
 
     /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
     /// `None`: never, for nothing is kept.
@@ -44,11 +43,11 @@ pub trait SharedLayer: Send + Sync + 'static {
 pub struct NoLayer;
 
 impl SharedLayer for NoLayer {
-    fn get<'a>(&'a self, _: &'a FilterKey, _: &'a (dyn Fn(&Entry) -> bool + Sync)) -> BoxFuture<'a, Option<Entry>> {
+    fn get<'a>(&'a self, _: &'a FilterKey, _: &'a (dyn Fn(&Answer) -> bool + Sync)) -> BoxFuture<'a, Option<Answer>> {
         ready(None).boxed()
     }
 
-    fn put(&self, _: &FilterKey, _: Arc<Entry>) {}
+    fn put(&self, _: &FilterKey, _: Answer) {}
 
     fn renew_after(&self) -> Option<Duration> {
         None

@@ -7,6 +7,8 @@
 //! it concerns. It lies in shards, each with its part of the bytes and with its own head under one lock.
 
 mod admission;
+mod answer;
+mod count;
 mod entry;
 mod flight;
 mod key;
@@ -19,16 +21,18 @@ pub mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use answer::Answer;
+pub use count::{Count, Unsure};
 pub use entry::{Difference, Entry, Listed};
 pub use flight::{Boarding, Landing, Passenger, Pilot};
-pub use key::{FilterKey, ReaderClass};
+pub use key::{Ask, FilterKey, ReaderClass};
 pub use layer::{NoLayer, SharedLayer};
 pub use purge::{Purge, PurgeError};
-pub use question::{Name, Question};
+pub use question::{Asked, CountQuestion, Name, Question, only_ids};
 pub use shard::{Hot, ShardFacts};
 
 use crate::telemetry::{CacheLayer, CacheResult, Metrics};
-use crate::types::{Access, Filter, Head, LogEntry, Row, Timestamp};
+use crate::types::{Access, EventId, Filter, Head, LogEntry, Row, Timestamp};
 use flight::Flights;
 use parking_lot::Mutex;
 use rates::Rates;
@@ -83,10 +87,18 @@ impl Cache {
         &*self.behind
     }
 
-    /// What a reader asks by `filter`, in the cache's words; `None`: what they may read is theirs alone, and no other
-    /// reader's answer will do. `limit`: at most so many rows.
+    /// The newest events of a filter, asked in the cache's words; `None`: what the reader may read is theirs alone, and no
+    /// other reader's answer will do. `limit`: at most so many rows.
     pub fn question(&self, filter: &Filter, access: &Access, limit: usize, now: Timestamp) -> Option<Question> {
-        let question = Question::new(filter, access, limit, now, &self.secret);
+        self.unless_bypassed(Question::new(filter, access, limit, now, &self.secret))
+    }
+
+    /// How many events `filters` select, asked in the cache's words; `None` as for [`question`](Self::question).
+    pub fn count_question(&self, filters: &[Filter], access: &Access, now: Timestamp) -> Option<CountQuestion> {
+        self.unless_bypassed(CountQuestion::new(filters, access, now, &self.secret))
+    }
+
+    fn unless_bypassed<T>(&self, question: Option<T>) -> Option<T> {
         if question.is_none() {
             self.metrics.cache_requests.of(CacheLayer::L1, CacheResult::Bypass).increment(1);
         }
@@ -115,53 +127,87 @@ impl Cache {
         self.max_bytes
     }
 
-    /// The answer, if there is an entry that holds it. Never waits.
-    pub fn find<T: From<Row>>(&self, question: &Question) -> Option<Entry<T>> {
-        let name = question.name();
-        let found = self.shard(name).lock().find(name, self.behind.renew_after());
-        let answer = found.as_ref().and_then(|found| question.answer(&found.entry, found.head));
+    /// The answer, if there is one. Never waits.
+    pub fn find<T>(&self, question: &impl Asked<T>) -> Option<T> {
+        let found = self.look(question.name());
+        let answer = found.as_ref().and_then(|found| question.told(&found.answer, found.head));
         self.note(CacheLayer::L1, answer.is_some());
-        tracing::debug!(filter = %name.key().filter.to_json(), hit = answer.is_some(), "cache");
-        match found {
-            Some(Found { entry, head, renew: true }) => {
-                self.behind.put(name.key(), Arc::new(Entry { head, ..Entry::clone(&entry) }));
-            }
-            Some(_) if answer.is_none() => self.metrics.cache_refetches.increment(1),
-            _ => {}
+        tracing::debug!(asked = %question.name().key().ask, hit = answer.is_some(), "cache");
+        if found.is_some() && answer.is_none() {
+            self.metrics.cache_refetches.increment(1);
         }
         answer
     }
 
     /// The answer to a question that was asked before, should another flight have brought it meanwhile.
-    pub fn find_now<T: From<Row>>(&self, question: &Question) -> Option<Entry<T>> {
+    pub fn find_now<T>(&self, question: &impl Asked<T>) -> Option<T> {
         let found = self.shard(question.name()).lock().find_again(question.name())?;
-        question.answer(&found.entry, found.head)
+        question.told(&found.answer, found.head)
     }
 
-    /// A place in the flight that brings what `question` has missed.
-    pub fn board(&self, question: &Question) -> Boarding<'_> {
-        let boarding = self.flights.board(question.name());
+    /// Of each of `ids` that a reader with `access` asks for, whether there is such an event, and the head at which that
+    /// holds; `None` where nothing is kept that says so. Never waits.
+    pub fn find_ids(&self, ids: &[EventId], access: &Access, now: Timestamp) -> Vec<Option<(Option<Row>, Head)>> {
+        let one = |id: &EventId| {
+            let filter = Filter { ids: Some([*id].into()), ..Filter::default() };
+            let question = Question::new(&filter, access, 1, now, &self.secret)?;
+            let found = self.look(question.name())?;
+            let mut entry: Entry = question.told(&found.answer, found.head)?;
+            Some((entry.rows.pop_front(), entry.head))
+        };
+        ids.iter().map(one).collect()
+    }
+
+    /// Looks for what is kept under a name that is asked for, and offers it to the layer behind where it is time to.
+    fn look(&self, name: &Name) -> Option<Found> {
+        let found = self.shard(name).lock().find(name, self.behind.renew_after())?;
+        if found.renew {
+            self.behind.put(name.key(), found.answer.at(found.head));
+        }
+        Some(found)
+    }
+
+    /// A place in the flight that brings what was missed under `name`.
+    pub fn board(&self, name: &Name) -> Boarding<'_> {
+        let boarding = self.flights.board(name);
         if let Boarding::Passenger(_) = &boarding {
             self.metrics.cache_passengers.increment(1);
         }
         boarding
     }
 
-    /// Keeps an entry, if it deserves the room. Where the log has gone on meanwhile, `bring_up` is to bring it up to date;
+    /// Keeps an answer, if it deserves the room. Where the log has gone on meanwhile, `bring_up` is to bring it up to date;
     /// `None`: that cannot be. `cost` is how long the read took.
     pub fn keep(
         &self,
-        question: &Question,
-        mut entry: Arc<Entry>,
+        name: &Name,
+        answer: Answer,
         cost: Duration,
-        bring_up: impl Fn(Entry) -> Option<Entry>,
+        bring_up: impl Fn(&FilterKey, Answer) -> Option<Answer>,
     ) {
-        let shard = self.shard(question.name());
+        match answer.by_id(name.key()) {
+            None => self.keep_one(name, answer, cost, bring_up),
+            Some(each) => {
+                for (key, answer) in each {
+                    self.keep_one(&Name::new(key, &self.secret), answer, cost, &bring_up);
+                }
+            }
+        }
+    }
+
+    fn keep_one(
+        &self,
+        name: &Name,
+        mut answer: Answer,
+        cost: Duration,
+        bring_up: impl Fn(&FilterKey, Answer) -> Option<Answer>,
+    ) {
+        let shard = self.shard(name);
         for _ in 0..ROUNDS {
-            let handed = shard.lock().keep(question.name(), entry, cost);
+            let handed = shard.lock().keep(name, answer, cost);
             let Handed::Old(old) = handed else { return };
-            let Some(brought_up) = bring_up(Arc::unwrap_or_clone(old)) else { return };
-            entry = Arc::new(brought_up);
+            let Some(brought_up) = bring_up(name.key(), old) else { return };
+            answer = brought_up;
         }
     }
 
@@ -177,7 +223,7 @@ impl Cache {
 
     /// Forgets in this process what an operator wants forgotten; says how many entries that were.
     pub fn purge(&self, purge: &Purge) -> usize {
-        self.shards.iter().map(|shard| shard.lock().forget_those(|key| purge.concerns(key))).sum()
+        self.shards.iter().map(|shard| shard.lock().forget_those(|key, _| purge.concerns(key))).sum()
     }
 
     /// The `count` entries that have saved most time, those first.

@@ -12,7 +12,8 @@ pub enum Purge {
     All,
     /// Every filter that names this author.
     Author(PublicKey),
-    /// This filter, whatever its `since`, `until` and `limit`: entries answer many of those.
+    /// This filter, rows and counts, whatever `since`, `until` and `limit` say here and there: a client's window moves with
+    /// its clock. One that names events by their ids: each of them.
     Filter(Filter),
 }
 
@@ -35,15 +36,24 @@ impl Purge {
     pub fn concerns(&self, key: &FilterKey) -> bool {
         match self {
             Self::All => true,
-            Self::Author(author) => {
-                key.filter.authors.as_ref().is_some_and(|authors| authors.binary_search(author).is_ok())
-            }
-            Self::Filter(filter) => {
-                let Filter { since, until, limit, .. } = key.filter;
-                Filter { since, until, limit, ..filter.clone() } == key.filter
-            }
+            Self::Author(author) => key
+                .filters()
+                .iter()
+                .filter_map(|filter| filter.authors.as_ref())
+                .any(|authors| authors.binary_search(author).is_ok()),
+            Self::Filter(filter) => key.filters().iter().any(|kept| covers(filter, kept)),
         }
     }
+}
+
+/// True when `filter` asks what `kept` asks, or the same of more ids, at whatever time.
+fn covers(filter: &Filter, kept: &Filter) -> bool {
+    let (Filter { ids, authors, kinds, tags, .. }, ids_kept) = (filter, &kept.ids);
+    let same_ids = match (ids, ids_kept) {
+        (Some(ids), Some(kept)) => kept.iter().all(|id| ids.binary_search(id).is_ok()),
+        (ids, kept) => ids == kept,
+    };
+    same_ids && (authors, kinds, tags) == (&kept.authors, &kept.kinds, &kept.tags)
 }
 
 impl fmt::Display for Purge {

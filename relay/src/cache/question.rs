@@ -1,8 +1,8 @@
 //! Canonical questions: what many clients ask in different words is one key, and each is answered from its entry by a
 //! cut. docs/decisions/0009-the-cache.md says what that saves.
 
-use super::{Entry, FilterKey, Listed, ReaderClass};
-use crate::types::{Access, Filter, Head, Timestamp};
+use super::{Answer, Ask, Count, Entry, FilterKey, Listed, ReaderClass};
+use crate::types::{Access, EventId, Filter, Head, Row, Timestamp};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
@@ -12,6 +12,10 @@ use std::sync::Arc;
 pub struct Name(Arc<(u64, FilterKey)>);
 
 impl Name {
+    pub(super) fn new(key: FilterKey, secret: &RandomState) -> Self {
+        Self(Arc::new((secret.hash_one(&key), key)))
+    }
+
     /// The key.
     pub fn key(&self) -> &FilterKey {
         &self.0.1
@@ -37,7 +41,54 @@ impl Hash for Name {
     }
 }
 
-/// What one reader asks: the key of the entry that can answer it, and what is cut from that entry.
+/// What one reader asks, whose answer `T` may lie in what is kept under a name.
+pub trait Asked<T> {
+    /// The name.
+    fn name(&self) -> &Name;
+
+    /// The answer that `kept`, exact as of `head`, holds for it; `None` where it holds none.
+    fn told(&self, kept: &Answer, head: Head) -> Option<T>;
+}
+
+/// How many events some filters select, asked at some second.
+#[derive(Debug, Clone)]
+pub struct CountQuestion {
+    name: Name,
+    now: Timestamp,
+}
+
+impl CountQuestion {
+    /// What a reader with `access` asks at the second `now`; `None` as for [`Question::new`].
+    pub(super) fn new(filters: &[Filter], access: &Access, now: Timestamp, secret: &RandomState) -> Option<Self> {
+        let reader = ReaderClass::of(filters, access)?;
+        let mut filters: Vec<Filter> = filters.iter().map(|filter| Filter { limit: None, ..filter.clone() }).collect();
+        if filters.len() > 1 {
+            filters.sort_by_cached_key(Filter::to_json);
+            filters.dedup();
+        }
+        Some(Self { name: Name::new(FilterKey { ask: Ask::Count(filters.into()), reader }, secret), now })
+    }
+
+    /// What its answer is found by.
+    pub fn key(&self) -> &FilterKey {
+        self.name.key()
+    }
+}
+
+impl Asked<Count> for CountQuestion {
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn told(&self, kept: &Answer, head: Head) -> Option<Count> {
+        match kept {
+            Answer::Count(count) if count.holds_at(self.now) => Some(Count { head, ..*count }),
+            Answer::Count(_) | Answer::Rows(_) => None,
+        }
+    }
+}
+
+/// The newest events of a filter: the key of the entry that can answer it, and what is cut from that entry.
 #[derive(Debug, Clone)]
 pub struct Question {
     name: Name,
@@ -63,17 +114,22 @@ impl Question {
         now: Timestamp,
         secret: &RandomState,
     ) -> Option<Self> {
-        let reader = ReaderClass::of(filter, access)?;
+        let reader = ReaderClass::of(std::slice::from_ref(filter), access)?;
         let since = filter.since.and_then(|since| coarse(since, now));
         let until = filter.until.filter(|until| *until < now.saturating_sub(PRESENT_SECONDS));
-        let key = FilterKey { filter: Filter { since, until, limit: None, ..filter.clone() }, reader };
-        let name = Name(Arc::new((secret.hash_one(&key), key)));
+        let ask = Ask::Rows(Filter { since, until, limit: None, ..filter.clone() });
+        let name = Name::new(FilterKey { ask, reader }, secret);
         Some(Self { name, since: filter.since, until: filter.until, limit, now })
     }
 
-    /// The key of the entry.
+    /// What its entry is found by, with its hash.
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// What its entry is found by.
+    pub fn key(&self) -> &FilterKey {
+        self.name.key()
     }
 
     /// How many rows to read for an entry: some more than are asked for, so that a few removals leave enough, in steps,
@@ -106,6 +162,27 @@ impl Question {
         let complete = knows_all && alive.next().is_none();
         Some(Entry { head, limit: self.limit, rows, complete })
     }
+}
+
+impl<T: From<Row>> Asked<Entry<T>> for Question {
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn told(&self, kept: &Answer, head: Head) -> Option<Entry<T>> {
+        match kept {
+            Answer::Rows(entry) => self.answer(entry, head),
+            Answer::Count(_) => None,
+        }
+    }
+}
+
+/// The ids of a filter that asks for some events by their ids and nothing else.
+pub fn only_ids(filter: &Filter) -> Option<&[EventId]> {
+    let Filter { ids, authors: None, kinds: None, tags, since: None, until: None, limit: _ } = filter else {
+        return None;
+    };
+    ids.as_deref().filter(|_| tags.is_empty())
 }
 
 /// `since` moved back to a grid whose steps grow with its distance from `now`: the window becomes at most twice as long,

@@ -175,7 +175,7 @@ fn canonical_keys_make_most_questions_of_a_mix_of_clients_repetitions() {
     let no_limit = repeated(|_, filter| Filter { limit: None, ..filter.clone() });
     let canonical = repeated(|now, filter| {
         let secret = RandomState::new();
-        Question::new(filter, &Access::default(), 20, now, &secret).unwrap().name.key().filter.clone()
+        Question::new(filter, &Access::default(), 20, now, &secret).unwrap().name.key().filters()[0].clone()
     });
     let no_since = repeated(|_, filter| Filter { limit: None, since: None, until: None, ..filter.clone() });
     println!(

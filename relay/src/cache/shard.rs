@@ -3,10 +3,10 @@
 
 use super::admission::Popularity;
 use super::question::Name;
-use super::{Entry, FilterKey, Listed};
+use super::{Answer, FilterKey, Listed};
 use crate::matcher::Matcher;
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, Head, LogEntry, Registration};
+use crate::types::{Change, Filter, Head, LogEntry, Registration};
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ const LARGEST_SHARE: usize = 8;
 const ENTRY_BYTES: usize = 1_024;
 const VALUE_BYTES: usize = 128;
 
-/// An entry that has taken so many changes since it last answered is let go of: keeping it up costs about a microsecond a
-/// change, and has then cost a good part of what reading it again will.
+/// An answer that has taken so many changes since it was last asked for is let go of: keeping it up costs about a microsecond
+/// a change, and has then cost a good part of what reading it again will.
 const IDLE_CHANGES: u32 = 256;
 
-/// An entry as it is kept.
+/// An answer as it is kept.
 struct Kept {
     /// Exact as of the shard's head, or as of its own where that is later.
-    entry: Arc<Entry>,
+    answer: Answer,
     registration: Registration,
     bytes: usize,
     /// Changes that it has taken since it last answered.
@@ -41,10 +41,10 @@ struct Kept {
     offered: Instant,
 }
 
-/// An entry that was found.
+/// An answer that was found.
 pub(super) struct Found {
-    pub(super) entry: Arc<Entry>,
-    /// Where it stands: the entry's own head may be older.
+    pub(super) answer: Answer,
+    /// Where it stands: the answer's own head may be older.
     pub(super) head: Head,
     /// It is time to offer it to the layer behind again.
     pub(super) renew: bool,
@@ -53,18 +53,18 @@ pub(super) struct Found {
 impl Kept {
     /// `head` is how far the log has come here.
     fn found(&self, head: Head) -> Found {
-        let read_at = self.entry.head;
+        let read_at = self.answer.head();
         let head = if read_at.position > head.position { read_at } else { head };
-        Found { entry: self.entry.clone(), head, renew: false }
+        Found { answer: self.answer.clone(), head, renew: false }
     }
 }
 
-/// What became of an entry that was handed in.
+/// What became of an answer that was handed in.
 pub(super) enum Handed {
     /// It is kept, or there was no room for it.
     Taken,
     /// The log has come further here: bring it up to date and hand it in again.
-    Old(Arc<Entry>),
+    Old(Answer),
 }
 
 /// What is told of an entry to operators.
@@ -76,7 +76,7 @@ pub struct Hot {
     pub hits: u64,
     /// How often it was read since it is kept, from the layer behind or the store.
     pub reads: u64,
-    /// How many rows it has.
+    /// How many rows it has; of a count, none.
     pub rows: usize,
     /// About how many bytes it takes.
     pub bytes: usize,
@@ -137,8 +137,13 @@ impl Shard {
 
     /// Applies the entry after the head.
     pub(super) fn apply(&mut self, log_entry: &LogEntry) {
+        if !log_entry.whole && !is_off(Mechanism::SureCounts) {
+            // What was left out here will be removed, and none of these has counted it.
+            let older = |answer: &Answer| answer.head().position < log_entry.position;
+            self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
+        }
         let Self { kept, matcher, bytes, .. } = self;
-        let mut idle = Vec::new();
+        let (mut idle, mut unsure) = (Vec::new(), Vec::new());
         if !kept.is_empty() {
             for change in log_entry.changes.iter() {
                 let (event, inserted) = match change {
@@ -148,7 +153,7 @@ impl Shard {
                 };
                 matcher.for_each_match(event, |name| {
                     let Some(kept) = kept.peek_mut(name).filter(|_| name.key().shows(event)) else { return };
-                    if kept.entry.head.position >= log_entry.position {
+                    if kept.answer.head().position >= log_entry.position {
                         // It was read after this.
                         return;
                     }
@@ -157,13 +162,25 @@ impl Shard {
                         idle.push(name.clone());
                         return;
                     }
-                    let entry = Arc::make_mut(&mut kept.entry);
+                    let entry = match &mut kept.answer {
+                        Answer::Rows(entry) => Arc::make_mut(entry),
+                        Answer::Count(count) if inserted => return count.insert(event),
+                        Answer::Count(count) => {
+                            if count.remove(event).is_err() {
+                                unsure.push(name.clone());
+                            }
+                            return;
+                        }
+                    };
                     let difference = if inserted { entry.insert(event) } else { entry.remove(event) };
                     for bytes in [&mut kept.bytes, &mut *bytes] {
                         *bytes = (*bytes + difference.added).saturating_sub(difference.removed);
                     }
                 });
             }
+        }
+        for name in &unsure {
+            self.remove(name);
         }
         for name in &idle {
             self.evictions += u64::from(self.remove(name).is_some());
@@ -191,21 +208,22 @@ impl Shard {
         self.kept.peek(name).map(|kept| kept.found(self.head))
     }
 
-    /// Takes an entry in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
+    /// Takes an answer in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
     /// read took.
-    pub(super) fn keep(&mut self, name: &Name, entry: Arc<Entry>, cost: Duration) -> Handed {
-        if entry.head.epoch != self.head.epoch || entry.head.position < self.head.position {
-            return Handed::Old(entry);
+    pub(super) fn keep(&mut self, name: &Name, answer: Answer, cost: Duration) -> Handed {
+        let head = answer.head();
+        if head.epoch != self.head.epoch || head.position < self.head.position {
+            return Handed::Old(answer);
         }
-        let bytes = bytes_of(name.key(), &entry);
+        let bytes = bytes_of(name.key(), &answer);
         let (hits, reads) = self.remove(name).unwrap_or_default();
         if bytes > self.max_bytes / LARGEST_SHARE || !self.make_room(name, bytes) {
             return Handed::Taken;
         }
         self.bytes += bytes;
-        let registration = self.matcher.insert(std::slice::from_ref(&name.key().filter), name.clone());
-        let kept =
-            Kept { entry, registration, bytes, idle_changes: 0, hits, reads: reads + 1, cost, offered: Instant::now() };
+        let registration = self.matcher.insert(name.key().filters(), name.clone());
+        let (reads, offered) = (reads + 1, Instant::now());
+        let kept = Kept { answer, registration, bytes, idle_changes: 0, hits, reads, cost, offered };
         self.kept.put(name.clone(), kept);
         Handed::Taken
     }
@@ -250,9 +268,9 @@ impl Shard {
     }
 
     /// Forgets what `concerns` says, and counts it.
-    pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey) -> bool) -> usize {
-        let names: Vec<Name> =
-            self.kept.iter().map(|(name, _)| name).filter(|name| concerns(name.key())).cloned().collect();
+    pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey, &Answer) -> bool) -> usize {
+        let concerned = self.kept.iter().filter(|(name, kept)| concerns(name.key(), &kept.answer));
+        let names: Vec<Name> = concerned.map(|(name, _)| name.clone()).collect();
         names.iter().filter(|name| self.remove(name).is_some()).count()
     }
 
@@ -262,7 +280,7 @@ impl Shard {
             key: name.key().clone(),
             hits: kept.hits,
             reads: kept.reads,
-            rows: kept.entry.rows.len(),
+            rows: kept.answer.rows().count(),
             bytes: kept.bytes,
             cost: kept.cost,
         })
@@ -273,12 +291,16 @@ impl Shard {
     }
 }
 
-fn bytes_of(key: &FilterKey, entry: &Entry) -> usize {
-    let filter = &key.filter;
+fn bytes_of(key: &FilterKey, answer: &Answer) -> usize {
+    let filters: usize = key.filters().iter().map(bytes_of_filter).sum();
+    ENTRY_BYTES + filters + answer.rows().map(Listed::bytes).sum::<usize>()
+}
+
+fn bytes_of_filter(filter: &Filter) -> usize {
     let values = filter.ids.as_deref().map_or(0, <[_]>::len)
         + filter.authors.as_deref().map_or(0, <[_]>::len)
         + filter.kinds.as_deref().map_or(0, <[_]>::len)
         + filter.tags.iter().map(|condition| condition.values.len()).sum::<usize>();
     let texts: usize = filter.tags.iter().flat_map(|condition| &condition.values).map(|value| value.len()).sum();
-    ENTRY_BYTES + values * VALUE_BYTES + 2 * texts + entry.rows.iter().map(Listed::bytes).sum::<usize>()
+    values * VALUE_BYTES + 2 * texts
 }

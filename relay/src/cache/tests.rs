@@ -30,11 +30,12 @@ fn row(number: u64, bytes: usize) -> Row {
 /// Asks as a query does: where nothing is found, something is read and kept. Says whether something was found.
 fn ask(cache: &Cache, number: u64) -> bool {
     let question = cache.question(&filter(number), &Access::default(), 1, NOW).unwrap();
-    if cache.find::<Row>(&question).is_some() {
+    let found: Option<Entry> = cache.find(&question);
+    if found.is_some() {
         return true;
     }
     let entry = Entry { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true };
-    cache.keep(&question, Arc::new(entry), Duration::from_millis(1), |_| None);
+    cache.keep(question.name(), Answer::Rows(Arc::new(entry)), Duration::from_millis(1), |_, _| None);
     false
 }
 
@@ -98,7 +99,7 @@ fn it_stays_within_its_bytes_as_entries_grow_and_lets_all_of_them_go() {
         let tags = vec![vec!["salt".to_owned(), position.to_string()]];
         let event = Event::build(author, NOW + 1, Kind(1), &tags, &"y".repeat(8_000), |_| [0; 64]);
         let changes = [Change::Inserted(Insertion::new(Arc::new(event)))];
-        cache.apply(&LogEntry { position: Position(position), changes: changes.into() });
+        cache.apply(&LogEntry::new(Position(position), changes));
         assert!(cache.facts().bytes <= 1 << 20, "{:?}", cache.facts());
     }
     assert!(cache.facts().evictions > 50, "{:?}", cache.facts());
@@ -106,6 +107,46 @@ fn it_stays_within_its_bytes_as_entries_grow_and_lets_all_of_them_go() {
     cache.purge(&Purge::All);
     let ShardFacts { entries, bytes, .. } = cache.facts();
     assert_eq!((entries, bytes), (0, 0), "every byte that was counted is counted off again");
+}
+
+#[test]
+fn a_purge_by_filter_finds_its_rows_and_counts_whatever_their_windows() {
+    let cache = cache(1 << 20);
+    let parse = |json: &str| Filter::parse(json).unwrap();
+    let entry = Entry { head: Head::default(), limit: 2, rows: [].into(), complete: true };
+    let author = "07".repeat(32);
+    let fill = || {
+        for json in [
+            r#"{"kinds":[1],"limit":20}"#.to_owned(),
+            format!(r#"{{"kinds":[1],"since":{}}}"#, NOW - 3_600),
+            format!(r#"{{"kinds":[1],"since":{},"until":{},"limit":3}}"#, NOW - 90_000, NOW - 80_000),
+            r#"{"kinds":[1,7]}"#.to_owned(),
+            format!(r#"{{"kinds":[1],"authors":["{author}"]}}"#),
+        ] {
+            let question = cache.question(&parse(&json), &Access::default(), 20, NOW).unwrap();
+            cache.keep(question.name(), Answer::Rows(Arc::new(entry.clone())), Duration::ZERO, |_, _| None);
+        }
+        for filters in [&[r#"{"kinds":[1]}"#][..], &[r#"{"kinds":[7]}"#, r#"{"kinds":[1],"since":5}"#], &["{}"]] {
+            let filters: Vec<Filter> = filters.iter().map(|json| parse(json)).collect();
+            let question = cache.count_question(&filters, &Access::default(), NOW).unwrap();
+            let count = Count { head: Head::default(), number: 0, counted_at: NOW, until: None };
+            cache.keep(question.name(), Answer::Count(count), Duration::ZERO, |_, _| None);
+        }
+        assert_eq!(cache.facts().entries, 8);
+    };
+    for (purge, entries) in [
+        (r#"filter={"kinds":[1]}"#.to_owned(), 5),
+        (format!(r#"filter={{"kinds":[1],"since":{},"until":{NOW},"limit":50}}"#, NOW - 3_601), 5),
+        (r#"filter={"kinds":[7,1]}"#.to_owned(), 1),
+        (r#"filter={"kinds":[7]}"#.to_owned(), 1),
+        (r#"filter={"limit":1}"#.to_owned(), 1),
+        (r#"filter={"kinds":[2]}"#.to_owned(), 0),
+        (format!("author={author}"), 1),
+        ("all".to_owned(), 8),
+    ] {
+        fill();
+        assert_eq!((cache.purge(&purge.parse().unwrap()), cache.facts().entries), (entries, 8 - entries), "{purge}");
+    }
 }
 
 #[test]
@@ -133,7 +174,7 @@ fn what_takes_changes_and_answers_nobody_is_let_go_of() {
             position += 1;
             let event = Event::build(author, NOW + 1, Kind(1), &[], &position.to_string(), |_| [0; 64]);
             let changes = [Change::Inserted(Insertion::new(Arc::new(event)))];
-            cache.apply(&LogEntry { position: Position(position), changes: changes.into() });
+            cache.apply(&LogEntry::new(Position(position), changes));
         }
     };
     for _ in 0..3 {

@@ -35,16 +35,16 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         let all = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
         // Expired events that were not swept yet go as well, but are not counted beforehand.
         let filters = std::slice::from_ref(filter);
-        let (count, _) = store.count(filters, &all, Position::default(), crate::types::now()).await?;
+        let counted = store.count(filters, &all, Position::default(), crate::types::now()).await?;
         if arguments.get_flag("yes") {
-            let bar = Bar::items(Some(count));
+            let bar = Bar::items(Some(counted.number));
             let removed = delete(&*store, filter, |removed| bar.at(removed, "removed")).await;
             bar.done();
             store.close().await;
             println!("{} events removed", removed?);
         } else {
             store.close().await;
-            println!("{count} events match; nothing was removed: add --yes to remove them");
+            println!("{} events match; nothing was removed: add --yes to remove them", counted.number);
         }
         Ok(ExitCode::SUCCESS)
     })

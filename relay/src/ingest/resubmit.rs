@@ -47,7 +47,7 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
 async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<News>) {
     // Without a writer the relay is stopping, and nobody follows any more.
     let Some(follow) = follow.upgrade().filter(|_| !appended.changes.is_empty()) else { return };
-    let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+    let entry = LogEntry::new(appended.head.position, appended.changes);
     let _ = follow.send(News::Entry(appended.head.epoch, entry)).await;
 }
 

@@ -140,7 +140,7 @@ async fn hand_on(
     if appended.changes.is_empty() {
         return Ok(());
     }
-    let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+    let entry = LogEntry::new(appended.head.position, appended.changes);
     metrics.follow_queue.set((follow.max_capacity() - follow.capacity()) as f64);
     follow.send(News::Entry(appended.head.epoch, entry)).await
 }

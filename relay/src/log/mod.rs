@@ -304,6 +304,13 @@ impl Log {
         self.ring.read().facts()
     }
 
+    /// Of each of `ids`, the event, where it came after the floor and is still there; and the local head, at which that
+    /// holds.
+    pub fn held(&self, ids: &[EventId]) -> (Vec<Option<Arc<Event>>>, Head) {
+        let ring = self.ring.read();
+        (ids.iter().map(|id| ring.event(id)).collect(), ring.head())
+    }
+
     /// How much the matcher has done, for metrics.
     pub fn matcher_stats(&self) -> MatcherStats {
         self.matcher.lock().stats()

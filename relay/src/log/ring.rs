@@ -4,7 +4,7 @@
 use super::RingFacts;
 use crate::outbox::{Life, Place};
 use crate::store::SharedHead;
-use crate::types::{Change, Epoch, EventId, Head, Insertion, LogEntry, Position};
+use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, LogEntry, Position};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -202,6 +202,11 @@ impl Ring {
             taken.push(entry.clone());
         }
         Some(taken)
+    }
+
+    /// The event of this id, if the ring has its insertion and nothing has removed it since.
+    pub(super) fn event(&self, id: &EventId) -> Option<Arc<Event>> {
+        self.alive.get(id).map(|insertion| insertion.event.clone())
     }
 
     pub(super) fn facts(&self) -> RingFacts {

@@ -23,13 +23,13 @@ pub(super) fn event(kind: u16, salt: u64) -> Arc<Event> {
 }
 
 pub(super) fn entry(position: u64, events: &[Arc<Event>]) -> LogEntry {
-    let changes = events.iter().map(|event| Change::Inserted(Insertion::new(event.clone()))).collect();
-    LogEntry { position: Position(position), changes }
+    let changes = events.iter().map(|event| Change::Inserted(Insertion::new(event.clone())));
+    LogEntry::new(Position(position), changes.collect::<Vec<_>>())
 }
 
 pub(super) fn removal(position: u64, event: &Arc<Event>) -> LogEntry {
     let removal = Removal { event: event.clone(), cause: RemovalCause::Deleted };
-    LogEntry { position: Position(position), changes: [Change::Removed(removal)].into() }
+    LogEntry::new(Position(position), [Change::Removed(removal)])
 }
 
 pub(super) fn at(position: u64) -> Head {

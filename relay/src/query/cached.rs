@@ -1,11 +1,13 @@
 //! Reading through the cache: what it has, else one flight for all who miss the same.
 
 use super::page::{Snapshot, snapshot};
-use super::{Queries, QueryError, QueryLimits};
-use crate::cache::{Boarding, Cache, Entry, FilterKey, Landing, Pilot, Question};
+use super::{Queries, QueryError, QueryLimits, ids};
+use crate::cache::{Answer, Asked, Boarding, Cache, Entry, FilterKey, Landing, Name, Pilot, Question};
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
-use crate::types::{Access, Filter, Row, now};
+use crate::types::{Access, Filter, now};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,24 @@ pub(super) enum Source {
     Store,
 }
 
+/// What was read from the store.
+pub(super) enum Brought<T> {
+    /// An answer that can be kept.
+    Answer(Answer),
+    /// More text than is held in memory at once, and what is told of it to the one who has read it.
+    TooLarge(Option<T>),
+}
+
+/// One filter's newest rows, as one reader wants them.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) filter: &'a Filter,
+    /// At most so many.
+    pub(super) limit: usize,
+    pub(super) access: &'a Access,
+    pub(super) limits: QueryLimits,
+}
+
 impl Queries {
     /// One filter's newest rows at some position that the ring reaches back to, or did a moment ago.
     pub(super) async fn read(
@@ -34,33 +54,60 @@ impl Queries {
         if limit == 0 || filter.is_impossible() {
             return Ok(Snapshot::nothing(self.log.head()));
         }
-        let begun = Instant::now();
-        if let Some(cache) = self.log.cache()
-            && let Some(question) = cache.question(filter, access, limit, now())
+        let wanted = Wanted { filter, limit, access, limits };
+        let Some(cache) = self.log.cache() else { return self.read_alone(wanted).await };
+        if source == Source::Any
+            && let Some(ids) = ids::of_few(wanted)
         {
-            if source == Source::Any
-                && let Some(answer) = cache.find(&question)
-            {
-                self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
-                return Ok(answer);
-            }
-            if let Some(answer) = self.fly(cache, &question, limits, source).await? {
-                return Ok(answer);
-            }
+            return self.read_ids(cache, wanted, ids).await;
         }
+        let begun = Instant::now();
+        let question = cache.question(filter, access, limit, now());
+        if source == Source::Any
+            && let Some(answer) = question.as_ref().and_then(|question| cache.find(question))
+        {
+            self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
+            return Ok(answer);
+        }
+        self.read_anew(cache, wanted, question.as_ref(), source).await
+    }
+
+    /// Rows that this process does not have: by the flight of `question`, or for this reader alone.
+    pub(super) fn read_anew<'a>(
+        &'a self,
+        cache: &'a Cache,
+        wanted: Wanted<'a>,
+        question: Option<&'a Question>,
+        source: Source,
+    ) -> BoxFuture<'a, Result<Snapshot, QueryError>> {
+        // On the heap: most queries find what they want, and need not carry this about.
+        async move {
+            if let Some(question) = question
+                && let Some(answer) = self.fly(cache, question, source, self.read_rows(question, wanted.limits)).await?
+            {
+                return Ok(answer);
+            }
+            self.read_alone(wanted).await
+        }
+        .boxed()
+    }
+
+    pub(super) async fn read_alone(&self, wanted: Wanted<'_>) -> Result<Snapshot, QueryError> {
+        let Wanted { filter, limit, access, limits } = wanted;
         Ok(snapshot(self.read_store(filter, limit, access, limits).await?, limit))
     }
 
-    /// Joins the flight that brings the answer, or begins one. `None`: no flight can bring it.
-    async fn fly(
+    /// Joins the flight that brings the answer, or begins one, which reads what `read` reads unless another instance has
+    /// shared it. `None`: no flight can bring it.
+    pub(super) async fn fly<T>(
         &self,
         cache: &Cache,
-        question: &Question,
-        limits: QueryLimits,
+        question: &(impl Asked<T> + Sync),
         source: Source,
-    ) -> Result<Option<Snapshot>, QueryError> {
+        read: impl Future<Output = Result<Brought<T>, QueryError>>,
+    ) -> Result<Option<T>, QueryError> {
         for _ in 0..BOARDINGS {
-            match cache.board(question) {
+            match cache.board(question.name()) {
                 Boarding::Pilot(pilot) => {
                     // Another flight may have landed since we looked.
                     if source == Source::Any
@@ -68,12 +115,12 @@ impl Queries {
                     {
                         return Ok(Some(answer));
                     }
-                    return self.pilot(pilot, cache, question, limits, source).await;
+                    return self.pilot(pilot, cache, question, source, read).await;
                 }
                 Boarding::Passenger(passenger) => match passenger.wait().await {
-                    Some(Landing::Entry(entry)) => {
-                        if let Some(answer) = question.answer(&entry, entry.head) {
-                            return Ok(Some(answer));
+                    Some(Landing::Answer(answer)) => {
+                        if let Some(told) = question.told(&answer, answer.head()) {
+                            return Ok(Some(told));
                         }
                     }
                     Some(Landing::TooLarge) => return Ok(None),
@@ -86,35 +133,38 @@ impl Queries {
     }
 
     /// Reads for all who wait: from the layer that instances share, else from the store.
-    async fn pilot(
+    async fn pilot<T>(
         &self,
         pilot: Pilot<'_>,
         cache: &Cache,
-        question: &Question,
-        limits: QueryLimits,
+        question: &(impl Asked<T> + Sync),
         source: Source,
-    ) -> Result<Option<Snapshot>, QueryError> {
+        read: impl Future<Output = Result<Brought<T>, QueryError>>,
+    ) -> Result<Option<T>, QueryError> {
         self.metrics.cache_flights.increment(1);
-        let key = question.name().key();
-        let begun = Instant::now();
+        let (name, begun) = (question.name(), Instant::now());
         if source == Source::Any && cache.behind().renew_after().is_some() {
-            let usable = |entry: &Entry| {
-                self.log.reaches_back_to(entry.head) && question.answer::<Row, Row>(entry, entry.head).is_some()
+            let usable = |answer: &Answer| {
+                self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
             };
-            let found = cache.behind().get(key, &usable).await;
+            let found = cache.behind().get(name.key(), &usable).await;
             // It may be minutes old: once, for who asks and for what is kept.
-            let found = found.and_then(|entry| self.bring_up(key, entry));
-            let answer = found.as_ref().and_then(|entry| question.answer(entry, entry.head));
-            cache.note(CacheLayer::L2, answer.is_some());
-            if let (Some(entry), Some(answer)) = (found, answer) {
+            let found = found.and_then(|answer| self.bring_up(name.key(), answer));
+            let told = found.as_ref().and_then(|answer| question.told(answer, answer.head()));
+            cache.note(CacheLayer::L2, told.is_some());
+            if let (Some(answer), Some(told)) = (found, told) {
                 self.metrics.cache_reads.of(ReadSource::L2).record(begun.elapsed());
-                self.keep_and_land(pilot, cache, question, Arc::new(entry), begun.elapsed());
-                return Ok(Some(answer));
+                self.keep(cache, name, answer.clone(), begun.elapsed());
+                pilot.land(Landing::Answer(answer));
+                return Ok(Some(told));
             }
         }
-        let (filter, access) = (&key.filter, key.reader.access());
-        let page = match self.read_store(filter, question.rows_to_read(), &access, limits).await {
-            Ok(page) => page,
+        let answer = match read.await {
+            Ok(Brought::Answer(answer)) => answer,
+            Ok(Brought::TooLarge(told)) => {
+                pilot.land(Landing::TooLarge);
+                return Ok(told);
+            }
             Err(error) => {
                 if let QueryError::Store(error) = &error {
                     pilot.land(Landing::Failed(error.clone()));
@@ -123,33 +173,38 @@ impl Queries {
             }
         };
         self.metrics.cache_reads.of(ReadSource::Store).record(begun.elapsed());
+        let told = question.told(&answer, answer.head());
+        cache.behind().put(name.key(), answer.clone());
+        self.keep(cache, name, answer.clone(), begun.elapsed());
+        // Whoever waits finds it kept, should it not be enough.
+        pilot.land(Landing::Answer(answer));
+        Ok(told)
+    }
+
+    /// Keeps what was read, brought up to date where the log has gone on.
+    pub(super) fn keep(&self, cache: &Cache, name: &Name, answer: Answer, cost: Duration) {
+        cache.keep(name, answer, cost, |key, answer| self.bring_up(key, answer));
+    }
+
+    /// Reads for an entry that can answer `question`.
+    async fn read_rows(&self, question: &Question, limits: QueryLimits) -> Result<Brought<Snapshot>, QueryError> {
+        let (key, rows) = (question.key(), question.rows_to_read());
+        let [filter] = key.filters() else { return Ok(Brought::TooLarge(None)) };
+        let page = self.read_store(filter, rows, &key.reader.access(), limits).await?;
         if !page.rest.is_empty() {
-            pilot.land(Landing::TooLarge);
-            let read = snapshot(page, question.rows_to_read());
-            return Ok(question.answer(&read, read.head));
+            let read = snapshot(page, rows);
+            return Ok(Brought::TooLarge(question.answer(&read, read.head)));
         }
         let Page { mut rows, head, complete, .. } = page;
         // It may be kept for long.
         rows.shrink_to_fit();
         let entry = Entry { head, limit: question.rows_to_keep(), rows: rows.into(), complete };
-        let answer = question.answer(&entry, head);
-        let entry = Arc::new(entry);
-        cache.behind().put(key, entry.clone());
-        self.keep_and_land(pilot, cache, question, entry, begun.elapsed());
-        Ok(answer)
+        Ok(Brought::Answer(Answer::Rows(Arc::new(entry))))
     }
 
-    /// Keeps what a flight has brought, then tells everyone who waits for it.
-    fn keep_and_land(&self, pilot: Pilot<'_>, cache: &Cache, question: &Question, entry: Arc<Entry>, cost: Duration) {
-        let key = question.name().key();
-        cache.keep(question, entry.clone(), cost, |entry| self.bring_up(key, entry));
-        pilot.land(Landing::Entry(entry));
-    }
-
-    /// Brings an entry to the local head. `None`: the ring does not reach back to it.
-    fn bring_up(&self, key: &FilterKey, mut entry: Entry) -> Option<Entry> {
-        let tail = self.log.tail(entry.head).ok()?;
-        entry.advance(&tail.entries, tail.head, |event| key.selects(event));
-        Some(entry)
+    /// Brings an answer to the local head. `None`: the ring does not reach back to it, or it is a count that cannot be.
+    fn bring_up(&self, key: &FilterKey, answer: Answer) -> Option<Answer> {
+        let tail = self.log.tail(answer.head()).ok()?;
+        answer.advance(key, &tail.entries, tail.head)
     }
 }

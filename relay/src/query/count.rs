@@ -1,49 +1,75 @@
 //! COUNT (NIP-45): how many distinct events match.
 
+use super::cached::{Brought, Source};
 use super::{MAX_ROUNDS, Queries, QueryError, QueryLimits};
-use crate::log::Tail;
-use crate::types::{Access, Change, Event, Filter, now};
-use std::collections::HashSet;
+use crate::cache::{Answer, Asked, Count, CountQuestion};
+use crate::telemetry::ReadSource;
+use crate::types::{Access, Event, Filter, Position, now};
+use std::time::Instant;
 
 impl Queries {
     /// Counts the distinct events that at least one of `filters` selects and this reader may see, as of a local head
     /// that a REQ at this moment would be answered at: a lagging snapshot's count is brought up to date by the log.
     pub async fn count(&self, filters: &[Filter], access: &Access, limits: QueryLimits) -> Result<u64, QueryError> {
-        let now = now();
         let acknowledged = self.log.acknowledged();
         self.see_other_instances(filters, access, limits).await?;
         self.reach(acknowledged, limits).await?;
-        let counts = |event: &Event| {
-            !event.is_expired(now) && access.may_read(event) && filters.iter().any(|filter| filter.matches(event))
-        };
-        let mut at_least = self.log.floor();
+        let selects = |event: &Event| access.may_read(event) && filters.iter().any(|filter| filter.matches(event));
+        let (mut source, mut at_least) = (Source::Any, self.log.floor());
         for _ in 0..MAX_ROUNDS {
-            let (count, head) = self.timed(filters, self.store.count(filters, access, at_least, now)).await?;
-            self.reach(head, limits).await?;
-            at_least = match self.log.tail(head) {
-                Ok(tail) => match correct(count, &tail, counts) {
-                    Some(count) => return Ok(count),
-                    None => tail.head.position,
+            let mut count = self.counted(filters, access, source, at_least).await?;
+            self.reach(count.head, limits).await?;
+            at_least = match self.log.tail(count.head) {
+                Ok(tail) => match count.advance(&tail.entries, tail.head, selects) {
+                    Ok(()) if count.holds_at(now()) => return Ok(count.number),
+                    _ => tail.head.position,
                 },
                 Err(_) => self.log.floor(),
             };
+            source = Source::Store;
         }
         Err(QueryError::OutOfReach)
     }
-}
 
-/// The count as of the tail's head. `None` where an event goes of which nobody can say whether it was counted: the log
-/// leaves out an insertion whose event has gone since.
-pub(super) fn correct(count: u64, tail: &Tail, counts: impl Fn(&Event) -> bool) -> Option<u64> {
-    let mut new = HashSet::new();
-    for change in tail.entries.iter().flat_map(|entry| entry.changes.iter()) {
-        match change {
-            Change::Inserted(insertion) if counts(&insertion.event) => {
-                new.insert(insertion.event.id());
+    /// The count at some position that the ring reaches back to, or did a moment ago; from the store, at one that is not
+    /// before `at_least`.
+    async fn counted(
+        &self,
+        filters: &[Filter],
+        access: &Access,
+        source: Source,
+        at_least: Position,
+    ) -> Result<Count, QueryError> {
+        let begun = Instant::now();
+        let Some(cache) = self.log.cache() else { return self.count_store(filters, access, at_least).await };
+        let Some(question) = cache.count_question(filters, access, now()) else {
+            return self.count_store(filters, access, at_least).await;
+        };
+        if source == Source::Any {
+            if let Some(count) = cache.find(&question) {
+                self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
+                return Ok(count);
             }
-            Change::Removed(removal) if counts(&removal.event) && !new.remove(&removal.id()) => return None,
-            Change::Inserted(_) | Change::Removed(_) => {}
+            if let Some(count) = self.fly(cache, &question, source, self.count_all(&question, at_least)).await? {
+                return Ok(count);
+            }
         }
+        // What a flight brings may be older than that.
+        let count = self.count_store(filters, access, at_least).await?;
+        self.keep(cache, question.name(), Answer::Count(count), begun.elapsed());
+        Ok(count)
     }
-    Some(count + new.len() as u64)
+
+    /// Counts for all readers of the question's class.
+    async fn count_all(&self, question: &CountQuestion, at_least: Position) -> Result<Brought<Count>, QueryError> {
+        let key = question.key();
+        let count = self.count_store(key.filters(), &key.reader.access(), at_least).await?;
+        Ok(Brought::Answer(Answer::Count(count)))
+    }
+
+    async fn count_store(&self, filters: &[Filter], access: &Access, at_least: Position) -> Result<Count, QueryError> {
+        let now = now();
+        let counted = self.timed(filters, self.store.count(filters, access, at_least, now)).await?;
+        Ok(Count::new(counted, now))
+    }
 }

@@ -11,6 +11,7 @@ mod count;
 #[cfg(test)]
 mod exactness;
 mod freshness;
+mod ids;
 mod page;
 mod send;
 #[cfg(test)]

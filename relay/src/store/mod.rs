@@ -49,15 +49,15 @@ pub trait Store: Send + Sync + 'static {
     /// The texts of those of `ids` that are still there, in any order: for what [`Page::rest`] left out.
     fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 
-    /// How many distinct events at least one of `filters` selects for this reader, and the head at which that holds;
-    /// `limit` plays no part (NIP-45). `at_least` and `now` as in [`Read`].
+    /// How many distinct events at least one of `filters` selects for this reader; `limit` plays no part (NIP-45).
+    /// `at_least` and `now` as in [`Read`].
     fn count<'a>(
         &'a self,
         filters: &'a [Filter],
         access: &'a Access,
         at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>>;
+    ) -> BoxFuture<'a, Result<Counted, StoreError>>;
 
     /// Removes up to `max` events that have expired by `now`, oldest expiry first. One position, or none where
     /// nothing had expired.
@@ -137,6 +137,17 @@ pub struct Page {
     pub head: Head,
     /// True when nothing older matches: the rows are all there is.
     pub complete: bool,
+}
+
+/// The answer to a count: one snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// How many events.
+    pub number: u64,
+    /// The position of the snapshot.
+    pub head: Head,
+    /// When the first of them expires; `None` where none ever does.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// What a write did.

@@ -177,7 +177,7 @@ catalogue! {
     cache_flights: Counter = "nostr_cache_flights_total", Count, "cache";
     /// Queries that waited for the read of another one instead of reading the same.
     cache_passengers: Counter = "nostr_cache_passengers_total", Count, "cache";
-    /// Time to get the rows of one filter, by where they came from.
+    /// Time to get the rows of one filter, or a count, by where they came from.
     cache_reads: By<ReadSource, Histogram> = "nostr_cache_read_seconds", Seconds, "cache", WORK_SECONDS;
     /// Looks into the cache that instances share.
     shared_looks: By<SharedLook, Counter> = "nostr_cache_shared_total", Count, "cache";

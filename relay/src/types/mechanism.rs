@@ -18,6 +18,8 @@ pub(crate) enum Mechanism {
     IgnoreOlder,
     /// The cache hears of removals.
     CachedRemovals,
+    /// What a kept count may not have counted is not taken off it.
+    SureCounts,
     /// The cache is emptied when an epoch ends.
     CacheFlush,
     /// The cache lets in only what is asked for more often than what would have to go.

@@ -44,6 +44,16 @@ pub struct LogEntry {
     /// What it changed. Empty only when a shared log is read late: everything that it stored is gone since, and the
     /// removals follow.
     pub changes: Arc<[Change]>,
+    /// False where such a late read has left insertions out: of what is removed later nobody can then say whether it was
+    /// there for those who follow the log.
+    pub whole: bool,
+}
+
+impl LogEntry {
+    /// An entry with everything that its transaction changed.
+    pub fn new(position: Position, changes: impl Into<Arc<[Change]>>) -> Self {
+        Self { position, changes: changes.into(), whole: true }
+    }
 }
 
 /// What can happen to the set of stored events. Nothing else can: so no reader ever has to guess.

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use relay::store::{Appended, MemoryStore, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use relay::store::{Appended, Counted, MemoryStore, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
 use relay::types::{Access, Change, EventId, Filter, Head, Insertion, LogEntry, Position, Row, Timestamp, Verified};
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ impl SharedMemory {
             let mut log = self.log.lock();
             let appended = call.now_or_never().unwrap()?;
             if !appended.changes.is_empty() {
-                log.push(LogEntry { position: appended.head.position, changes: appended.changes.clone().into() });
+                log.push(LogEntry::new(appended.head.position, appended.changes.clone()));
             }
             Ok(appended)
         }
@@ -46,7 +46,7 @@ fn fresh(entry: &LogEntry) -> LogEntry {
         Change::Inserted(insertion) => Change::Inserted(Insertion::new(insertion.event.clone())),
         removed => removed.clone(),
     });
-    LogEntry { position: entry.position, changes: changes.collect() }
+    LogEntry { changes: changes.collect(), ..entry.clone() }
 }
 
 impl SharedLog for SharedMemory {
@@ -93,7 +93,7 @@ impl Store for SharedMemory {
         access: &'a Access,
         at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         self.store.count(filters, access, at_least, now)
     }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {

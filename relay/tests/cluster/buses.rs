@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const HEALED: Duration = Duration::from_millis(300);
 
 /// Starts relays on a bus with this URL.
-async fn stage_on(home: Arc<Home>, url: String) -> Stage {
+pub async fn stage_on(home: Arc<Home>, url: String) -> Stage {
     let unused = Server::new("redis", home.clone()).unwrap();
     let stage = Stage::start_with(home, unused, false, &[("RELAY_REDIS_URL", url)]).await;
     stage.wait_bus(true).await;

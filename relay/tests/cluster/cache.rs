@@ -4,16 +4,20 @@
 use crate::clients::{Socket, id};
 use crate::stage::Stage;
 use crate::world::{Session, World};
-use crate::{Run, clients};
-use deploy::{PATIENCE, Signal, until};
-use relay::types::Filter;
+use crate::{Run, buses, clients};
+use deploy::redis::Sentinels;
+use deploy::{Home, PATIENCE, Signal, until};
+use relay::types::{Change, Filter, LogEntry};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const PACE: Duration = Duration::from_millis(40);
 /// Between two times that the same is asked.
 const ASKED_EVERY: Duration = Duration::from_millis(150);
+/// How many positions an answer may lie from what the recorder knew when it was asked for.
+const SLACK: u64 = 100;
 const TOKEN: &str = "a token of the operator's";
 
 /// What many ask: few filters, so that every instance has them all.
@@ -26,15 +30,38 @@ fn questions() -> Vec<Value> {
     ]
 }
 
-/// Asks one question after the other until the run is quiet, and keeps each answer as a session of its own.
-async fn asker(world: Arc<World>, relay: usize, port: u16) {
-    let questions = questions();
+/// What many count, some of them of several filters.
+fn counts() -> [Vec<Value>; 3] {
+    [
+        vec![json!({"kinds": [1]})],
+        vec![json!({"kinds": [7, 10_002]}), json!({"#t": ["t1"]})],
+        vec![json!({"#t": ["t2", "t3"], "kinds": [1]})],
+    ]
+}
+
+/// A COUNT under way.
+struct Counted {
+    question: usize,
+    asked_at: u64,
+    answered_at: u64,
+    number: u64,
+}
+
+/// Asks one question after the other until the run is quiet, and keeps each answer as a session of its own; returns what
+/// was counted meanwhile.
+async fn asker(world: Arc<World>, relay: usize, port: u16) -> Vec<Counted> {
+    let (questions, counts) = (questions(), counts());
+    let mut counted = Vec::new();
     let mut socket = Socket::patient(port).await;
     for number in 0.. {
         if world.is_quiet() {
-            return;
+            break;
         }
         tokio::time::sleep(ASKED_EVERY).await;
+        let (question, asked_at) = (number % counts.len(), world.head());
+        if let Some(number) = count(&mut socket, &counts[question]).await {
+            counted.push(Counted { question, asked_at, answered_at: world.head(), number });
+        }
         let question = &questions[number % questions.len()];
         let asked_at = world.head();
         match ask(&mut socket, number, question).await {
@@ -50,6 +77,82 @@ async fn asker(world: Arc<World>, relay: usize, port: u16) {
             }),
             None => socket = Socket::patient(port).await,
         }
+    }
+    counted
+}
+
+/// Starts an asker for each relay.
+fn ask_all(run: &Run, stage: &Stage) -> JoinSet<Vec<Counted>> {
+    let one = |(index, relay): (usize, &deploy::relay::Relay)| asker(run.world.clone(), index, relay.port);
+    stage.relays.iter().enumerate().map(one).collect()
+}
+
+async fn count(socket: &mut Socket, filters: &[Value]) -> Option<u64> {
+    let mut message = vec![json!("COUNT"), json!("n")];
+    message.extend_from_slice(filters);
+    socket.send(Value::from(message).to_string()).await?;
+    loop {
+        let message = socket.next().await?;
+        match message[0].as_str()? {
+            "COUNT" => return message[2]["count"].as_u64(),
+            "CLOSED" => return None,
+            _ => {}
+        }
+    }
+}
+
+/// How many events a question counts at each position of the log, 0 first.
+fn naive(question: &[Value], entries: &[LogEntry]) -> Vec<u64> {
+    let filters: Vec<Filter> = question.iter().map(|filter| Filter::parse(&filter.to_string()).unwrap()).collect();
+    let mut number = 0;
+    let each = entries.iter().map(|entry| {
+        for change in entry.changes.iter() {
+            let (event, difference) = match change {
+                Change::Inserted(insertion) => (&insertion.event, 1),
+                Change::Removed(removal) => (&removal.event, -1),
+            };
+            number += if filters.iter().any(|filter| filter.matches(event)) { difference } else { 0 };
+        }
+        u64::try_from(number).unwrap()
+    });
+    std::iter::once(0).chain(each).collect()
+}
+
+/// Ends the run, holds every answer and every count against the log, and counts once more, when each number has one
+/// right answer.
+async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
+    let world = run.world.clone();
+    let entries = run.end(stage).await;
+    let answers = world.sessions.lock().iter().filter(|session| session.filters.len() == 1).count();
+    println!("{answers} answers to questions");
+    assert!(answers > 60, "{answers} answers show little");
+    let right: Vec<Vec<u64>> = counts().iter().map(|question| naive(question, &entries)).collect();
+    let mut all = 0;
+    while let Some(counted) = askers.join_next().await {
+        for Counted { question, asked_at, answered_at, number } in counted.unwrap() {
+            all += 1;
+            let at = |position: u64| usize::try_from(position).unwrap().min(entries.len());
+            let possible = &right[question][at(asked_at.saturating_sub(SLACK))..=at(answered_at + SLACK)];
+            assert!(
+                possible.contains(&number),
+                "{:?} between {asked_at} and {answered_at}: {number}",
+                counts()[question]
+            );
+        }
+    }
+    assert!(all > 60, "{all} counts show little");
+    for relay in &stage.relays {
+        let mut socket = Socket::patient(relay.port).await;
+        for (question, right) in counts().iter().zip(&right) {
+            assert_eq!(count(&mut socket, question).await.as_ref(), right.last(), "{question:?} at {}", relay.name);
+        }
+        let (_, shown) = relay.get("/cache.json").await.unwrap();
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        let kept =
+            shown["hottest"].as_array().unwrap().iter().filter(|hot| {
+                hot["filter"].as_str().unwrap().starts_with("COUNT") && hot["hits"].as_u64().unwrap() > 0
+            });
+        assert!(kept.count() > 0, "{} has kept no count: {shown}", relay.name);
     }
 }
 
@@ -72,6 +175,25 @@ async fn ask(socket: &mut Socket, number: usize, question: &Value) -> Option<Vec
 }
 
 impl Stage {
+    /// This machine is busy: what is tested is not how quick Redis is.
+    async fn be_patient_with_redis(&mut self) {
+        for relay in &mut self.relays {
+            relay.stop().await.unwrap();
+            relay.settings.push(("RELAY_CACHE_L2_PATIENCE_MILLISECONDS".to_owned(), "200".to_owned()));
+            relay.start().await.unwrap();
+        }
+    }
+
+    /// One instance starts cold and reads, then another does, and gets something of that.
+    async fn a_cold_one_finds_what_another_has_read(&mut self) {
+        for relay in [0, 2] {
+            self.relays[relay].kill().await.unwrap();
+            self.relays[relay].start().await.unwrap();
+            self.wait_for_hits(relay, "l1", 5.0).await;
+        }
+        assert!(self.hits(2, "l2").await > 0.0, "it read everything itself");
+    }
+
     async fn hits(&self, relay: usize, layer: &str) -> f64 {
         let labels = |line: &str| line.contains(&format!("\"{layer}\"")) && line.contains("\"hit\"");
         let (_, text) = self.relays[relay].get("/metrics").await.unwrap();
@@ -93,17 +215,9 @@ impl Stage {
 #[tokio::test(flavor = "multi_thread")]
 async fn caches_are_exact_while_redis_hangs_and_dies_and_an_instance_starts_cold() {
     let mut stage = Stage::start(true, false).await;
-    for relay in &mut stage.relays {
-        relay.stop().await.unwrap();
-        // This machine is busy: what is tested is not how quick Redis is.
-        relay.settings.push(("RELAY_CACHE_L2_PATIENCE_MILLISECONDS".to_owned(), "200".to_owned()));
-        relay.start().await.unwrap();
-    }
+    stage.be_patient_with_redis().await;
     let run = Run::begin(&stage, PACE);
-    let mut askers = tokio::task::JoinSet::new();
-    for (index, relay) in stage.relays.iter().enumerate() {
-        askers.spawn(asker(run.world.clone(), index, relay.port));
-    }
+    let askers = ask_all(&run, &stage);
     run.acknowledged(60).await;
     for relay in 0..3 {
         stage.wait_for_hits(relay, "l1", 10.0).await;
@@ -127,18 +241,30 @@ async fn caches_are_exact_while_redis_hangs_and_dies_and_an_instance_starts_cold
     assert_eq!(stage.hits(1, "l2").await, 0.0);
     stage.redis.start().await.unwrap();
     run.acknowledged(60).await;
-    stage.relays[0].kill().await.unwrap();
-    stage.relays[0].start().await.unwrap();
-    stage.wait_for_hits(0, "l1", 5.0).await;
+    stage.a_cold_one_finds_what_another_has_read().await;
+    end(run, &stage, askers).await;
+    stage.stop().await;
+}
 
-    let world = run.world.clone();
-    run.end(&stage).await;
-    while let Some(asker) = askers.join_next().await {
-        asker.unwrap();
-    }
-    let answers = world.sessions.lock().iter().filter(|session| session.filters.len() == 1).count();
-    println!("{answers} answers to questions");
-    assert!(answers > 60, "{answers} answers show little");
+/// The master under the shared cache dies, and Sentinels name another: what one instance reads then, another finds there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shared_cache_follows_sentinels_to_a_new_master() {
+    let home = Home::temporary().unwrap();
+    let mut redis = Sentinels::start(home.clone()).await.unwrap();
+    let master = redis.master().await.unwrap();
+    let mut stage = buses::stage_on(home, redis.url()).await;
+    stage.be_patient_with_redis().await;
+    let run = Run::begin(&stage, PACE);
+    let askers = ask_all(&run, &stage);
+    run.acknowledged(60).await;
+    stage.a_cold_one_finds_what_another_has_read().await;
+    redis.servers[master].kill().await.unwrap();
+    stage.wait_bus(false).await;
+    stage.wait_bus(true).await;
+    assert_ne!(redis.master().await.unwrap(), master);
+    stage.a_cold_one_finds_what_another_has_read().await;
+    run.acknowledged(60).await;
+    end(run, &stage, askers).await;
     stage.stop().await;
 }
 
@@ -221,9 +347,12 @@ async fn an_operator_sees_the_hottest_filters_and_purges_every_instance() {
     asked(&stage, 2, &of_author).await;
     assert!(misses(&stage).await > before, "what others had shared was purged too: it was read from the store");
 
-    // With a filter, whatever its limit; then all.
-    let (status, body) = post(&stage.relays[2], "/cache/purge?filter=%7B%22kinds%22:%5B1%5D%7D", &allowed).await;
-    assert_eq!((status, &body["entries"]), (200, &json!(1)), "{body}");
+    // With a filter, whatever windows and limits it was asked with; then all.
+    let since = relay::types::now() - 3_600;
+    asked(&stage, 2, &json!({"kinds": [1], "since": since, "limit": 7})).await;
+    let windowed = "%7B%22kinds%22:%5B1%5D,%22since%22:2000,%22until%22:1700000000,%22limit%22:9%7D";
+    let (status, body) = post(&stage.relays[2], &format!("/cache/purge?filter={windowed}"), &allowed).await;
+    assert_eq!((status, &body["entries"]), (200, &json!(2)), "{body}");
     let (status, body) = post(&stage.relays[2], "/cache/purge?all", &allowed).await;
     assert_eq!((status, &body["entries"]), (200, &json!(1)), "{body}");
     stage.stop().await;

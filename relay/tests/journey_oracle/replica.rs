@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use relay::log::Log;
-use relay::store::{Appended, Page, Read, Store, StoreError};
+use relay::store::{Appended, Counted, Page, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,7 +75,7 @@ impl Store for Replica {
         access: &'a Access,
         at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         self.inner.count(filters, access, at_least, now)
     }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {

@@ -1,6 +1,6 @@
 //! The primary and its replicas: the rules of the real oracle store, a log, and every snapshot of it.
 
-use crate::store::{Appended, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
 use crate::store::{MemoryStore, Outcome};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, Removal, Row,
@@ -85,8 +85,7 @@ impl Database {
         let mut appended = perform(&self.store, &write);
         if !appended.changes.is_empty() {
             self.writes.push(write);
-            let changes = appended.changes.clone().into();
-            self.log.push(fresh(&LogEntry { position: appended.head.position, changes }));
+            self.log.push(fresh(&LogEntry::new(appended.head.position, appended.changes.clone())));
         }
         self.head.head.position = appended.head.position;
         appended.head = self.head.head;
@@ -184,7 +183,7 @@ pub(crate) fn fresh(entry: &LogEntry) -> LogEntry {
         Change::Inserted(insertion) => Change::Inserted(Insertion::new(insertion.event.clone())),
         Change::Removed(removal) => Change::Removed(Removal { event: removal.event.clone(), cause: removal.cause }),
     });
-    LogEntry { position: entry.position, changes: changes.collect() }
+    LogEntry { changes: changes.collect(), ..entry.clone() }
 }
 
 /// The events of an answer that clients were told are stored.
@@ -248,8 +247,8 @@ impl Store for Reached {
         _: &'a Access,
         _: Position,
         _: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
-        self.later(|database| (0, database.head.head))
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
+        self.later(|database| Counted { head: database.head.head, ..Counted::default() })
     }
     fn sweep_expired(&self, _: Timestamp, _: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.later(|database| database.append(Vec::new()))

@@ -177,7 +177,7 @@ impl<'a> World<'a> {
 
     fn tell(&mut self, at: usize, appended: crate::store::Appended) {
         if !appended.changes.is_empty() {
-            let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+            let entry = LogEntry::new(appended.head.position, appended.changes);
             let epoch = appended.head.epoch;
             for (other, instance) in self.instances.iter_mut().enumerate() {
                 if other == at {

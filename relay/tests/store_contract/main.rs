@@ -79,7 +79,7 @@ async fn an_empty_store_answers(store: &dyn Store) {
     let nothing = append(store, &[]).await;
     assert_eq!((nothing.head, nothing.outcomes.len(), nothing.changes.len()), (page.head, 0, 0));
     assert!(store.fetch(&[EventId::from_bytes([1; 32])]).await.unwrap().is_empty());
-    assert_eq!(store.count(&[all()], &Access::default(), Position::default(), NOW).await.unwrap().0, 0);
+    assert_eq!(store.count(&[all()], &Access::default(), Position::default(), NOW).await.unwrap().number, 0);
     assert_eq!(store.sweep_expired(NOW, 10).await.unwrap().head, page.head);
     assert_eq!(store.remove(&all(), 10).await.unwrap().head, page.head);
 }
@@ -236,8 +236,17 @@ async fn expiry(store: &dyn Store) {
     let second = store.read(&Read { now: NOW + 1, ..ask(&all(), 2) }).await.unwrap();
     assert_eq!((ids(&second), second.complete), (id_list(&[&never, &later]), true));
     let t = Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() };
-    assert_eq!(store.count(std::slice::from_ref(&t), &Access::default(), Position::default(), NOW).await.unwrap().0, 2);
-    assert_eq!(store.count(&[t], &Access::default(), Position::default(), NOW + 1).await.unwrap().0, 1);
+    for (filters, now, number, expires_at) in [
+        (vec![t.clone()], NOW, 2, Some(NOW + 1)),
+        (vec![t.clone()], NOW + 1, 1, None),
+        (vec![all()], NOW, 3, Some(NOW + 1)),
+        (vec![all(), t], NOW + 1, 2, Some(NOW + 10)),
+        (vec![Filter { ids: sorted(&[later.id(), never.id()]), ..all() }], NOW, 2, Some(NOW + 10)),
+        (vec![Filter { authors: sorted(&[author(1), author(2)]), ..all() }], NOW, 3, Some(NOW + 1)),
+    ] {
+        let counted = store.count(&filters, &Access::default(), Position::default(), now).await.unwrap();
+        assert_eq!((counted.number, counted.expires_at), (number, expires_at), "{filters:?} at {now}");
+    }
     assert_eq!(append_at(store, &[&soon], NOW + 1).await.outcomes, [Outcome::Expired]);
     assert!(store.sweep_expired(NOW, 10).await.unwrap().changes.is_empty());
     let swept = store.sweep_expired(NOW + 100, 1).await.unwrap();
@@ -283,7 +292,8 @@ async fn private_kinds_before_the_limit(store: &dyn Store) {
     for filter in &filters {
         let read = |access: Access| async move {
             let page = store.read(&Read { access: Some(&access), ..ask(filter, 2) }).await.unwrap();
-            let count = store.count(std::slice::from_ref(filter), &access, Position::default(), NOW).await.unwrap().0;
+            let count =
+                store.count(std::slice::from_ref(filter), &access, Position::default(), NOW).await.unwrap().number;
             assert!(page.complete, "{filter:?}");
             assert_eq!(count, page.rows.len() as u64, "{filter:?}");
             ids(&page)
@@ -300,7 +310,7 @@ async fn private_kinds_before_the_limit(store: &dyn Store) {
         let access = Access { private_kinds: private.clone(), ..reader(keys) };
         let filter = Filter { kinds: sorted(&[Kind(4)]), ..all() };
         assert_eq!(page_for(store, &filter, &access).await.rows.len(), found, "{keys:?}");
-        assert_eq!(store.count(&[filter], &access, Position::default(), NOW).await.unwrap().0, found as u64);
+        assert_eq!(store.count(&[filter], &access, Position::default(), NOW).await.unwrap().number, found as u64);
     }
 }
 
@@ -310,7 +320,7 @@ async fn counts_are_distinct(store: &dyn Store) {
         .collect();
     append(store, &events.iter().collect::<Vec<_>>()).await;
     let count = |filters: Vec<Filter>| async move {
-        store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().0
+        store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().number
     };
     assert_eq!(count(vec![]).await, 0);
     assert_eq!(count(vec![all(), all()]).await, 50);
@@ -351,7 +361,7 @@ async fn late_times_and_odd_values(store: &dyn Store) {
         let filter = Filter { since: Some(since), until: Some(until), ..all() };
         assert_eq!(stored(store, &filter).await.len(), found, "{since} {until}");
         assert_eq!(
-            store.count(&[filter], &Access::default(), Position::default(), NOW).await.unwrap().0,
+            store.count(&[filter], &Access::default(), Position::default(), NOW).await.unwrap().number,
             found as u64,
             "{since} {until}"
         );

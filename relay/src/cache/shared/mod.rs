@@ -15,7 +15,7 @@ mod write;
 
 pub use counts::SharedStatus;
 
-use super::{Entry, FilterKey, Purge, SharedLayer};
+use super::{Answer, FilterKey, Purge, SharedLayer};
 use crate::config::RedisAddress;
 use crate::types::mechanism::{Mechanism, is_off};
 use codec::MAX_VALUE_BYTES;
@@ -79,7 +79,7 @@ struct Name {
 
 /// What came of a look.
 enum Found {
-    Entry(Entry),
+    Answer(Answer),
     Nothing,
     /// Too old, of too little room, purged, or not understood.
     Unusable,
@@ -120,17 +120,17 @@ impl SharedLayer for RedisLayer {
     fn get<'a>(
         &'a self,
         key: &'a FilterKey,
-        usable: &'a (dyn Fn(&Entry) -> bool + Sync),
-    ) -> BoxFuture<'a, Option<Entry>> {
+        usable: &'a (dyn Fn(&Answer) -> bool + Sync),
+    ) -> BoxFuture<'a, Option<Answer>> {
         async move { if self.shared.keeps { self.shared.get(key, usable).await } else { None } }.boxed()
     }
 
-    fn put(&self, key: &FilterKey, entry: Arc<Entry>) {
+    fn put(&self, key: &FilterKey, answer: Answer) {
         let shared = &self.shared;
         if !shared.keeps {
             return;
         }
-        let offer = Offer { name: shared.name(key), entry, generation: shared.purges.latest() };
+        let offer = Offer { name: shared.name(key), answer, generation: shared.purges.latest() };
         if self.offers.try_send(offer).is_err() {
             shared.counts.dropped.one();
         }
@@ -161,12 +161,12 @@ impl Shared {
         Name { lease: format!("{entry}:lease"), entry }
     }
 
-    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Entry) -> bool + Sync)) -> Option<Entry> {
+    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Option<Answer> {
         let name = self.name(key);
         match self.look(&name, key, usable).await {
-            Found::Entry(entry) => {
+            Found::Answer(answer) => {
                 self.counts.hits.one();
-                return Some(entry);
+                return Some(answer);
             }
             Found::Nothing => self.counts.misses.one(),
             Found::Unusable => self.counts.unusable.one(),
@@ -176,7 +176,7 @@ impl Shared {
     }
 
     /// One look at what is there.
-    async fn look(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Entry) -> bool + Sync)) -> Found {
+    async fn look(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Found {
         let counts = &self.counts;
         let mut get = cmd("GETRANGE");
         get.arg(&name.entry).arg(0).arg(MAX_VALUE_BYTES - 1);
@@ -193,7 +193,9 @@ impl Shared {
         }
         counts.read_bytes.add(bytes.len());
         match codec::decode(&bytes) {
-            Ok((entry, generation)) if !self.purges.concern(key, generation) && usable(&entry) => Found::Entry(entry),
+            Ok((answer, generation)) if !self.purges.concern(key, generation) && usable(&answer) => {
+                Found::Answer(answer)
+            }
             Ok(_) => Found::Unusable,
             Err(_) => {
                 counts.damaged.one();
@@ -221,16 +223,16 @@ impl Shared {
     }
 
     /// Waits, not for long, for what another instance is reading.
-    async fn wait(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Entry) -> bool + Sync)) -> Option<Entry> {
+    async fn wait(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Option<Answer> {
         let until = Instant::now() + LEASE_WAIT;
         let (mut pause, longest) = LOOK_AGAIN;
         while Instant::now() < until {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
             match self.look(name, key, usable).await {
-                Found::Entry(entry) => {
+                Found::Answer(answer) => {
                     self.counts.hits_after_wait.one();
-                    return Some(entry);
+                    return Some(answer);
                 }
                 Found::Nothing | Found::Unusable => {}
                 Found::NoAnswer => return None,

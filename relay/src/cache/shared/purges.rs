@@ -145,12 +145,12 @@ fn generation(id: &str) -> Option<Generation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::ReaderClass;
+    use crate::cache::{Ask, ReaderClass};
     use crate::types::{Filter, PublicKey};
 
     fn key(author: u8) -> FilterKey {
         let authors = Some([PublicKey::from_bytes([author; 32])].into());
-        FilterKey { filter: Filter { authors, ..Filter::default() }, reader: ReaderClass::Anybody }
+        FilterKey { ask: Ask::Rows(Filter { authors, ..Filter::default() }), reader: ReaderClass::Anybody }
     }
 
     #[test]

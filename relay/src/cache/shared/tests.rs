@@ -2,7 +2,7 @@
 //! with the mechanism switched off.
 
 use super::*;
-use crate::cache::ReaderClass;
+use crate::cache::{Ask, Count, Entry, ReaderClass};
 use crate::types::mechanism::without;
 use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, PublicKey, Row};
 use deploy::redis::{Cluster, Server};
@@ -18,7 +18,11 @@ fn block_on<T>(test: impl Future<Output = T>) -> T {
 
 fn key(author: u8) -> FilterKey {
     let authors = Some([PublicKey::from_bytes([author; 32])].into());
-    FilterKey { filter: Filter { authors, ..Filter::default() }, reader: ReaderClass::Anybody }
+    FilterKey { ask: Ask::Rows(Filter { authors, ..Filter::default() }), reader: ReaderClass::Anybody }
+}
+
+fn rows(entry: Entry) -> Answer {
+    Answer::Rows(Arc::new(entry))
 }
 
 fn entry(epoch: Epoch, position: u64) -> Entry {
@@ -52,8 +56,12 @@ async fn up(layer: &RedisLayer) {
 
 /// Puts an entry and waits until the server has it, or has refused it. True: it was written.
 async fn put(layer: &RedisLayer, key: &FilterKey, entry: Entry) -> bool {
+    put_answer(layer, key, rows(entry)).await
+}
+
+async fn put_answer(layer: &RedisLayer, key: &FilterKey, answer: Answer) -> bool {
     let before = status(layer);
-    layer.put(key, Arc::new(entry));
+    layer.put(key, answer);
     until("the entry to be handed over", PATIENCE, async || {
         let now = status(layer);
         let done = now.written + now.not_newer + now.not_taken + now.too_large;
@@ -66,7 +74,10 @@ async fn put(layer: &RedisLayer, key: &FilterKey, entry: Entry) -> bool {
 }
 
 async fn get(layer: &RedisLayer, key: &FilterKey) -> Option<Entry> {
-    layer.get(key, &|_| true).await
+    match layer.get(key, &|_| true).await? {
+        Answer::Rows(entry) => Some(Arc::unwrap_or_clone(entry)),
+        Answer::Count(count) => panic!("{count:?}"),
+    }
 }
 
 fn status(layer: &RedisLayer) -> SharedStatus {
@@ -90,9 +101,15 @@ fn another_instance_gets_what_one_has_put() {
         assert_eq!(get(&other, &key(2)).await, None, "another filter");
         let nobody = FilterKey { reader: ReaderClass::Nobody(PrivateKinds::default()), ..key(1) };
         assert_eq!(get(&other, &nobody).await, None, "other readers");
-        assert_eq!(other.get(&key(1), &|entry| entry.head.position > Position(5)).await, None, "not usable");
+        assert_eq!(other.get(&key(1), &|answer| answer.head().position > Position(5)).await, None, "not usable");
+        let head = Head { epoch: EPOCH, position: Position(5) };
+        let count = |number| Answer::Count(Count { head, number, counted_at: 1_000, until: Some(2_000) });
+        let counted = FilterKey { ask: Ask::Count(key(1).filters().into()), ..key(1) };
+        assert!(put_answer(&one, &counted, count(7)).await);
+        assert!(!put_answer(&one, &counted, count(8)).await, "as of the same head there is but one");
+        assert_eq!(other.get(&counted, &|_| true).await, Some(count(7)));
         let status = self::status(&other);
-        assert_eq!((status.hits, status.unusable), (1, 1), "{status:?}");
+        assert_eq!((status.hits, status.unusable), (2, 1), "{status:?}");
         let names: Vec<String> = server.ask(redis::cmd("KEYS").arg("*")).await.unwrap();
         assert!(names.iter().all(|name| name.starts_with("test:cache:{")), "{names:?}");
         for name in names {
@@ -112,7 +129,7 @@ async fn positions_go_back(server: &Server) -> bool {
     for round in 0..60_u64 {
         for (at, layer) in layers.iter().enumerate() {
             // The second is behind, the third far behind.
-            layer.put(&key(1), Arc::new(entry(EPOCH, 100 + round - at as u64 * round.min(30))));
+            layer.put(&key(1), rows(entry(EPOCH, 100 + round - at as u64 * round.min(30))));
         }
         let seen = get(&layers[0], &key(1)).await.map_or(0, |entry| entry.head.position.0);
         if seen < last {
@@ -169,7 +186,7 @@ async fn readers(server: &Server) -> usize {
         let found = get(layer, key).await;
         if found.is_none() {
             sleep(Duration::from_millis(20)).await;
-            layer.put(key, Arc::new(entry(EPOCH, 5)));
+            layer.put(key, rows(entry(EPOCH, 5)));
         }
         usize::from(found.is_none())
     };

@@ -3,7 +3,7 @@
 use super::codec::{Generation, encode};
 use super::servers::NoAnswer;
 use super::{Name, Shared};
-use crate::cache::Entry;
+use crate::cache::Answer;
 use crate::types::mechanism::{Mechanism, is_off};
 use redis::Script;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 /// What a server has for taking an entry: nobody waits for it.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// An entry to be written.
+/// An answer to be written.
 pub(super) struct Offer {
     pub(super) name: Name,
-    pub(super) entry: Arc<Entry>,
+    pub(super) answer: Answer,
     /// The last purge that was known when it was offered.
     pub(super) generation: Generation,
 }
@@ -34,9 +34,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut offers: mpsc::Receiver<Offer>) 
     }
 }
 
-async fn write(shared: &Shared, script: &Script, Offer { name, entry, generation }: Offer) {
+async fn write(shared: &Shared, script: &Script, Offer { name, answer, generation }: Offer) {
     let counts = &shared.counts;
-    let Some(value) = encode(&entry, generation) else { return counts.too_large.one() };
+    let Some(value) = encode(&answer, generation) else { return counts.too_large.one() };
     let bytes = value.len();
     let lifetime = u64::try_from(shared.lifetime.as_millis()).unwrap_or(u64::MAX);
     let mut call = script.key(&name.entry);

@@ -111,7 +111,7 @@ fn read_entry(from: &mut Reader<'_>) -> Result<LogEntry, Damaged> {
             _ => Change::Removed(Removal { event, cause: cause(operation).ok_or(Damaged)? }),
         });
     }
-    Ok(LogEntry { position, changes: changes.into() })
+    Ok(LogEntry::new(position, changes))
 }
 
 const fn operation(cause: RemovalCause) -> u8 {
@@ -153,8 +153,8 @@ mod tests {
     }
 
     fn messages() -> impl Strategy<Value = Message> {
-        let entry = (any::<u64>(), changes())
-            .prop_map(|(position, changes)| LogEntry { position: Position(position), changes: changes.into() });
+        let entry =
+            (any::<u64>(), changes()).prop_map(|(position, changes)| LogEntry::new(Position(position), changes));
         let entries = (any::<u64>(), prop::collection::vec(entry, 0..4))
             .prop_map(|(epoch, entries)| Message::Entries(Epoch(epoch), entries));
         let ephemeral = prop::collection::vec(any::<u64>(), 0..4)

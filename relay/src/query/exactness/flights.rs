@@ -1,10 +1,10 @@
 //! One read for all who ask the same at once, and nobody's gift wraps in anybody else's answer.
 
-use crate::cache::{Cache, NoLayer};
+use crate::cache::{Cache, NoLayer, Purge};
 use crate::log::Log;
 use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::memory::MemoryStore;
-use crate::store::{Appended, Page, Read, Store, StoreError};
+use crate::store::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::types::mechanism::{Mechanism, without};
 use crate::types::{
@@ -55,8 +55,13 @@ impl Store for Slow {
         access: &'a Access,
         at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
-        self.store.count(filters, access, at_least, now)
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
+        async move {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            let _passed = self.gate.acquire().await;
+            self.store.count(filters, access, at_least, now).await
+        }
+        .boxed()
     }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.store.sweep_expired(now, max)
@@ -91,17 +96,36 @@ impl Scene {
         scene
     }
 
-    async fn publish(&self, kind: u16, tags: &[Vec<String>], second: Timestamp) {
+    /// The same after a start: ring and cache are empty.
+    fn restarted(self) -> Self {
+        let metrics = Arc::new(Metrics::detached());
+        let log = Log::with_cache(self.log.head(), 1 << 20, self.log.cache().cloned(), metrics.clone());
+        Self { queries: Queries::new(self.store.clone(), log.clone(), metrics), log, store: self.store }
+    }
+
+    async fn publish(&self, kind: u16, tags: &[Vec<String>], second: Timestamp) -> EventId {
         let event = Event::build(reader(1), second, Kind(kind), tags, "", |_| [0; 64]);
+        let id = event.id();
         let appended = self.store.append(vec![Verified::vouch(Arc::new(event))], now()).await.unwrap();
-        let entry = LogEntry { position: appended.head.position, changes: appended.changes.into() };
+        let entry = LogEntry::new(appended.head.position, appended.changes);
         self.log.apply(&entry).unwrap();
+        id
+    }
+
+    /// The operator removes what a filter selects.
+    async fn remove(&self, filter: &Filter) {
+        let appended = self.store.store.remove(filter, 100).await.unwrap();
+        self.log.apply(&LogEntry::new(appended.head.position, appended.changes)).unwrap();
     }
 
     /// How many rows a reader gets, and of which kinds.
     async fn ask(&self, filter: &Filter, access: &Access) -> Result<usize, QueryError> {
         let (snapshots, _) = self.queries.settle(std::slice::from_ref(filter), access, LIMITS).await?;
         Ok(snapshots.iter().map(|snapshot| snapshot.rows.len()).sum())
+    }
+
+    async fn count(&self, filter: &Filter, access: &Access) -> u64 {
+        self.queries.count(std::slice::from_ref(filter), access, LIMITS).await.unwrap()
     }
 
     fn open(&self) {
@@ -125,6 +149,12 @@ fn notes() -> Filter {
     Filter { kinds: Some([Kind(1)].into()), ..Filter::default() }
 }
 
+fn by_id(ids: &[EventId]) -> Filter {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    Filter { ids: Some(ids.into()), ..Filter::default() }
+}
+
 /// A thousand clients ask the same at once; their answers and the reads that it took.
 async fn stampede(scene: &Scene) -> (Vec<Result<usize, QueryError>>, usize) {
     let filter = notes();
@@ -144,6 +174,79 @@ async fn a_stampede_makes_one_read() {
     scene.publish(1, &[], 4).await;
     let (answers, reads) = stampede(&scene).await;
     assert_eq!((answers.iter().filter(|answer| matches!(answer, Ok(3))).count(), reads), (1_000, 0));
+}
+
+#[tokio::test]
+async fn a_thousand_counts_make_one_and_what_comes_and_goes_is_counted_here() {
+    let scene = Scene::new(true).await;
+    let (filter, nobody) = (notes(), Access::default());
+    let all = join_all((0..1_000).map(|_| scene.count(&filter, &nobody)));
+    let opened = async { scene.open() };
+    let (counts, ()) = futures_util::future::join(all, opened).await;
+    assert_eq!((counts, scene.reads()), (vec![2; 1_000], 1));
+    let id = scene.publish(1, &[], 4).await;
+    scene.publish(7, &[], 5).await;
+    assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (3, 1));
+    scene.remove(&by_id(&[id])).await;
+    assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (2, 1));
+    // The order of several, and what is said twice, make no difference; a limit plays no part.
+    let others = Filter { kinds: Some([Kind(7)].into()), limit: Some(1), ..Filter::default() };
+    for (filters, reads) in [([&filter, &others, &others], 2), ([&others, &filter, &filter], 2)] {
+        let filters = filters.map(Clone::clone);
+        let counted = scene.queries.count(&filters, &nobody, LIMITS).await.unwrap();
+        assert_eq!((counted, scene.reads()), (3, reads));
+    }
+}
+
+#[tokio::test]
+async fn a_count_is_forgotten_when_the_first_of_what_it_counts_expires() {
+    let scene = Scene::new(true).await;
+    scene.open();
+    let nobody = Access::default();
+    let soon = vec!["expiration".to_owned(), (now() + 2).to_string()];
+    scene.publish(1, &[soon], 4).await;
+    assert_eq!((scene.count(&notes(), &nobody).await, scene.reads()), (3, 1));
+    deploy::until("it to expire", deploy::PATIENCE, async || match scene.count(&notes(), &nobody).await {
+        2 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await
+    .unwrap();
+    assert_eq!(scene.reads(), 2, "nothing was removed: it was counted again");
+}
+
+#[tokio::test]
+async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
+    let scene = Scene::new(true).await;
+    scene.open();
+    let nobody = Access::default();
+    let mut ids = Vec::new();
+    for second in 10..15 {
+        ids.push(scene.publish(1, &[], second).await);
+    }
+    // What has just come is there; of what nobody has heard is not.
+    assert_eq!((scene.ask(&by_id(&ids), &nobody).await.unwrap(), scene.reads()), (5, 0));
+    let unknown = EventId::from_bytes([9; 32]);
+    assert_eq!((scene.ask(&by_id(&[ids[0], unknown]), &nobody).await.unwrap(), scene.reads()), (1, 1));
+    let scene = scene.restarted();
+    for (asked, found, reads) in [
+        (&[ids[0], ids[1], unknown][..], 2, 2),
+        (&[ids[1], ids[0]], 2, 2),
+        (&[ids[0], unknown], 1, 2),
+        (&[ids[1], ids[2], ids[3]], 3, 3),
+        (&[ids[2]], 1, 3),
+        (&[ids[3], ids[2], ids[1], unknown], 3, 3),
+    ] {
+        assert_eq!((scene.ask(&by_id(asked), &nobody).await.unwrap(), scene.reads()), (found, reads), "{asked:?}");
+    }
+    // A limit below their number is another question.
+    let newest = Filter { limit: Some(1), ..by_id(&ids[1..4]) };
+    assert_eq!((scene.ask(&newest, &nobody).await.unwrap(), scene.reads()), (1, 4));
+    scene.remove(&by_id(&[ids[2]])).await;
+    assert_eq!((scene.ask(&by_id(&ids[1..4]), &nobody).await.unwrap(), scene.reads()), (2, 4));
+    // An operator names several at once, too.
+    let Some(cache) = scene.log.cache() else { panic!("there is a cache") };
+    assert_eq!(cache.purge(&Purge::Filter(by_id(&[ids[0], unknown, EventId::from_bytes([8; 32])]))), 2);
 }
 
 #[tokio::test]
@@ -177,18 +280,29 @@ async fn when_the_one_who_reads_goes_away_another_one_reads() {
     assert_eq!(scene.reads(), 2);
 }
 
-/// Asks for everything and for gift wraps, the recipient first; what the others get of it.
+/// A read of the relay's own, which sees all.
+fn whole(filter: &Filter) -> Read<'_> {
+    let at_least = Position::default();
+    Read { filter, limit: 100, after: None, access: None, at_least, now: 0, max_text_bytes: 1 << 20 }
+}
+
+/// Asks for everything and for gift wraps, the recipient first; what the others get of it, as rows and as a number.
 async fn others_get(scene: &Scene) -> Vec<usize> {
     scene.open();
     let all = Filter::default();
     let mixed = Filter { kinds: Some([Kind(1), Kind::GIFT_WRAP].into()), ..Filter::default() };
+    let everything = scene.store.store.read(&whole(&all)).await.unwrap();
+    let named = by_id(&everything.rows.iter().map(|row| row.key.id).collect::<Vec<_>>());
     let mut got = Vec::new();
-    for filter in [all, mixed] {
+    for filter in [all, mixed, named] {
         for _ in 0..2 {
             let recipient = scene.ask(&filter, &authenticated(7)).await.unwrap();
             assert_eq!(recipient, 3, "the recipient reads it");
-            got.push(scene.ask(&filter, &Access::default()).await.unwrap());
-            got.push(scene.ask(&filter, &authenticated(8)).await.unwrap());
+            assert_eq!(scene.count(&filter, &authenticated(7)).await, 3, "and counts it");
+            for other in [Access::default(), authenticated(8)] {
+                got.push(scene.ask(&filter, &other).await.unwrap());
+                got.push(usize::try_from(scene.count(&filter, &other).await).unwrap());
+            }
         }
     }
     got
@@ -197,7 +311,9 @@ async fn others_get(scene: &Scene) -> Vec<usize> {
 #[tokio::test]
 async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
     let scene = Scene::new(true).await;
-    assert_eq!(others_get(&scene).await, [2; 8]);
+    assert_eq!(others_get(&scene).await, [2; 24]);
+    let scene = scene.restarted();
+    assert_eq!(others_get(&scene).await, [2; 24]);
     // One that comes later, too.
     scene.publish(1_059, &[vec!["p".to_owned(), reader(9).to_hex()]], 5).await;
     assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);

@@ -2,7 +2,7 @@
 //! every call, so that it can be read and believed; it keeps nothing once dropped.
 
 use super::rules::{self, Address, key, supersedes};
-use super::{Appended, Outcome, Page, Read, Store, StoreError};
+use super::{Appended, Counted, Outcome, Page, Read, Store, StoreError};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Key, Kind, Position, PublicKey, Removal,
     RemovalCause, Row, Timestamp, Verified,
@@ -192,10 +192,15 @@ impl Store for MemoryStore {
         access: &'a Access,
         _at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         ready(self.with(|state| {
             let selected = filters.iter().flat_map(|filter| state.select(filter, Some(access), now));
-            (selected.map(|event| event.id()).collect::<HashSet<_>>().len() as u64, state.head())
+            let distinct: HashMap<EventId, &Arc<Event>> = selected.map(|event| (event.id(), event)).collect();
+            Counted {
+                number: distinct.len() as u64,
+                head: state.head(),
+                expires_at: distinct.values().filter_map(|event| event.expires_at()).min(),
+            }
         }))
         .boxed()
     }

@@ -4,14 +4,14 @@ use super::error::translate;
 use super::lookup;
 use super::plan::{self, Question};
 use super::read::{self, pick, run};
-use crate::store::StoreError;
 use crate::store::form::Form;
 use crate::store::hash::Hasher;
-use crate::types::{Access, Filter, Head, Timestamp};
+use crate::store::{Counted, StoreError};
+use crate::types::{Access, Filter, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
-/// How many distinct events the filters select, and the head of that snapshot. Tags are compared by their keyed hashes alone, which nobody can make
+/// How many distinct events the filters select. Tags are compared by their keyed hashes alone, which nobody can make
 /// collide who does not know the database's secret.
 pub(super) async fn count(
     connection: &mut PgConnection,
@@ -19,18 +19,19 @@ pub(super) async fn count(
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
-) -> Result<(u64, Head), StoreError> {
+) -> Result<Counted, StoreError> {
     let mut questions: Vec<(Form, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
         let question = Question { filter, access: Some(access), now, after: None, elements: 0, max_text_bytes: 0 };
         questions.push((pick(connection, hasher, &question).await?.form, question));
     }
     if questions.is_empty() {
-        return Ok((0, lookup::head(connection).await?));
+        return Ok(Counted { head: lookup::head(connection).await?, ..Counted::default() });
     }
     let statement = plan::count(&questions, hasher);
     let rows = run(connection, &statement).await?;
     let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
-    let count = row.try_get::<i64, _>(2).map_err(translate)?;
-    Ok((count.cast_unsigned(), read::head(row).map_err(translate)?))
+    let number = row.try_get::<i64, _>(2).map_err(translate)?.cast_unsigned();
+    let expires_at = row.try_get(3).map_err(translate)?;
+    Ok(Counted { number, head: read::head(row).map_err(translate)?, expires_at })
 }

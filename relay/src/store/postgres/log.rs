@@ -67,7 +67,7 @@ pub(super) async fn entries(
         match position {
             None if stretch.head.head.position <= after => {}
             Some(position) if position == expected => {
-                stretch.entries.push(LogEntry { position, changes: changes(row)? });
+                stretch.entries.push(entry(position, row)?);
             }
             Some(_) if !stretch.entries.is_empty() => {
                 return Err(StoreError::Damaged(format!("the log lacks position {}", expected.0)));
@@ -78,12 +78,16 @@ pub(super) async fn entries(
     Ok(stretch)
 }
 
-fn changes(row: &PgRow) -> Result<Arc<[Change]>, StoreError> {
+fn entry(position: Position, row: &PgRow) -> Result<LogEntry, StoreError> {
     let ops: Vec<i16> = row.try_get(5).map_err(translate)?;
     let texts: Vec<Option<String>> = row.try_get(6).map_err(translate)?;
     let mut changes = Vec::with_capacity(ops.len());
+    let mut whole = true;
     for (op, text) in ops.into_iter().zip(texts) {
-        let Some(text) = text else { continue };
+        let Some(text) = text else {
+            whole = false;
+            continue;
+        };
         let event = Event::from_stored(&text).map_err(|error| StoreError::Damaged(error.to_string()))?;
         let event = Arc::new(event);
         changes.push(match op {
@@ -91,5 +95,5 @@ fn changes(row: &PgRow) -> Result<Arc<[Change]>, StoreError> {
             op => Change::Removed(Removal { event, cause: cause_of(op)? }),
         });
     }
-    Ok(changes.into())
+    Ok(LogEntry { position, changes: changes.into(), whole })
 }

@@ -6,7 +6,7 @@ use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
 use super::{count, log, lookup, read, schema, statistics, write};
 use crate::store::hash::Hasher;
-use crate::store::{Appended, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -293,13 +293,13 @@ impl Store for PostgresStore {
         access: &'a Access,
         at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         async move {
             on_a_server!(
                 self.shared,
                 at_least,
                 |connection| count::count(connection, &self.shared.hasher, filters, access, now),
-                |counted: &(u64, Head)| Some(counted.1)
+                |counted: &Counted| Some(counted.head)
             )
         }
         .boxed()

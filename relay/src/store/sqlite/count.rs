@@ -1,19 +1,20 @@
 //! NIP-45: one statement, whatever the number of filters.
 
 use super::bind::{Question, push};
+use super::error::translate;
 use super::head_from;
 use super::pool::Lease;
 use super::read::pick;
 use super::sql;
-use crate::store::StoreError;
 use crate::store::form::Form;
 use crate::store::form::Rights;
 use crate::store::hash::Hasher;
-use crate::types::{Access, Filter, Head, Timestamp};
+use crate::store::{Counted, StoreError};
+use crate::types::{Access, Filter, Timestamp};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Row};
 
-/// How many distinct events the filters select, and the head of that snapshot. Authors and tags are compared by their keyed hashes alone, which
+/// How many distinct events the filters select. Authors and tags are compared by their keyed hashes alone, which
 /// nobody can make collide who does not know the database's secret.
 pub(super) async fn count(
     lease: &mut Lease,
@@ -21,7 +22,7 @@ pub(super) async fn count(
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
-) -> Result<(u64, Head), StoreError> {
+) -> Result<Counted, StoreError> {
     let mut all = SqliteArguments::default();
     let mut queries = Vec::new();
     let mut unique = true;
@@ -47,11 +48,13 @@ pub(super) async fn count(
     }
     let rows = queries.join(if unique { " " } else { " UNION " });
     let distinct = if unique { "" } else { "DISTINCT " };
+    // Of a row above 0 it is known that it never expires: see the schema.
     let sql = format!(
-        "SELECT (SELECT epoch FROM head), (SELECT position FROM head), \
-         (SELECT count(*) FROM (SELECT {distinct}row FROM ({rows})))"
+        "SELECT (SELECT epoch FROM head), (SELECT position FROM head), count(*), \
+         min(CASE WHEN r.row > 0 THEN NULL ELSE (SELECT x.expires_at FROM event x NOT INDEXED WHERE x.row = r.row) END) \
+         FROM (SELECT {distinct}row FROM ({rows})) r"
     );
     let row = lease.one(sql.into(), all).await?;
-    let count: i64 = row.try_get(2).map_err(super::error::translate)?;
-    Ok((count.cast_unsigned(), head_from(&row)?))
+    let number = row.try_get::<i64, _>(2).map_err(translate)?.cast_unsigned();
+    Ok(Counted { number, head: head_from(&row)?, expires_at: row.try_get(3).map_err(translate)? })
 }

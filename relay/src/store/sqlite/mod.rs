@@ -31,7 +31,7 @@ pub use options::Options;
 pub use pool::PoolStatus;
 
 use super::hash::Hasher;
-use super::{Appended, Page, Read, Store, StoreError};
+use super::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use checkpoint::Checkpointer;
 use error::translate;
@@ -199,7 +199,7 @@ impl Store for SqliteStore {
         access: &'a Access,
         _at_least: Position,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<(u64, Head), StoreError>> {
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         async move {
             let mut lease = self.shared.readers.lend().await?;
             count::count(&mut lease, &self.shared.hasher, filters, access, now).await

@@ -172,6 +172,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
 }
 
 const COLUMNS: &str = "c.id, c.created_at, c.expires_at";
+const COUNTED: &str = "c.id, c.expires_at";
 const NEWEST_FIRST: &str = "ORDER BY c.created_at DESC, c.id";
 
 /// The walk of `form`, ending in a table `top` of at most `n` keys.
@@ -241,7 +242,8 @@ pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Stat
     parameters.statement(sql)
 }
 
-/// The head, and how many distinct events the questions select, each by its form: three columns of one row.
+/// The head, how many distinct events the questions select, each by its form, and when the first of them expires: four
+/// columns of one row.
 pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Statement {
     let mut parameters = Parameters::default();
     let mut before = String::new();
@@ -259,23 +261,24 @@ pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Stat
                 let table = lists.table.replace("used", &used);
                 let source = lists.source;
                 format!(
-                    "SELECT c.id FROM (SELECT * FROM {table}) l CROSS JOIN LATERAL \
-                     (SELECT c.id FROM {source} AND {conditions} OFFSET 0) c"
+                    "SELECT {COUNTED} FROM (SELECT * FROM {table}) l CROSS JOIN LATERAL \
+                     (SELECT {COUNTED} FROM {source} AND {conditions} OFFSET 0) c"
                 )
             }
             Walk::Ids(ids) => format!(
-                "SELECT c.id FROM unnest({ids}) j(id) CROSS JOIN LATERAL \
+                "SELECT {COUNTED} FROM unnest({ids}) j(id) CROSS JOIN LATERAL \
                  (SELECT c.* FROM event c WHERE c.id = j.id LIMIT 1) c WHERE {conditions}"
             ),
-            Walk::One(table, which) => format!("SELECT c.id FROM {table} c WHERE {which} AND {conditions}"),
-            Walk::Recent => format!("SELECT c.id FROM event c WHERE {conditions}"),
+            Walk::One(table, which) => format!("SELECT {COUNTED} FROM {table} c WHERE {which} AND {conditions}"),
+            Walk::Recent => format!("SELECT {COUNTED} FROM event c WHERE {conditions}"),
         });
     }
     let with = before.strip_suffix(", ").map_or_else(String::new, |before| format!("WITH RECURSIVE {before} "));
     let distinct = if unique { "" } else { "DISTINCT " };
     let rows = parts.join(" UNION ALL ");
     parameters.statement(format!(
-        "{with}SELECT h.epoch, h.position, (SELECT count({distinct}id) FROM ({rows}) c) FROM head h"
+        "{with}SELECT h.epoch, h.position, c.number, c.earliest FROM head h CROSS JOIN \
+         (SELECT count({distinct}id) AS number, min(expires_at) AS earliest FROM ({rows}) c) c"
     ))
 }
 

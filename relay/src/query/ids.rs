@@ -1,0 +1,110 @@
+//! Events by their ids. An id's event never changes, so each id is a question of its own, whatever the company in which
+//! it is asked for: what the ring or the cache has of them is taken from there, and only the rest is read.
+
+use super::cached::{Source, Wanted};
+use super::page::{Candidate, Snapshot};
+use super::{Queries, QueryError};
+use crate::cache::{Cache, Listed, only_ids};
+use crate::telemetry::{CacheLayer, ReadSource};
+use crate::types::{Event, EventId, Filter, Head, Row, now};
+use std::time::Instant;
+
+/// More ids are one question.
+const FEW: usize = 64;
+
+/// The ids of a filter that asks for all of a few events by their ids, and for nothing else.
+pub(super) fn of_few<'a>(wanted: Wanted<'a>) -> Option<&'a [EventId]> {
+    only_ids(wanted.filter).filter(|ids| ids.len() <= FEW.min(wanted.limit))
+}
+
+impl Queries {
+    /// The events of these ids.
+    pub(super) async fn read_ids(
+        &self,
+        cache: &Cache,
+        wanted: Wanted<'_>,
+        ids: &[EventId],
+    ) -> Result<Snapshot, QueryError> {
+        let begun = Instant::now();
+        let (known, missing) = self.gather(cache, ids, wanted);
+        if missing.is_empty() {
+            cache.note(CacheLayer::L1, true);
+            self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
+            return Ok(known);
+        }
+        let nothing_known = missing.len() == ids.len();
+        let rest = Filter { ids: Some(missing.into()), ..Filter::default() };
+        let question = cache.question(&rest, wanted.access, wanted.limit, now());
+        if question.is_some() {
+            cache.note(CacheLayer::L1, false);
+        }
+        let asked = Wanted { filter: &rest, ..wanted };
+        let read = self.read_anew(cache, asked, question.as_ref(), Source::Any).await?;
+        if nothing_known {
+            return Ok(read);
+        }
+        self.reach(read.head, wanted.limits).await?;
+        let mut both = [known, read];
+        if self.level(&mut both, wanted) {
+            let [known, read] = both;
+            let mut rows: Vec<Candidate> = known.rows.into_iter().chain(read.rows).collect();
+            rows.sort_by_key(|row| row.key().order());
+            // What has come since came to both.
+            rows.dedup_by_key(|row| row.key());
+            return Ok(Snapshot { head: read.head, limit: read.limit, rows: rows.into(), complete: true });
+        }
+        self.read_alone(wanted).await
+    }
+
+    /// What is known here of these ids, and those of which nothing is.
+    fn gather(&self, cache: &Cache, ids: &[EventId], wanted: Wanted<'_>) -> (Snapshot, Vec<EventId>) {
+        let (now, access) = (now(), wanted.access);
+        let (held, head) = self.log.held(ids);
+        let (mut rows, mut others, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, held) in ids.iter().zip(held) {
+            match held {
+                Some(event) if access.may_read(&event) && !event.is_expired(now) => {
+                    rows.push(Candidate::from(Row::from(&*event)));
+                }
+                Some(_) => {}
+                None => others.push(*id),
+            }
+        }
+        let (mut oldest, mut even) = (head, true);
+        for (id, found) in others.iter().zip(cache.find_ids(&others, access, now)) {
+            match found {
+                Some((row, known_at)) if known_at.epoch == head.epoch => {
+                    oldest.position = oldest.position.min(known_at.position);
+                    even &= known_at == head;
+                    rows.extend(row.map(Candidate::from));
+                }
+                _ => missing.push(*id),
+            }
+        }
+        rows.sort_by_key(|row| row.key().order());
+        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true }];
+        let level = even || self.level(&mut known, wanted);
+        let [known] = known;
+        if level { (known, missing) } else { (Snapshot::nothing(head), ids.to_vec()) }
+    }
+
+    /// Brings what is known of some ids to one head, though parts of it may be of a later one than it says: where all that
+    /// is asked for is known, an entry that is applied twice changes nothing. `false`: that cannot be, since not all is, or
+    /// since an epoch has ended, and what a part holds may have been cut off.
+    fn level(&self, snapshots: &mut [Snapshot], wanted: Wanted<'_>) -> bool {
+        let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
+        let Ok(tail) = self.log.tail_of_all(&heads) else { return false };
+        let same = |snapshot: &Snapshot| snapshot.head.epoch == tail.head.epoch && snapshot.complete;
+        if !snapshots.iter().all(same) {
+            return false;
+        }
+        let now = now();
+        let selects =
+            |event: &Event| wanted.filter.matches(event) && !event.is_expired(now) && wanted.access.may_read(event);
+        for snapshot in snapshots {
+            // All of them, whatever they know of already.
+            snapshot.advance(&tail.entries, tail.head, selects);
+        }
+        true
+    }
+}
