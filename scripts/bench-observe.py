@@ -70,11 +70,13 @@ def run(options, observed):
             watcher = threading.Thread(target=watch)
             watcher.start()
             command = [options.loadtest, "bench", "--url", f"ws://127.0.0.1:{listen}", "--pid", str(process.pid)]
-            command += ["--only", "live", "--rounds", "1", "--seconds", "1", "--subscribers", str(options.subscribers)]
+            command += ["--only", "live", "--rounds", "4", "--seconds", "1", "--subscribers", str(options.subscribers)]
             command += ["--events", "1000", "--authors", "1000", "--json", f"{folder}/bench.json"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            loaded = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             over.set()
             watcher.join()
+            if loaded.returncode:
+                sys.exit(f"{' '.join(command)}:\n{loaded.stdout}")
             if observed and len(looks) < 3:
                 sys.exit(f"only {len(looks)} looks at the relay: on was not on")
             with open(f"{folder}/bench.json", encoding="utf-8") as file:

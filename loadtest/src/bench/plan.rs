@@ -9,6 +9,7 @@ use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill,
 use crate::system::{Limits, Machine, Process, raise_open_files};
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustc_hash::FxHashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::IpAddr;
@@ -90,6 +91,8 @@ struct Run<'a> {
     rows: Vec<Row>,
     /// The seed of the next fresh events.
     fresh: Random,
+    /// The ids of those so far.
+    signed: FxHashSet<[u8; 32]>,
 }
 
 impl Bench {
@@ -120,7 +123,7 @@ impl Bench {
             Where::Spawned(_) => 1,
         };
         let fresh = Random::new(self.data.seed ^ salt);
-        let mut run = Run { bench: self, authors, keys, limits, rows: Vec::new(), fresh };
+        let mut run = Run { bench: self, authors, keys, limits, rows: Vec::new(), fresh, signed: FxHashSet::default() };
         println!("{}", Row::head());
         for measurement in &self.measurements {
             run.measure(*measurement).await?;
@@ -184,11 +187,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes and signs `events` that no relay has seen, dated now.
+    /// Makes and signs `events` that no relay has seen, dated now. One that says the same as one of an earlier round, in the
+    /// same second, is that one: it is left out.
     fn sign(&mut self, events: usize, kinds: Kinds) -> anyhow::Result<Vec<Signed>> {
         let until = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         let plan = Plan { seed: self.fresh.bits(), events, until, span_seconds: 60, kinds };
-        Ok(sign_all(Generator::new(plan, &self.authors).collect(), &self.authors))
+        let mut events = sign_all(Generator::new(plan, &self.authors).collect(), &self.authors);
+        events.retain(|event| self.signed.insert(event.id));
+        Ok(events)
     }
 
     fn row(&mut self, row: Row) {
