@@ -1,6 +1,6 @@
 # make run     start a relay on ws://127.0.0.1:7777, with its events in relay.db
 # make test    install what is missing, then everything that CI runs: checks and tests
-# make check   format, lints, documentation, unused dependencies, spelling, licences
+# make check   format, lints, documentation, unused dependencies, spelling, production files, alerts and dashboards, licences
 # make deps    only install what is missing
 # make up      a cluster on this machine: HAProxy, 3 relays, Redis, Postgres with 2 replicas (UP='--relays 5 --tls --observe')
 # make down    end it; DIR=... for another directory than /var/tmp/skein, with both
@@ -33,6 +33,8 @@ check:
 	cargo machete
 	typos
 	scripts/check-production.sh
+	# No panel and no alert without a metric.
+	cargo test --workspace --test observe
 	cargo deny --log-level error check bans licenses sources
 
 deps:
