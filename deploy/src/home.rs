@@ -107,9 +107,9 @@ impl Drop for Home {
 /// restarts.
 const PORTS: std::ops::Range<u32> = 10_000..32_000;
 
-/// How many ports this process has been given. Ports are the machine's, so this is the process's: two servers that are
+/// Where this process looks for its next port, counted from the first. Ports are the machine's, so this is the process's: two servers that are
 /// given their ports before either listens must not get the same one.
-static GIVEN: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random_range(PORTS)));
+static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random_range(PORTS)));
 
 /// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before. Processes begin anywhere,
 /// so that two seldom meet.
@@ -117,7 +117,7 @@ static GIVEN: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random
 /// # Errors
 /// [`Error::State`] if none was found.
 pub fn free_port() -> Result<u16, Error> {
-    let next = || PORTS.start + GIVEN.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+    let next = || PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
     (0..PORTS.len())
         .filter_map(|_| u16::try_from(next()).ok())
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

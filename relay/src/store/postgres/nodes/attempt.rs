@@ -329,7 +329,7 @@ impl Shared {
         let waiting = Waiting::new(&node.waiting);
         let is_replica = node.state.lock().role == Role::Replica;
         let few = async { if is_replica { node.few.clone().acquire_owned().await.ok() } else { None } };
-        let among_few = timeout(FEW, few).await.ok().flatten();
+        let among_few = timeout_at(deadline.min(Instant::now() + FEW), few).await.ok().flatten();
         let (pool, role, on_trial) = {
             let mut state = node.state.lock();
             let pool = state.pool.clone().ok_or(StoreError::Database(sqlx::Error::PoolClosed))?;
