@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole comparison in one command: a cluster behind HAProxy, with one relay and with three, cold and warm; the reports
-# lie in target/bench-front. CONNECTIONS, DURATION, RATE and EVENTS (stored before) change its size.
+# The whole comparison in one command: a cluster behind HAProxy, with one relay and with three, each under the standard
+# load and then under questions alone, with caches cold and warm. The reports lie in target/bench-front. CONNECTIONS,
+# DURATION, RATE (events a second; four times as many questions) and EVENTS (stored before) change its size.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 connections=${CONNECTIONS:-1000} duration=${DURATION:-60s} rate=${RATE:-100} events=${EVENTS:-100000}
@@ -10,6 +11,8 @@ export PATH=$PWD/target/release:$PATH
 reports=$PWD/target/bench-front
 mkdir -p "$reports"
 directory=$(mktemp -d /var/tmp/skein-bench-XXXXXX)
+# PostgreSQL never runs as root: started by root it runs as the user postgres, who has to get in.
+chmod 755 "$directory"
 token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
 trap 'deploy down --dir "$directory/cluster" --delete; rm -rf "$directory"' EXIT
 
@@ -30,8 +33,13 @@ RELAY_DATABASE_URLS=$(of primary) relay import --no-verify "$directory/events.js
 for relays in 1 3; do
     deploy scale --dir "$directory/cluster" --relays "$relays" >/dev/null
     echo "== $relays relays"
-    loadtest --url "$(of haproxy)" --connections "$connections" --duration "$duration" --rate "$rate" \
-        --cache both --admin-url "$(admin)" --admin-token "$token" --report "$reports/$relays"
+    run=(loadtest --url "$(of haproxy)" --connections "$connections" --duration "$duration")
+    "${run[@]}" --rate "$rate" --report "$reports/$relays/standard"
+    "${run[@]}" --rate "$((4 * rate))" --report "$reports/$relays/query" \
+        --workload query --filled "$events" --cache both --admin-url "$(admin)" --admin-token "$token"
 done
-loadtest compare "$reports/1/report.json" "$reports/3/report.json" | tee "$reports/one-against-three.txt"
+for load in standard query; do
+    both=$reports/$load-one-against-three
+    loadtest compare "$reports/1/$load/report.json" "$reports/3/$load/report.json" --out "$both.png" | tee "$both.txt"
+done
 echo "the reports are in $reports"
