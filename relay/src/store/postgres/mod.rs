@@ -14,6 +14,8 @@ mod count;
 mod error;
 mod explain;
 mod inventory;
+#[cfg(test)]
+mod isolation_tests;
 mod keeper;
 mod log;
 mod lookup;
