@@ -32,7 +32,7 @@ mod statistics;
 mod store;
 mod write;
 
-pub use explain::{Explanation, IndexUse, Inspector, Step};
+pub use explain::{Explanation, IndexUse, Inspector, Standing, Step};
 pub use inventory::Partition;
 pub use keeper::KeeperStatus;
 pub use nodes::{Condition, NodeStatus, Role};
