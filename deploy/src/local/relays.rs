@@ -7,7 +7,7 @@ use crate::{Error, free_port};
 use std::time::Duration;
 
 /// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so more
-/// that work at a time only wait for each other, and each new one begins with nothing in its caches.
+/// that work at a time only wait for each other.
 const CONNECTIONS: [(&str, usize); 3] = [
     ("RELAY_POSTGRES_PRIMARY_CONNECTIONS_MIN", 1),
     ("RELAY_POSTGRES_REPLICA_CONNECTIONS_MIN", 1),

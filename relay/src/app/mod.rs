@@ -56,6 +56,11 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
         });
     }
     health.set_about(serving.address().to_string(), opened.name());
+    if let Some(store) = opened.postgres()
+        && !store.warmed().await
+    {
+        tracing::info!("not all connections to PostgreSQL could be opened beforehand: first answers may take longer");
+    }
     health.started();
     greet(&loaded.config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);

@@ -13,6 +13,9 @@ use tokio::sync::mpsc;
 
 /// Between two attempts while the new primary takes nothing.
 const RETRY: Duration = Duration::from_millis(200);
+/// How many changes are submitted at once, a few more for the last entry: each commit waits for a disk, and an instance may
+/// know thousands of entries.
+const GROUP: usize = 256;
 
 /// Submits `lost` again, until all of it is stored or the store is closed. Not cancel safe, like every write.
 /// What comes of it goes to the follower as the own writer's entries do: so the next failover does not lose it.
@@ -22,9 +25,9 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
     }
     tracing::warn!(entries = lost.len(), "a failover has cut off entries of the log: they are submitted again");
     let removed = removed_by_the_operator(&lost);
-    for entry in &lost {
+    for group in groups(&lost) {
         loop {
-            match submit(&*store, entry, &removed).await {
+            match submit(&*store, group, &removed).await {
                 Ok(done) => {
                     for appended in done {
                         // Whoever was told "stored" then is to find it now.
@@ -35,13 +38,27 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "an entry could not be submitted again yet");
+                    tracing::warn!(%error, entries = group.len(), "entries could not be submitted again yet");
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
     }
     tracing::info!(entries = lost.len(), "what the failover had cut off is stored again");
+}
+
+/// `lost` in pieces of at least [`GROUP`] changes, but for the last.
+fn groups(mut lost: &[LogEntry]) -> impl Iterator<Item = &[LogEntry]> {
+    std::iter::from_fn(move || {
+        let mut changes = 0;
+        let full = lost.iter().position(|entry| {
+            changes += entry.changes.len();
+            changes >= GROUP
+        });
+        let (group, rest) = lost.split_at(full.map_or(lost.len(), |at| at + 1));
+        lost = rest;
+        (!group.is_empty()).then_some(group)
+    })
 }
 
 async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<News>) {
@@ -61,10 +78,15 @@ fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
     removals.filter(|_| !is_off(Mechanism::ResubmittedRemovals)).collect()
 }
 
-/// One entry. A removal by deletion or by a newer version follows from the event that caused it, which stands in the
-/// same entry; one by expiry, from the clock. What the operator removed is removed again.
-async fn submit(store: &dyn Store, entry: &LogEntry, removed: &HashSet<EventId>) -> Result<Vec<Appended>, StoreError> {
-    let inserted = entry.changes.iter().filter_map(|change| match change {
+/// The events of some entries, in their order. A removal by deletion or by a newer version follows from the event that
+/// caused it, which stands in the same entry; one by expiry, from the clock. What the operator removed is removed again.
+async fn submit(
+    store: &dyn Store,
+    entries: &[LogEntry],
+    removed: &HashSet<EventId>,
+) -> Result<Vec<Appended>, StoreError> {
+    let changes = || entries.iter().flat_map(|entry| entry.changes.iter());
+    let inserted = changes().filter_map(|change| match change {
         // It came out of the log, or was on its way into it: its signature was checked.
         Change::Inserted(insertion) if !removed.contains(&insertion.event.id()) => {
             Some(Verified::vouch(insertion.event.clone()))
@@ -76,7 +98,7 @@ async fn submit(store: &dyn Store, entry: &LogEntry, removed: &HashSet<EventId>)
     if !batch.is_empty() {
         done.push(store.append(batch, now()).await?);
     }
-    let ids = entry.changes.iter().filter_map(|change| match change {
+    let ids = changes().filter_map(|change| match change {
         Change::Removed(removal) if removed.contains(&removal.id()) => Some(removal.id()),
         _ => None,
     });
@@ -86,4 +108,30 @@ async fn submit(store: &dyn Store, entry: &LogEntry, removed: &HashSet<EventId>)
         done.push(store.remove(&Filter { ids: Some(ids), ..Filter::default() }, max).await?);
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Position;
+
+    #[test]
+    fn every_entry_is_in_one_group_and_in_its_place() {
+        let entry = |n: usize| LogEntry::new(Position(n as u64), vec![change(n); n % 90]);
+        for count in [0, 1, 8, 100] {
+            let lost: Vec<LogEntry> = (1..=count).map(entry).collect();
+            let groups: Vec<&[LogEntry]> = groups(&lost).collect();
+            let positions = |entries: &[LogEntry]| entries.iter().map(|entry| entry.position).collect::<Vec<_>>();
+            assert_eq!(positions(&groups.concat()), positions(&lost));
+            let changes = |group: &[LogEntry]| group.iter().map(|entry| entry.changes.len()).sum::<usize>();
+            let full = groups.iter().take(groups.len().saturating_sub(1));
+            assert!(full.into_iter().all(|group| (GROUP..GROUP + 90).contains(&changes(group))), "{count}");
+        }
+    }
+
+    fn change(n: usize) -> Change {
+        let author = crate::types::PublicKey::from_bytes([1; 32]);
+        let event = crate::types::Event::build(author, n as i64, crate::types::Kind(1), &[], "", |_| [0; 64]);
+        Change::Inserted(crate::types::Insertion::new(Arc::new(event)))
+    }
 }

@@ -5,7 +5,7 @@ use super::{Queries, QueryError, QueryLimits, ids};
 use crate::cache::{Answer, Asked, Boarding, Cache, Entry, FilterKey, Landing, Name, Pilot, Question};
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
-use crate::types::{Access, Filter, now};
+use crate::types::{Access, Filter, Head, now};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How often a query boards: the flight may end early, or bring less than is asked.
 const BOARDINGS: usize = 3;
+
+/// A shared answer that is this many log entries old is shared anew once it was brought up to date: going through more of
+/// them than this takes longer than a read of the store, and each instance would do so again.
+const OLD_ENTRIES: u64 = 1_000;
 
 /// What may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,12 +152,16 @@ impl Queries {
                 self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
             };
             let found = cache.behind().get(name.key(), &usable).await;
-            // It may be minutes old: once, for who asks and for what is kept.
+            let is_old = found.as_ref().is_some_and(|answer| self.is_old(answer.head()));
+            // Once, for who asks and for what is kept.
             let found = found.and_then(|answer| self.bring_up(name.key(), answer));
             let told = found.as_ref().and_then(|answer| question.told(answer, answer.head()));
             cache.note(CacheLayer::L2, told.is_some());
             if let (Some(answer), Some(told)) = (found, told) {
                 self.metrics.cache_reads.of(ReadSource::L2).record(begun.elapsed());
+                if is_old {
+                    cache.behind().put(name.key(), answer.clone());
+                }
                 self.keep(cache, name, answer.clone(), begun.elapsed());
                 pilot.land(Landing::Answer(answer));
                 return Ok(Some(told));
@@ -179,6 +187,11 @@ impl Queries {
         // Whoever waits finds it kept, should it not be enough.
         pilot.land(Landing::Answer(answer));
         Ok(told)
+    }
+
+    fn is_old(&self, of: Head) -> bool {
+        let head = self.log.head();
+        of.epoch != head.epoch || head.position.0.saturating_sub(of.position.0) >= OLD_ENTRIES
     }
 
     /// Keeps what was read, brought up to date where the log has gone on.

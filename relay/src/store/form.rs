@@ -1,7 +1,7 @@
 //! The planner of every indexed store: which of a few named forms answers a filter. Pure, so that a test can pin each
 //! choice; each store has its own statement for each form.
 
-use crate::types::{Access, Filter, TagFilter};
+use crate::types::{Access, Filter, KindClass, TagFilter};
 
 /// How the rows of a read are found. Each form walks one index, newest first, and stops at the limit; whatever else the
 /// filter asks for is checked on the way.
@@ -108,6 +108,19 @@ pub(crate) fn tries_recent(form: Form, filter: &Filter) -> bool {
         }
         // Each author has a handful of kinds, and finding them costs as much again.
         Form::Authors => authors >= MANY_LISTS / 12,
+        _ => false,
+    }
+}
+
+/// True when all that the filter selects is likely to be few: taking the lists whole, each row once, costs half of
+/// merging them.
+pub(crate) fn tries_whole(form: Form, filter: &Filter) -> bool {
+    match form {
+        Form::Tags(_) => true,
+        // One version of each.
+        Form::AuthorsKinds => {
+            filter.kinds.iter().flat_map(|kinds| kinds.iter()).all(|kind| kind.class() == KindClass::Replaceable)
+        }
         _ => false,
     }
 }

@@ -54,6 +54,8 @@ pub(crate) enum Mechanism {
     PastServers,
     /// A server of the shared cache has so long for an answer, and no longer.
     Patience,
+    /// A server's connections are open, and have been asked, before the first client asks.
+    Warming,
 }
 
 #[cfg(not(test))]

@@ -16,6 +16,7 @@ async fn nostr_tools_works_by_wss() {
 
 async fn works(tls: bool) {
     let stage = Stage::start(Wish { relays: Some(3), replicas: Some(1), tls, observe: !tls, ..Wish::default() }).await;
+    assert_warm(&stage).await;
     let mut node = nostr_tools("through_front.mjs");
     node.arg(stage.local.url());
     if tls {
@@ -31,6 +32,14 @@ async fn works(tls: bool) {
         assert_observed(&stage).await;
     }
     stage.stop().await;
+}
+
+/// Each relay that is ready has two connections or more to each replica, and nobody who comes is the first to use one: the
+/// mark is what a connection is asked last when it is opened. (The store's own tests have the control.)
+async fn assert_warm(stage: &Stage) {
+    let warm = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'skein' AND query LIKE '%texts(%'";
+    let warm: i64 = stage.local.postgres().server("replica-1").unwrap().ask(warm).await.unwrap();
+    assert!(warm >= 6, "{warm} warm connections");
 }
 
 /// Prometheus has found all three relays and HAProxy.

@@ -1,6 +1,7 @@
 //! One read for all who ask the same at once, and nobody's gift wraps in anybody else's answer.
 
-use crate::cache::{Cache, NoLayer, Purge};
+use crate::cache::shared::SharedStatus;
+use crate::cache::{Answer, Cache, FilterKey, NoLayer, Purge, SharedLayer};
 use crate::log::Log;
 use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::memory::MemoryStore;
@@ -11,7 +12,8 @@ use crate::types::{
     Access, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Row, Timestamp, Verified, now,
 };
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join_all, ready};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -83,10 +85,15 @@ struct Scene {
 impl Scene {
     /// A relay with a few notes and a gift wrap for the reader of that number.
     async fn new(cached: bool) -> Self {
+        Self::before(cached.then(|| Arc::new(NoLayer) as _)).await
+    }
+
+    /// The same with a cache before that layer.
+    async fn before(layer: Option<Arc<dyn SharedLayer>>) -> Self {
         let store = MemoryStore::new();
         let head = store.head().await.unwrap();
         let metrics = Arc::new(Metrics::detached());
-        let cache = cached.then(|| Cache::new(1 << 20, Arc::new(NoLayer), metrics.clone()));
+        let cache = layer.map(|layer| Cache::new(1 << 20, layer, metrics.clone()));
         let log = Log::with_cache(head, 1 << 20, cache, metrics.clone());
         let store = Arc::new(Slow { store, reads: 0.into(), gate: Semaphore::new(0), broken: AtomicBool::new(false) });
         let scene = Self { queries: Queries::new(store.clone(), log.clone(), metrics), store, log };
@@ -134,6 +141,36 @@ impl Scene {
 
     fn reads(&self) -> usize {
         self.store.reads.load(Ordering::SeqCst)
+    }
+}
+
+/// A shared layer of one place.
+#[derive(Default)]
+struct Shelf {
+    answer: Mutex<Option<Answer>>,
+    puts: AtomicUsize,
+}
+
+impl SharedLayer for Shelf {
+    fn get<'a>(
+        &'a self,
+        _: &'a FilterKey,
+        usable: &'a (dyn Fn(&Answer) -> bool + Sync),
+    ) -> BoxFuture<'a, Option<Answer>> {
+        ready(self.answer.lock().clone().filter(|answer| usable(answer))).boxed()
+    }
+    fn put(&self, _: &FilterKey, answer: Answer) {
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        *self.answer.lock() = Some(answer);
+    }
+    fn renew_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(3_600))
+    }
+    fn purge<'a>(&'a self, _: &'a Purge) -> BoxFuture<'a, bool> {
+        ready(true).boxed()
+    }
+    fn status(&self) -> Option<SharedStatus> {
+        None
     }
 }
 
@@ -247,6 +284,31 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     // An operator names several at once, too.
     let Some(cache) = scene.log.cache() else { panic!("there is a cache") };
     assert_eq!(cache.purge(&Purge::Filter(by_id(&[ids[0], unknown, EventId::from_bytes([8; 32])]))), 2);
+}
+
+#[tokio::test]
+async fn a_shared_answer_that_has_grown_old_is_shared_anew() {
+    let shelf = Arc::new(Shelf::default());
+    let (scene, nobody) = (Scene::before(Some(shelf.clone())).await, Access::default());
+    scene.open();
+    let shared = |head: Position| {
+        let puts = shelf.puts.load(Ordering::SeqCst);
+        assert_eq!(shelf.answer.lock().as_ref().map(|answer| answer.head().position), Some(head));
+        puts
+    };
+    assert!(matches!(scene.ask(&notes(), &nobody).await, Ok(2)));
+    let read_at = scene.log.head().position;
+    assert_eq!(shared(read_at), 1, "as read");
+    for (changes, puts) in [(10, 1), (1_000, 2), (999, 2)] {
+        for n in 0..changes {
+            scene.publish(7, &[], 1_000 * puts + n).await;
+        }
+        // What this process has is gone, as in one that asks for the first time.
+        scene.log.cache().unwrap().purge(&Purge::All);
+        assert!(matches!(scene.ask(&notes(), &nobody).await, Ok(2)));
+        let newest = if puts == 1 { read_at } else { Position(read_at.0 + 1_010) };
+        assert_eq!((shared(newest), scene.reads()), (usize::try_from(puts).unwrap(), 1), "after {changes} more");
+    }
 }
 
 #[tokio::test]

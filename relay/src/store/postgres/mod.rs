@@ -1,7 +1,8 @@
 //! The shared store: one PostgreSQL primary and any number of streaming replicas, through sqlx.
 //!
 //! - `store`: the trait's calls, each on a connection to the right server.
-//! - `nodes`: the servers: who is the primary, who serves reads, and their pools.
+//! - `nodes`: the servers: who is the primary, who serves reads, and their pools; `warm`: what a new connection is asked
+//!   before its first client.
 //! - `plan`, `read`, `count`, `lookup`: the statement of each of the planner's forms, and what is made of its answer.
 //! - `explain`: how a server goes about it, for `relay explain`.
 //! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
@@ -30,6 +31,7 @@ mod schema;
 mod server_tests;
 mod statistics;
 mod store;
+mod warm;
 mod write;
 
 pub use explain::{Explanation, IndexUse, Inspector, Standing, Step};

@@ -22,6 +22,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const START_INTERVAL: Duration = Duration::from_millis(500);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a relay that starts waits for warm connections: a server that is slow must not keep it from serving.
+const WARM_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The store of a cluster. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -118,6 +121,12 @@ impl PostgresStore {
         let shared =
             Shared { nodes, hasher, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Waits until every server that answers has its least connections open, and they have been asked what clients will
+    /// ask, so that none of these is the first; false where that takes more than 3 s. Cancel safe.
+    pub async fn warmed(&self) -> bool {
+        self.shared.nodes.warmed(WARM_TIMEOUT).await
     }
 
     /// How every server is.

@@ -5,6 +5,7 @@ use super::Owner;
 use super::open::{connect_options, wal_path};
 use super::options::Options;
 use crate::store::StoreError;
+use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Row};
 use std::fs::File;
@@ -78,7 +79,10 @@ async fn run(
             let _nobody_writes = writer.lock().await;
             checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
         } else if length > bytes {
-            catch_up(&mut connection, database, writer).await
+            let done = catch_up(&mut connection, database, writer).await;
+            // The log is cut by the next commit. What was told before says nothing of its length any more.
+            let _ = written.notified().now_or_never();
+            done
         } else {
             Ok(())
         };

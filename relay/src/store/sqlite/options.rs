@@ -24,7 +24,7 @@ pub struct Options {
     /// How long a statement waits for a lock that another process holds: `StoreError::Locked`. Default: 5 s.
     pub busy_timeout: Duration,
     /// The write-ahead log is copied into the file, in the background, once it is longer than this, in bytes.
-    /// Default: 64 MiB.
+    /// Default: 256 MiB.
     pub checkpoint_bytes: u64,
     /// The file may not grow beyond this, in bytes: `StoreError::Full`. Default: no limit but the disk's.
     pub max_file_bytes: Option<u64>,
@@ -46,7 +46,7 @@ impl Options {
             read_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(2),
             busy_timeout: Duration::from_secs(5),
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 256 << 20,
             max_file_bytes: None,
             hash_bits: 64,
         }

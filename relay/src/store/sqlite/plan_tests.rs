@@ -5,7 +5,7 @@
 use super::bind::{Question, arguments};
 use super::sql;
 use super::{Options, SqliteStore, open};
-use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
+use crate::store::form::{Choice, Form, Rights, choose, tries_recent, tries_whole};
 use crate::store::hash::Hasher;
 use crate::types::{Access, EventId, Filter, Kind, PublicKey, TagFilter};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
@@ -53,6 +53,9 @@ fn each_shape_has_its_form() {
     assert!(tries_recent(Form::AuthorsKinds, &filter(600, 2, &[])));
     assert!(tries_recent(Form::Authors, &filter(100, 0, &[])));
     assert!(!tries_recent(Form::Kinds, &filter(0, 1000, &[])));
+    let profiles = Filter { kinds: Some([Kind(0), Kind(3), Kind(10_002)].into()), ..filter(300, 1, &[]) };
+    assert!(tries_whole(Form::Tags(0), &filter(0, 0, &[(b'e', 50)])) && tries_whole(Form::AuthorsKinds, &profiles));
+    assert!(!tries_whole(Form::AuthorsKinds, &filter(300, 2, &[])) && !tries_whole(Form::Tag(0), &profiles));
 }
 
 /// The steps of SQLite's plan.
@@ -127,6 +130,14 @@ async fn each_form_walks_its_index() {
                 assert!(!scans, "{form:?} {rights:?} walks a table whole: {step}\n{text}");
                 let sorts = step.starts_with("USE TEMP B-TREE FOR ORDER BY") && form != Form::Ids;
                 assert!(!sorts, "{form:?} {rights:?} sorts: {step}\n{text}");
+            }
+            if matches!(form, Form::Tags(_) | Form::AuthorsKinds) {
+                let whole = sql::whole_page(form, &filter, rights);
+                let text = plan(&mut connection, whole, arguments(&question, form, &hasher)).await.join("\n");
+                assert!(
+                    text.contains(index) && text.contains("SEARCH e USING INTEGER PRIMARY KEY"),
+                    "{form:?}:\n{text}"
+                );
             }
             let rows = sql::rows(form, &filter, rights);
             if !matches!(form, Form::AuthorKind | Form::Tag(_) | Form::Kind) {

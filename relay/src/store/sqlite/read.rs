@@ -4,7 +4,7 @@ use super::bind::{Question, arguments, json};
 use super::ord::ord;
 use super::pool::Lease;
 use super::{head_from, sql};
-use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
+use crate::store::form::{Choice, Form, Rights, choose, tries_recent, tries_whole};
 use crate::store::hash::Hasher;
 use crate::store::text;
 use crate::store::{Page, Read, StoreError};
@@ -50,18 +50,34 @@ pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) ->
         let sql = sql::page(Form::Recent, read.filter, rights);
         let row = lease.one(sql.into(), arguments(&question(elements), Form::Recent, hasher)).await?;
         // Only a full answer is one: the rest might lie further back.
-        if let Some(answer) = evaluate(&row, read, elements)?.filter(|answer| answer.cut) {
+        if let Ok(answer) = evaluate(&row, read, elements)?
+            && answer.cut
+        {
+            return finish(lease, read, answer).await;
+        }
+    }
+    if tries_whole(form, read.filter) {
+        let sql = sql::whole_page(form, read.filter, rights);
+        let row = lease.one(sql.into(), arguments(&question(elements), form, hasher)).await?;
+        if let Ok(answer) = evaluate(&row, read, elements)? {
             return finish(lease, read, answer).await;
         }
     }
     let sql: Arc<str> = sql::page(form, read.filter, rights).into();
     loop {
         let row = lease.one(sql.clone(), arguments(&question(elements), form, hasher)).await?;
-        if let Some(answer) = evaluate(&row, read, elements)? {
-            return finish(lease, read, answer).await;
+        match evaluate(&row, read, elements)? {
+            Ok(answer) => return finish(lease, read, answer).await,
+            Err(Short(rows)) => elements = more(elements, rows, read.limit),
         }
-        elements = elements.saturating_mul(4);
     }
+}
+
+/// How many elements to ask for after `elements` brought `rows` rows: what would have been enough had the rest been like
+/// them, and a quarter more; four times as many at most, for the first may be the exception.
+fn more(elements: usize, rows: usize, limit: usize) -> usize {
+    let enough = elements.saturating_mul(limit + 2) / rows.max(1);
+    enough.saturating_add(enough / 4).clamp(elements + elements / 4 + 1, elements.saturating_mul(4))
 }
 
 /// The form that answers `question`; asks the database how long the lists are where that matters.
@@ -87,8 +103,10 @@ struct Answer<'a> {
     cut: bool,
 }
 
-/// `None`: too few rows passed the checks, or it is unsure which rows come first; ask for more.
-fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<Option<Answer<'a>>, StoreError> {
+/// Too few rows passed the checks, or it is unsure which rows come first; ask for more.
+struct Short(usize);
+
+fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<Result<Answer<'a>, Short>, StoreError> {
     let head = head_from(row)?;
     let count: i64 = row.try_get(2).map_err(super::error::translate)?;
     let lines: Option<&str> = row.try_get(3).map_err(super::error::translate)?;
@@ -108,12 +126,12 @@ fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<
     if cut {
         let certain = found.iter().filter(|row| ord(row.key) > last).count();
         if certain < read.limit || found.len() <= read.limit {
-            return Ok(None);
+            return Ok(Err(Short(certain)));
         }
     }
     let complete = found.len() <= read.limit;
     found.truncate(read.limit);
-    Ok(Some(Answer { found, head, complete, cut }))
+    Ok(Ok(Answer { found, head, complete, cut }))
 }
 
 fn parse(line: &str) -> Result<Found<'_>, StoreError> {

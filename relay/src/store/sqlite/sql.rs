@@ -165,13 +165,26 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
 pub(super) fn page(form: Form, filter: &Filter, rights: Rights) -> String {
     let (before, driver) = driver(form, filter, rights);
     format!(
-        "{before}SELECT (SELECT epoch FROM head), (SELECT position FROM head), coalesce(sum(t.n), 0), group_concat(\
-         CASE WHEN octet_length(e.text) > ?7 THEN '#' || e.row || ' ' || octet_length(e.text) || ' ' || e.created_at || ' ' || \
-         coalesce(e.expires_at, '-') || ' ' || substr(e.text, 8, 64) || ' ' || substr(e.text, 84, 64) \
-         WHEN e.expires_at IS NULL THEN e.text ELSE e.expires_at || ' ' || e.text END, char(10)) \
+        "{before}SELECT (SELECT epoch FROM head), (SELECT position FROM head), coalesce(sum(t.n), 0), {LINES} \
          FROM ({driver}) t CROSS JOIN event e ON e.row = t.row"
     )
 }
+
+/// The same where the lists of `form` together have fewer than ?3 elements; else how many were counted until then, and no texts.
+pub(super) fn whole_page(form: Form, filter: &Filter, rights: Rights) -> String {
+    let rows = rows(form, filter, rights);
+    format!(
+        "WITH t AS MATERIALIZED ({rows} LIMIT ?3), n AS MATERIALIZED (SELECT count(*) AS n FROM t) \
+         SELECT (SELECT epoch FROM head), (SELECT position FROM head), n.n, CASE WHEN n.n < ?3 THEN (SELECT {LINES} \
+         FROM (SELECT DISTINCT row FROM t ORDER BY row) t CROSS JOIN event e ON e.row = t.row) END FROM n"
+    )
+}
+
+/// The events `e` of a page, as lines.
+const LINES: &str = "group_concat(\
+    CASE WHEN octet_length(e.text) > ?7 THEN '#' || e.row || ' ' || octet_length(e.text) || ' ' || e.created_at || ' ' || \
+    coalesce(e.expires_at, '-') || ' ' || substr(e.text, 8, 64) || ' ' || substr(e.text, 84, 64) \
+    WHEN e.expires_at IS NULL THEN e.text ELSE e.expires_at || ' ' || e.text END, char(10))";
 
 /// The rows that `filter` selects, all of them, each at least once, in no order.
 pub(super) fn rows(form: Form, filter: &Filter, rights: Rights) -> String {

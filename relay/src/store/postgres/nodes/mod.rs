@@ -9,6 +9,8 @@ mod history;
 mod node;
 mod primary;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 pub(super) use attempt::{Attempts, Lease, Server};
 pub use node::{Condition, Role};
@@ -24,9 +26,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Connections to the primary that reads never get, so that writing and following always go on.
 const FOR_WRITING: u32 = 2;
@@ -144,6 +147,20 @@ impl Nodes {
     pub(super) fn start(&self) {
         let look = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));
         *self.probers.lock() = self.shared.nodes.iter().map(look).collect();
+    }
+
+    /// Waits until every server that answers has its least connections, open and warm; false where that takes longer
+    /// than `patience`. Cancel safe.
+    pub(super) async fn warmed(&self, patience: Duration) -> bool {
+        let mut changed = self.shared.changed.subscribe();
+        let all = async {
+            while !self.shared.nodes.iter().all(|node| node.state.lock().is_settled()) {
+                if changed.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        timeout(patience, all).await.is_ok()
     }
 
     /// For a read that must show at least `at_least`.

@@ -2,15 +2,21 @@
 
 use super::super::options::{Connections, Options};
 use crate::store::postgres::plan::SESSION;
+use crate::store::postgres::warm::warm;
 use crate::types::Head;
+use crate::types::mechanism::{Mechanism, is_off};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+/// The longest that warming one connection may take: some 20 ms, as a rule.
+const WARMING: Duration = Duration::from_secs(1);
 
 /// What a server is, by its own word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -66,6 +72,10 @@ pub(super) struct State {
     pub(super) told: bool,
     /// `None` while the server is down.
     pub(super) pool: Option<PgPool>,
+    /// The least connections of this pool are open and warm, or it was tried.
+    pub(super) warm: bool,
+    /// How many connections were without work at every look since then.
+    pub(super) spare: (usize, Instant),
 }
 
 pub(super) struct Node {
@@ -96,6 +106,8 @@ impl Node {
             on_trial: false,
             told: false,
             pool: None,
+            warm: false,
+            spare: (usize::MAX, Instant::now()),
         };
         Self {
             name,
@@ -122,7 +134,7 @@ impl Node {
             new = Some(pool);
             // What has never failed need not prove itself.
             state.condition = if first { Condition::Healthy } else { Condition::Trial };
-            (state.on_trial, state.told) = (false, false);
+            (state.on_trial, state.told, state.warm) = (false, false, false);
         }
         (state.role, state.timeline, state.head, state.lag) = (sighting.role, sighting.timeline, sighting.head, lag);
         let behind = sighting.role == Role::Replica && lag.time > options.max_replica_lag;
@@ -178,6 +190,11 @@ impl Node {
 }
 
 impl State {
+    /// Whether it is known how the server is, and, where it answers, its pool is warm.
+    pub(super) fn is_settled(&self) -> bool {
+        if self.pool.is_some() { self.warm } else { self.told }
+    }
+
     /// True while every connection that may be open is at work.
     pub(super) fn is_busy(&self) -> bool {
         let full = |pool: &PgPool| pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections();
@@ -192,13 +209,55 @@ fn retire(pool: Option<PgPool>) {
     }
 }
 
+impl Node {
+    /// Opens the least connections of a new pool, one after the other; each is warm then. Ends early where the server
+    /// does not give them.
+    pub(super) async fn open(&self, pool: PgPool) {
+        let (begin, least) = (Instant::now(), pool.options().get_min_connections());
+        let mut open = Vec::new();
+        while pool.size() < least && !is_off(Mechanism::Warming) {
+            match pool.acquire().await {
+                Ok(connection) => open.push(connection),
+                Err(error) => {
+                    tracing::debug!(node = %self.name, %error, "not all connections could be opened beforehand");
+                    break;
+                }
+            }
+        }
+        tracing::debug!(node = %self.name, connections = pool.size(), took = ?begin.elapsed(), "connections are warm");
+        if !pool.is_closed() {
+            self.state.lock().warm = true;
+        }
+    }
+
+    /// To be called at each look: closes the connections above the least number that nobody has needed for the idle
+    /// timeout. The pool's own idle timeout would close the least ones too, and open them again, cold, every time.
+    pub(super) fn shrink(&self, options: &Options) {
+        let (pool, spare) = {
+            let mut state = self.state.lock();
+            let Some(pool) = state.pool.clone() else { return };
+            let (spare, since) = (state.spare.0.min(pool.num_idle()), state.spare.1);
+            if since.elapsed() < options.idle_timeout {
+                state.spare.0 = spare;
+                return;
+            }
+            state.spare = (usize::MAX, Instant::now());
+            let above = pool.size().saturating_sub(pool.options().get_min_connections());
+            (pool, spare.min(above as usize))
+        };
+        for connection in (0..spare).map_while(|_| pool.try_acquire()) {
+            tokio::spawn(connection.close());
+        }
+    }
+}
+
 fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
-    let (Connections { min, max }, timeout) = match role {
+    let (Connections { min, max }, statement_timeout) = match role {
         Role::Primary => (options.primary_connections, options.primary_statement_timeout),
         _ => (options.replica_connections, options.replica_statement_timeout),
     };
     let connect = connect.clone().application_name("skein").options(SESSION).options([
-        ("statement_timeout", timeout.as_millis().to_string()),
+        ("statement_timeout", statement_timeout.as_millis().to_string()),
         // A relay that stops while it holds the head's lock must not stop the others.
         ("idle_in_transaction_session_timeout", "1000".to_owned()),
         ("tcp_user_timeout", options.connect_timeout.as_millis().to_string()),
@@ -209,9 +268,23 @@ fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
         .min_connections(min)
         .max_connections(max)
         .acquire_timeout(options.acquire_timeout)
-        .idle_timeout(options.idle_timeout)
+        // See `shrink`.
+        .idle_timeout(None)
         .max_lifetime(options.connection_lifetime)
         // The prober says how the server is; a connection that broke is met with another attempt.
         .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if !is_off(Mechanism::Warming) {
+                    // One that is not warm serves as well, only later.
+                    match timeout(WARMING, warm(connection, role)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(%error, "a connection could not be warmed"),
+                        Err(_) => tracing::debug!("a connection could not be warmed in time"),
+                    }
+                }
+                Ok(())
+            })
+        })
         .connect_lazy_with(connect)
 }

@@ -66,11 +66,13 @@ pub(super) async fn run(shared: Arc<Shared>, node: Arc<Node>) {
                     }
                     (epoch, history.lag(sighting.head))
                 };
-                if let Some(pool) = node.seen(sighting, lag, &shared.options)
-                    && sighting.role == Role::Primary
-                {
-                    tokio::spawn(settle(node.clone(), pool, epoch));
+                if let Some(pool) = node.seen(sighting, lag, &shared.options) {
+                    if sighting.role == Role::Primary {
+                        tokio::spawn(settle(node.clone(), pool.clone(), epoch));
+                    }
+                    tokio::spawn(open(shared.clone(), node.clone(), pool));
                 }
+                node.shrink(&shared.options);
             }
             Err(why) => {
                 connection = None;
@@ -79,6 +81,12 @@ pub(super) async fn run(shared: Arc<Shared>, node: Arc<Node>) {
         }
         shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
+}
+
+/// Opens the connections of a pool that was just made, and tells who waits for that.
+async fn open(shared: Arc<Shared>, node: Arc<Node>, pool: PgPool) {
+    node.open(pool).await;
+    shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));
 }
 
 /// Has a primary that was just found begin an epoch of its own, if it was promoted. The first write would do that, too;

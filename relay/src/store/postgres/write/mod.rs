@@ -20,7 +20,9 @@ use crate::store::hash::Hasher;
 use crate::store::rules::{Address, Decision, Step, decide};
 use crate::store::rules::{key, targets};
 use crate::store::{Appended, StoreError};
-use crate::types::{Epoch, Event, EventId, Filter, Head, Key, Kind, Position, RemovalCause, Timestamp, Verified};
+use crate::types::{
+    Epoch, Event, EventId, Filter, Head, Key, Kind, Position, PublicKey, RemovalCause, Timestamp, Verified,
+};
 use seen::Seen;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
@@ -128,6 +130,13 @@ impl Order<'_> {
         }
         change::change(conn, hasher, epoch, &seen, decision).await
     }
+}
+
+/// The look before a write, at what nobody has.
+pub(super) async fn look_at_nothing(conn: &mut PgConnection) -> Result<(), StoreError> {
+    let id = EventId::from_bytes([0; 32]);
+    let address = Address { kind: Kind(0), pubkey: PublicKey::from_bytes([0; 32]), identifier: "".into() };
+    Seen::look(conn, vec![id], &[address], &[id]).await.map(drop)
 }
 
 /// Everything that deciding `batch` takes.

@@ -1,0 +1,65 @@
+//! A new connection knows nothing: its server process reads the catalogues, and plans each statement, when it is first
+//! asked. Here that happens before anybody waits for it: whatever reading and following ask, once, so that nothing is found.
+//!
+//! Measured (PostgreSQL 15, 40 partitions of texts, nothing else running): the first page of a new connection takes 10 ms,
+//! 4 of them for the catalogues and 6 for the partitions; the first of each other form 0.6 ms; each later one 0.1 ms. All
+//! of what is asked here takes 20 ms.
+
+use super::error::translate;
+use super::nodes::Role;
+use super::{log, lookup, read, write};
+use crate::store::hash::Hasher;
+use crate::store::{Read, StoreError};
+use crate::types::{Access, EventId, Filter, Kind, Position, PublicKey, TagFilter};
+use sqlx::Executor;
+use sqlx::postgres::PgConnection;
+
+/// The function that looks up texts plans a statement over all their partitions. A page without rows does not call it.
+/// Last of all, so `pg_stat_activity` shows which connections are warm.
+const TEXTS: &str = "SELECT FROM texts('{}', '{}', '{}', 0, 0, 0)";
+
+/// Asks a server of this role whatever is asked of it all the time, except for writing. Writes nothing.
+///
+/// # Errors
+/// What the server says; the connection is as good as before.
+pub(super) async fn warm(connection: &mut PgConnection, role: Role) -> Result<(), StoreError> {
+    // Any secret will do: nothing is to be found.
+    let hasher = Hasher::new([0; 16], 64);
+    let access = Access::default();
+    for filter in &filters() {
+        let (at_least, now) = (Position::default(), 0);
+        let read =
+            Read { filter, limit: 1, after: None, access: Some(&access), at_least, now, max_text_bytes: usize::MAX };
+        read::page(connection, &hasher, &read).await?;
+    }
+    lookup::known(connection, &[EventId::from_bytes([0; 32])]).await?;
+    if role == Role::Primary {
+        write::look_at_nothing(connection).await?;
+        log::shared_head(connection).await?;
+        log::entries(connection, Position(i64::MAX.unsigned_abs()), 1).await?;
+    }
+    connection.execute(sqlx::raw_sql(TEXTS)).await.map_err(translate)?;
+    Ok(())
+}
+
+/// One of each of the planner's forms, as it is asked most; nothing is as old as that.
+fn filters() -> [Filter; 9] {
+    let nothing = Filter { until: Some(0), ..Filter::default() };
+    let ids = || Some(Box::from([EventId::from_bytes([0; 32])]));
+    let authors = |count: u8| Some((0..count).map(|n| PublicKey::from_bytes([n; 32])).collect());
+    let kinds = |count: u16| Some((0..count).map(Kind).collect());
+    let tag = |values: &[&str]| {
+        Box::from([TagFilter { letter: b'e', values: values.iter().copied().map(Box::from).collect() }])
+    };
+    [
+        Filter { ids: ids(), ..nothing.clone() },
+        Filter { authors: authors(1), kinds: kinds(1), ..nothing.clone() },
+        Filter { authors: authors(2), kinds: kinds(2), ..nothing.clone() },
+        Filter { authors: authors(1), ..nothing.clone() },
+        Filter { tags: tag(&["a"]), kinds: kinds(1), ..nothing.clone() },
+        Filter { tags: tag(&["a", "b"]), kinds: kinds(1), ..nothing.clone() },
+        Filter { kinds: kinds(1), ..nothing.clone() },
+        Filter { kinds: kinds(2), ..nothing.clone() },
+        nothing,
+    ]
+}
