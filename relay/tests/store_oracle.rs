@@ -253,6 +253,7 @@ async fn questions(
 enum Tested {
     Sqlite,
     Postgres,
+    PostgresReplicas,
 }
 
 impl Tested {
@@ -260,6 +261,7 @@ impl Tested {
         match self {
             Self::Sqlite => Box::new(store_kit::sqlite(folder, hash_bits).await),
             Self::Postgres => Box::new(store_kit::postgres(hash_bits).await),
+            Self::PostgresReplicas => Box::new(store_kit::through_replicas(hash_bits).await),
         }
     }
 }
@@ -293,6 +295,12 @@ async fn sqlite_agrees_with_the_oracle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_agrees_with_the_oracle() {
     agrees_with_the_oracle(Tested::Postgres, PAIRS / 5).await;
+}
+
+/// Every store fails the test unless replicas have answered nearly all of its reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_agrees_with_the_oracle_through_replicas() {
+    agrees_with_the_oracle(Tested::PostgresReplicas, PAIRS / 20).await;
 }
 
 async fn agrees_with_the_oracle(store: Tested, pairs: usize) {

@@ -1,16 +1,22 @@
 //! `relay explain`: how each server answers a filter, and which indexes nothing reads.
 
 use crate::config::{Redacted, Sources, load};
-use crate::store::Read;
-use crate::store::postgres::{IndexUse, Inspector};
-use crate::types::{Filter, Position, now};
-use anyhow::{Context, bail};
+use crate::store::postgres::{IndexUse, Inspector, Role, Standing};
+use crate::store::{Read, StoreError};
+use crate::types::{Filter, Head, Position, now};
+use anyhow::{anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// How many rows a filter without a limit asks for.
 const LIMIT_DEFAULT: u32 = 500;
+
+/// The longest that one server may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn command() -> Command {
     let parse =
@@ -18,8 +24,10 @@ pub(super) fn command() -> Command {
     Command::new("explain")
         .about("Tell how each PostgreSQL server answers a filter: form, statement, plan, buffers, time")
         .long_about(
-            "Tell how each PostgreSQL server answers a filter: the form chosen and why, the statement, its plan, the \
-             buffers read and the time. The statements are run. They see everything: no reader's rights are applied.",
+            "Tell how each PostgreSQL server answers a filter: what the server is and how far it is behind, the form chosen \
+             and why, the statement, its plan, the buffers read and the time. The statements are run. They see \
+             everything: no reader's rights are applied. A server that cannot be asked is named, the others answer, \
+             and the exit code is 1.",
         )
         .arg(Arg::new("filter").value_name("FILTER").value_parser(parse).help("A NIP-01 filter: {\"kinds\":[1]}"))
         .arg(
@@ -53,23 +61,64 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // All at once: one that says nothing keeps nobody waiting for another.
+        let mut servers = join_all(urls.iter().map(look)).await;
+        let standings = servers.iter().filter_map(|(_, looked)| looked.as_ref().ok().map(|(_, standing)| *standing));
+        let head = standings.filter(|standing| standing.role == Role::Primary).map(|primary| primary.head).next_back();
         let mut indexes = Vec::new();
-        for url in &urls {
-            let mut inspector =
-                Inspector::connect(url).await.with_context(|| format!("cannot ask the server at {url}"))?;
-            if let Some(filter) = filter {
+        let mut failed = 0;
+        for (url, looked) in &mut servers {
+            if filter.is_some() {
                 println!("{url}");
-                explain(&mut inspector, filter).await?;
             }
-            if unused {
-                indexes.push(inspector.indexes().await?);
+            let asked = async {
+                let (inspector, standing) = looked.as_mut().map_err(|error| anyhow!("{error}"))?;
+                if let Some(filter) = filter {
+                    println!("role     {}", describe(standing, head));
+                    explain(inspector, filter).await?;
+                }
+                if unused {
+                    indexes.push(inspector.indexes().await?);
+                }
+                anyhow::Ok(())
+            };
+            if let Err(error) = timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(anyhow!("it does not answer"))) {
+                println!("cannot be asked: {error:#}\n");
+                eprintln!("relay: the server at {url} cannot be asked: {error:#}");
+                failed += 1;
             }
         }
         if unused {
             print!("{}", idle(&indexes));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
+}
+
+async fn look(url: &Redacted) -> (&Redacted, Result<(Inspector, Standing), StoreError>) {
+    let looked = async {
+        let mut inspector = Inspector::connect(url).await?;
+        let standing = inspector.standing().await?;
+        Ok((inspector, standing))
+    };
+    (url, timeout(PATIENCE, looked).await.unwrap_or(Err(StoreError::Timeout)))
+}
+
+/// A line about a server; `head`: the primary's, where there is one.
+fn describe(standing: &Standing, head: Option<Head>) -> String {
+    let Standing { role, head: Head { epoch, position }, seconds_behind } = standing;
+    let at = format!("at position {}", position.0);
+    match (role, head) {
+        (Role::Replica, None) => format!("replica {at}; no primary answers"),
+        (Role::Replica, Some(head)) if head.epoch != *epoch => {
+            format!("replica {at} of another epoch than the primary's")
+        }
+        (Role::Replica, Some(head)) => {
+            let positions = head.position.0.saturating_sub(position.0);
+            format!("replica {at}, {positions} positions and {seconds_behind:.1} s behind the primary")
+        }
+        _ => format!("primary {at}"),
+    }
 }
 
 async fn explain(inspector: &mut Inspector, filter: &Filter) -> anyhow::Result<()> {

@@ -13,9 +13,14 @@ pub(super) fn words(refusal: &Refusal) -> String {
         R::Unsupported(words) => (UNSUPPORTED, words.clone()),
         R::WrongId => (INVALID, "the id is not the hash of the event".into()),
         R::WrongSignature => (INVALID, "the signature does not hold".into()),
-        R::MessageTooLarge { max_bytes } => (INVALID, format!("a message may have at most {max_bytes} bytes")),
-        R::TooManyTags { max } => (INVALID, format!("an event may have at most {max} tags")),
-        R::ContentTooLong { max_chars } => (INVALID, format!("the content may have at most {max_chars} characters")),
+        // The setting is for the operator to whom the client complains.
+        R::MessageTooLarge { max_bytes } => {
+            (INVALID, format!("a message may have at most {max_bytes} bytes (limits.max_message_bytes)"))
+        }
+        R::TooManyTags { max } => (INVALID, format!("an event may have at most {max} tags (limits.max_event_tags)")),
+        R::ContentTooLong { max_chars } => {
+            (INVALID, format!("the content may have at most {max_chars} characters (limits.max_content_chars)"))
+        }
         R::TooOld { max_age_seconds } => {
             (INVALID, format!("created_at lies more than {max_age_seconds} seconds in the past"))
         }

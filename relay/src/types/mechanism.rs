@@ -46,6 +46,12 @@ pub(crate) enum Mechanism {
     Lease,
     /// An older entry of the shared cache never replaces a newer one.
     Compare,
+    /// A write whose server is lost is given up.
+    GiveUp,
+    /// Whoever is primary of an older timeline than was seen is no primary.
+    NewestTimeline,
+    /// A server that knows nothing of the primary's epoch answers only where nobody else can.
+    PastServers,
     /// A server of the shared cache has so long for an answer, and no longer.
     Patience,
     /// A server's connections are open, and have been asked, before the first client asks.

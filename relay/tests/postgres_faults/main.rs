@@ -3,6 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
+#[path = "../kit/mod.rs"]
+mod clients;
+mod explain;
 mod failover;
 mod keeping;
 mod kit;
@@ -11,3 +14,4 @@ mod limits;
 mod replicas;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
+mod wire;

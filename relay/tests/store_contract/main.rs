@@ -36,6 +36,8 @@ macro_rules! every_store {
             $($rule),* }
         contract! { postgres: |_| Box::pin(async { Box::new(super::store_kit::postgres(64).await) as _ });
             $($exact,)* $($rule),* }
+        contract! { postgres_replicas: |_| Box::pin(async { Box::new(super::store_kit::through_replicas(64).await) as _ });
+            $($exact,)* $($rule),* }
         contract! { postgres_colliding: |_| Box::pin(async { Box::new(super::store_kit::postgres(2).await) as _ });
             $($rule),* }
     };

@@ -1,5 +1,9 @@
 //! What the store's tests share: events made of small numbers, and filters.
-#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod replicas;
+
+pub use replicas::through_replicas;
 
 use deploy::postgres::Cluster;
 use relay::config::{Durability, Redacted};
@@ -159,46 +163,52 @@ pub async fn sqlite(folder: &std::path::Path, hash_bits: u32) -> SqliteStore {
     SqliteStore::open(options).await.unwrap()
 }
 
-/// The server of this test program; it ends with it.
+/// The servers of this test program; they end with it.
 struct Server {
     cluster: Cluster,
     databases: AtomicU64,
 }
 
-static SERVER: OnceCell<Server> = OnceCell::const_new();
+static ALONE: OnceCell<Server> = OnceCell::const_new();
+static REPLICATED: OnceCell<Server> = OnceCell::const_new();
 
 /// The database that all others are copied from, for copying is faster than migrating.
 const TEMPLATE: &str = "skein";
 
 impl Server {
-    async fn start() -> Self {
-        let cluster = Cluster::setup().set("fsync", "off").start().await.unwrap();
+    async fn start(replicas: usize) -> Self {
+        let cluster = Cluster::setup().replicas(replicas).set("fsync", "off").start().await.unwrap();
         let primary = cluster.primary().unwrap();
         primary.execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
-        open(&primary.database_url(TEMPLATE)).await.close().await;
+        open(&[primary.database_url(TEMPLATE)]).await.close().await;
         Self { cluster, databases: AtomicU64::new(0) }
+    }
+
+    /// A store in a database of its own, its hashes cut to `hash_bits`.
+    async fn store(&self, hash_bits: u32) -> PostgresStore {
+        let primary = self.cluster.primary().unwrap();
+        let name = format!("store_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        primary.execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await.unwrap();
+        let url = primary.database_url(&name);
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        let sql = format!("UPDATE hashing SET bits = {hash_bits}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        self.cluster.wait_applied().await.unwrap();
+        open(&self.cluster.database_urls(&name)).await
     }
 }
 
-async fn open(url: &str) -> PostgresStore {
+async fn open(urls: &[String]) -> PostgresStore {
     let few = Connections { min: 1, max: 4 };
     let options = PostgresOptions {
         primary_connections: few,
         replica_connections: few,
-        ..PostgresOptions::new([Redacted::new(url)])
+        ..PostgresOptions::new(urls.iter().map(Redacted::new))
     };
     PostgresStore::open(options).await.unwrap()
 }
 
 /// A fresh store on Postgres, its hashes cut to `hash_bits`.
 pub async fn postgres(hash_bits: u32) -> PostgresStore {
-    let server = SERVER.get_or_init(Server::start).await;
-    let primary = server.cluster.primary().unwrap();
-    let name = format!("store_{}", server.databases.fetch_add(1, Ordering::Relaxed));
-    primary.execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await.unwrap();
-    let url = primary.database_url(&name);
-    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
-    let sql = format!("UPDATE hashing SET bits = {hash_bits}");
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    open(&url).await
+    ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits).await
 }

@@ -2,6 +2,7 @@
 
 use super::error::translate;
 use super::inventory::{self, Partition};
+use super::nodes::Role;
 use super::plan::{LENGTH_CAP, SESSION, Statement, page};
 use super::read::{Picked, pick, question};
 use super::schema;
@@ -9,9 +10,11 @@ use crate::config::Redacted;
 use crate::store::form::{Form, tries_recent};
 use crate::store::hash::Hasher;
 use crate::store::{Read, StoreError};
-use crate::types::Filter;
+use crate::types::{Epoch, Filter, Head, Position};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// A look at one server, on a connection of its own, set up as those that serve clients are.
 pub struct Inspector {
@@ -64,17 +67,52 @@ pub struct IndexUse {
     pub unique: bool,
 }
 
+/// What a server is, and how far it has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// What it says that it is.
+    pub role: Role,
+    /// How far its log has come.
+    pub head: Head,
+    /// The age in seconds of what it applied last, where it has received more than that; else 0.
+    pub seconds_behind: f64,
+}
+
+/// The longest that connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const STANDING: &str = "SELECT pg_is_in_recovery(), epoch, position, \
+    CASE WHEN pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() \
+         THEN coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END::float8 \
+    FROM head";
+
 impl Inspector {
-    /// Connects to the server at `url`.
+    /// Connects to the server at `url`, within five seconds.
     ///
     /// # Errors
-    /// [`StoreError::TooNew`] where a newer version of this program has been there.
+    /// [`StoreError::Unreachable`] where it says nothing, [`StoreError::TooNew`] where a newer version of this program
+    /// has been there.
     pub async fn connect(url: &Redacted) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.expose().parse().map_err(translate)?;
         let options = options.application_name("skein explain").options(SESSION);
-        let mut connection = options.connect().await.map_err(translate)?;
-        let hasher = schema::hasher(&mut connection).await?;
-        Ok(Self { connection, hasher })
+        let connected = async {
+            let mut connection = options.connect().await.map_err(translate)?;
+            let hasher = schema::hasher(&mut connection).await?;
+            Ok(Self { connection, hasher })
+        };
+        timeout(CONNECT_TIMEOUT, connected).await.unwrap_or(Err(StoreError::Unreachable("database server")))
+    }
+
+    /// What the server is, and how far it has come.
+    pub async fn standing(&mut self) -> Result<Standing, StoreError> {
+        let row = sqlx::query(STANDING).fetch_one(&mut self.connection).await.map_err(translate)?;
+        let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
+        let replica: bool = row.try_get(0).map_err(translate)?;
+        Ok(Standing {
+            role: if replica { Role::Replica } else { Role::Primary },
+            head: Head { epoch: Epoch(number(1)?), position: Position(number(2)?) },
+            seconds_behind: row.try_get(3).map_err(translate)?,
+        })
     }
 
     /// Runs what a read of this kind runs, and tells how it went. `EXPLAIN ANALYZE` itself takes time, so the figures

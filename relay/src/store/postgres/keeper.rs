@@ -51,8 +51,13 @@ pub(super) async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<Kee
     let mut ticks = interval(nodes.options().keeper_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut term: Option<PgConnection> = None;
+    let mut timeline = nodes.timeline();
     loop {
         ticks.tick().await;
+        if timeline != nodes.timeline() {
+            // Another server is the primary now, even if the one before still lets this one keep.
+            (timeline, term) = (nodes.timeline(), None);
+        }
         let round = timeout(ROUND_TIMEOUT, round(store, nodes, &mut term, status));
         let result = round.await.unwrap_or(Err(StoreError::Timeout));
         if let Err(error) = result {

@@ -15,6 +15,8 @@ mod count;
 mod error;
 mod explain;
 mod inventory;
+#[cfg(test)]
+mod isolation_tests;
 mod keeper;
 mod log;
 mod lookup;
@@ -32,7 +34,7 @@ mod store;
 mod warm;
 mod write;
 
-pub use explain::{Explanation, IndexUse, Inspector, Step};
+pub use explain::{Explanation, IndexUse, Inspector, Standing, Step};
 pub use inventory::Partition;
 pub use keeper::KeeperStatus;
 pub use nodes::{Condition, NodeStatus, Role};

@@ -15,7 +15,7 @@ use sqlx::{Connection, PgConnection};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::RwLock;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How often a store that is being opened asks for a primary, and how long altogether: servers that are started
 /// together with it need a moment.
@@ -208,9 +208,9 @@ impl Shared {
     /// Writes on whichever server is the primary; begins again on the next where one is lost, as long as a call may
     /// wait. Beginning again is safe: what the lost attempt did commit is a duplicate then, or already removed.
     async fn write(&self, order: &Order) -> Result<Appended, StoreError> {
-        let deadline = self.nodes.deadline();
+        let mut deadline = self.nodes.deadline();
         // The server ends a statement by its own limit, but not a commit that waits for a standby.
-        let limit = self.nodes.options().primary_statement_timeout + self.nodes.options().acquire_timeout;
+        let end = deadline + self.nodes.options().primary_statement_timeout;
         let mut begun = false;
         loop {
             let mut lease = match self.nodes.primary(deadline).await {
@@ -218,18 +218,34 @@ impl Shared {
                 lease => lease?,
             };
             let connection: &mut PgConnection = &mut lease.connection;
-            let Ok(result) = timeout(limit, order.carry_out(connection, &self.hasher, self.nodes.epoch())).await else {
-                lease.connection.close_on_drop();
-                return Err(StoreError::Unknown);
+            let carried = timeout_at(end, order.carry_out(connection, &self.hasher, self.nodes.epoch()));
+            let result = tokio::select! {
+                biased;
+                result = carried => result.unwrap_or(Err(StoreError::Unknown)),
+                // Its server says nothing: what becomes of the write is found out where the next one is made.
+                () = self.nodes.outlived(&lease.server) => Err(StoreError::Unknown),
+            };
+            let result = match result {
+                Ok(_) if self.nodes.is_over(&lease.server) => Err(StoreError::Unknown),
+                result => result,
             };
             match result {
+                Err(StoreError::Unknown) => {
+                    lease.connection.close_on_drop();
+                    if !self.nodes.is_over(&lease.server) || Instant::now() >= end {
+                        return Err(StoreError::Unknown);
+                    }
+                    tracing::warn!("another server was promoted during a write, which begins again there");
+                    deadline = self.nodes.deadline().min(end);
+                    begun = true;
+                }
                 Err(error) if Trouble::of(&error) == Trouble::Gone => {
                     tracing::warn!(%error, "the primary was lost during a write");
                     lease.server.distrust(&error);
                     lease.connection.close_on_drop();
                     begun = true;
                 }
-                Err(error) if Trouble::of(&error) == Trouble::Busy && tokio::time::Instant::now() < deadline => {}
+                Err(error) if Trouble::of(&error) == Trouble::Busy && Instant::now() < deadline => {}
                 result => {
                     lease.server.answered(result.as_ref().ok().map(|appended| appended.head));
                     return result;
@@ -259,12 +275,14 @@ impl Store for PostgresStore {
 
     fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         async move {
-            on_a_server!(self.shared, Position::default(), |connection| lookup::known(connection, ids), |known: &(
-                Vec<bool>,
-                Head
-            )| {
-                Some(known.1)
-            })
+            let head = |known: &(Vec<bool>, Head)| Some(known.1);
+            let (mut known, head) =
+                on_a_server!(self.shared, Position::default(), |connection| lookup::known(connection, ids), head)?;
+            if self.shared.nodes.is_past(head.epoch) {
+                // A failover may have cut off what a server of the epoch before knows: the write decides.
+                known.fill(false);
+            }
+            Ok((known, head))
         }
         .boxed()
     }

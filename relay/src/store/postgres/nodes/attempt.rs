@@ -3,6 +3,7 @@
 use super::super::error::{Trouble, translate};
 use super::Shared;
 use super::node::{Condition, Node, Role};
+use super::primary::is_past;
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
 use smallvec::SmallVec;
@@ -74,6 +75,15 @@ impl Server {
         self.node.distrust(&self.pool, error);
     }
 
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Ends when the server is lost; at once where it is already.
+    pub(super) async fn lost(&self) {
+        self.pool.close_event().await;
+    }
+
     /// It answered; where the answer showed its log's head, with that.
     pub(in super::super) fn answered(&mut self, head: Option<Head>) {
         self.on_trial = false;
@@ -103,7 +113,7 @@ enum Offer {
     Now,
     /// All connections are at work.
     Queue,
-    /// It lags too far, or is on trial already: for when there is nothing else.
+    /// It lags too far, knows nothing of the primary's epoch, or is on trial already: for when there is nothing else.
     Reluctantly,
     /// It has not come as far as the read asks, or had not when it was last looked at.
     NotYet,
@@ -273,6 +283,8 @@ impl Attempts {
             Condition::Healthy if !far_enough => Offer::NotYet,
             _ if !far_enough => Offer::No,
             Condition::Behind => Offer::Reluctantly,
+            // It has not come to this epoch yet, or follows whoever was the primary before.
+            _ if is_past(state.head.epoch, epoch) => Offer::Reluctantly,
             Condition::Trial if state.on_trial => Offer::Reluctantly,
             _ if state.is_busy() => Offer::Queue,
             _ => Offer::Now,
@@ -281,46 +293,8 @@ impl Attempts {
 }
 
 impl Shared {
-    /// The server that takes writes. Two may say so after a failover that left the old one running: a promotion begins
-    /// a greater timeline, so whoever is not of the greatest that was ever seen is no primary any more.
-    fn current_primary(&self) -> Option<usize> {
-        let newest = self.timeline.load(Ordering::Acquire);
-        let takes_writes = |node: &Arc<Node>| {
-            let state = node.state.lock();
-            state.role == Role::Primary && state.pool.is_some() && state.timeline >= newest
-        };
-        self.nodes.iter().position(takes_writes)
-    }
-
-    /// A connection to the server that is the primary now; only a connection is waited for.
-    pub(super) async fn primary_now(&self, deadline: Instant) -> Result<Lease, StoreError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(StoreError::Closed);
-        }
-        let node = self.primary_node();
-        self.lease(node.ok_or(StoreError::Unreachable("primary"))?, None, deadline).await
-    }
-
-    /// The server that is the primary, as far as is known.
-    pub(super) fn primary_node(&self) -> Option<&Arc<Node>> {
-        self.current_primary().and_then(|at| self.nodes.get(at))
-    }
-
-    pub(super) async fn primary(&self, deadline: Instant) -> Result<Lease, StoreError> {
-        let mut changed = self.changed.subscribe();
-        loop {
-            match self.primary_now(deadline).await {
-                Err(StoreError::Unreachable(_) | StoreError::Database(_)) => {}
-                decided => return decided,
-            }
-            if timeout_at(deadline, changed.changed()).await.is_err() {
-                return Err(StoreError::Unreachable("primary"));
-            }
-        }
-    }
-
     /// A connection from the pool of `node`, in time.
-    async fn lease(
+    pub(super) async fn lease(
         &self,
         node: &Arc<Node>,
         primary_read: Option<OwnedSemaphorePermit>,

@@ -2,16 +2,17 @@
 //!
 //! - `node`: one server and its pool; `probe`: how it is found out what it is and how it is; `history`: lag in time.
 //! - `attempt`: a read goes to a replica that has come far enough, in turn; to another when the first fails; at last
-//!   to the primary. A write goes to the primary, whichever that is by now.
+//!   to the primary. A write goes to the primary, whichever that is by now (`primary`).
 
 mod attempt;
 mod history;
 mod node;
+mod primary;
 mod probe;
 #[cfg(test)]
 mod tests;
 
-pub(super) use attempt::{Attempts, Lease};
+pub(super) use attempt::{Attempts, Lease, Server};
 pub use node::{Condition, Role};
 
 use super::options::Options;
@@ -110,7 +111,10 @@ impl Nodes {
 
     /// A connection to the primary before anything is known of the servers: for bringing the schema up to date.
     pub(super) async fn find_primary(&self) -> Result<PgConnection, StoreError> {
-        probe::find_primary(&self.shared.nodes, self.shared.options.connect_timeout).await
+        let found = probe::find_primary(&self.shared.nodes, self.shared.options.connect_timeout).await;
+        let (timeline, connection) = found?;
+        self.shared.timeline.fetch_max(timeline, Ordering::AcqRel);
+        Ok(connection)
     }
 
     /// A connection of its own to the server that is known as the primary.
@@ -119,7 +123,24 @@ impl Nodes {
     /// [`StoreError::Unreachable`] where none is known, or it does not answer.
     pub(super) async fn connect_to_primary(&self) -> Result<PgConnection, StoreError> {
         let node = self.shared.primary_node().ok_or(StoreError::Unreachable("primary"))?;
-        probe::find_primary(std::slice::from_ref(node), self.shared.options.connect_timeout).await
+        let found = probe::find_primary(std::slice::from_ref(node), self.shared.options.connect_timeout).await;
+        found.map(|(_, connection)| connection)
+    }
+
+    /// The greatest timeline that was seen: while it stays the same, so does the primary.
+    pub(super) fn timeline(&self) -> u32 {
+        self.shared.timeline.load(Ordering::Acquire)
+    }
+
+    /// True where another server was promoted since this one was taken for the primary: what it says counts for nothing.
+    pub(super) fn is_over(&self, server: &Server) -> bool {
+        self.shared.is_over(server.node())
+    }
+
+    /// Ends when `server` is lost and another one is the primary, or when it has been lost for as long as a call may
+    /// wait.
+    pub(super) async fn outlived(&self, server: &Server) {
+        self.shared.outlived(server).await;
     }
 
     /// Begins to look after the servers.
@@ -161,6 +182,11 @@ impl Nodes {
     /// The epoch in which a primary was last seen.
     pub(super) fn epoch(&self) -> Epoch {
         self.shared.history.lock().epoch()
+    }
+
+    /// True where `epoch` is another one than the primary's: what happened at its end may be lost.
+    pub(super) fn is_past(&self, epoch: Epoch) -> bool {
+        primary::is_past(epoch, self.epoch())
     }
 
     /// Until when a call that begins now may wait for a server and a connection.

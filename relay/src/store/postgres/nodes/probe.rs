@@ -96,7 +96,10 @@ async fn settle(node: Arc<Node>, pool: PgPool, epoch: Epoch) {
         let mut connection = pool.acquire().await.map_err(translate)?;
         write::settle(&mut connection, epoch).await
     };
-    match settled.await {
+    let settled = pool.close_event().do_until(settled).await.unwrap_or_else(|lost| Err(lost.into()));
+    // Its epoch is to be known soon.
+    node.look.notify_one();
+    match settled {
         Ok(head) if head.epoch != epoch && epoch != Epoch::default() => {
             tracing::warn!(node = %node.name, position = head.position.0, "another primary: the log begins a new epoch");
         }
@@ -152,11 +155,14 @@ fn warn_if_crowded(shared: &Shared, node: &Node, role: Role, available: i64, see
     }
 }
 
-/// A connection to the server that is primary now: what opening needs before any prober can look.
+/// A connection to the server that is primary now, and its timeline: what opening needs before any prober can look.
 ///
 /// # Errors
 /// [`StoreError::Unreachable`] where no server says that it is one; what each said instead is logged.
-pub(super) async fn find_primary(nodes: &[Arc<Node>], limit: std::time::Duration) -> Result<PgConnection, StoreError> {
+pub(super) async fn find_primary(
+    nodes: &[Arc<Node>],
+    limit: std::time::Duration,
+) -> Result<(u32, PgConnection), StoreError> {
     let mut found: Option<(u32, PgConnection)> = None;
     for node in nodes {
         let asked = async {
@@ -173,5 +179,5 @@ pub(super) async fn find_primary(nodes: &[Arc<Node>], limit: std::time::Duration
             Err(why) => tracing::warn!(node = %node.name, %why, "a database server cannot be asked"),
         }
     }
-    found.map(|(_, connection)| connection).ok_or(StoreError::Unreachable("primary"))
+    found.ok_or(StoreError::Unreachable("primary"))
 }

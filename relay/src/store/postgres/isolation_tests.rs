@@ -1,0 +1,185 @@
+//! The primary is cut off from everybody but one replica, by a line on which nothing passes and nobody is told; another
+//! replica is promoted, and nobody fences the old primary; then the line heals, and there is a primary that has not heard
+//! of its end. Each control takes one mechanism away.
+#![allow(clippy::unwrap_used)]
+
+use super::{Condition, Options, PostgresStore};
+use crate::config::Redacted;
+use crate::store::{Page, Read, SharedLog, Store, StoreError};
+use crate::types::mechanism::{Mechanism, without};
+use crate::types::{Event, EventId, Filter, Kind, Position, PublicKey, Timestamp, Verified};
+use deploy::postgres::Cluster;
+use deploy::proxy::Proxy;
+use deploy::{PATIENCE, until};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+const NOW: Timestamp = 1_800_000_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The two above, and what a busy machine takes.
+const BOUND: Duration = Duration::from_secs(6);
+/// How soon after a promotion there must be writes again.
+const BACK: Duration = Duration::from_secs(30);
+
+fn tell(mechanism: Option<Mechanism>) -> Result<(), String> {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    without(mechanism, || runtime().block_on(isolation()))
+}
+
+#[test]
+fn a_silent_primary_is_given_up_and_one_that_is_over_counts_for_nothing() {
+    tell(None).unwrap();
+}
+
+#[test]
+fn control_without_giving_up_a_write_hangs() {
+    assert_eq!(tell(Some(Mechanism::GiveUp)).unwrap_err(), "a write to a silent primary hangs");
+}
+
+#[test]
+fn control_without_the_newest_timeline_the_old_primary_acknowledges() {
+    assert_eq!(tell(Some(Mechanism::NewestTimeline)).unwrap_err(), "the new primary lacks acknowledged events");
+}
+
+#[test]
+fn control_where_past_servers_are_as_good_as_others_they_are_read() {
+    assert_eq!(tell(Some(Mechanism::PastServers)).unwrap_err(), "a read is of an epoch that is over");
+}
+
+fn note(n: u32) -> Event {
+    Event::build(PublicKey::from_bytes([7; 32]), NOW - 1_000 + i64::from(n), Kind(1), &[], &n.to_string(), |_| [7; 64])
+}
+
+async fn put(store: &PostgresStore, n: u32) -> Result<EventId, StoreError> {
+    let event = note(n);
+    let id = event.id();
+    store.append(vec![Verified::vouch(event.into())], NOW).await.map(|_| id)
+}
+
+async fn read(store: &PostgresStore) -> Result<Page, String> {
+    let filter = Filter::default();
+    let read = Read {
+        filter: &filter,
+        limit: 10,
+        after: None,
+        access: None,
+        at_least: Position::default(),
+        now: NOW,
+        max_text_bytes: usize::MAX,
+    };
+    let page = timeout(Duration::from_secs(2), store.read(&read)).await;
+    page.map_err(|_| "a read hangs")?.map_err(|error| error.to_string())
+}
+
+async fn open(urls: impl Iterator<Item = String>) -> PostgresStore {
+    let options = Options::new(urls.map(Redacted::new));
+    let options = Options { connect_timeout: CONNECT_TIMEOUT, acquire_timeout: ACQUIRE_TIMEOUT, ..options };
+    PostgresStore::open(options).await.unwrap()
+}
+
+/// Reads that each server has answered, in the order of the URLs.
+fn reads(store: &PostgresStore) -> Vec<u64> {
+    store.status().iter().map(|node| node.reads).collect()
+}
+
+async fn wait(what: &str, reached: impl AsyncFn() -> bool) {
+    until(what, PATIENCE, async || if reached().await { Ok(()) } else { Err("not yet".to_owned()) }).await.unwrap();
+}
+
+async fn isolation() -> Result<(), String> {
+    let mut cluster = Cluster::setup().replicas(2).start().await.unwrap();
+    let mut lines = Vec::new();
+    for server in &cluster.servers {
+        lines.push(Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await.unwrap());
+    }
+    let urls = || lines.iter().map(|line| format!("postgres://postgres@{}/postgres", line.address()));
+    // The old primary comes first: whoever takes any primary takes this one.
+    let store = open(urls()).await;
+    for n in 0..5 {
+        put(&store, n).await.unwrap();
+    }
+    cluster.wait_applied().await.unwrap();
+    wait("every server to serve", async || {
+        store.status().iter().all(|node| node.condition == Condition::Healthy && node.position == 5)
+    })
+    .await;
+    let before = store.shared_head().await.unwrap().head;
+
+    lines[0].silence(true);
+    silent(&store).await?;
+
+    cluster.server_mut("replica-1").unwrap().receive(false).await.unwrap();
+    cluster.server("replica-1").unwrap().execute("SELECT pg_promote(true, 60)").await.unwrap();
+    let promoted = Instant::now();
+    wait("writes to come back", async || put(&store, 10).await.is_ok()).await;
+    println!("writes were back {:?} after the promotion", promoted.elapsed());
+    assert!(promoted.elapsed() < BACK);
+    let known = async || store.shared_head().await.is_ok_and(|shared| shared.head.epoch != before.epoch);
+    wait("the new epoch", known).await;
+
+    lines[0].silence(false);
+    back(&cluster, &store, urls()).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// Writes fail in time, reads go on at the replicas.
+async fn silent(store: &PostgresStore) -> Result<(), String> {
+    let served = reads(store);
+    // The first one is on its way to a primary that seems well, the second finds none.
+    for n in [6, 7] {
+        let refused = timeout(BOUND, put(store, n)).await.map_err(|_| "a write to a silent primary hangs")?;
+        assert!(matches!(refused, Err(StoreError::Unknown | StoreError::Unreachable(_))), "{refused:?}");
+        for _ in 0..4 {
+            read(store).await?;
+        }
+    }
+    let now = reads(store);
+    assert!(now[0] == served[0] && now[1] > served[1] && now[2] > served[2], "{served:?}, then {now:?}");
+    Ok(())
+}
+
+/// The old primary writes and has a replica, but nobody who knows the new one takes anything from either.
+async fn back(cluster: &Cluster, store: &PostgresStore, urls: impl Iterator<Item = String>) -> Result<(), String> {
+    let epoch = store.shared_head().await.unwrap().head.epoch;
+    let lonely = open([cluster.servers[0].database_url("postgres")].into_iter()).await;
+    let mut only_there = Vec::new();
+    for n in 100..105 {
+        only_there.push(put(&lonely, n).await.unwrap());
+    }
+    lonely.close().await;
+    let follows = cluster.server("replica-2").unwrap();
+    wait("the old primary's replica to follow it", async || {
+        follows.ask::<i64>("SELECT position FROM head").await.unwrap() >= 10
+    })
+    .await;
+    wait("the old primary to be seen again", async || store.status()[0].condition != Condition::Down).await;
+
+    let served = reads(store);
+    let (mut acknowledged, mut stale) = (Vec::new(), 0);
+    for n in 200..220 {
+        acknowledged.push(put(store, n).await.map_err(|error| error.to_string())?);
+        let (known, _) = store.known(&only_there).await.unwrap();
+        stale += usize::from(read(store).await?.head.epoch != epoch || known.contains(&true));
+    }
+    // One that was not there, and finds the old primary first.
+    let new = open(urls).await;
+    acknowledged.push(put(&new, 220).await.map_err(|error| error.to_string())?);
+    new.close().await;
+    let mut missing = 0;
+    for id in &acknowledged {
+        let found = format!("SELECT count(*) FROM event WHERE id = '\\x{}'", id.to_hex());
+        missing += 1 - cluster.server("replica-1").unwrap().ask::<i64>(&found).await.unwrap();
+    }
+    if missing > 0 {
+        return Err("the new primary lacks acknowledged events".into());
+    }
+    if stale > 0 {
+        return Err("a read is of an epoch that is over".into());
+    }
+    let now = reads(store);
+    assert_eq!((now[0], now[2]), (served[0], served[2]), "the old primary and its replica answer nothing");
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Which server is the primary, and what was said by one that is it no more.
+
+use super::Shared;
+use super::attempt::{Lease, Server};
+use super::node::{Node, Role};
+use crate::store::StoreError;
+use crate::types::Epoch;
+use crate::types::mechanism::{Mechanism, is_off};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::{Instant, timeout_at};
+
+/// True where `epoch` is another one than the primary's, as far as that is known: what happened at its end may be lost.
+pub(super) fn is_past(epoch: Epoch, current: Epoch) -> bool {
+    epoch != current && current != Epoch::default() && !is_off(Mechanism::PastServers)
+}
+
+impl Shared {
+    /// The server that takes writes. Two may say so after a failover that left the old one running: a promotion begins
+    /// a greater timeline, so whoever is not of the greatest that was ever seen is no primary any more.
+    pub(super) fn current_primary(&self) -> Option<usize> {
+        let is_primary = |node: &Arc<Node>| {
+            let state = node.state.lock();
+            state.role == Role::Primary && state.pool.is_some() && !self.is_older(state.timeline)
+        };
+        self.nodes.iter().position(is_primary)
+    }
+
+    /// True where another server was promoted since this one was taken for the primary.
+    pub(super) fn is_over(&self, node: &Node) -> bool {
+        self.is_older(node.state.lock().timeline)
+    }
+
+    fn is_older(&self, timeline: u32) -> bool {
+        timeline < self.timeline.load(Ordering::Acquire) && !is_off(Mechanism::NewestTimeline)
+    }
+
+    /// The server that is the primary, as far as is known.
+    pub(super) fn primary_node(&self) -> Option<&Arc<Node>> {
+        self.current_primary().and_then(|at| self.nodes.get(at))
+    }
+
+    /// A connection to the server that is the primary now; only a connection is waited for.
+    pub(super) async fn primary_now(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        let node = self.primary_node();
+        self.lease(node.ok_or(StoreError::Unreachable("primary"))?, None, deadline).await
+    }
+
+    /// The same, where a primary is waited for, too.
+    pub(super) async fn primary(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            match self.primary_now(deadline).await {
+                Err(StoreError::Unreachable(_) | StoreError::Database(_)) => {}
+                decided => return decided,
+            }
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                return Err(StoreError::Unreachable("primary"));
+            }
+        }
+    }
+
+    /// Ends when `server` is lost and another one is the primary, or when it has been lost for as long as a call may
+    /// wait.
+    pub(super) async fn outlived(&self, server: &Server) {
+        if is_off(Mechanism::GiveUp) {
+            std::future::pending::<()>().await;
+        }
+        server.lost().await;
+        let deadline = Instant::now() + self.options.acquire_timeout;
+        let mut changed = self.changed.subscribe();
+        let is_another = || self.primary_node().is_some_and(|node| !Arc::ptr_eq(node, server.node()));
+        while !is_another() && timeout_at(deadline, changed.changed()).await.is_ok() {}
+    }
+}
