@@ -47,18 +47,22 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
     tracing::info!(entries = lost.len(), "what the failover had cut off is stored again");
 }
 
-/// `lost` in pieces of at least [`GROUP`] changes, but for the last.
+/// `lost` in pieces of about [`GROUP`] changes. What the operator removed ends a piece: within one, events come first.
 fn groups(mut lost: &[LogEntry]) -> impl Iterator<Item = &[LogEntry]> {
     std::iter::from_fn(move || {
         let mut changes = 0;
-        let full = lost.iter().position(|entry| {
+        let last = lost.iter().position(|entry| {
             changes += entry.changes.len();
-            changes >= GROUP
+            changes >= GROUP || entry.changes.iter().any(is_the_operators)
         });
-        let (group, rest) = lost.split_at(full.map_or(lost.len(), |at| at + 1));
+        let (group, rest) = lost.split_at(last.map_or(lost.len(), |at| at + 1));
         lost = rest;
         (!group.is_empty()).then_some(group)
     })
+}
+
+fn is_the_operators(change: &Change) -> bool {
+    matches!(change, Change::Removed(removal) if removal.cause == RemovalCause::Administered)
 }
 
 async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<News>) {
@@ -72,7 +76,7 @@ async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<News>) {
 /// between.
 fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
     let removals = lost.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
-        Change::Removed(removal) if removal.cause == RemovalCause::Administered => Some(removal.id()),
+        Change::Removed(removal) if is_the_operators(change) => Some(removal.id()),
         _ => None,
     });
     removals.filter(|_| !is_off(Mechanism::ResubmittedRemovals)).collect()
