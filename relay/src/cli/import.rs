@@ -17,7 +17,7 @@ const MAX_LINE_BYTES: usize = 16 << 20;
 /// How many rejected lines are told one by one where no file takes them.
 const TOLD: u64 = 20;
 
-/// From so many new events on, a PostgreSQL is vacuumed and analysed at the end. Autovacuum waits for 20,000 events, and a
+/// From so many new events on, a PostgreSQL is vacuumed and analysed at the end. Autovacuum comes later, and until then a
 /// server that knows nothing of its tables may walk the wrong index: a feed of 300 authors among 10,000 events took 480 ms
 /// before, 12 ms after.
 const LARGE: u64 = 1_000;

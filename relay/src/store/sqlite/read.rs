@@ -103,9 +103,10 @@ struct Answer<'a> {
     cut: bool,
 }
 
-/// Too few rows passed the checks, or it is unsure which rows come first; ask for more.
+/// Too few rows passed the checks, or it is unsure which rows come first: ask for more. How many are certain.
 struct Short(usize);
 
+/// What the statement's one row says, after all checks.
 fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<Result<Answer<'a>, Short>, StoreError> {
     let head = head_from(row)?;
     let count: i64 = row.try_get(2).map_err(super::error::translate)?;
