@@ -70,5 +70,6 @@ bench-cluster:
 bench-front:
 	scripts/bench-front.sh
 
+# One at a time: they measure.
 soak:
-	cargo test --workspace --release -- --ignored --nocapture
+	cargo test --workspace --release --no-fail-fast -- --ignored --nocapture --test-threads=1

@@ -41,7 +41,7 @@ fn every_schedule_keeps_the_promises() {
 }
 
 #[test]
-#[ignore = "hours of work for one core: make soak"]
+#[ignore = "minutes on every core: make soak"]
 fn a_million_schedules_keep_the_promises() {
     explore(1_000_000, 2);
 }
