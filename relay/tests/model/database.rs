@@ -52,6 +52,13 @@ enum Write {
     Remove(Vec<EventId>),
 }
 
+/// What a failover has cut off: the log goes on after `base`.
+struct CutOff {
+    base: usize,
+    /// How often each event was inserted after that.
+    inserted: HashMap<EventId, usize>,
+}
+
 pub(crate) struct Database {
     store: MemoryStore,
     writes: Vec<Write>,
@@ -59,8 +66,8 @@ pub(crate) struct Database {
     pub(crate) head: SharedHead,
     /// The log no longer reaches back before this.
     pub(crate) trimmed: u64,
-    /// Events whose insertion a failover has cut off.
-    pub(crate) cut_off: HashSet<EventId>,
+    /// What each failover has cut off.
+    cut_off: Vec<CutOff>,
     /// The old primary's last epoch: a replica of it may still answer.
     old: Option<(Epoch, Vec<LogEntry>)>,
     rng: StdRng,
@@ -75,7 +82,7 @@ impl Database {
             log: Vec::new(),
             head,
             trimmed: 0,
-            cut_off: HashSet::new(),
+            cut_off: Vec::new(),
             old: None,
             rng: StdRng::seed_from_u64(!seed),
         }
@@ -105,11 +112,12 @@ impl Database {
         let base = self.log.len().saturating_sub(lost).max(self.trimmed as usize);
         let previous = self.head.head.epoch;
         self.old = Some((previous, self.log.clone()));
-        for change in self.log.drain(base..).flat_map(|entry| entry.changes.to_vec()) {
-            if let Change::Inserted(insertion) = change {
-                self.cut_off.insert(insertion.event.id());
-            }
+        let mut inserted = HashMap::new();
+        for id in insertions(&self.log[base..]) {
+            *inserted.entry(id).or_default() += 1;
         }
+        self.log.truncate(base);
+        self.cut_off.push(CutOff { base, inserted });
         self.writes.truncate(base);
         self.store = MemoryStore::new();
         for write in &self.writes {
@@ -125,6 +133,22 @@ impl Database {
         }
         let entries = self.log.iter().filter(|entry| entry.position > after).take(3).map(fresh).collect();
         Ok(Stretch { head: self.head, entries })
+    }
+
+    /// True where a failover has cut off an insertion of this event.
+    pub(crate) fn was_cut_off(&self, id: &EventId) -> bool {
+        self.cut_off.iter().any(|cut_off| cut_off.inserted.contains_key(id))
+    }
+
+    /// How often a reader may have been sent this event: as often as it was inserted. An insertion that was cut off and came
+    /// again counts once; one that did not, since it was refused then, has been delivered all the same.
+    pub(crate) fn times_inserted(&self, id: EventId) -> usize {
+        let times = |log: &[LogEntry]| insertions(log).filter(|inserted| *inserted == id).count();
+        let not_again = |cut_off: &CutOff| {
+            let before = cut_off.inserted.get(&id).copied().unwrap_or_default();
+            before.saturating_sub(times(self.log.get(cut_off.base..).unwrap_or_default()))
+        };
+        times(&self.log) + self.cut_off.iter().map(not_again).max().unwrap_or_default()
     }
 
     /// The events as of a position of a log.
@@ -164,6 +188,13 @@ impl Database {
         rows.truncate(read.limit);
         Page { rows, rest: Vec::new(), head: Head { epoch, position: Position(position) }, complete }
     }
+}
+
+fn insertions(log: &[LogEntry]) -> impl Iterator<Item = EventId> {
+    log.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
+        Change::Inserted(insertion) => Some(insertion.event.id()),
+        Change::Removed(_) => None,
+    })
 }
 
 fn perform(store: &MemoryStore, write: &Write) -> Appended {

@@ -5,7 +5,7 @@ use super::oracle::{Transcript, check};
 use crate::log::Log;
 use crate::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use crate::query::{Queries, QueryLimits};
-use crate::types::{Access, Change, EventId, Filter, Kind, LogEntry, Position, Reply, SubscriptionId};
+use crate::types::{Access, EventId, Filter, Kind, Position, Reply, SubscriptionId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rand::RngExt;
@@ -119,9 +119,10 @@ impl Reader {
     }
 
     /// Holds what was seen against the log. Where there were failovers, what can be said without knowing H.
-    pub(crate) fn judge(&mut self, log: &[LogEntry], failovers: bool) -> Result<(), String> {
+    pub(crate) fn judge(&mut self, database: &Database, failovers: bool) -> Result<(), String> {
+        let log = &database.log;
         if self.closed {
-            return self.each_once(log);
+            return self.each_once(database);
         }
         if !self.eose {
             return Err("no EOSE".to_owned());
@@ -130,7 +131,7 @@ impl Reader {
         if !failovers {
             return check(&self.transcript, log);
         }
-        self.each_once(log)?;
+        self.each_once(database)?;
         let seen: HashSet<EventId> = self.seen().collect();
         let alive = Database::alive(log, log.len() as u64);
         let filters = &self.transcript.filters;
@@ -144,18 +145,14 @@ impl Reader {
         self.transcript.stored.iter().chain(&self.transcript.live).copied()
     }
 
-    /// Each event at most as often as the log has inserted it: twice only where the operator had removed it and a
-    /// failover has brought it back.
-    fn each_once(&self, log: &[LogEntry]) -> Result<(), String> {
+    /// Each event at most as often as it was inserted: twice only where it was removed between, and what kept it out was
+    /// removed in its turn or cut off.
+    fn each_once(&self, database: &Database) -> Result<(), String> {
         let mut times: HashMap<EventId, usize> = HashMap::new();
         self.seen().for_each(|id| *times.entry(id).or_default() += 1);
-        for (id, times) in times.into_iter().filter(|(_, times)| *times > 1) {
-            let changes = log.iter().flat_map(|entry| entry.changes.iter());
-            let inserted = changes.filter(|change| matches!(change, Change::Inserted(i) if i.event.id() == id)).count();
-            if times > inserted.max(1) {
-                return Err(format!("{id} came {times} times"));
-            }
+        match times.into_iter().find(|(id, times)| *times > 1 && *times > database.times_inserted(*id)) {
+            Some((id, times)) => Err(format!("{id} came {times} times")),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

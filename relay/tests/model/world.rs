@@ -114,12 +114,13 @@ impl<'a> World<'a> {
             self.step();
         }
         self.come_to_rest()?;
-        let log = self.database.lock().log.clone();
-        let had_failover = self.had_failover;
-        for reader in &mut self.readers {
-            reader.judge(&log, had_failover)?;
+        {
+            let database = self.database.lock();
+            for reader in &mut self.readers {
+                reader.judge(&database, self.had_failover)?;
+            }
         }
-        self.promises_are_kept(&log)
+        self.promises_are_kept()
     }
 
     fn step(&mut self) {
@@ -320,10 +321,12 @@ impl<'a> World<'a> {
 
     /// Whatever a client was told is stored is there, unless another event or the operator has removed it; and what
     /// the operator has removed is gone.
-    fn promises_are_kept(&self, log: &[LogEntry]) -> Result<(), String> {
+    fn promises_are_kept(&self) -> Result<(), String> {
         if self.missed_one {
             return Ok(());
         }
+        let database = self.database.lock();
+        let log = &database.log;
         let alive = Database::alive(log, log.len() as u64);
         let by_others = |change: &Change| match change {
             Change::Removed(removal) if removal.cause != RemovalCause::Administered => Some(removal.id()),
@@ -331,7 +334,6 @@ impl<'a> World<'a> {
         };
         let removed: HashSet<EventId> =
             log.iter().flat_map(|entry| entry.changes.iter()).filter_map(by_others).collect();
-        let database = self.database.lock();
         let gone = |id: &&EventId| !alive.contains_key(*id) && !removed.contains(*id) && !self.removed.contains(*id);
         for id in self.promised.iter().filter(gone) {
             // After a failover a competitor may have come first: then it is refused, for good reason, whatever the
@@ -342,7 +344,7 @@ impl<'a> World<'a> {
         }
         // The operator's removals leave nothing behind that keeps an event out. So where its insertion was cut off too,
         // an instance that knew of the one and not of the other may bring it back.
-        let mut removed = self.removed.iter().filter(|id| !database.cut_off.contains(*id));
+        let mut removed = self.removed.iter().filter(|id| !database.was_cut_off(id));
         match removed.find(|id| alive.contains_key(*id)) {
             Some(id) => Err(format!("{id} was removed and has come back")),
             None => Ok(()),
