@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use relay::store::memory::MemoryStore;
+use relay::store::postgres::{PostgresStore, WaysGone};
 use relay::store::sqlite::SqliteStore;
 use relay::store::{Appended, Counted, Page, Read, Store};
 use relay::types::{
@@ -149,6 +150,8 @@ struct Tally {
     with_rows: usize,
     cut: usize,
     counted: usize,
+    /// How often PostgreSQL's planner went which way: see `compare`.
+    ways: [u64; 5],
 }
 
 fn same_write(one: &Appended, two: &Appended) -> Result<(), String> {
@@ -253,16 +256,23 @@ async fn questions(
 enum Tested {
     Sqlite,
     Postgres,
+    PostgresSmallThresholds,
     PostgresReplicas,
 }
 
 impl Tested {
-    async fn open(self, folder: &std::path::Path, hash_bits: u32) -> Box<dyn Store> {
-        match self {
+    /// The store, and, where it is on PostgreSQL, the same to ask which ways it went.
+    async fn open(self, folder: &std::path::Path, hash_bits: u32) -> (Box<dyn Store>, Option<PostgresStore>) {
+        let store: Box<dyn Store> = match self {
             Self::Sqlite => Box::new(store_kit::sqlite(folder, hash_bits).await),
             Self::Postgres => Box::new(store_kit::postgres(hash_bits).await),
+            Self::PostgresSmallThresholds => {
+                let store = store_kit::postgres_of_small_thresholds(hash_bits).await;
+                return (Box::new(store.clone()), Some(store));
+            }
             Self::PostgresReplicas => Box::new(store_kit::through_replicas(hash_bits).await),
-        }
+        };
+        (store, None)
     }
 }
 
@@ -272,7 +282,8 @@ async fn compare(store: Tested, hash_bits: u32, pairs: usize, first_seed: u64) -
     while tally.pairs < pairs {
         let mut maker = Maker::new(seed);
         let folder = tempfile::tempdir().unwrap();
-        let (oracle, tested) = (MemoryStore::new(), store.open(folder.path(), hash_bits).await);
+        let oracle = MemoryStore::new();
+        let (tested, asked) = store.open(folder.path(), hash_bits).await;
         let exact = hash_bits == 64;
         let mut done = history(&mut maker, &oracle, &*tested).await;
         if done.is_ok() {
@@ -282,6 +293,12 @@ async fn compare(store: Tested, hash_bits: u32, pairs: usize, first_seed: u64) -
             panic!("seed {seed}, {hash_bits} bits: {difference}");
         }
         tested.close().await;
+        if let Some(WaysGone { recent, recent_full, looks, looks_full, counted_further }) =
+            asked.map(|store| store.ways_gone())
+        {
+            let ways = [recent_full, recent - recent_full, looks_full, looks - looks_full, counted_further];
+            tally.ways.iter_mut().zip(ways).for_each(|(sum, ways)| *sum += ways);
+        }
         seed += 1;
     }
     tally
@@ -297,19 +314,49 @@ async fn postgres_agrees_with_the_oracle() {
     agrees_with_the_oracle(Tested::Postgres, PAIRS / 5).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_agrees_with_the_oracle_whichever_way_it_goes() {
+    let [exact, _] = agrees_with_the_oracle(Tested::PostgresSmallThresholds, PAIRS / 10).await;
+    let [recent_full, recent_not, _, looks_not, counted_further] = exact.ways;
+    assert!([recent_full, recent_not, looks_not, counted_further].iter().all(|ways| *ways > 10), "{exact:?}");
+}
+
+/// A page that the newest rows of one long list fill, which is rare among the oracle's few events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_look_that_fills_the_page_answers_alone() {
+    let store = store_kit::postgres_of_small_thresholds(64).await;
+    let oracle = MemoryStore::new();
+    let (x, y) = (tag("t", "x"), tag("l", "y"));
+    for n in 0..60 {
+        // Every third lacks one of the tags, and two share each second.
+        let tags: &[_] = if n % 3 == 0 { &[x.clone()] } else { &[x.clone(), y.clone()] };
+        let event = store_kit::event(1, 1, START + n / 2, tags, &n.to_string());
+        store_kit::append(&store, &[&event]).await;
+        store_kit::append(&oracle, &[&event]).await;
+    }
+    let filter = Filter { tags: [tag_filter(b'l', &["y"]), tag_filter(b't', &["x"])].into(), ..store_kit::all() };
+    for (limit, full) in [(1, 1), (5, 2), (7, 3), (9, 4), (20, 5), (39, 5), (40, 5), (200, 5)] {
+        let read = store_kit::ask(&filter, limit);
+        let (expected, page) = (oracle.read(&read).await.unwrap(), store.read(&read).await.unwrap());
+        assert!(same_page(&expected, &page), "limit {limit}");
+        assert_eq!(store.ways_gone().looks_full, full, "limit {limit}: {:?}", store.ways_gone());
+    }
+}
+
 /// Every store fails the test unless replicas have answered nearly all of its reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_agrees_with_the_oracle_through_replicas() {
     agrees_with_the_oracle(Tested::PostgresReplicas, PAIRS / 20).await;
 }
 
-async fn agrees_with_the_oracle(store: Tested, pairs: usize) {
+async fn agrees_with_the_oracle(store: Tested, pairs: usize) -> [Tally; 2] {
     let pairs = std::env::var("ORACLE_PAIRS").map_or(pairs, |pairs| pairs.parse().unwrap());
     let exact = compare(store, 64, pairs * 4 / 5, 1).await;
     println!("hashes of 64 bits: {exact:?}");
     let colliding = compare(store, 2, pairs / 5, 1_000_000).await;
     println!("hashes of 2 bits: {colliding:?}");
     assert!(exact.with_rows * 3 > exact.pairs && exact.cut * 10 > exact.pairs, "most questions were empty");
+    [exact, colliding]
 }
 
 /// A way to be slightly wrong.

@@ -47,8 +47,8 @@ pub struct ClusterBench {
     pub rounds: usize,
     /// Events a second of [`Part::Cost`].
     pub rate: f64,
-    /// Subscribers of [`Part::Cost`], each to everything.
-    pub subscribers: usize,
+    /// Numbers of subscribers of [`Part::Cost`], each to everything: what an event costs an instance is shared among its.
+    pub subscribers: Vec<usize>,
 }
 
 /// What it found.
@@ -60,7 +60,7 @@ pub struct ClusterReport {
     pub machine: Machine,
     /// One for each rate.
     pub across: Vec<Across>,
-    /// One for each number of instances.
+    /// One for each number of subscribers and of instances.
     pub cost: Vec<Cost>,
 }
 
@@ -88,6 +88,8 @@ pub struct Across {
 /// What deliveries cost.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cost {
+    /// How many clients subscribed, on all instances together.
+    pub subscribers: usize,
     /// How many instances shared the load.
     pub instances: usize,
     /// Deliveries of the last round.
@@ -218,19 +220,26 @@ impl ClusterBench {
             }
         }
         if self.parts.contains(&Part::Cost) {
-            report.cost = self.cost(&mut stage, watcher).await?;
+            for subscribers in &self.subscribers {
+                report.cost.extend(self.cost(&mut stage, *subscribers, watcher).await?);
+            }
         }
         stage.run(0).await?;
         Ok(report)
     }
 
     /// The rounds take turns, so that what else the machine does falls on all alike.
-    async fn cost(&self, stage: &mut Stage, watcher: &mut dyn Watcher) -> anyhow::Result<Vec<Cost>> {
+    async fn cost(
+        &self,
+        stage: &mut Stage,
+        subscribers: usize,
+        watcher: &mut dyn Watcher,
+    ) -> anyhow::Result<Vec<Cost>> {
         let mut rounds = vec![(Vec::new(), 0); INSTANCES];
         for _ in 0..self.rounds {
             for (at, (each, delivered)) in rounds.iter_mut().enumerate() {
                 stage.run(at + 1).await?;
-                let run = stage.load(self.rate, self.subscribers, self.lasts, watcher).await?;
+                let run = stage.load(self.rate, subscribers, self.lasts, watcher).await?;
                 let used = run.relay.context("a relay ended during the load")?;
                 each.push(used.cpu_seconds * 1e6 / run.counts.delivered.max(1) as f64);
                 *delivered = run.counts.delivered;
@@ -241,7 +250,7 @@ impl ClusterBench {
             let spread = Spread::of(each).context("no round")?;
             let alone = cost.first().map_or(spread.median, |first| first.cpu_us_per_delivery.median);
             let more_percent = 100.0 * (spread.median / alone - 1.0);
-            cost.push(Cost { instances: at + 1, delivered, cpu_us_per_delivery: spread, more_percent });
+            cost.push(Cost { subscribers, instances: at + 1, delivered, cpu_us_per_delivery: spread, more_percent });
         }
         Ok(cost)
     }
@@ -278,11 +287,19 @@ impl ClusterReport {
                 format!("{:.0}", row.log_rows_per_second),
             ]);
         }
-        let mut cost =
-            crate::report::table(&["instances", "delivered", "CPU µs/delivery", "least", "greatest", "more %"]);
+        let mut cost = crate::report::table(&[
+            "subscribers",
+            "instances",
+            "delivered",
+            "CPU µs/delivery",
+            "least",
+            "greatest",
+            "more %",
+        ]);
         for row in &self.cost {
             let spread = &row.cpu_us_per_delivery;
             cost.add_row([
+                row.subscribers.to_string(),
                 row.instances.to_string(),
                 row.delivered.to_string(),
                 format!("{:.1}", spread.median),

@@ -28,9 +28,9 @@ pub(crate) struct ClusterArguments {
     /// Events a second while it is measured what they cost
     #[arg(long, value_name = "N", default_value = "200", value_parser = super::positive)]
     rate: f64,
-    /// Subscribers to all of these
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = super::at_least_one)]
-    subscribers: usize,
+    /// Subscribers to all of these, on all instances together: a measurement for each number
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "60,300", value_parser = super::at_least_one)]
+    subscribers: Vec<usize>,
     /// Write all figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

@@ -49,7 +49,7 @@ impl Form {
 
 /// How many events [`Form::Recent`] looks at: half the work of merging [`MANY_LISTS`] lists.
 pub(crate) const RECENT_ROWS: usize = 3_000;
-/// From so many (author, kind) lists on, [`Form::Recent`] is tried first.
+/// From so many (author, kind) lists on, SQLite tries [`Form::Recent`] first.
 pub(crate) const MANY_LISTS: usize = 1_200;
 
 /// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
@@ -95,11 +95,13 @@ pub(crate) fn form_name(filter: &Filter) -> String {
     }
 }
 
-fn by_tag(at: usize, condition: &TagFilter) -> Form {
+/// The form that walks the filter's condition number `at`.
+pub(crate) fn by_tag(at: usize, condition: &TagFilter) -> Form {
     if condition.values.len() == 1 { Form::Tag(at) } else { Form::Tags(at) }
 }
 
-/// True when so many lists would be merged that looking at the newest events first pays.
+/// True when so many lists would be merged that looking at the newest events first pays, for a store that knows nothing of
+/// these (PostgreSQL's has a sample).
 pub(crate) fn tries_recent(form: Form, filter: &Filter) -> bool {
     let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
     match form {

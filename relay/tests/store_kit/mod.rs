@@ -7,7 +7,7 @@ pub use replicas::through_replicas;
 
 use deploy::postgres::Cluster;
 use relay::config::{Durability, Redacted};
-use relay::store::postgres::{Connections, Options as PostgresOptions, PostgresStore};
+use relay::store::postgres::{Connections, Options as PostgresOptions, PostgresStore, Thresholds};
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Appended, Outcome, Page, Read, Store};
 use relay::types::{
@@ -17,6 +17,7 @@ use relay::types::{
 use sqlx::AssertSqlSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub const NOW: Timestamp = 1_800_000_000;
@@ -180,12 +181,12 @@ impl Server {
         let cluster = Cluster::setup().replicas(replicas).set("fsync", "off").start().await.unwrap();
         let primary = cluster.primary().unwrap();
         primary.execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
-        open(&[primary.database_url(TEMPLATE)]).await.close().await;
+        open(&[primary.database_url(TEMPLATE)], Thresholds::default()).await.close().await;
         Self { cluster, databases: AtomicU64::new(0) }
     }
 
     /// A store in a database of its own, its hashes cut to `hash_bits`.
-    async fn store(&self, hash_bits: u32) -> PostgresStore {
+    async fn store(&self, hash_bits: u32, thresholds: Thresholds) -> PostgresStore {
         let primary = self.cluster.primary().unwrap();
         let name = format!("store_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         primary.execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await.unwrap();
@@ -194,15 +195,16 @@ impl Server {
         let sql = format!("UPDATE hashing SET bits = {hash_bits}");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         self.cluster.wait_applied().await.unwrap();
-        open(&self.cluster.database_urls(&name)).await
+        open(&self.cluster.database_urls(&name), thresholds).await
     }
 }
 
-async fn open(urls: &[String]) -> PostgresStore {
+async fn open(urls: &[String], thresholds: Thresholds) -> PostgresStore {
     let few = Connections { min: 1, max: 4 };
     let options = PostgresOptions {
         primary_connections: few,
         replica_connections: few,
+        thresholds,
         ..PostgresOptions::new(urls.iter().map(Redacted::new))
     };
     PostgresStore::open(options).await.unwrap()
@@ -210,5 +212,18 @@ async fn open(urls: &[String]) -> PostgresStore {
 
 /// A fresh store on Postgres, its hashes cut to `hash_bits`.
 pub async fn postgres(hash_bits: u32) -> PostgresStore {
-    ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits).await
+    ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits, Thresholds::default()).await
+}
+
+/// The same, with a planner that holds a handful of rows for many: it goes all the ways that only long lists lead to.
+pub async fn postgres_of_small_thresholds(hash_bits: u32) -> PostgresStore {
+    let thresholds = Thresholds {
+        first_bound: 2,
+        first_look_rows: 12,
+        further_bound: 8,
+        recent_rows: 6,
+        least_lists: 1,
+        renewed_after: Duration::ZERO,
+    };
+    ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits, thresholds).await
 }

@@ -3,7 +3,7 @@
 use super::{REPLICATED, Server};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use relay::store::postgres::{Condition, PostgresStore, Role};
+use relay::store::postgres::{Condition, PostgresStore, Role, Thresholds};
 use relay::store::{Appended, Counted, Page, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub struct ThroughReplicas {
 /// A fresh one, its hashes cut to `hash_bits`.
 pub async fn through_replicas(hash_bits: u32) -> ThroughReplicas {
     let server = REPLICATED.get_or_init(|| Server::start(2)).await;
-    let store = server.store(hash_bits).await;
+    let store = server.store(hash_bits, Thresholds::default()).await;
     deploy::until("both replicas to serve", deploy::PATIENCE, async || {
         let nodes = store.status();
         let serve = nodes.iter().filter(|node| node.role == Role::Replica && node.condition == Condition::Healthy);

@@ -3,9 +3,8 @@
 use super::error::translate;
 use super::lookup;
 use super::plan::{self, Question};
-use super::read::{self, pick, run};
-use crate::store::form::Form;
-use crate::store::hash::Hasher;
+use super::planner::{Picked, Planner};
+use super::read::{self, run};
 use crate::store::{Counted, StoreError};
 use crate::types::{Access, Filter, Timestamp};
 use sqlx::Row;
@@ -15,20 +14,38 @@ use sqlx::postgres::PgConnection;
 /// collide who does not know the database's secret.
 pub(super) async fn count(
     connection: &mut PgConnection,
-    hasher: &Hasher,
+    planner: &Planner,
     filters: &[Filter],
     access: &Access,
     now: Timestamp,
 ) -> Result<Counted, StoreError> {
-    let mut questions: Vec<(Form, Question<'_>)> = Vec::with_capacity(filters.len());
+    let mut picked: Vec<(Picked, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
-        let question = Question { filter, access: Some(access), now, after: None, elements: 0, max_text_bytes: 0 };
-        questions.push((pick(connection, hasher, &question).await?.form, question));
+        let access = Some(access);
+        // The lists are walked to their ends.
+        let (elements, walked) = (0, Some(usize::MAX));
+        let question = Question {
+            filter,
+            access,
+            now,
+            after: None,
+            elements,
+            max_text_bytes: 0,
+            lengths: None,
+            walked,
+            rows: None,
+        };
+        let first = planner.pick(connection, &question).await?;
+        picked.push((planner.further(connection, &question, first).await?, question));
     }
+    let questions: Vec<_> = picked
+        .iter()
+        .map(|(picked, question)| (picked.form, Question { lengths: picked.lengths.as_ref(), ..*question }))
+        .collect();
     if questions.is_empty() {
         return Ok(Counted { head: lookup::head(connection).await?, ..Counted::default() });
     }
-    let statement = plan::count(&questions, hasher);
+    let statement = plan::count(&questions, &planner.hasher);
     let rows = run(connection, &statement).await?;
     let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let number = row.try_get::<i64, _>(2).map_err(translate)?.cast_unsigned();

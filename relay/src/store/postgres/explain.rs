@@ -3,23 +3,24 @@
 use super::error::translate;
 use super::inventory::{self, Partition};
 use super::nodes::Role;
-use super::plan::{LENGTH_CAP, SESSION, Statement, page};
-use super::read::{Picked, pick, question};
+use super::plan::{Question, SESSION, Statement, page};
+use super::planner::{FirstLook, Picked, Planner, Thresholds};
+use super::read::question;
 use super::schema;
 use crate::config::Redacted;
-use crate::store::form::{Form, tries_recent};
-use crate::store::hash::Hasher;
+use crate::store::form::Form;
 use crate::store::{Read, StoreError};
 use crate::types::{Epoch, Filter, Head, Position};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+use std::fmt::Write;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// A look at one server, on a connection of its own, set up as those that serve clients are.
 pub struct Inspector {
     connection: PgConnection,
-    hasher: Hasher,
+    planner: Planner,
 }
 
 /// What a server would do for a read, and what it did.
@@ -97,8 +98,8 @@ impl Inspector {
         let options = options.application_name("skein explain").options(SESSION);
         let connected = async {
             let mut connection = options.connect().await.map_err(translate)?;
-            let hasher = schema::hasher(&mut connection).await?;
-            Ok(Self { connection, hasher })
+            let planner = Planner::new(schema::hasher(&mut connection).await?, Thresholds::default());
+            Ok(Self { connection, planner })
         };
         timeout(CONNECT_TIMEOUT, connected).await.unwrap_or(Err(StoreError::Unreachable("database server")))
     }
@@ -119,23 +120,28 @@ impl Inspector {
     /// are above those of the plain statements.
     pub async fn explain(&mut self, read: &Read<'_>) -> Result<Explanation, StoreError> {
         let question = question(read, read.limit.saturating_add(1));
-        let picked = pick(&mut self.connection, &self.hasher, &question).await?;
-        let mut forms = vec![picked.form];
-        if tries_recent(picked.form, read.filter) {
-            forms.insert(0, Form::Recent);
-        }
+        let mut picked = self.planner.pick(&mut self.connection, &question).await?;
+        let look = self.planner.first_look(&mut self.connection, &question, &picked).await?;
         let mut steps = Vec::new();
-        for form in forms {
-            let step = self.step(form.name(), &page(form, &question, &self.hasher)).await?;
-            // As when reading: what the newest events alone can answer needs no more.
-            let full = step.rows > u64::try_from(read.limit).unwrap_or(u64::MAX);
+        let (mut full, mut walked) = (false, picked.walked_unseen(read.filter));
+        if let Some(look) = look {
+            let statement = page(look.form, &Question { rows: Some(look.rows), ..question }, &self.planner.hasher);
+            let step = self.step(look.form.name(), &statement).await?;
+            // As when reading: a first look that fills the page answers alone.
+            let rows = usize::try_from(step.rows).unwrap_or(usize::MAX);
+            full = rows > read.limit;
+            walked = look.rows_for(question.elements, rows);
             steps.push(step);
-            if form == Form::Recent && full {
-                break;
+        }
+        if !full {
+            if walked.is_some() {
+                picked = self.planner.further(&mut self.connection, &question, picked).await?;
             }
+            let question = Question { lengths: picked.lengths.as_ref(), walked, ..question };
+            steps.push(self.step(picked.form.name(), &page(picked.form, &question, &self.planner.hasher)).await?);
         }
         let form = steps.last().map_or(picked.form.name(), |step| step.name);
-        Ok(Explanation { form, why: why(&picked, read.filter), steps })
+        Ok(Explanation { form, why: why(&picked, look, read.filter), steps })
     }
 
     async fn step(&mut self, name: &'static str, statement: &Statement) -> Result<Step, StoreError> {
@@ -193,7 +199,7 @@ impl Inspector {
 }
 
 /// The reasons for a choice, for a person.
-fn why(picked: &Picked, filter: &Filter) -> String {
+fn why(picked: &Picked, look: Option<FirstLook>, filter: &Filter) -> String {
     let name = |form: &Form| match form {
         Form::Tag(at) | Form::Tags(at) => {
             let letter = filter.tags.get(*at).map_or('?', |tag| char::from(tag.letter));
@@ -201,19 +207,23 @@ fn why(picked: &Picked, filter: &Filter) -> String {
         }
         _ => form.name().to_owned(),
     };
-    let mut why = if picked.rivals.is_empty() {
-        format!("{}: the filter leaves no other choice", name(&picked.form))
-    } else {
-        let length = |length: i64| {
-            let more = if usize::try_from(length).is_ok_and(|length| length >= LENGTH_CAP) { " or more" } else { "" };
-            format!("{length} rows{more}")
-        };
-        let rivals: Vec<_> =
-            picked.rivals.iter().map(|(form, rows)| format!("{} {}", name(form), length(*rows))).collect();
-        format!("{}: the shortest of {}", name(&picked.form), rivals.join(", "))
+    let mut why = match &picked.lengths {
+        None => format!("{}: the filter leaves no other choice", name(&picked.form)),
+        Some(lengths) => {
+            let rivals = lengths
+                .iter()
+                .map(|(form, rows, all)| format!("{} {rows} rows{}", name(&form), if all { "" } else { " or more" }));
+            format!("{}: the shortest of {}", name(&picked.form), rivals.collect::<Vec<_>>().join(", "))
+        }
     };
-    if tries_recent(picked.form, filter) {
-        why.push_str("; so many lists that the newest events are tried first");
+    match look {
+        Some(FirstLook { form: Form::Recent, .. }) => {
+            why.push_str("; so many of the newest events match that they are tried first")
+        }
+        Some(FirstLook { rows, .. }) => {
+            let _ = write!(why, "; since all were long, the newest {rows} rows of one were tried first");
+        }
+        None => {}
     }
     why
 }

@@ -1,5 +1,6 @@
 //! What an operator may set about a store on PostgreSQL.
 
+use super::planner::Thresholds;
 use crate::config::{KindRetention, Redacted};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Options {
     /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
     /// Default: 0.
     pub instances: u32,
+    /// Where the planner prefers one way to another. Default: as measured; tests set others.
+    pub thresholds: Thresholds,
 }
 
 /// How many connections one server may have from this instance.
@@ -75,6 +78,7 @@ impl Options {
             retention_months: 0,
             retention_kinds: Vec::new(),
             instances: 0,
+            thresholds: Thresholds::default(),
         }
     }
 }

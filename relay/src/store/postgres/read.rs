@@ -2,8 +2,8 @@
 
 use super::error::translate;
 use super::plan::{self, Question, Statement};
-use crate::store::form::{Choice, Form, Rights, choose, tries_recent};
-use crate::store::hash::Hasher;
+use super::planner::Planner;
+use crate::store::form::{Form, Rights};
 use crate::store::{Page, Read, StoreError, text};
 use crate::types::{Epoch, Position};
 use crate::types::{EventId, Head, Key, Row, Timestamp};
@@ -13,24 +13,35 @@ use sqlx::{AssertSqlSafe, Row as _};
 /// Answers `read` with one snapshot of the server behind `connection`.
 ///
 /// May be dropped at any await; the connection is then in the middle of an answer, as with any statement.
-pub(super) async fn page(connection: &mut PgConnection, hasher: &Hasher, read: &Read<'_>) -> Result<Page, StoreError> {
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    planner: &Planner,
+    read: &Read<'_>,
+) -> Result<Page, StoreError> {
     // One more than asked for, to know whether that was all.
-    let mut elements = read.limit.saturating_add(1);
-    let form = pick(connection, hasher, &question(read, elements)).await?.form;
-    if tries_recent(form, read.filter) {
+    let mut question = question(read, read.limit.saturating_add(1));
+    let mut picked = planner.pick(connection, &question).await?;
+    question.walked = picked.walked_unseen(read.filter);
+    if let Some(look) = planner.first_look(connection, &question, &picked).await? {
         // Only a full answer is one: the rest might lie further back.
-        let answer = ask(connection, hasher, read, Form::Recent, elements).await?;
+        let answer = ask(connection, planner, read, look.form, &Question { rows: Some(look.rows), ..question }).await?;
         if answer.cut && answer.is_enough(read.limit) {
+            planner.ways.full(look);
             return Ok(answer.page(read.limit));
         }
+        question.walked = look.rows_for(question.elements, answer.found.len());
     }
+    if question.walked.is_some() {
+        picked = planner.further(connection, &question, picked).await?;
+    }
+    question.lengths = picked.lengths.as_ref();
     loop {
-        let answer = ask(connection, hasher, read, form, elements).await?;
+        let answer = ask(connection, planner, read, picked.form, &question).await?;
         if answer.is_enough(read.limit) {
             return Ok(answer.page(read.limit));
         }
         // Hashes collided, and too few of the rows were meant.
-        elements = elements.saturating_mul(4);
+        question.elements = question.elements.saturating_mul(4);
     }
 }
 
@@ -43,33 +54,10 @@ pub(super) fn question<'a>(read: &Read<'a>, elements: usize) -> Question<'a> {
         after: read.after,
         elements,
         max_text_bytes: read.max_text_bytes,
+        lengths: None,
+        walked: None,
+        rows: None,
     }
-}
-
-/// A form, and how long the lists of its rivals are where there are any.
-pub(super) struct Picked {
-    pub(super) form: Form,
-    /// Each rival with the length of its lists, counted up to [`plan::LENGTH_CAP`].
-    pub(super) rivals: Vec<(Form, i64)>,
-}
-
-/// The form that answers `question`; asks the server how long the lists are where that matters.
-pub(super) async fn pick(
-    connection: &mut PgConnection,
-    hasher: &Hasher,
-    question: &Question<'_>,
-) -> Result<Picked, StoreError> {
-    let rivals = match choose(question.filter) {
-        Choice::Take(form) => return Ok(Picked { form, rivals: Vec::new() }),
-        Choice::Rarest(rivals) => rivals,
-    };
-    let statement = plan::lengths(&rivals, question, hasher);
-    let row = run(connection, &statement).await?.into_iter().next();
-    let length = |at| row.as_ref().and_then(|row| row.try_get::<i64, _>(at).ok()).unwrap_or(i64::MAX);
-    let rivals: Vec<_> = rivals.iter().enumerate().map(|(at, form)| (*form, length(at))).collect();
-    // Where all are long, the last: by author, for a tag is checked faster on the way than an author.
-    let shortest = rivals.iter().rev().min_by_key(|(_, length)| *length);
-    Ok(Picked { form: shortest.map_or(Form::Time, |(form, _)| *form), rivals })
 }
 
 /// What a statement found.
@@ -110,12 +98,12 @@ impl Answer {
 
 async fn ask(
     connection: &mut PgConnection,
-    hasher: &Hasher,
+    planner: &Planner,
     read: &Read<'_>,
     form: Form,
-    elements: usize,
+    question: &Question<'_>,
 ) -> Result<Answer, StoreError> {
-    let statement = plan::page(form, &question(read, elements), hasher);
+    let statement = plan::page(form, question, &planner.hasher);
     let rows = run(connection, &statement).await?;
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let head = head(first).map_err(translate)?;
@@ -136,7 +124,7 @@ async fn ask(
             answer.found.push(found);
         }
     }
-    answer.cut = count >= elements;
+    answer.cut = count >= question.elements;
     Ok(answer)
 }
 
@@ -161,6 +149,10 @@ fn found(row: &PgRow) -> Result<Option<Found>, StoreError> {
 }
 
 pub(super) fn event_id(bytes: &[u8]) -> Result<EventId, StoreError> {
-    let bytes = bytes.try_into().map_err(|_| StoreError::Damaged(format!("an id of {} bytes", bytes.len())))?;
-    Ok(EventId::from_bytes(bytes))
+    key_bytes(bytes).map(EventId::from_bytes)
+}
+
+/// An id's or an author's.
+pub(super) fn key_bytes(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Damaged(format!("a key of {} bytes", bytes.len())))
 }

@@ -4,8 +4,8 @@ use super::error::Trouble;
 use super::keeper::{self, KeeperStatus};
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
+use super::planner::{Planner, WaysGone};
 use super::{count, log, lookup, read, schema, statistics, write};
-use crate::store::hash::Hasher;
 use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use futures_util::FutureExt;
@@ -33,7 +33,7 @@ pub struct PostgresStore {
 
 struct Shared {
     nodes: Nodes,
-    hasher: Hasher,
+    planner: Planner,
     /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
     shown: Mutex<Head>,
     keeping: Mutex<KeeperStatus>,
@@ -112,14 +112,14 @@ impl PostgresStore {
             }
         };
         let mut primary = timeout(START_TIMEOUT, find).await.map_err(|_| StoreError::Unreachable("primary"))?;
-        let hasher = schema::migrate(&mut primary).await?;
+        let planner = Planner::new(schema::migrate(&mut primary).await?, nodes.options().thresholds);
         // Nothing is left to be done on it; the server notices its end either way.
         let _ = primary.close().await;
         nodes.start();
         let first = nodes.primary(nodes.deadline()).await?;
         drop(first);
         let shared =
-            Shared { nodes, hasher, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
+            Shared { nodes, planner, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -138,6 +138,11 @@ impl PostgresStore {
     /// the log, and removes events that are older than the retention. Never ends; run it as one task, and drop it before the store is closed.
     pub async fn keep(&self) {
         keeper::run(self, &self.shared.nodes, &self.shared.keeping).await;
+    }
+
+    /// How reads were answered so far.
+    pub fn ways_gone(&self) -> WaysGone {
+        self.shared.planner.ways.gone()
     }
 
     /// What [`keep`](Self::keep) has done so far.
@@ -175,9 +180,10 @@ impl Order {
     async fn carry_out(
         &self,
         connection: &mut PgConnection,
-        hasher: &Hasher,
+        shared: &Shared,
         epoch: Epoch,
     ) -> Result<Appended, StoreError> {
+        let hasher = &shared.planner.hasher;
         match self {
             Self::Append(batch, now) => write::append(connection, hasher, epoch, batch, *now).await,
             Self::Sweep(now, max) => write::sweep_expired(connection, hasher, epoch, *now, *max).await,
@@ -195,7 +201,7 @@ impl Order {
                     now: Timestamp::MIN,
                     max_text_bytes: 0,
                 };
-                let page = read::page(connection, hasher, &read).await?;
+                let page = read::page(connection, &shared.planner, &read).await?;
                 let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
                 let ids: Vec<EventId> = ids.collect();
                 write::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
@@ -218,7 +224,7 @@ impl Shared {
                 lease => lease?,
             };
             let connection: &mut PgConnection = &mut lease.connection;
-            let carried = timeout_at(end, order.carry_out(connection, &self.hasher, self.nodes.epoch()));
+            let carried = timeout_at(end, order.carry_out(connection, self, self.nodes.epoch()));
             let result = tokio::select! {
                 biased;
                 result = carried => result.unwrap_or(Err(StoreError::Unknown)),
@@ -296,7 +302,7 @@ impl Store for PostgresStore {
             let page = on_a_server!(
                 self.shared,
                 read.at_least,
-                |connection| read::page(connection, &self.shared.hasher, read),
+                |connection| read::page(connection, &self.shared.planner, read),
                 |page: &Page| Some(page.head)
             )?;
             self.shared.show(page.head);
@@ -325,7 +331,7 @@ impl Store for PostgresStore {
             on_a_server!(
                 self.shared,
                 at_least,
-                |connection| count::count(connection, &self.shared.hasher, filters, access, now),
+                |connection| count::count(connection, &self.shared.planner, filters, access, now),
                 |counted: &Counted| Some(counted.head)
             )
         }

@@ -7,6 +7,7 @@
 
 use super::error::translate;
 use super::nodes::Role;
+use super::planner::{Planner, Thresholds};
 use super::{log, lookup, read, write};
 use crate::store::hash::Hasher;
 use crate::store::{Read, StoreError};
@@ -24,13 +25,13 @@ const TEXTS: &str = "SELECT FROM texts('{}', '{}', '{}', 0, 0, 0)";
 /// What the server says; the connection is as good as before.
 pub(super) async fn warm(connection: &mut PgConnection, role: Role) -> Result<(), StoreError> {
     // Any secret will do: nothing is to be found.
-    let hasher = Hasher::new([0; 16], 64);
+    let planner = Planner::new(Hasher::new([0; 16], 64), Thresholds::default());
     let access = Access::default();
     for filter in &filters() {
         let (at_least, now) = (Position::default(), 0);
         let read =
             Read { filter, limit: 1, after: None, access: Some(&access), at_least, now, max_text_bytes: usize::MAX };
-        read::page(connection, &hasher, &read).await?;
+        read::page(connection, &planner, &read).await?;
     }
     lookup::known(connection, &[EventId::from_bytes([0; 32])]).await?;
     if role == Role::Primary {

@@ -251,19 +251,23 @@ impl Node {
     }
 }
 
+/// Prepared statements that a connection keeps: filters have some hundred shapes and ways to be answered.
+const STATEMENTS: usize = 256;
+
 fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
     let (Connections { min, max }, statement_timeout) = match role {
         Role::Primary => (options.primary_connections, options.primary_statement_timeout),
         _ => (options.replica_connections, options.replica_statement_timeout),
     };
-    let connect = connect.clone().application_name("skein").options(SESSION).options([
-        ("statement_timeout", statement_timeout.as_millis().to_string()),
-        // A relay that stops while it holds the head's lock must not stop the others.
-        ("idle_in_transaction_session_timeout", "1000".to_owned()),
-        ("tcp_user_timeout", options.connect_timeout.as_millis().to_string()),
-        // A read whose reader has gone is not worth its time.
-        ("client_connection_check_interval", "1000".to_owned()),
-    ]);
+    let connect =
+        connect.clone().statement_cache_capacity(STATEMENTS).application_name("skein").options(SESSION).options([
+            ("statement_timeout", statement_timeout.as_millis().to_string()),
+            // A relay that stops while it holds the head's lock must not stop the others.
+            ("idle_in_transaction_session_timeout", "1000".to_owned()),
+            ("tcp_user_timeout", options.connect_timeout.as_millis().to_string()),
+            // A read whose reader has gone is not worth its time.
+            ("client_connection_check_interval", "1000".to_owned()),
+        ]);
     PgPoolOptions::new()
         .min_connections(min)
         .max_connections(max)

@@ -2,12 +2,16 @@
 
 use super::parameters::Parameters;
 use super::{Question, hashes};
-use crate::store::form::{Form, Rights};
+use crate::store::form::{Form, Rights, by_tag as by_tag_form};
 use crate::store::hash::Hasher;
 use crate::types::{Timestamp, authors_may_read};
+use smallvec::SmallVec;
 
 /// From so many authors on they are looked up in a hash table that is built once, instead of one after the other.
 const MANY_AUTHORS: usize = 8;
+
+/// Taking a row of a list into a hash table costs a fraction of probing that list for a row that comes along.
+const ROWS_HASHED_FOR_ONE_PROBE: usize = 4;
 
 /// The conditions on a row `c` of the form's index.
 pub(super) struct Conditions {
@@ -41,11 +45,18 @@ impl Conditions {
             let kinds = parameters.kinds(kinds.iter().map(|kind| i32::from(kind.0)));
             others.push(format!("c.kind = ANY({kinds})"));
         }
-        for (at, tag) in filter.tags.iter().enumerate() {
-            if !matches!(form, Form::Tag(driver) | Form::Tags(driver) if driver == at) {
-                let list = parameters.numbers(hashes(hasher, tag));
-                others.push(has_tag(&list));
-            }
+        // The rarest first: what it turns away is not asked any further.
+        let length = |form| question.lengths.and_then(|lengths| lengths.of(form));
+        let mut tags: SmallVec<[_; 4]> =
+            filter.tags.iter().enumerate().map(|(at, tag)| (by_tag_form(at, tag), tag)).collect();
+        tags.retain(|(other, _)| *other != form);
+        tags.sort_by_key(|(other, _)| length(*other).unwrap_or(usize::MAX));
+        for (nth, (other, tag)) in tags.into_iter().enumerate() {
+            let list = parameters.numbers(hashes(hasher, tag));
+            let probes = question.walked.map_or(0, |rows| rows.min(length(form).unwrap_or(usize::MAX)));
+            let whole = length(other).is_some_and(|rows| rows / ROWS_HASHED_FOR_ONE_PROBE <= probes);
+            // Whoever comes after the first is asked about few.
+            others.push(if nth == 0 && whole { is_among(&list, &since, &high) } else { has_tag(&list) });
         }
         if let Some(authors) = filter.authors.as_ref().filter(|_| !by_author) {
             let list = parameters.keys(authors.iter().map(|author| *author.as_bytes()));
@@ -91,6 +102,15 @@ impl Conditions {
 fn has_tag(list: &str) -> String {
     format!(
         "(SELECT true FROM tag x WHERE x.h = ANY({list}) AND x.created_at = c.created_at AND x.id = c.id LIMIT 1) IS TRUE"
+    )
+}
+
+/// The same, where so many rows will be asked about that the whole list is taken into a hash table once: of no more rows than
+/// lists are counted to, some 140 bytes each. IS TRUE keeps the planner from making a join of it.
+fn is_among(list: &str, since: &str, until: &str) -> String {
+    format!(
+        "((c.created_at, c.id) IN (SELECT x.created_at, x.id FROM tag x WHERE x.h = ANY({list}) \
+         AND x.created_at BETWEEN {since} AND {until})) IS TRUE"
     )
 }
 

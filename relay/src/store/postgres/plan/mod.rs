@@ -3,17 +3,20 @@
 //!
 //! - `parameters`: a statement's text and values, written together.
 //! - `conditions`: what a row has to meet besides the condition that its index is walked by.
-//! - this file: the walks, the page around them, and what counting and choosing take.
+//! - `lengths`: how long the lists are that a filter names, where that decides.
+//! - this file: the walks, the page around them, and what counting takes.
 
 mod conditions;
+mod lengths;
 mod parameters;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::store::form::{Form, RECENT_ROWS, Rights};
+use crate::store::form::{Form, Rights};
 use crate::store::hash::Hasher;
 use crate::types::{Access, Filter, Key, TagFilter, Timestamp};
 use conditions::Conditions;
+pub(crate) use lengths::{Lengths, has_few_authors, lengths};
 use parameters::Parameters;
 pub(crate) use parameters::Statement;
 
@@ -40,6 +43,12 @@ pub(crate) struct Question<'a> {
     pub(crate) elements: usize,
     /// Once the texts exceed this many bytes, rows come without.
     pub(crate) max_text_bytes: usize,
+    /// How long the lists are that the filter names, as far as they were counted.
+    pub(crate) lengths: Option<&'a Lengths>,
+    /// How many rows of the form's list are likely to be walked, where that is known to be many.
+    pub(crate) walked: Option<usize>,
+    /// Of a form of one list, only so many of its newest rows are looked at.
+    pub(crate) rows: Option<usize>,
 }
 
 impl Question<'_> {
@@ -48,14 +57,12 @@ impl Question<'_> {
     }
 }
 
-/// How many rows the first look at many lists may read in all, beyond [`LEAST_FIRST_LOOK`] of each.
-const FIRST_LOOK_ROWS: usize = 2_000;
-/// How many rows the first look reads of each list at least, as a part of the rows that are wanted.
-const LEAST_FIRST_LOOK: usize = 64;
+/// How many rows a merge may read in all to find its cutoff, beyond [`LEAST_FOR_CUTOFF`] of each list.
+const ROWS_FOR_CUTOFF: usize = 2_000;
+/// How many rows it reads of each list at least, as a part of the rows that are wanted.
+const LEAST_FOR_CUTOFF: usize = 64;
 /// How many kinds an author has used, as a rule.
 const KINDS_OF_AN_AUTHOR: usize = 6;
-/// Where [`lengths`] stops counting.
-pub(crate) const LENGTH_CAP: usize = 1_000;
 
 fn hashes<'a>(hasher: &'a Hasher, tag: &'a TagFilter) -> impl Iterator<Item = i64> + 'a {
     tag.values.iter().map(|value| hasher.tag(tag.letter, value))
@@ -82,7 +89,6 @@ enum Walk {
     One(&'static str, String),
     Many(Lists),
     Ids(String),
-    Recent,
 }
 
 fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hasher, one_by_one: bool) -> Walk {
@@ -166,8 +172,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
             count: kind_count,
             overlap: false,
         }),
-        Form::Time => Walk::One("event", "true".into()),
-        Form::Recent => Walk::Recent,
+        Form::Time | Form::Recent => Walk::One("event", "true".into()),
     }
 }
 
@@ -182,28 +187,33 @@ fn top(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, fo
     let n = parameters.size(question.elements);
     let all = conditions.all();
     match walk {
-        Walk::One(table, which) => format!(
-            "top AS MATERIALIZED (SELECT {COLUMNS} FROM {table} c WHERE {which} AND {all} {NEWEST_FIRST} LIMIT {n})"
-        ),
+        Walk::One(table, which) => match question.rows {
+            None => format!(
+                "top AS MATERIALIZED (SELECT {COLUMNS} FROM {table} c WHERE {which} AND {all} {NEWEST_FIRST} LIMIT {n})"
+            ),
+            Some(rows) => {
+                let rows = parameters.size(rows);
+                format!(
+                    "top AS MATERIALIZED (SELECT {COLUMNS} FROM (SELECT c.* FROM {table} c WHERE {which} AND {} \
+                     {NEWEST_FIRST} LIMIT {rows}) c WHERE {all} {NEWEST_FIRST} LIMIT {n})",
+                    conditions.window()
+                )
+            }
+        },
         Walk::Ids(ids) => format!(
             "top AS MATERIALIZED (SELECT {COLUMNS} FROM unnest({ids}) j(id) CROSS JOIN LATERAL \
              (SELECT c.* FROM event c WHERE c.id = j.id LIMIT 1) c WHERE {all} {NEWEST_FIRST} LIMIT {n})"
-        ),
-        Walk::Recent => format!(
-            "top AS MATERIALIZED (SELECT {COLUMNS} FROM (SELECT c.* FROM event c WHERE {} {NEWEST_FIRST} LIMIT {RECENT_ROWS}) c \
-             WHERE {all} {NEWEST_FIRST} LIMIT {n})",
-            conditions.window()
         ),
         Walk::Many(lists) => merge(parameters, &lists, &conditions, &n, question.elements),
     }
 }
 
-/// The newest of many lists. A first look takes the newest `m` rows of each; the `n`-th newest row of all those is a
+/// The newest of many lists. First come the newest `m` rows of each; the `n`-th newest row of all those is a
 /// cutoff below which nothing can matter. Lists whose `m` rows all lie above it may have more there, so these few, at
 /// most n / m of them, are read again as far as the cutoff. So it costs one probe a list, however the events are spread.
 fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n: &str, elements: usize) -> String {
     let Lists { before, table, keys, source, count, overlap } = lists;
-    let m = (FIRST_LOOK_ROWS / (*count).max(1)).max(elements / LEAST_FIRST_LOOK).clamp(2, elements.max(2));
+    let m = (ROWS_FOR_CUTOFF / (*count).max(1)).max(elements / LEAST_FOR_CUTOFF).clamp(2, elements.max(2));
     let m = parameters.size(m);
     let list_keys = format!("l.{}", keys.replace(", ", ", l."));
     let distinct = if *overlap { "DISTINCT " } else { "" };
@@ -270,7 +280,6 @@ pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Stat
                  (SELECT c.* FROM event c WHERE c.id = j.id LIMIT 1) c WHERE {conditions}"
             ),
             Walk::One(table, which) => format!("SELECT {COUNTED} FROM {table} c WHERE {which} AND {conditions}"),
-            Walk::Recent => format!("SELECT {COUNTED} FROM event c WHERE {conditions}"),
         });
     }
     let with = before.strip_suffix(", ").map_or_else(String::new, |before| format!("WITH RECURSIVE {before} "));
@@ -280,33 +289,4 @@ pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Stat
         "{with}SELECT h.epoch, h.position, c.number, c.earliest FROM head h CROSS JOIN \
          (SELECT count({distinct}id) AS number, min(expires_at) AS earliest FROM ({rows}) c) c"
     ))
-}
-
-/// For each rival, in order, how long its lists are: a column that stops counting at [`LENGTH_CAP`].
-pub(crate) fn lengths(rivals: &[Form], question: &Question<'_>, hasher: &Hasher) -> Statement {
-    let mut parameters = Parameters::default();
-    let since = parameters.number(question.filter.since.unwrap_or(0));
-    let until = parameters.number(question.filter.until.unwrap_or(Timestamp::MAX));
-    let columns: Vec<_> = rivals
-        .iter()
-        .map(|form| {
-            let (table, source) = match form {
-                // One list each, whatever the kinds.
-                Form::Authors => {
-                    let authors = question.filter.authors.iter().flatten().map(|author| *author.as_bytes());
-                    (format!("unnest({}) a(pubkey)", parameters.keys(authors)), "event c WHERE c.pubkey = l.pubkey")
-                }
-                form => match walk(&mut parameters, *form, question.filter, hasher, false) {
-                    Walk::Many(lists) => (lists.table, lists.source),
-                    _ => return LENGTH_CAP.to_string(),
-                },
-            };
-            format!(
-                "(SELECT count(*) FROM (SELECT 1 FROM (SELECT * FROM {table}) l CROSS JOIN LATERAL \
-                 (SELECT 1 FROM {source} AND c.created_at BETWEEN {since} AND {until} LIMIT {LENGTH_CAP}) c \
-                 LIMIT {LENGTH_CAP}) c)"
-            )
-        })
-        .collect();
-    parameters.statement(format!("SELECT {}", columns.join(", ")))
 }

@@ -4,8 +4,8 @@ use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 use std::fmt::Write;
 
-/// A statement and its parameters. The text depends on the shape of what was asked only, never on its values, so that a
-/// connection's prepared statements are found again.
+/// A statement and its parameters. The text depends on the shape of what was asked and on the way that was
+/// chosen, never on values, so that a connection's prepared statements are found again.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     pub(crate) sql: String,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::store::form::{Choice, choose};
+use crate::store::form::{Choice, RECENT_ROWS, choose};
 use crate::types::{EventId, Kind, PublicKey};
 
 pub(crate) const NOW: Timestamp = 1_800_000_000;
@@ -23,7 +23,17 @@ pub(crate) fn filter(json: &str) -> Filter {
 }
 
 pub(crate) fn question(filter: &Filter) -> Question<'_> {
-    Question { filter, access: None, now: NOW, after: None, elements: 51, max_text_bytes: 1 << 20 }
+    Question {
+        filter,
+        access: None,
+        now: NOW,
+        after: None,
+        elements: 51,
+        max_text_bytes: 1 << 20,
+        lengths: None,
+        walked: None,
+        rows: None,
+    }
 }
 
 /// Every form with a filter that it answers.
@@ -58,12 +68,72 @@ fn lines(sql: &str) -> String {
     text
 }
 
+/// As [`question`]; the newest events are looked at as far as the planner lets them be.
+pub(crate) fn question_of(form: Form, filter: &Filter) -> Question<'_> {
+    Question { rows: (form == Form::Recent).then_some(RECENT_ROWS), ..question(filter) }
+}
+
 #[test]
 fn each_form_has_its_statement() {
     for (name, form, filter) in forms() {
-        let statement = page(form, &question(&filter), &hasher());
+        let statement = page(form, &question_of(form, &filter), &hasher());
         insta::assert_snapshot!(name, lines(&statement.sql));
     }
+}
+
+/// The rarest of the tags that the form does not walk is asked about first, and taken whole where that is less work.
+#[test]
+fn lengths_order_what_is_asked_of_a_row() {
+    let filter = filter(r##"{"#e":['01'],"#p":['02'],"#t":["x"]}"##);
+    let statement = |lengths: [usize; 3], walked| {
+        let forms = [Form::Tag(0), Form::Tag(1), Form::Tag(2)];
+        let lengths = Lengths::new(forms.into_iter().zip(lengths), 8_000);
+        assert_eq!((lengths.rarest(&filter), lengths.all_long()), (Form::Tag(0), false));
+        page(Form::Tag(0), &Question { lengths: Some(&lengths), walked, ..question(&filter) }, &hasher())
+    };
+    let tag = |letter, value: &str| hasher().tag(letter, value).to_string();
+    let (p, t) = (tag(b'p', &"02".repeat(32)), tag(b't', "x"));
+    let p_before_t = |statement: &Statement| {
+        let literals = statement.literals();
+        literals.find(&p).unwrap() < literals.find(&t).unwrap()
+    };
+    let whole = statement([2_000, 8_000, 7_999], Some(9_000));
+    insta::assert_snapshot!("tag_with_another_taken_whole", lines(&whole.sql));
+    assert!(!p_before_t(&whole) && p_before_t(&statement([2_000, 3_000, 7_999], None)));
+    let others = [
+        ("all are walked", statement([1_999, 8_000, 7_999], Some(9_000)), true),
+        ("too long for what is walked", statement([1_998, 8_000, 7_999], Some(9_000)), false),
+        ("few are walked", statement([2_000, 8_000, 7_999], Some(1_000)), false),
+        ("nobody knows how many", statement([2_000, 8_000, 7_999], None), false),
+        ("too long to be counted", statement([2_000, 8_000, 8_000], Some(9_000)), false),
+    ];
+    for (case, statement, whole) in others {
+        assert_eq!(statement.sql.contains(" IN (SELECT"), whole, "{case}: {}", statement.sql);
+    }
+}
+
+#[test]
+fn an_author_is_walked_rather_than_checked() {
+    let rarest = |authors: u8, lengths: [usize; 2]| {
+        let filter = Filter {
+            authors: Some((0..authors).map(|n| PublicKey::from_bytes([n; 32])).collect()),
+            ..filter(r##"{"#p":['02']}"##)
+        };
+        Lengths::new([Form::Tag(0), Form::Authors].into_iter().zip(lengths), 1_000).rarest(&filter)
+    };
+    assert_eq!(rarest(1, [100, 400]), Form::Authors);
+    assert_eq!(rarest(1, [100, 404]), Form::Tag(0));
+    assert_eq!(rarest(8, [100, 101]), Form::Tag(0));
+    assert_eq!(rarest(8, [1_000, 1_000]), Form::Authors, "both are long");
+}
+
+/// Only the newest rows of the list are looked at, and so many are a parameter.
+#[test]
+fn a_first_look_is_bounded() {
+    let filter = filter(r##"{"#e":['01'],"#p":['02']}"##);
+    let look = |rows| page(Form::Tag(0), &Question { rows: Some(rows), ..question(&filter) }, &hasher());
+    insta::assert_snapshot!("first_look", lines(&look(1_000).sql));
+    assert!(look(1_000).sql == look(2_000).sql && look(1_000).literals() != look(2_000).literals());
 }
 
 #[test]
@@ -72,7 +142,7 @@ fn counting_and_lengths_have_their_statements() {
     let questions = [(Form::Tags(0), question(&filters[0])), (Form::Authors, question(&filters[1]))];
     insta::assert_snapshot!("count", lines(&count(&questions, &hasher()).sql));
     let rivals = [Form::Tags(0), Form::Authors];
-    insta::assert_snapshot!("lengths", lines(&lengths(&rivals, &question(&filters[0]), &hasher()).sql));
+    insta::assert_snapshot!("lengths", lines(&lengths(&rivals, &question(&filters[0]), &hasher(), 1_000).sql));
 }
 
 #[test]

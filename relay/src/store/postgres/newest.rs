@@ -1,0 +1,209 @@
+//! What the newest events are like. Looking through them costs a fraction of merging a feed's lists, and answers alone if
+//! that fills the page; whether it will is foretold by a sample that is a few seconds old. A sample that is wrong costs
+//! time, never an answer.
+
+use super::error::translate;
+use super::plan::Question;
+use super::planner::Thresholds;
+use super::read::key_bytes;
+use crate::store::StoreError;
+use crate::store::form::{Form, Rights};
+use crate::types::{Filter, Kind, PublicKey, Timestamp};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Probing one list costs as much as looking at so many of the newest events.
+const ROWS_FOR_ONE_LIST: usize = 10;
+/// How many kinds an author has used, as a rule; finding them out costs as much again.
+const LISTS_OF_AN_AUTHOR: usize = 12;
+
+const SAMPLE: &str = "SELECT pubkey, kind, created_at FROM event ORDER BY created_at DESC, id LIMIT $1";
+
+/// The newest events of a moment, by author.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    of: FxHashMap<PublicKey, SmallVec<[(Kind, Timestamp); 2]>>,
+    newest: Timestamp,
+}
+
+impl Sample {
+    pub(super) fn new(events: impl IntoIterator<Item = (PublicKey, Kind, Timestamp)>) -> Self {
+        let mut sample = Self { newest: Timestamp::MIN, ..Self::default() };
+        for (author, kind, created_at) in events {
+            sample.of.entry(author).or_default().push((kind, created_at));
+            sample.newest = sample.newest.max(created_at);
+        }
+        sample
+    }
+
+    /// How many of the newest events have to be looked at until a page is full, with a quarter to spare; `None` where the
+    /// whole sample has too few. Events of another time are taken to be like those of now: a window counts by how long it is.
+    fn rows_until_full(&self, question: &Question<'_>) -> Option<usize> {
+        let filter = question.filter;
+        // Clocks differ: what lies ahead would make the window of now a past one.
+        let newest = self.newest.min(question.now);
+        let until =
+            [filter.until, question.after.map(|after| after.created_at)].into_iter().flatten().fold(newest, i64::min);
+        let earliest =
+            filter.since.map_or(Timestamp::MIN, |since| newest.saturating_sub(until.saturating_sub(since).max(-1)));
+        let matching = |(kind, created_at): &&(Kind, Timestamp)| {
+            *created_at >= earliest && filter.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(kind).is_ok())
+        };
+        let by = |author| self.of.get(author).map_or(0, |events| events.iter().filter(matching).count());
+        let found: usize = filter.authors.iter().flat_map(|authors| authors.iter()).map(by).sum();
+        let enough = question.elements.saturating_add(question.elements / 4);
+        if found < enough.max(1) {
+            return None;
+        }
+        let within = self.of.values().flatten().filter(|(_, created_at)| *created_at >= earliest).count();
+        Some(within.saturating_mul(enough) / found)
+    }
+
+    /// True when looking through the newest events is likely to fill a page sooner than merging the lists of `form` would.
+    fn foretells_a_page(&self, form: Form, question: &Question<'_>) -> bool {
+        let most = lists(form, question.filter).saturating_mul(ROWS_FOR_ONE_LIST);
+        // Of private kinds hardly anybody may read what the sample counts.
+        let private = question.filter.kinds.is_some() && question.rights() != Rights::All;
+        !private && self.rows_until_full(question).is_some_and(|rows| rows <= most)
+    }
+}
+
+/// About how many lists a feed of this form merges; 0 where it is none, or asks for what a sample does not know.
+fn lists(form: Form, filter: &Filter) -> usize {
+    let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
+    match form {
+        _ if !filter.tags.is_empty() => 0,
+        Form::AuthorsKinds => authors.saturating_mul(filter.kinds.as_ref().map_or(0, |kinds| kinds.len())),
+        Form::Authors => authors.saturating_mul(LISTS_OF_AN_AUTHOR),
+        _ => 0,
+    }
+}
+
+/// A sample that is renewed while it is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    state: Mutex<(Option<Instant>, Arc<Sample>)>,
+}
+
+impl Newest {
+    /// True when the newest events should be looked through before the lists of `form` are merged: a page is likely to be
+    /// among them. Asks the server for a new sample where the last one is too old: one read does, and others go by the last
+    /// one meanwhile, as they do for another while where that read is dropped.
+    pub(super) async fn foretell_a_page(
+        &self,
+        connection: &mut PgConnection,
+        thresholds: &Thresholds,
+        form: Form,
+        question: &Question<'_>,
+    ) -> Result<bool, StoreError> {
+        if lists(form, question.filter) < thresholds.least_lists.max(1) {
+            return Ok(false);
+        }
+        let (mut sample, due) = {
+            let mut state = self.state.lock();
+            let due = state.0.is_none_or(|taken| taken.elapsed() >= thresholds.renewed_after);
+            if due {
+                state.0 = Some(Instant::now());
+            }
+            (state.1.clone(), due)
+        };
+        if due {
+            sample = Arc::new(take(connection, thresholds.recent_rows).await?);
+            self.state.lock().1 = sample.clone();
+        }
+        Ok(sample.foretells_a_page(form, question))
+    }
+}
+
+async fn take(connection: &mut PgConnection, rows: usize) -> Result<Sample, StoreError> {
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    let rows = sqlx::query(SAMPLE).bind(rows).fetch_all(connection).await.map_err(translate)?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let author = PublicKey::from_bytes(key_bytes(row.try_get(0).map_err(translate)?)?);
+        let kind = u16::try_from(row.try_get::<i32, _>(1).map_err(translate)?).unwrap_or(u16::MAX);
+        events.push((author, Kind(kind), row.try_get(2).map_err(translate)?));
+    }
+    Ok(Sample::new(events))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::question;
+    use super::*;
+
+    const NEWEST: Timestamp = 1_700_000_000;
+
+    fn author(n: u16) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        PublicKey::from_bytes(bytes)
+    }
+
+    /// A second each; author n mod 1000, every other one of kind 1, the rest of kind 7.
+    fn events() -> impl Iterator<Item = (PublicKey, Kind, Timestamp)> {
+        (0..3_000_u16).map(|n| (author(n % 1_000), Kind(1 + 6 * (n % 2)), NEWEST - Timestamp::from(n)))
+    }
+
+    fn feed(authors: u16, kinds: &[u16]) -> Filter {
+        Filter {
+            authors: Some((0..authors).map(author).collect()),
+            kinds: (!kinds.is_empty()).then(|| kinds.iter().copied().map(Kind).collect()),
+            ..Filter::default()
+        }
+    }
+
+    fn foretells(sample: &Sample, form: Form, filter: &Filter, elements: usize) -> bool {
+        sample.foretells_a_page(form, &Question { elements, ..question(filter) })
+    }
+
+    #[test]
+    fn a_page_is_looked_for_among_the_newest_where_the_sample_fills_it() {
+        let (sample, form) = (Sample::new(events()), Form::AuthorsKinds);
+        let notes = feed(500, &[1]);
+        // 500 of 1,000 authors, half of their events: a quarter of all.
+        assert_eq!(sample.rows_until_full(&Question { elements: 100, ..question(&notes) }), Some(500));
+        assert!(foretells(&sample, form, &notes, 100));
+        // A quarter of 3,000 rows, less what is to spare.
+        assert!(foretells(&sample, form, &notes, 600));
+        assert!(!foretells(&sample, form, &notes, 601));
+        // Nobody writes that.
+        assert!(!foretells(&sample, form, &feed(500, &[30_023]), 1));
+        // Merging so few is quicker.
+        assert!(!foretells(&sample, form, &feed(60, &[1]), 60));
+        assert!(foretells(&sample, Form::Authors, &feed(60, &[]), 60));
+        assert!(!foretells(&sample, Form::Kinds, &feed(0, &[1, 7]), 1));
+        assert!(!foretells(&Sample::default(), form, &notes, 1));
+        // Whoever may not read what is private finds none of it.
+        let access = crate::types::Access::default();
+        let private = Filter { kinds: Some(access.private_kinds.as_slice().into()), ..notes };
+        let sample = Sample::new(events().map(|(author, _, at)| (author, access.private_kinds.as_slice()[0], at)));
+        assert!(foretells(&sample, form, &private, 10));
+        let question = Question { access: Some(&access), elements: 10, ..question(&private) };
+        assert!(!sample.foretells_a_page(form, &question));
+    }
+
+    #[test]
+    fn a_window_counts_by_its_length_wherever_it_lies() {
+        // One whose clock is fast changes nothing for the others.
+        let ahead = (author(999), Kind(1), super::super::plan::tests::NOW + 900);
+        let sample = Sample::new(events().chain([ahead]));
+        let now = NEWEST;
+        let window = |since, until| Filter { since: Some(since), until, ..feed(500, &[1]) };
+        // The newest 1,000 seconds have 250 such events, as have those of long ago.
+        for (since, until) in [(now - 999, None), (now - 999, Some(now + 20_000)), (now - 50_999, Some(now - 50_000))] {
+            let filter = window(since, until);
+            let of = |elements| Question { elements, now, ..question(&filter) };
+            assert_eq!(sample.rows_until_full(&of(100)), Some(500), "{since}");
+            assert!(sample.foretells_a_page(Form::AuthorsKinds, &of(100)));
+            assert!(!sample.foretells_a_page(Form::AuthorsKinds, &of(300)));
+        }
+        let later = window(now + 1_000, None);
+        assert_eq!(sample.rows_until_full(&Question { now, ..question(&later) }), None, "nothing is so new");
+    }
+}

@@ -1,0 +1,217 @@
+//! Chooses the form that answers a question: by the filter alone where that decides (`store/form.rs`), else by how long
+//! the lists are that it names, and by what the newest events are like.
+
+use super::error::translate;
+use super::newest::Newest;
+use super::plan::{self, Lengths, Question, has_few_authors};
+use super::read::run;
+use crate::store::StoreError;
+use crate::store::form::{Choice, Form, RECENT_ROWS, Rivals, choose};
+use crate::store::hash::Hasher;
+use crate::types::Filter;
+use smallvec::SmallVec;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Where one way becomes better than another. A wrong choice costs time, never an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// The first count of rivals' lists stops here: where one is shorter, it does not matter how much longer the others
+    /// are.
+    pub first_bound: usize,
+    /// Where all are longer, a page is first looked for among so many of the newest rows of one of them, or twice as many as
+    /// are wanted: where the filter's conditions meet often, that fills it.
+    pub first_look_rows: usize,
+    /// Where it does not, the lists are counted up to here: that costs less than a wrong choice.
+    pub further_bound: usize,
+    /// So many of the newest events are looked through where that is likely to fill a page.
+    pub recent_rows: usize,
+    /// Fewer lists than this are merged at once.
+    pub least_lists: usize,
+    /// What is known of the newest events is renewed when it is older than this, by the next read that goes by it.
+    pub renewed_after: Duration,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            first_bound: 1_000,
+            first_look_rows: 1_000,
+            further_bound: 8_000,
+            recent_rows: RECENT_ROWS,
+            least_lists: 50,
+            renewed_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A filter has hardly more conditions that rival: the lists of a stranger one are not counted further.
+const RIVALS: usize = 4;
+/// A first look goes through no more than so many times [`Thresholds::first_look_rows`]: whoever wants more walks a list anyway.
+const MOST_LOOKS: usize = 4;
+
+/// What choosing rests upon, apart from the question.
+#[derive(Debug)]
+pub(super) struct Planner {
+    pub(super) hasher: Hasher,
+    thresholds: Thresholds,
+    newest: Newest,
+    pub(super) ways: Ways,
+}
+
+/// How often which way was gone, so far.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    recent: AtomicU64,
+    recent_full: AtomicU64,
+    looks: AtomicU64,
+    looks_full: AtomicU64,
+    counted_further: AtomicU64,
+}
+
+/// How often the planner has gone which way, so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaysGone {
+    /// Pages that were looked for among the newest events.
+    pub recent: u64,
+    /// Of these, found there.
+    pub recent_full: u64,
+    /// Pages that were looked for among the newest rows of one long list.
+    pub looks: u64,
+    /// Of these, found there.
+    pub looks_full: u64,
+    /// Lists that were counted further, being long.
+    pub counted_further: u64,
+}
+
+impl Ways {
+    fn count(of: &AtomicU64) {
+        of.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The look has found a whole page.
+    pub(super) fn full(&self, look: FirstLook) {
+        Self::count(if look.form == Form::Recent { &self.recent_full } else { &self.looks_full });
+    }
+
+    pub(super) fn gone(&self) -> WaysGone {
+        let [recent, recent_full, looks, looks_full, counted_further] =
+            [&self.recent, &self.recent_full, &self.looks, &self.looks_full, &self.counted_further]
+                .map(|way| way.load(Ordering::Relaxed));
+        WaysGone { recent, recent_full, looks, looks_full, counted_further }
+    }
+}
+
+/// A form, and how long the lists of its rivals are where there are any.
+#[derive(Debug)]
+pub(super) struct Picked {
+    pub(super) form: Form,
+    pub(super) lengths: Option<Lengths>,
+}
+
+impl Picked {
+    fn all_long(&self) -> bool {
+        self.lengths.as_ref().is_some_and(Lengths::all_long)
+    }
+
+    /// How many rows will have to be walked where there is no first look: no look goes through the lists of few authors,
+    /// so where these are long they are taken to be walked whole. `None`: nobody knows.
+    pub(super) fn walked_unseen(&self, filter: &Filter) -> Option<usize> {
+        let by_few = matches!(self.form, Form::Authors | Form::AuthorsKinds) && has_few_authors(filter);
+        (by_few && self.all_long()).then_some(usize::MAX)
+    }
+}
+
+/// A form of one list, of which only the newest rows are looked at: answers alone if they fill the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FirstLook {
+    pub(super) form: Form,
+    pub(super) rows: usize,
+}
+
+impl FirstLook {
+    /// How many rows of the list will have to be walked for `wanted` of them, after this look has found so many; `None`
+    /// where it says nothing about the form that is to be walked.
+    pub(super) fn rows_for(self, wanted: usize, found: usize) -> Option<usize> {
+        (self.form != Form::Recent).then(|| wanted.saturating_mul(self.rows) / found.max(1))
+    }
+}
+
+impl Planner {
+    pub(super) fn new(hasher: Hasher, thresholds: Thresholds) -> Self {
+        Self { hasher, thresholds, newest: Newest::default(), ways: Ways::default() }
+    }
+
+    /// The form that answers `question`; asks the server how long the lists are where that matters.
+    pub(super) async fn pick(
+        &self,
+        connection: &mut PgConnection,
+        question: &Question<'_>,
+    ) -> Result<Picked, StoreError> {
+        match choose(question.filter) {
+            Choice::Take(form) => Ok(Picked { form, lengths: None }),
+            Choice::Rarest(rivals) => self.rarest(connection, question, &rivals, self.thresholds.first_bound).await,
+        }
+    }
+
+    /// Where all lists were longer than they were counted, counts on.
+    pub(super) async fn further(
+        &self,
+        connection: &mut PgConnection,
+        question: &Question<'_>,
+        picked: Picked,
+    ) -> Result<Picked, StoreError> {
+        let Some(lengths) = picked.lengths.as_ref().filter(|lengths| lengths.all_long()) else { return Ok(picked) };
+        let rivals: Rivals = lengths.iter().map(|(form, ..)| form).collect();
+        if rivals.len() > RIVALS {
+            return Ok(picked);
+        }
+        Ways::count(&self.ways.counted_further);
+        self.rarest(connection, question, &rivals, self.thresholds.further_bound).await
+    }
+
+    /// What is likely to answer alone and soon, where there is such a thing.
+    pub(super) async fn first_look(
+        &self,
+        connection: &mut PgConnection,
+        question: &Question<'_>,
+        picked: &Picked,
+    ) -> Result<Option<FirstLook>, StoreError> {
+        let Thresholds { recent_rows, first_look_rows, .. } = self.thresholds;
+        if self.newest.foretell_a_page(connection, &self.thresholds, picked.form, question).await? {
+            Ways::count(&self.ways.recent);
+            return Ok(Some(FirstLook { form: Form::Recent, rows: recent_rows }));
+        }
+        // Of a tag's rows the authors would have to be looked up one by one.
+        let one_list = match picked.form {
+            Form::AuthorKind => true,
+            Form::Tag(_) => question.filter.authors.is_none(),
+            _ => false,
+        };
+        let rows = first_look_rows.max(question.elements.saturating_mul(2));
+        let looks = one_list && picked.all_long() && rows <= first_look_rows.saturating_mul(MOST_LOOKS);
+        let look = looks.then_some(FirstLook { form: picked.form, rows });
+        if look.is_some() {
+            Ways::count(&self.ways.looks);
+        }
+        Ok(look)
+    }
+
+    async fn rarest(
+        &self,
+        connection: &mut PgConnection,
+        question: &Question<'_>,
+        rivals: &[Form],
+        bound: usize,
+    ) -> Result<Picked, StoreError> {
+        let row = run(connection, &plan::lengths(rivals, question, &self.hasher, bound)).await?.into_iter().next();
+        let row = row.ok_or_else(|| StoreError::Damaged("nothing was counted".into()))?;
+        let length = |at| row.try_get::<i64, _>(at).map(|length| usize::try_from(length).unwrap_or(0));
+        let counted = rivals.iter().enumerate().map(|(at, form)| Ok((*form, length(at)?)));
+        let counted: SmallVec<[_; 4]> = counted.collect::<Result<_, _>>().map_err(translate)?;
+        let lengths = Lengths::new(counted, bound);
+        Ok(Picked { form: lengths.rarest(question.filter), lengths: Some(lengths) })
+    }
+}
