@@ -326,10 +326,10 @@ async fn postgres_agrees_with_the_oracle_whichever_way_it_goes() {
 async fn a_first_look_that_fills_the_page_answers_alone() {
     let store = store_kit::postgres_of_small_thresholds(64).await;
     let oracle = MemoryStore::new();
-    let (x, y) = (tag("t", "x"), tag("l", "y"));
+    let both = [tag("t", "x"), tag("l", "y")];
     for n in 0..60 {
         // Every third lacks one of the tags, and two share each second.
-        let tags: &[_] = if n % 3 == 0 { &[x.clone()] } else { &[x.clone(), y.clone()] };
+        let tags = if n % 3 == 0 { &both[..1] } else { &both };
         let event = store_kit::event(1, 1, START + n / 2, tags, &n.to_string());
         store_kit::append(&store, &[&event]).await;
         store_kit::append(&oracle, &[&event]).await;
