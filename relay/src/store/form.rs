@@ -47,7 +47,7 @@ impl Form {
     }
 }
 
-/// How many events [`Form::Recent`] looks at: half the work of merging [`MANY_LISTS`] lists.
+/// How many events [`Form::Recent`] looks at: on SQLite half the work of merging [`MANY_LISTS`] lists.
 pub(crate) const RECENT_ROWS: usize = 3_000;
 /// From so many (author, kind) lists on, SQLite tries [`Form::Recent`] first.
 pub(crate) const MANY_LISTS: usize = 1_200;

@@ -30,7 +30,7 @@ pub struct Explanation {
     pub form: &'static str,
     /// Why this one.
     pub why: String,
-    /// The statements that were run, in order.
+    /// The statements that answered, in order; what was asked to choose among forms is not among them.
     pub steps: Vec<Step>,
 }
 
@@ -123,20 +123,18 @@ impl Inspector {
         let mut picked = self.planner.pick(&mut self.connection, &question).await?;
         let look = self.planner.first_look(&mut self.connection, &question, &picked).await?;
         let mut steps = Vec::new();
-        let (mut full, mut walked) = (false, picked.walked_unseen(read.filter));
+        let mut found = 0;
         if let Some(look) = look {
             let statement = page(look.form, &Question { rows: Some(look.rows), ..question }, &self.planner.hasher);
             let step = self.step(look.form.name(), &statement).await?;
-            // As when reading: a first look that fills the page answers alone.
-            let rows = usize::try_from(step.rows).unwrap_or(usize::MAX);
-            full = rows > read.limit;
-            walked = look.rows_for(question.elements, rows);
+            found = usize::try_from(step.rows).unwrap_or(usize::MAX);
             steps.push(step);
         }
-        if !full {
-            if walked.is_some() {
-                picked = self.planner.further(&mut self.connection, &question, picked).await?;
-            }
+        // As when reading: a first look that fills the page answers alone.
+        if found <= read.limit {
+            let look = look.map(|look| (look, found));
+            let (after, walked) = self.planner.after_look(&mut self.connection, &question, picked, look).await?;
+            picked = after;
             let question = Question { lengths: picked.lengths.as_ref(), walked, ..question };
             steps.push(self.step(picked.form.name(), &page(picked.form, &question, &self.planner.hasher)).await?);
         }
@@ -213,7 +211,7 @@ fn why(picked: &Picked, look: Option<FirstLook>, filter: &Filter) -> String {
             let rivals = lengths
                 .iter()
                 .map(|(form, rows, all)| format!("{} {rows} rows{}", name(&form), if all { "" } else { " or more" }));
-            format!("{}: the shortest of {}", name(&picked.form), rivals.collect::<Vec<_>>().join(", "))
+            format!("{}: the least work of {}", name(&picked.form), rivals.collect::<Vec<_>>().join(", "))
         }
     };
     match look {

@@ -3,7 +3,7 @@
 //! time, never an answer.
 
 use super::error::translate;
-use super::plan::Question;
+use super::plan::{KINDS_OF_AN_AUTHOR, Question};
 use super::planner::Thresholds;
 use super::read::key_bytes;
 use crate::store::StoreError;
@@ -19,8 +19,8 @@ use std::time::Instant;
 
 /// Probing one list costs as much as looking at so many of the newest events.
 const ROWS_FOR_ONE_LIST: usize = 10;
-/// How many kinds an author has used, as a rule; finding them out costs as much again.
-const LISTS_OF_AN_AUTHOR: usize = 12;
+/// Of an author whose kinds are not named: they have to be found out first, which costs as much again.
+const LISTS_OF_AN_AUTHOR: usize = 2 * KINDS_OF_AN_AUTHOR;
 
 const SAMPLE: &str = "SELECT pubkey, kind, created_at FROM event ORDER BY created_at DESC, id LIMIT $1";
 

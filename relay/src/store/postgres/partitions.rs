@@ -2,7 +2,7 @@
 //! never within a transaction of the writer.
 //!
 //! Attaching a partition locks the default partition, dropping one locks the whole table, and behind a reader that is
-//! still at it such a lock would queue everybody (log.md, 17). So each statement waits for its lock a tenth of a second
+//! still at it such a lock would queue everybody (docs/decisions/0008). So each statement waits for its lock a tenth of a second
 //! at most, and is tried again; and what takes long, proving that the default partition has nothing that belongs into
 //! the new one, is done beforehand, under a lock that blocks nobody.
 

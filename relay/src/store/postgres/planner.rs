@@ -49,8 +49,8 @@ impl Default for Thresholds {
 
 /// A filter has hardly more conditions that rival: the lists of a stranger one are not counted further.
 const RIVALS: usize = 4;
-/// A first look goes through no more than so many times [`Thresholds::first_look_rows`]: whoever wants more walks a list anyway.
-const MOST_LOOKS: usize = 4;
+/// A first look goes through no more than so many times [`Thresholds::first_look_rows`]: in vain it would cost too much.
+const LONGEST_LOOK: usize = 4;
 
 /// What choosing rests upon, apart from the question.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(super) struct Ways {
     counted_further: AtomicU64,
 }
 
-/// How often the planner has gone which way, so far.
+/// How often the planner has gone which way, so far: for tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WaysGone {
     /// Pages that were looked for among the newest events.
@@ -82,7 +82,7 @@ pub struct WaysGone {
     pub looks: u64,
     /// Of these, found there.
     pub looks_full: u64,
-    /// Lists that were counted further, being long.
+    /// Questions whose lists were counted further, all being long.
     pub counted_further: u64,
 }
 
@@ -116,11 +116,10 @@ impl Picked {
         self.lengths.as_ref().is_some_and(Lengths::all_long)
     }
 
-    /// How many rows will have to be walked where there is no first look: no look goes through the lists of few authors,
-    /// so where these are long they are taken to be walked whole. `None`: nobody knows.
-    pub(super) fn walked_unseen(&self, filter: &Filter) -> Option<usize> {
-        let by_few = matches!(self.form, Form::Authors | Form::AuthorsKinds) && has_few_authors(filter);
-        (by_few && self.all_long()).then_some(usize::MAX)
+    /// How many rows will have to be walked where no first look has told: where all lists are long, they are taken to be
+    /// walked whole. `None`: nobody knows. The lists of many authors cost most to begin with.
+    fn walked_unseen(&self, filter: &Filter) -> Option<usize> {
+        (self.all_long() && (filter.authors.is_none() || has_few_authors(filter))).then_some(usize::MAX)
     }
 }
 
@@ -134,7 +133,7 @@ pub(super) struct FirstLook {
 impl FirstLook {
     /// How many rows of the list will have to be walked for `wanted` of them, after this look has found so many; `None`
     /// where it says nothing about the form that is to be walked.
-    pub(super) fn rows_for(self, wanted: usize, found: usize) -> Option<usize> {
+    fn rows_for(self, wanted: usize, found: usize) -> Option<usize> {
         (self.form != Form::Recent).then(|| wanted.saturating_mul(self.rows) / found.max(1))
     }
 }
@@ -154,6 +153,21 @@ impl Planner {
             Choice::Take(form) => Ok(Picked { form, lengths: None }),
             Choice::Rarest(rivals) => self.rarest(connection, question, &rivals, self.thresholds.first_bound).await,
         }
+    }
+
+    /// What to walk after the first look, if there was one, has found too few rows: so many. The form, and how many rows of
+    /// its list are likely to be walked.
+    pub(super) async fn after_look(
+        &self,
+        connection: &mut PgConnection,
+        question: &Question<'_>,
+        picked: Picked,
+        look: Option<(FirstLook, usize)>,
+    ) -> Result<(Picked, Option<usize>), StoreError> {
+        let told = look.and_then(|(look, found)| look.rows_for(question.elements, found));
+        let walked = told.or_else(|| picked.walked_unseen(question.filter));
+        let picked = if walked.is_some() { self.further(connection, question, picked).await? } else { picked };
+        Ok((picked, walked))
     }
 
     /// Where all lists were longer than they were counted, counts on.
@@ -191,7 +205,7 @@ impl Planner {
             _ => false,
         };
         let rows = first_look_rows.max(question.elements.saturating_mul(2));
-        let looks = one_list && picked.all_long() && rows <= first_look_rows.saturating_mul(MOST_LOOKS);
+        let looks = one_list && picked.all_long() && rows <= first_look_rows.saturating_mul(LONGEST_LOOK);
         let look = looks.then_some(FirstLook { form: picked.form, rows });
         if look.is_some() {
             Ways::count(&self.ways.looks);

@@ -20,20 +20,20 @@ pub(super) async fn page(
 ) -> Result<Page, StoreError> {
     // One more than asked for, to know whether that was all.
     let mut question = question(read, read.limit.saturating_add(1));
-    let mut picked = planner.pick(connection, &question).await?;
-    question.walked = picked.walked_unseen(read.filter);
-    if let Some(look) = planner.first_look(connection, &question, &picked).await? {
+    let picked = planner.pick(connection, &question).await?;
+    let look = planner.first_look(connection, &question, &picked).await?;
+    let mut found = 0;
+    if let Some(look) = look {
         // Only a full answer is one: the rest might lie further back.
         let answer = ask(connection, planner, read, look.form, &Question { rows: Some(look.rows), ..question }).await?;
         if answer.cut && answer.is_enough(read.limit) {
             planner.ways.full(look);
             return Ok(answer.page(read.limit));
         }
-        question.walked = look.rows_for(question.elements, answer.found.len());
+        found = answer.found.len();
     }
-    if question.walked.is_some() {
-        picked = planner.further(connection, &question, picked).await?;
-    }
+    let (picked, walked) = planner.after_look(connection, &question, picked, look.map(|look| (look, found))).await?;
+    question.walked = walked;
     question.lengths = picked.lengths.as_ref();
     loop {
         let answer = ask(connection, planner, read, picked.form, &question).await?;

@@ -167,7 +167,14 @@ async fn long_lists_are_met_in_a_hash_table(connection: &mut PgConnection) {
     let filter = filter(r##"{"#e":['01'],"#p":['01']}"##);
     let lengths = Lengths::new([(Form::Tag(0), 2_500), (Form::Tag(1), 2_500)], 8_000);
     let question = Question { lengths: Some(&lengths), walked: Some(2_500), elements: 3_000, ..question(&filter) };
-    for statement in [page(Form::Tag(0), &question, &hasher()), count(&[(Form::Tag(0), question)], &hasher())] {
+    let of_author = super::plan::tests::filter(r##"{"#p":['01'],"authors":['01']}"##);
+    let tag = Lengths::new([(Form::Tag(0), 2_500), (Form::Authors, 2_500)], 8_000);
+    let merged = Question { filter: &of_author, lengths: Some(&tag), ..question };
+    for statement in [
+        page(Form::Tag(0), &question, &hasher()),
+        page(Form::Authors, &merged, &hasher()),
+        count(&[(Form::Tag(0), question)], &hasher()),
+    ] {
         let plan = plan(connection, &statement).await;
         assert!(plan.contains("hashed SubPlan") && plan.contains("Index Only Scan using tag_h on tag x"), "{plan}");
         assert_eq!(faults(&plan), Vec::<&str>::new(), "{plan}");
@@ -230,9 +237,13 @@ async fn an_explanation_tells_the_form(url: &str) {
     let filter = filter(r##"{"#t":["x"],"#p":['01'],"authors":['01','02']}"##);
     let explanation = inspector.explain(&ask(&filter, 20)).await.unwrap();
     assert_eq!(explanation.form, "tag");
-    assert!(explanation.why.contains("tag (#t): the shortest of tag (#p) 1000 rows or more"), "{}", explanation.why);
+    assert!(explanation.why.contains("tag (#t): the least work of tag (#p) 1000 rows or more"), "{}", explanation.why);
     let step = &explanation.steps[0];
     assert!(step.buffers > 0 && step.milliseconds > 0.0 && step.plan.contains("Execution Time"), "{step:?}");
+    let both = super::plan::tests::filter(r##"{"#e":['01'],"#p":['01']}"##);
+    let explanation = inspector.explain(&ask(&both, 20)).await.unwrap();
+    assert_eq!((explanation.form, explanation.steps.len()), ("tag", 1), "each of the newest has both");
+    assert!(explanation.why.ends_with("the newest 1000 rows of one were tried first"), "{}", explanation.why);
     let indexes = inspector.indexes().await.unwrap();
     assert!(indexes.iter().any(|index| index.index == "event_text_key" && index.table == "event_text"), "{indexes:?}");
 }

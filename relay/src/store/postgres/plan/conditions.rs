@@ -54,7 +54,7 @@ impl Conditions {
         for (nth, (other, tag)) in tags.into_iter().enumerate() {
             let list = parameters.numbers(hashes(hasher, tag));
             let probes = question.walked.map_or(0, |rows| rows.min(length(form).unwrap_or(usize::MAX)));
-            let whole = length(other).is_some_and(|rows| rows / ROWS_HASHED_FOR_ONE_PROBE <= probes);
+            let whole = length(other).is_some_and(|rows| rows <= probes.saturating_mul(ROWS_HASHED_FOR_ONE_PROBE));
             // Whoever comes after the first is asked about few.
             others.push(if nth == 0 && whole { is_among(&list, &since, &high) } else { has_tag(&list) });
         }
@@ -105,8 +105,8 @@ fn has_tag(list: &str) -> String {
     )
 }
 
-/// The same, where so many rows will be asked about that the whole list is taken into a hash table once: of no more rows than
-/// lists are counted to, some 140 bytes each. IS TRUE keeps the planner from making a join of it.
+/// The same, where so many rows will be asked about that the whole list is taken into a hash table, once for each pass over
+/// the form's lists: of no more rows than lists are counted to, some 140 bytes each. IS TRUE keeps the planner from making a join of it.
 fn is_among(list: &str, since: &str, until: &str) -> String {
     format!(
         "((c.created_at, c.id) IN (SELECT x.created_at, x.id FROM tag x WHERE x.h = ANY({list}) \

@@ -62,7 +62,7 @@ const ROWS_FOR_CUTOFF: usize = 2_000;
 /// How many rows it reads of each list at least, as a part of the rows that are wanted.
 const LEAST_FOR_CUTOFF: usize = 64;
 /// How many kinds an author has used, as a rule.
-const KINDS_OF_AN_AUTHOR: usize = 6;
+pub(super) const KINDS_OF_AN_AUTHOR: usize = 6;
 
 fn hashes<'a>(hasher: &'a Hasher, tag: &'a TagFilter) -> impl Iterator<Item = i64> + 'a {
     tag.values.iter().map(|value| hasher.tag(tag.letter, value))

@@ -1,4 +1,4 @@
-//! A promoted standby (log.md, 14).
+//! A promoted standby (docs/decisions/0008).
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Connections, statements and servers that break in the middle (log.md, 3 and 4): nothing is ever half there, and
+//! Connections, statements and servers that break in the middle (docs/decisions/0008): nothing is ever half there, and
 //! what was acknowledged is.
 
 use super::*;

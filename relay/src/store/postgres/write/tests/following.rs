@@ -1,4 +1,4 @@
-//! The log as its followers read it (log.md, 2 and 6).
+//! The log as its followers read it (docs/decisions/0008).
 
 use super::*;
 

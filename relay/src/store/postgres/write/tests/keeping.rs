@@ -1,4 +1,4 @@
-//! Partitions are made and dropped beside writers and readers (log.md, 17).
+//! Partitions are made and dropped beside writers and readers (docs/decisions/0008).
 
 use super::*;
 use std::time::Duration;
@@ -60,6 +60,27 @@ async fn coming_partitions_are_made_beside_a_reader() {
     let found: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await.unwrap();
     assert_eq!(found, 1);
     assert_whole(&mut conn).await;
+}
+
+/// A partition made as anybody would make it: its statement waits for the reader, and every writer waits behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_without_a_bound_on_waiting_a_new_partition_stops_writers() {
+    let server = Server::start().await;
+    let (mut conn, hasher) = server.migrated().await;
+    let mut reader = PgConnection::connect(&server.url()).await.unwrap();
+    run(&mut reader, "SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT FROM event_text LIMIT 1").await;
+    let mut maker = PgConnection::connect(&server.url()).await.unwrap();
+    let making = tokio::spawn(async move {
+        run(&mut maker, "CREATE TABLE far PARTITION OF event_text FOR VALUES FROM (90000000000) TO (90000000001)")
+            .await;
+    });
+    let waits =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE TABLE far%'";
+    timeout(Duration::from_secs(30), async { while number(&mut conn, waits).await == 0 {} }).await.unwrap();
+    let put = timeout(Duration::from_secs(2), put(&mut conn, &hasher, &[event(1, 1, 10, &[], "")])).await;
+    assert!(put.is_err(), "a writer was not kept waiting");
+    run(&mut reader, "COMMIT").await;
+    timeout(Duration::from_secs(30), making).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Two writers on connections of their own, at the same time, on the same things (log.md, 1 to 3).
+//! Two writers on connections of their own, at the same time, on the same things (docs/decisions/0008).
 
 use super::*;
 use std::time::Duration;
