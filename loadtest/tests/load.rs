@@ -141,11 +141,15 @@ async fn lies_in_oks_are_counted() {
         (Lie::LoseEvents, vec![("lost", lies * SUBSCRIBERS), ("not_stored", lies)]),
         (Lie::ForgetEvents, vec![("not_stored", lies)]),
         (Lie::DenyEvents, vec![("refused_but_delivered", lies * SUBSCRIBERS)]),
-        (Lie::OkTwice, vec![("answered_again", lies)]),
     ] {
         let (run, store) = loaded(lie, change).await;
         assert_eq!((store.told(), faults(&run)), (lies, expected), "{lie:?}");
     }
+    // One that comes again after its events are settled finds nothing that it could answer.
+    let (run, store) = loaded(Lie::OkTwice, change).await;
+    let again = run.ledger.answered_again + run.ledger.answers_to_nothing;
+    assert_eq!((store.told(), again), (lies, lies), "{:?}", faults(&run));
+    assert!(faults(&run).iter().all(|(fault, _)| ["answered_again", "answers_to_nothing"].contains(fault)));
     // A missing OK holds its connection's next event back, so this one keeps a schedule.
     let (run, store) = loaded(Lie::NoOk, |options| Options { pace: Pace::Rate(200.0), ..change(options) }).await;
     assert_eq!((store.told(), faults(&run)), (lies, vec![("unanswered", lies)]));
