@@ -69,7 +69,13 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
     let Question { filter, access, .. } = question;
     let (since, until) = (filter.since.unwrap_or(0), filter.until.unwrap_or(Timestamp::MAX));
     let high = question.after.map_or(i64::MAX, ord).min(ord_last(until));
-    let authors = || filter.authors.iter().flatten().map(|author| hasher.author(author));
+    // Two authors may share a hash: then they share their lists.
+    let authors = || {
+        let mut hashes: Vec<_> = filter.authors.iter().flatten().map(|author| hasher.author(author)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.into_iter()
+    };
     let kinds = || filter.kinds.iter().flatten().map(|kind| i64::from(kind.0));
     let tag = |at: usize| {
         let condition = filter.tags.get(at);
