@@ -21,20 +21,8 @@ pub(super) async fn count(
 ) -> Result<Counted, StoreError> {
     let mut picked: Vec<(Picked, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
-        let access = Some(access);
         // The lists are walked to their ends.
-        let (elements, walked) = (0, Some(usize::MAX));
-        let question = Question {
-            filter,
-            access,
-            now,
-            after: None,
-            elements,
-            max_text_bytes: 0,
-            lengths: None,
-            walked,
-            rows: None,
-        };
+        let question = Question { access: Some(access), walked: Some(usize::MAX), ..Question::of(filter, now) };
         let first = planner.pick(connection, &question).await?;
         picked.push((planner.further(connection, &question, first).await?, question));
     }

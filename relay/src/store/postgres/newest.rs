@@ -28,6 +28,7 @@ const SAMPLE: &str = "SELECT pubkey, kind, created_at FROM event ORDER BY create
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     of: FxHashMap<PublicKey, SmallVec<[(Kind, Timestamp); 2]>>,
+    events: usize,
     newest: Timestamp,
 }
 
@@ -36,6 +37,7 @@ impl Sample {
         let mut sample = Self { newest: Timestamp::MIN, ..Self::default() };
         for (author, kind, created_at) in events {
             sample.of.entry(author).or_default().push((kind, created_at));
+            sample.events += 1;
             sample.newest = sample.newest.max(created_at);
         }
         sample
@@ -60,7 +62,10 @@ impl Sample {
         if found < enough.max(1) {
             return None;
         }
-        let within = self.of.values().flatten().filter(|(_, created_at)| *created_at >= earliest).count();
+        let within = match filter.since {
+            None => self.events,
+            Some(_) => self.of.values().flatten().filter(|(_, created_at)| *created_at >= earliest).count(),
+        };
         Some(within.saturating_mul(enough) / found)
     }
 

@@ -155,8 +155,8 @@ impl Planner {
         }
     }
 
-    /// What to walk after the first look, if there was one, has found too few rows: so many. The form, and how many rows of
-    /// its list are likely to be walked.
+    /// What to walk for the whole page, and how many rows of its list are likely to be walked, where that is known. `look`:
+    /// the first look, where there was one, and the rows that it found, too few of them.
     pub(super) async fn after_look(
         &self,
         connection: &mut PgConnection,

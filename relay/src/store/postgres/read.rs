@@ -47,17 +47,8 @@ pub(super) async fn page(
 
 /// `read` as the planner takes it.
 pub(super) fn question<'a>(read: &Read<'a>, elements: usize) -> Question<'a> {
-    Question {
-        filter: read.filter,
-        access: read.access,
-        now: read.now,
-        after: read.after,
-        elements,
-        max_text_bytes: read.max_text_bytes,
-        lengths: None,
-        walked: None,
-        rows: None,
-    }
+    let Read { filter, access, now, after, max_text_bytes, .. } = *read;
+    Question { access, after, elements, max_text_bytes, ..Question::of(filter, now) }
 }
 
 /// What a statement found.

@@ -15,15 +15,31 @@ use crate::types::{Access, EventId, Filter, Kind, Position, PublicKey, TagFilter
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 
+/// What takes longer than this is worth no waiting: the server is slow, or somebody holds a table's lock. The server ends
+/// it: a statement that only its client gives up would go on, and hold up whatever the connection is asked next.
+const BOUND: &str = "SET statement_timeout = '200ms'";
+const UNBOUND: &str = "RESET statement_timeout";
+
 /// The function that looks up texts plans a statement over all their partitions. A page without rows does not call it.
 /// Last of all, so `pg_stat_activity` shows which connections are warm.
-const TEXTS: &str = "SELECT FROM texts('{}', '{}', '{}', 0, 0, 0)";
+const TEXTS: &str = "SELECT FROM texts('{}', '{}', '{}', 0, 0, 0); RESET statement_timeout";
 
-/// Asks a server of this role whatever is asked of it all the time, except for writing. Writes nothing.
+/// Warms a new connection to a server of this role as far as the server is quick. Writes nothing.
 ///
 /// # Errors
-/// What the server says; the connection is as good as before.
-pub(super) async fn warm(connection: &mut PgConnection, role: Role) -> Result<(), StoreError> {
+/// What the server says about the limit on its statements: then the connection is of no use. One that is not warm serves
+/// as well, only later.
+pub(super) async fn warm(connection: &mut PgConnection, role: Role) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::raw_sql(BOUND)).await?;
+    if let Err(error) = ask(connection, role).await {
+        tracing::debug!(%error, "a connection could not be warmed");
+        connection.execute(sqlx::raw_sql(UNBOUND)).await?;
+    }
+    Ok(())
+}
+
+/// Whatever is asked of such a server all the time, except for writing.
+async fn ask(connection: &mut PgConnection, role: Role) -> Result<(), StoreError> {
     // Any secret will do: nothing is to be found.
     let planner = Planner::new(Hasher::new([0; 16], 64), Thresholds::default());
     let access = Access::default();

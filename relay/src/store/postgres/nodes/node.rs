@@ -13,10 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
-
-/// The longest that warming one connection may take: some 20 ms, as a rule.
-const WARMING: Duration = Duration::from_secs(1);
 
 /// What a server is, by its own word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -280,12 +276,7 @@ fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 if !is_off(Mechanism::Warming) {
-                    // One that is not warm serves as well, only later.
-                    match timeout(WARMING, warm(connection, role)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::debug!(%error, "a connection could not be warmed"),
-                        Err(_) => tracing::debug!("a connection could not be warmed in time"),
-                    }
+                    warm(connection, role).await?;
                 }
                 Ok(())
             })

@@ -51,9 +51,9 @@ impl Conditions {
             filter.tags.iter().enumerate().map(|(at, tag)| (by_tag_form(at, tag), tag)).collect();
         tags.retain(|(other, _)| *other != form);
         tags.sort_by_key(|(other, _)| length(*other).unwrap_or(usize::MAX));
+        let probes = question.walked.map_or(0, |rows| rows.min(length(form).unwrap_or(usize::MAX)));
         for (nth, (other, tag)) in tags.into_iter().enumerate() {
             let list = parameters.numbers(hashes(hasher, tag));
-            let probes = question.walked.map_or(0, |rows| rows.min(length(form).unwrap_or(usize::MAX)));
             let whole = length(other).is_some_and(|rows| rows <= probes.saturating_mul(ROWS_HASHED_FOR_ONE_PROBE));
             // Whoever comes after the first is asked about few.
             others.push(if nth == 0 && whole { is_among(&list, &since, &high) } else { has_tag(&list) });

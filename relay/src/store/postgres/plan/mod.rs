@@ -51,7 +51,22 @@ pub(crate) struct Question<'a> {
     pub(crate) rows: Option<usize>,
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    /// Everything that `filter` selects at `now`, without its texts; nothing is known of its lists.
+    pub(crate) fn of(filter: &'a Filter, now: Timestamp) -> Self {
+        Self {
+            filter,
+            access: None,
+            now,
+            after: None,
+            elements: usize::MAX,
+            max_text_bytes: 0,
+            lengths: None,
+            walked: None,
+            rows: None,
+        }
+    }
+
     pub(crate) fn rights(&self) -> Rights {
         Rights::of(self.access, self.filter)
     }

@@ -23,17 +23,7 @@ pub(crate) fn filter(json: &str) -> Filter {
 }
 
 pub(crate) fn question(filter: &Filter) -> Question<'_> {
-    Question {
-        filter,
-        access: None,
-        now: NOW,
-        after: None,
-        elements: 51,
-        max_text_bytes: 1 << 20,
-        lengths: None,
-        walked: None,
-        rows: None,
-    }
+    Question { elements: 51, max_text_bytes: 1 << 20, ..Question::of(filter, NOW) }
 }
 
 /// Every form with a filter that it answers.
