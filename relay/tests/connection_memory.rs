@@ -98,3 +98,26 @@ async fn large_messages_leave_no_large_buffers_behind() {
     until("memory to be given back", || child.resident_kib().saturating_sub(before) < 5 * 1024).await;
     clients[0].assert_served().await;
 }
+
+/// What waited for a client that has gone is freed, however it went.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
+    let child = Child::start(1_000).await;
+    let mut publisher = Client::connect(child.address).await;
+    let author = Author::new();
+    let content = "x".repeat(50_000);
+    let before = child.resident_kib();
+    for round in 0..30 {
+        let mut client = Client::connect_with_buffer(child.address, 4096).await;
+        client.subscribe("all", json!({"kinds": [20_001], "limit": 0})).await;
+        // More than the socket's buffers take.
+        for number in 0..150 {
+            let event = author.event(20_001, &[&["n", &format!("{round} {number}")]], &content);
+            assert!(publisher.publish(&event).await.0);
+        }
+        drop(client);
+    }
+    // A megabyte waited for each.
+    let grown = || child.resident_kib().saturating_sub(before);
+    until("memory to be given back", || grown() < 12 * 1024).await;
+}

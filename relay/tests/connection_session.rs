@@ -4,10 +4,11 @@
 
 mod kit;
 
-use kit::{Author, Relay};
+use kit::{Author, Held, Relay, until};
 use relay::connection::Rate;
 use serde_json::json;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 #[tokio::test]
 async fn a_subscription_gets_what_is_stored_and_then_what_comes() {
@@ -203,4 +204,83 @@ async fn no_answer_is_lost_however_late_it_is_read() {
         }
         client.assert_served().await;
     }
+}
+
+#[tokio::test]
+async fn after_closed_nothing_comes_under_that_id() {
+    let relay = Relay::with(|setup| setup.settings.parse.max_filters = 2).await;
+    let (author, mut ann, mut bob) = (Author::new(), relay.connect().await, relay.connect().await);
+    let refused = [
+        json!(["REQ", "s", {"kinds": [1], "search": "x"}]),
+        json!(["REQ", "s", {"kinds": [1]}, {}, {}]),
+        json!(["REQ", "s", {"ids": ["short"]}]),
+    ];
+    for (number, request) in refused.into_iter().enumerate() {
+        bob.subscribe("s", json!({"kinds": [1], "limit": 0})).await;
+        assert!(ann.publish(&author.note(&format!("heard {number}"))).await.0);
+        bob.event("s").await;
+        bob.send(request).await;
+        bob.closed("s").await;
+        assert!(ann.publish(&author.note(&format!("unheard {number}"))).await.0);
+        bob.assert_served().await;
+        assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
+    }
+    until("the matcher to let go of all", || relay.log.subscriptions().0 == 0).await;
+}
+
+#[tokio::test]
+async fn a_count_is_answered_whatever_follows_it() {
+    let store = Arc::new(Held::new());
+    let relay = Relay::with(|setup| setup.store = store.clone()).await;
+    let mut client = relay.connect().await;
+    client.send(json!(["COUNT", "q", {"kinds": [1]}])).await;
+    until("the count to begin", || store.reads() == 1).await;
+    client.send(json!(["REQ", "q", {"kinds": [2]}])).await;
+    until("the query to begin", || store.reads() == 2).await;
+    // Control: CLOSE ends both.
+    client.send(json!(["COUNT", "closed", {"kinds": [3]}])).await;
+    client.send(json!(["CLOSE", "closed"])).await;
+    store.release();
+    client.next_where(|value| *value == json!(["COUNT", "q", {"count": 0}])).await;
+    client.next_where(|value| *value == json!(["EOSE", "q"])).await;
+    client.assert_served().await;
+    assert!(client.unexpected().is_empty(), "{:?}", client.unexpected());
+}
+
+#[tokio::test]
+async fn no_more_queries_run_than_one_client_may_have() {
+    let store = Arc::new(Held::new());
+    let relay = Relay::with(|setup| {
+        setup.store = store.clone();
+        setup.settings.max_running_queries = 4;
+    })
+    .await;
+    let (mut busy, mut other) = (relay.connect().await, relay.connect().await);
+    for number in 0..50 {
+        busy.send(json!(["REQ", number.to_string(), {"kinds": [number]}])).await;
+    }
+    until("queries to begin", || store.reads() >= 4).await;
+    for _ in 0..20 {
+        other.assert_served().await;
+        assert_eq!(store.reads(), 4);
+    }
+    store.release();
+    for number in 0..50 {
+        busy.stored(&number.to_string()).await;
+    }
+}
+
+/// Whoever reads much keeps nobody from writing.
+#[tokio::test]
+async fn events_are_stored_while_readers_have_the_store() {
+    let store = Arc::new(Held::new());
+    let relay = Relay::with(|setup| setup.store = store.clone()).await;
+    let (author, mut client) = (Author::new(), relay.connect().await);
+    let event = author.note("stored");
+    assert_eq!(client.publish(&event).await, (true, String::new()));
+    // The writer knows what is a duplicate.
+    let (accepted, words) = client.publish(&event).await;
+    assert!(accepted && words.starts_with("duplicate:"), "{words}");
+    store.release();
+    assert_eq!(client.subscribe("s", json!({})).await.len(), 1);
 }

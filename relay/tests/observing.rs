@@ -260,8 +260,9 @@ fn the_dashboard_shows_what_a_client_did() {
     let folder = tempfile::tempdir().unwrap();
     let relay = Setup::new(folder.path()).start();
     let url = format!("http://{}/", relay.admin_address());
-    let before = opened(&url, |dom| tile(dom, "connections") == "0");
-    assert!(before.contains("class=\"pill good\"") && before.matches("<canvas").count() >= 20, "{before}");
+    // The first samples may be a moment away.
+    let before = opened(&url, |dom| tile(dom, "connections") == "0" && dom.matches("<canvas").count() >= 20);
+    assert!(before.contains("class=\"pill good\""), "{before}");
     let clients: Vec<_> = (0..3).map(|_| knock(relay.address())).collect();
     let after = opened(&url, |dom| tile(dom, "connections") == "3");
     assert!(!after.contains("class=\"notice bad\""), "{after}");

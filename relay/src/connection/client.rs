@@ -63,6 +63,7 @@ pub(super) async fn run(gate: &Gate, upgraded: Upgraded, mut buffer: Vec<u8>) {
     let socket = WebSocketStream::from_partially_read(socket, buffer, Role::Server, Some(config)).await;
     let outbox = Outbox::new(settings.outbox);
     let session = Session::new(client, outbox.clone());
+    let waiting_to_be_sent = outbox.clone();
     let mut connection = Connection {
         gate,
         settings,
@@ -93,6 +94,7 @@ pub(super) async fn run(gate: &Gate, upgraded: Upgraded, mut buffer: Vec<u8>) {
     let address = connection.session.client.address;
     // Boxed, so that what happens once in the end takes no space until then.
     let (bytes_in, bytes_out) = Box::pin(connection.part(reason)).await;
+    waiting_to_be_sent.close();
     metrics.connections_closed.of(reason).increment(1);
     let seconds = begun.elapsed().as_secs_f32();
     tracing::debug!(%address, reason = name(reason), seconds, bytes_in, bytes_out, "a connection ended");

@@ -1,5 +1,6 @@
 //! The half of a connection that listens.
 
+use super::ConnectionSettings;
 use super::client::{Connection, READ_BUFFER_BYTES};
 use crate::telemetry::CloseReason;
 use crate::types::{Refusal, Reply};
@@ -27,15 +28,21 @@ pub(super) enum Reading {
 impl Connection<'_> {
     /// True when the next message may be read.
     pub(super) fn may_read(&self) -> bool {
-        self.waiting.is_none() && !self.clock.is_leaving() && self.session.room(&self.gate.services.settings.load()) > 0
+        let settings = self.gate.services.settings.load();
+        self.may_go_on(&settings) && self.session.room(&settings) > 0
+    }
+
+    fn may_go_on(&self, settings: &ConnectionSettings) -> bool {
+        self.waiting.is_none() && !self.clock.is_leaving() && !self.session.is_busy(settings)
     }
 
     /// Reads what is there, as far as the answers that it leads to stay bounded.
     pub(super) fn read(&mut self, cx: &mut Context<'_>) -> Result<Reading, CloseReason> {
-        let room = self.session.room(&self.gate.services.settings.load());
+        let settings = self.gate.services.settings.load();
+        let room = self.session.room(&settings);
         let mut reading = if room < MESSAGES_PER_TURN { Reading::Paused } else { Reading::More };
         for _ in 0..room.min(MESSAGES_PER_TURN) {
-            if self.waiting.is_some() || self.clock.is_leaving() {
+            if !self.may_go_on(&settings) {
                 reading = Reading::Paused;
                 break;
             }

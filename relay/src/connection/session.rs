@@ -66,11 +66,14 @@ impl Session {
         }
     }
 
-    /// How many more messages may be read now, so that the answers owed and the queries under way stay bounded.
+    /// True where as many queries are under way as one client may have: its next message waits.
+    pub(super) fn is_busy(&self, settings: &ConnectionSettings) -> bool {
+        self.subscriptions.running() >= settings.max_running_queries
+    }
+
+    /// How many more messages may be read now, so that the answers owed stay bounded; each has one, but for queries,
+    /// which [`is_busy`](Self::is_busy) bounds.
     pub(super) fn room(&self, settings: &ConnectionSettings) -> usize {
-        if self.subscriptions.running() >= settings.max_running_queries {
-            return 0;
-        }
         settings.max_pending_replies.saturating_sub(self.in_flight() + self.outbox.replies())
     }
 
@@ -122,7 +125,7 @@ impl Session {
             ClientMessage::Close(id) => self.subscriptions.close(&id, &services.log),
             ClientMessage::Req(id, filters) => {
                 // Whatever becomes of the new one, its id no longer means the old one.
-                self.subscriptions.close(&id, &services.log);
+                self.subscriptions.end(&id, &services.log);
                 let admitted = policy::check_read(&filters, &rules, &self.access)
                     .and_then(|()| self.subscriptions.check_room(settings.max_subscriptions));
                 match admitted {
@@ -173,7 +176,7 @@ impl Session {
 
     /// AUTH (NIP-42): what is cheap to check is checked at once, the signature by the CPU workers.
     fn authenticate(
-        &self,
+        &mut self,
         event: Event,
         received_at: Instant,
         gate: &Gate,
@@ -227,11 +230,15 @@ impl Session {
         }
     }
 
-    fn answer(&self, id: EventId, verdict: Verdict, services: &Services) {
+    fn answer(&mut self, id: EventId, verdict: Verdict, services: &Services) {
         self.reply(Reply::Ok { id: ReplyId::Id(id), verdict }, services);
     }
 
-    fn reply(&self, reply: Reply, services: &Services) {
+    fn reply(&mut self, reply: Reply, services: &Services) {
+        if let Reply::Closed(id, _) = &reply {
+            // It tells the client that nothing more comes under this id.
+            self.subscriptions.end(id, &services.log);
+        }
         if let Reply::Ok { verdict: Verdict::Refused(refusal), .. }
         | Reply::Closed(_, refusal)
         | Reply::Notice(refusal) = &reply

@@ -110,12 +110,17 @@ impl Subscriptions {
         self.counts.push((id, task.abort_handle()));
     }
 
-    /// Ends whatever has this id.
-    pub(super) fn close(&mut self, id: &SubscriptionId, log: &Log) {
+    /// Ends the subscription of this id. A COUNT goes on: it has an answer of its own.
+    pub(super) fn end(&mut self, id: &SubscriptionId, log: &Log) {
         if let Some((subscription, task)) = self.open.remove(id) {
             log.forget(&subscription);
             task.abort();
         }
+    }
+
+    /// Ends whatever has this id.
+    pub(super) fn close(&mut self, id: &SubscriptionId, log: &Log) {
+        self.end(id, log);
         self.counts.retain(|(asked, task)| {
             let ended = asked == id;
             if ended {

@@ -48,14 +48,7 @@ impl Connection<'_> {
                 break true;
             }
             let left = self.outbox.take(&mut self.items, GROUP, HIGH_WATER_BYTES);
-            if self.items.is_empty() && left {
-                // The outbox has drained, so there is room for what those that fell behind have missed.
-                for subscription in self.outbox.take_behind() {
-                    services.log.catch_up(&subscription);
-                }
-                continue;
-            }
-            if self.items.is_empty() {
+            if self.items.is_empty() && !left.behind {
                 break false;
             }
             let (now, access) = (now(), self.session.access(&services.settings.load()));
@@ -64,18 +57,23 @@ impl Connection<'_> {
                 match item {
                     Item::Reply(reply) => socket.push_text(&message::reply(&reply)),
                     Item::Eose(subscription) => {
-                        if !subscription.is_closed() {
+                        if !subscription.is_over() {
                             socket.push_text(&message::reply(&Reply::Eose(subscription.id.clone())));
                         }
                     }
+                    Item::Ended(subscription, why) => {
+                        if subscription.settle_end() {
+                            socket.push_text(&message::reply(&Reply::Closed(subscription.id.clone(), why)));
+                        }
+                    }
                     Item::Stored { subscription, row } => {
-                        if !subscription.is_closed() && row.expires_at.is_none_or(|at| at > now) {
+                        if !subscription.is_over() && row.expires_at.is_none_or(|at| at > now) {
                             push_event(socket, &mut self.scratch, &subscription, &row.text);
                         }
                     }
                     Item::Live { subscription, insertion } => {
                         let event = &insertion.event;
-                        if !subscription.is_closed()
+                        if !subscription.is_over()
                             && !insertion.is_dead()
                             && !event.is_expired(now)
                             && access.may_read(event)
@@ -88,7 +86,8 @@ impl Connection<'_> {
                     }
                 }
             }
-            if !left {
+            let replayed = left.behind && self.outbox.replay(|subscription| services.log.catch_up(subscription));
+            if !left.items && !replayed {
                 break false;
             }
         };

@@ -3,15 +3,21 @@
 use super::{Job, Submission};
 use crate::log::Log;
 use crate::policy::{self, Rules};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Stage;
 use crate::types::{KindClass, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// How many events one look at the store covers.
 const GROUP: usize = 256;
+
+/// How long a look may take. It only saves signature checks: the writer decides what is a duplicate. So no crowd of
+/// readers, for whom the store's connections are, keeps events from being stored.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How many events go to a CPU worker at once: enough to make the hand-over cheap, few enough to share the work.
 pub(super) const CHUNK: usize = 16;
@@ -46,7 +52,8 @@ pub(super) async fn run(
     }
 }
 
-/// Answers those that are already stored and returns the others. A known id was verified when it came first.
+/// Answers those that are already stored, as far as the store says so soon, and returns the others. A known id was
+/// verified when it came first.
 async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> Vec<Submission> {
     let (stored, unstored): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|submission| submission.event.kind().class() != KindClass::Ephemeral);
@@ -55,7 +62,7 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
     }
     let ids: Vec<_> = stored.iter().map(|submission| submission.event.id()).collect();
     let mut unknown = unstored;
-    match store.known(&ids).await {
+    match timeout(PATIENCE, store.known(&ids)).await.unwrap_or(Err(StoreError::Overloaded)) {
         Ok((known, head)) => {
             for (submission, known) in stored.into_iter().zip(known) {
                 if known {
@@ -66,6 +73,7 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
                 }
             }
         }
+        Err(StoreError::Overloaded) => unknown.extend(stored),
         Err(error) => {
             tracing::error!(%error, "cannot look up which events are known");
             let refusal = Refusal::from(&error);

@@ -25,7 +25,7 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
         let mut items = Vec::new();
         while items.len() < BURST && !outbox.is_closed() {
             outbox.ready().await;
-            while outbox.take(&mut items, usize::MAX, usize::MAX) {}
+            while outbox.take(&mut items, usize::MAX, usize::MAX).items {}
         }
         items.len()
     });

@@ -3,7 +3,7 @@
 use super::Log;
 use crate::outbox::{Delivery, Item, Life, Offered, Place, Subscription};
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal, Reply};
+use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal};
 use std::sync::Arc;
 
 /// How many changes a replay looks at before it lets go of the subscription for a moment.
@@ -20,7 +20,7 @@ impl Log {
         };
         {
             let mut delivery = subscription.delivery();
-            if *delivery == Delivery::Closed {
+            if delivery.is_over() {
                 return;
             }
             let from = if is_off(Mechanism::Replay) { self.head().position } else { head.position };
@@ -42,13 +42,15 @@ impl Log {
         }
     }
 
-    fn close(&self, subscription: &Subscription, why: Refusal) {
-        if subscription.is_closed() {
+    /// Ends `subscription` with a CLOSED, unless it is over already.
+    pub fn close(&self, subscription: &Arc<Subscription>, why: Refusal) {
+        if subscription.is_over() {
             return;
         }
-        self.forget(subscription);
         self.metrics.refusals.of(&why).increment(1);
-        subscription.outbox.reply(Reply::Closed(subscription.id.clone(), why));
+        if let Some(registration) = subscription.end(why) {
+            self.matcher.lock().remove(registration);
+        }
     }
 
     /// Closes every open subscription: the log continues somewhere else, and what lies between is not known.

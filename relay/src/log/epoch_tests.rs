@@ -5,7 +5,7 @@ use super::{Log, OutOfReach, Standing};
 use crate::outbox::{Delivery, Item, Subscription};
 use crate::store::SharedHead;
 use crate::types::mechanism::{Mechanism, without};
-use crate::types::{Epoch, Event, EventId, Head, Position, Refusal, Reply};
+use crate::types::{Epoch, Event, EventId, Head, Position, Refusal};
 use std::sync::Arc;
 
 const RING_BYTES: usize = 1 << 20;
@@ -41,7 +41,7 @@ fn ids(events: &[Arc<Event>]) -> Vec<EventId> {
 }
 
 fn was_closed(items: &[Item], why: Refusal) -> bool {
-    items.iter().any(|item| matches!(item, Item::Reply(Reply::Closed(_, refusal)) if *refusal == why))
+    items.iter().any(|item| matches!(item, Item::Ended(_, refusal) if *refusal == why))
 }
 
 fn behind(log: &Log, max_events: usize) -> Arc<Subscription> {

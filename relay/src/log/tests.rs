@@ -5,7 +5,7 @@ use crate::outbox::{Delivery, Item, Outbox, OutboxLimits, Subscription};
 use crate::telemetry::Metrics;
 use crate::types::{
     Change, Event, EventId, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, Refusal, Removal,
-    RemovalCause, Reply, SubscriptionId,
+    RemovalCause, SubscriptionId,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -49,9 +49,7 @@ pub(super) fn subscription(filters: Arc<[Filter]>, max_events: usize) -> Arc<Sub
 fn drain(log: &Log, outbox: &Outbox) -> Vec<Item> {
     let mut items = Vec::new();
     outbox.take(&mut items, usize::MAX, usize::MAX);
-    for behind in outbox.take_behind() {
-        log.catch_up(&behind);
-    }
+    outbox.replay(|subscription| log.catch_up(subscription));
     items
 }
 
@@ -136,9 +134,9 @@ fn whoever_falls_behind_the_ring_is_told_so() {
         log.apply(&entry(position, &[event(1, position)])).expect("contiguous");
     }
     let items = drain_all(&log, &subscription.outbox);
-    let closed = Reply::Closed(SubscriptionId("s".into()), Refusal::TooSlow);
-    assert!(items.iter().any(|item| matches!(item, Item::Reply(reply) if *reply == closed)));
-    assert!(subscription.is_closed());
+    let told = |item: &Item| matches!(item, Item::Ended(ended, Refusal::TooSlow) if Arc::ptr_eq(ended, &subscription));
+    assert!(items.iter().any(told));
+    assert!(subscription.settle_end() && subscription.is_closed() && !subscription.settle_end());
     assert_eq!(log.subscriptions(), (0, 0), "the matcher has let go of it");
 }
 

@@ -6,6 +6,8 @@
 
 mod queue;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
-pub use queue::{Closed, Item, Outbox, OutboxLimits};
+pub use queue::{Closed, Item, Left, Outbox, OutboxLimits};
 pub use subscription::{Delivery, Life, Offered, Place, Subscription};

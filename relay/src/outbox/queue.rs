@@ -2,7 +2,7 @@
 //! while there is room.
 
 use super::subscription::Subscription;
-use crate::types::{Insertion, Reply, Row};
+use crate::types::{Insertion, Refusal, Reply, Row};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub enum Item {
     /// Everything that was stored has been queued before this. Not sent once the client has closed or replaced the
     /// subscription: the new one of the same id would take it for its own.
     Eose(Arc<Subscription>),
+    /// The relay has ended the subscription, and why. Not sent either once the client has closed or replaced it.
+    Ended(Arc<Subscription>, Refusal),
     /// An event that was read from the store.
     Stored {
         /// Whose it is.
@@ -43,7 +45,7 @@ pub enum Item {
 impl Item {
     fn event_bytes(&self) -> Option<usize> {
         match self {
-            Self::Reply(_) | Self::Eose(_) => None,
+            Self::Reply(_) | Self::Eose(_) | Self::Ended(..) => None,
             Self::Stored { row, .. } => Some(row.text.len()),
             Self::Live { insertion, .. } => Some(insertion.event.text().len()),
         }
@@ -61,10 +63,22 @@ struct Queue {
     events: usize,
     bytes: usize,
     behind: Vec<Arc<Subscription>>,
+    /// The last room that was made went to those that fell behind: the next goes to rows that wait for it.
+    rows_next: bool,
     closed: bool,
 }
 
-/// What waits to be sent to one client.
+/// What a [`take`](Outbox::take) has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// There are more items.
+    pub items: bool,
+    /// It is the turn of the subscriptions that fell behind: [`replay`](Outbox::replay) them.
+    pub behind: bool,
+}
+
+/// What waits to be sent to one client. An item holds its subscription, and that the outbox: whoever makes one calls
+/// [`close`](Self::close) when the client has gone, or what waits is never freed.
 pub struct Outbox {
     queue: Mutex<Queue>,
     limits: OutboxLimits,
@@ -86,6 +100,11 @@ impl Outbox {
     /// Queues the EOSE of a subscription. Always taken: it answers a REQ.
     pub fn end_of_stored(&self, subscription: &Arc<Subscription>) {
         self.push_answer(Item::Eose(subscription.clone()));
+    }
+
+    /// Queues the CLOSED of a subscription that the relay has ended. Always taken: it answers a REQ.
+    pub(super) fn ended(&self, subscription: &Arc<Subscription>, why: Refusal) {
+        self.push_answer(Item::Ended(subscription.clone(), why));
     }
 
     fn push_answer(&self, item: Item) {
@@ -136,15 +155,32 @@ impl Outbox {
         Ok(())
     }
 
-    /// Notes a subscription that is to be replayed from the ring once the outbox has drained.
+    /// Notes a subscription that is to be replayed from the ring once there is room again.
     pub fn fell_behind(&self, subscription: &Arc<Subscription>) {
-        self.queue.lock().behind.push(subscription.clone());
-        self.ready.notify_one();
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.behind.push(subscription.clone());
+            drop(queue);
+            self.ready.notify_one();
+        }
     }
 
-    /// Takes the subscriptions that fell behind: the caller replays each.
-    pub fn take_behind(&self) -> Vec<Arc<Subscription>> {
-        std::mem::take(&mut self.queue.lock().behind)
+    /// Calls `catch_up` for each subscription that fell behind, if it is their turn; says whether there was any. What
+    /// room they leave is for the rows that wait.
+    pub fn replay(&self, mut catch_up: impl FnMut(&Arc<Subscription>)) -> bool {
+        let behind = {
+            let mut queue = self.queue.lock();
+            if !queue.owes_replay(self.limits) {
+                return false;
+            }
+            queue.rows_next = true;
+            std::mem::take(&mut queue.behind)
+        };
+        behind.iter().for_each(&mut catch_up);
+        if self.queue.lock().has_room(self.limits) {
+            self.space.notify_waiters();
+        }
+        true
     }
 
     /// Waits until there may be something to [`take`](Self::take). Cancel safe.
@@ -165,8 +201,9 @@ impl Outbox {
     }
 
     /// Moves up to `max_items` items to `out`, oldest first, and stops after the one that brings the bytes of event
-    /// text to `max_bytes`. Says whether anything is left (items or subscriptions that fell behind).
-    pub fn take(&self, out: &mut Vec<Item>, max_items: usize, max_bytes: usize) -> bool {
+    /// text to `max_bytes`. The room that this makes goes in turn to rows that wait and to subscriptions that fell
+    /// behind: a long download keeps no other subscription from its events, nor a busy one the download from its rows.
+    pub fn take(&self, out: &mut Vec<Item>, max_items: usize, max_bytes: usize) -> Left {
         let mut queue = self.queue.lock();
         let (mut count, mut events, mut bytes) = (0, 0, 0);
         for item in queue.items.iter().take(max_items) {
@@ -185,10 +222,13 @@ impl Outbox {
         if queue.items.is_empty() {
             queue.items.shrink_to(16);
         }
-        let left = !queue.items.is_empty() || !queue.behind.is_empty();
-        let room = queue.has_room(self.limits);
+        let left = Left { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits) };
+        let rows = queue.has_room(self.limits) && events > 0 && !left.behind;
+        if rows {
+            queue.rows_next = false;
+        }
         drop(queue);
-        if room && events > 0 {
+        if rows {
             self.space.notify_waiters();
         }
         left
@@ -212,6 +252,10 @@ impl Outbox {
 impl Queue {
     fn has_room(&self, limits: OutboxLimits) -> bool {
         self.events < limits.max_events && self.bytes < limits.max_bytes
+    }
+
+    fn owes_replay(&self, limits: OutboxLimits) -> bool {
+        !self.behind.is_empty() && (self.items.is_empty() || (!self.rows_next && self.has_room(limits)))
     }
 
     fn push(&mut self, item: Item) {

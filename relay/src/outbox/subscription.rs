@@ -1,7 +1,7 @@
 //! One open REQ, and where its delivery stands in the log.
 
 use super::queue::{Item, Outbox};
-use crate::types::{Filter, Insertion, Position, Registration, SubscriptionId};
+use crate::types::{Filter, Insertion, Position, Refusal, Registration, SubscriptionId};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,8 +47,17 @@ pub enum Delivery {
     Live(Place),
     /// The outbox was full: everything up to the place was pushed, the rest is to be replayed from the ring.
     Behind(Place),
-    /// The client closed it, replaced it, or went away.
+    /// The relay has ended it; the client has not been told yet.
+    Ended,
+    /// The client closed it, replaced it, went away, or knows that the relay has ended it.
     Closed,
+}
+
+impl Delivery {
+    /// Nothing is to be sent any more, but for the CLOSED that is owed.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Closed)
+    }
 }
 
 /// What became of an offered event.
@@ -109,21 +118,44 @@ impl Subscription {
     /// then the caller takes it out again.
     pub fn register(&self, registration: Registration) -> Result<(), Registration> {
         let delivery = self.delivery.lock();
-        if *delivery == Delivery::Closed {
+        if delivery.is_over() {
             return Err(registration);
         }
         *self.registration.lock() = Some(registration);
         Ok(())
     }
 
-    /// Ends the subscription: nothing queued for it will be sent any more. Returns where the matcher has filed it,
-    /// once.
+    /// Ends the subscription for the client: nothing queued for it will be sent any more. Returns where the matcher has
+    /// filed it, once.
     pub fn close(&self) -> Option<Registration> {
         *self.delivery.lock() = Delivery::Closed;
         self.registration.lock().take()
     }
 
-    /// True once [`close`](Self::close) was called.
+    /// Ends the subscription for the relay, and queues the CLOSED that says why. Where it is over already, nothing is
+    /// queued: the client would take the CLOSED for that of another subscription to which it has given the id since.
+    /// Returns as [`close`](Self::close) does.
+    pub fn end(self: &Arc<Self>, why: Refusal) -> Option<Registration> {
+        let mut delivery = self.delivery.lock();
+        if !delivery.is_over() {
+            *delivery = Delivery::Ended;
+            self.outbox.ended(self, why);
+        }
+        drop(delivery);
+        self.registration.lock().take()
+    }
+
+    /// To be called when the CLOSED that [`end`](Self::end) has queued is to be sent. False: it is owed no more.
+    pub fn settle_end(&self) -> bool {
+        std::mem::replace(&mut *self.delivery.lock(), Delivery::Closed) == Delivery::Ended
+    }
+
+    /// True once [`close`](Self::close) or [`end`](Self::end) was called.
+    pub fn is_over(&self) -> bool {
+        self.delivery.lock().is_over()
+    }
+
+    /// True where nothing is to be sent any more, not even a CLOSED.
     pub fn is_closed(&self) -> bool {
         *self.delivery.lock() == Delivery::Closed
     }

@@ -182,6 +182,14 @@ fn a_repost_does_not_carry_a_protected_event_along() {
     }
     let escaped = protected.replace("\"-\"", "\"\\u002d\"");
     assert_eq!(by_default(&event(6, &[], &escaped)), Err(Refusal::ProtectedEmbedded));
+    for (tags, wanted) in [
+        // Of a key that comes twice clients take the last; a tag that is none hides no other.
+        (r#""tags":[],"tags":[["-"]]"#, Err(Refusal::ProtectedEmbedded)),
+        (r#""tags":[["-"]],"tags":[]"#, Ok(())),
+        (r#""tags":[7,["-"]]"#, Err(Refusal::ProtectedEmbedded)),
+    ] {
+        assert_eq!(by_default(&event(6, &[], &format!("{{{tags}}}"))), wanted, "{tags}");
+    }
     assert_eq!(by_default(&event(1, &[], &protected)), Ok(()), "only a repost embeds");
 }
 

@@ -22,7 +22,7 @@ use crate::outbox::Subscription;
 use crate::store::{Page, Read, SharedLog, Store, StoreError, form_name};
 use crate::telemetry::{Metrics, Shed, Stage, Trace};
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Access, Event, Filter, Head, Refusal, Reply, now};
+use crate::types::{Access, Event, Filter, Head, Refusal, now};
 use cached::Source;
 use freshness::Primary;
 use futures_util::future::{try_join, try_join_all};
@@ -116,12 +116,10 @@ impl Queries {
                 tracing::error!(%error, "a query failed");
             }
             let refusal = Refusal::from(&error);
-            self.metrics.refusals.of(&refusal).increment(1);
             if refusal == Refusal::Overloaded {
                 self.metrics.shed.of(Shed::Req).increment(1);
             }
-            subscription.close();
-            subscription.outbox.reply(Reply::Closed(subscription.id.clone(), refusal));
+            self.log.close(subscription, refusal);
         }
     }
 

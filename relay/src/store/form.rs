@@ -52,6 +52,10 @@ pub(crate) const RECENT_ROWS: usize = 3_000;
 /// From so many (author, kind) lists on, SQLite tries [`Form::Recent`] first.
 pub(crate) const MANY_LISTS: usize = 1_200;
 
+/// From more kinds than this on, each author's own kinds are merged instead, which are a handful: a thousand authors times
+/// a thousand kinds would be a million lists.
+const MANY_KINDS: usize = 32;
+
 /// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
 /// looked up first. At least two.
 pub(crate) type Rivals = smallvec::SmallVec<[Form; 4]>;
@@ -75,6 +79,8 @@ pub(crate) fn choose(filter: &Filter) -> Choice {
         rivals.push(match filter.kinds.as_deref() {
             None => Form::Authors,
             Some([_]) if authors.len() == 1 => Form::AuthorKind,
+            // More than an author uses.
+            Some(kinds) if kinds.len() > MANY_KINDS => Form::Authors,
             Some(_) => Form::AuthorsKinds,
         });
     }

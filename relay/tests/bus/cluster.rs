@@ -236,6 +236,6 @@ async fn take(log: Arc<Log>, outbox: Arc<Outbox>, got: Arc<Mutex<Vec<(EventId, I
             _ => None,
         });
         got.lock().extend(live);
-        outbox.take_behind().iter().for_each(|subscription| log.catch_up(subscription));
+        outbox.replay(|subscription| log.catch_up(subscription));
     }
 }

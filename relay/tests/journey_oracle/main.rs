@@ -195,11 +195,8 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
 fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut bool) -> bool {
     let mut items = Vec::new();
     outbox.take(&mut items, 7, usize::MAX);
-    let behind = outbox.take_behind();
-    for subscription in &behind {
-        relay.log.catch_up(subscription);
-    }
-    let any = !items.is_empty() || !behind.is_empty();
+    let replayed = outbox.replay(|subscription| relay.log.catch_up(subscription));
+    let any = !items.is_empty() || replayed;
     for item in items {
         match item {
             Item::Eose(_) => {
@@ -207,6 +204,7 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
                 transcript.eose_at = relay.log.head().position;
             }
             Item::Reply(other) => panic!("unexpected {other:?}"),
+            Item::Ended(_, why) => panic!("ended: {why:?}"),
             Item::Stored { row, .. } => {
                 assert!(!*eose, "a stored event after EOSE");
                 transcript.stored.push(row.key.id);

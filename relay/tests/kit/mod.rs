@@ -8,12 +8,14 @@
 mod author;
 mod child;
 mod client;
+mod held;
 pub mod raw;
 mod relay;
 
 pub use author::Author;
 pub use child::{Child, child};
 pub use client::{Client, Goodbye};
+pub use held::Held;
 pub use relay::{Relay, Setup};
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use super::oracle::{Transcript, check};
 use crate::log::Log;
 use crate::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use crate::query::{Queries, QueryLimits};
-use crate::types::{Access, EventId, Filter, Kind, Position, Reply, SubscriptionId};
+use crate::types::{Access, EventId, Filter, Kind, Position, SubscriptionId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rand::RngExt;
@@ -97,16 +97,15 @@ impl Reader {
         let mut items = Vec::new();
         let outbox = &self.subscription.outbox;
         outbox.take(&mut items, most, usize::MAX);
-        let behind = outbox.take_behind();
-        behind.iter().for_each(|subscription| log.catch_up(subscription));
-        let any = !items.is_empty() || !behind.is_empty();
+        let replayed = outbox.replay(|subscription| log.catch_up(subscription));
+        let any = !items.is_empty() || replayed;
         for item in items {
             match item {
                 Item::Eose(_) => {
                     self.eose = true;
                     self.transcript.eose_at = log.head().position;
                 }
-                Item::Reply(Reply::Closed(..)) => self.closed = true,
+                Item::Ended(..) => self.closed = true,
                 Item::Reply(_) => {}
                 Item::Stored { row, .. } => self.transcript.stored.push(row.key.id),
                 Item::Live { insertion, .. } if !insertion.is_dead() => {

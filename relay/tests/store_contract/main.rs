@@ -54,6 +54,7 @@ every_store! {
     texts_beyond_the_bound_come_as_keys,
     every_condition_narrows,
     tag_values_are_matched_exactly,
+    ids_that_begin_the_same,
     newest_version_stays,
     equal_versions_the_lowest_id_stays,
     addressable_versions_are_kept_apart_by_d,
@@ -335,8 +336,20 @@ async fn counts_are_distinct(store: &dyn Store) {
     assert_eq!(count(vec![one.clone()]).await, 10);
     assert_eq!(count(vec![one, kinds]).await, 24);
     assert_eq!(count(vec![Filter { ids: sorted(&id_list(&[&events[0], &events[1]])), ..all() }]).await, 2);
+    let (right, wrong) = (events[0].id(), almost(events[0].id()));
+    assert_eq!(count(vec![Filter { ids: sorted(&[right, wrong]), ..all() }]).await, 1);
+    assert_eq!(count(vec![Filter { ids: sorted(&[wrong]), ..all() }]).await, 0, "an id counts whole");
     assert_eq!(count(vec![Filter { since: Some(10), until: Some(19), ..all() }]).await, 10);
     assert_eq!(count(vec![Filter { since: Some(10), until: Some(9), ..all() }]).await, 0);
+}
+
+async fn ids_that_begin_the_same(store: &dyn Store) {
+    let stored = event(1, 1, 1, &[], "");
+    append(store, &[&stored]).await;
+    let id = stored.id();
+    let ids = |ids: &[EventId]| Filter { ids: sorted(ids), ..all() };
+    assert_eq!(page(store, &ids(&[id, almost(id)]), 10).await.rows.len(), 1);
+    assert!(page(store, &ids(&[almost(id)]), 10).await.rows.is_empty());
 }
 
 async fn late_times_and_odd_values(store: &dyn Store) {

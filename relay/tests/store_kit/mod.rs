@@ -39,6 +39,13 @@ pub fn event(n: u8, kind: u16, created_at: Timestamp, tags: &[Vec<String>], cont
     Arc::new(Event::build(author(n), created_at, Kind(kind), tags, content, |_| [7; 64]))
 }
 
+/// Another id that begins the same.
+pub fn almost(id: EventId) -> EventId {
+    let mut bytes = *id.as_bytes();
+    bytes[31] ^= 1;
+    EventId::from_bytes(bytes)
+}
+
 /// Two events that differ in id only, the lower id first.
 pub fn twins(n: u8, kind: u16, created_at: Timestamp, tags: &[Vec<String>]) -> (Arc<Event>, Arc<Event>) {
     let (one, two) = (event(n, kind, created_at, tags, "one"), event(n, kind, created_at, tags, "two"));

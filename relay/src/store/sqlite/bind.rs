@@ -3,7 +3,7 @@
 use super::ord::{id_prefix, ord, ord_first, ord_last};
 use crate::store::form::Form;
 use crate::store::hash::Hasher;
-use crate::types::{Access, Filter, Key, Timestamp, authors_may_read};
+use crate::types::{Access, EventId, Filter, Key, Timestamp, authors_may_read};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
 use std::fmt::Write;
@@ -33,8 +33,12 @@ impl Collector<'_> {
         let _ = self.0.add(value);
     }
 
+    /// Each value once: two ids, authors or tags may share a hash, and then they share their lists.
     fn list(&mut self, values: impl Iterator<Item = i64>) {
-        self.text(json(values));
+        let mut values: Vec<_> = values.collect();
+        values.sort_unstable();
+        values.dedup();
+        self.text(json(values.into_iter()));
     }
 
     fn nothing(&mut self) {
@@ -57,6 +61,18 @@ pub(super) fn json(values: impl Iterator<Item = i64>) -> String {
     out
 }
 
+/// A JSON array of ids.
+fn hex<'a>(ids: impl Iterator<Item = &'a EventId>) -> String {
+    let mut out = String::with_capacity(2 + 67 * ids.size_hint().0);
+    for id in ids {
+        out.push_str(if out.is_empty() { "[\"" } else { ",\"" });
+        out.push_str(&id.to_hex());
+        out.push('"');
+    }
+    out.push(']');
+    out
+}
+
 /// The parameters for `form`, as [`super::sql`] numbers them.
 pub(super) fn arguments(question: &Question<'_>, form: Form, hasher: &Hasher) -> SqliteArguments {
     let mut values = SqliteArguments::default();
@@ -69,13 +85,7 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
     let Question { filter, access, .. } = question;
     let (since, until) = (filter.since.unwrap_or(0), filter.until.unwrap_or(Timestamp::MAX));
     let high = question.after.map_or(i64::MAX, ord).min(ord_last(until));
-    // Two authors may share a hash: then they share their lists.
-    let authors = || {
-        let mut hashes: Vec<_> = filter.authors.iter().flatten().map(|author| hasher.author(author)).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        hashes.into_iter()
-    };
+    let authors = || filter.authors.iter().flatten().map(|author| hasher.author(author));
     let kinds = || filter.kinds.iter().flatten().map(|kind| i64::from(kind.0));
     let tag = |at: usize| {
         let condition = filter.tags.get(at);
@@ -100,9 +110,10 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
         Form::Kind | Form::Kinds | Form::Time | Form::Recent => values.nothing(),
     }
     match form {
-        // 9: the kinds of the form, or its one kind
+        // 9: the kinds of the form, or its one kind, or the ids
         Form::AuthorKind | Form::Kind => kinds().next().map_or((), |kind| values.number(kind)),
         Form::AuthorsKinds | Form::Kinds => values.list(kinds()),
+        Form::Ids => values.text(hex(filter.ids.iter().flatten())),
         _ => values.nothing(),
     }
     values.list(authors()); // 10

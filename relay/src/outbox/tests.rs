@@ -1,0 +1,95 @@
+//! Who gets the room that sending makes.
+#![allow(clippy::unwrap_used)]
+
+use super::{Delivery, Item, Life, Outbox, OutboxLimits, Place, Subscription};
+use crate::types::{Event, Filter, Insertion, Key, Kind, Position, PublicKey, Refusal, Row, SubscriptionId};
+use futures_util::FutureExt;
+use std::sync::Arc;
+
+const LIMITS: OutboxLimits = OutboxLimits { max_events: 8, max_bytes: usize::MAX };
+
+fn subscription(id: &str, outbox: &Arc<Outbox>) -> Arc<Subscription> {
+    Subscription::new(SubscriptionId(id.into()), [Filter::default()].into(), outbox.clone())
+}
+
+fn insertion(n: u8) -> Arc<Insertion> {
+    Insertion::new(Arc::new(Event::build(PublicKey::from_bytes([n; 32]), 1, Kind(1), &[], "", |_| [0; 64])))
+}
+
+fn row(n: u8) -> Row {
+    let event = &insertion(n).event;
+    Row { key: Key { id: event.id(), created_at: 1 }, expires_at: None, text: event.text().clone() }
+}
+
+/// A subscription that stands before what it has missed: as many events as it takes, whenever it is replayed.
+fn replay(subscription: &Arc<Subscription>, missed: &mut usize) {
+    while *missed > 0 {
+        let item = Item::Live { subscription: subscription.clone(), insertion: insertion(1) };
+        if subscription.outbox.try_push(item).is_err() {
+            return subscription.outbox.fell_behind(subscription);
+        }
+        *missed -= 1;
+    }
+}
+
+#[tokio::test]
+async fn a_download_and_one_that_fell_behind_go_on_side_by_side() {
+    let outbox = Outbox::new(LIMITS);
+    let (download, live) = (subscription("download", &outbox), subscription("live", &outbox));
+    let mut rows = outbox.push_rows(&download, (0..1_000).map(|_| row(2))).boxed();
+    assert!((&mut rows).now_or_never().is_none(), "full");
+    outbox.fell_behind(&live);
+    let (mut missed, mut sent, mut turns) = (500, (0, 0), 0);
+    let mut pushing = true;
+    while sent != (1_000, 500) {
+        turns += 1;
+        assert!(turns < 2_000, "{sent:?}");
+        let mut items = Vec::new();
+        outbox.take(&mut items, 4, usize::MAX);
+        for item in items {
+            match item {
+                Item::Stored { .. } => sent.0 += 1,
+                Item::Live { .. } => sent.1 += 1,
+                _ => panic!("nothing else was queued"),
+            }
+        }
+        outbox.replay(|subscription| replay(subscription, &mut missed));
+        // Another thread fills whatever room it may.
+        pushing = pushing && (&mut rows).now_or_never().is_none();
+        if turns == 200 {
+            assert!(sent.0 > 200 && sent.1 > 200, "neither waits for the other: {sent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_that_was_overtaken_is_not_owed() {
+    let outbox = Outbox::new(LIMITS);
+    let old = subscription("s", &outbox);
+    assert!(old.end(Refusal::Overloaded).is_none());
+    assert!(old.is_over() && !old.is_closed());
+    assert!(old.end(Refusal::Timeout).is_none());
+    // The client has given the id to another one.
+    old.close();
+    let mut items = Vec::new();
+    outbox.take(&mut items, 10, usize::MAX);
+    assert!(matches!(items.as_slice(), [Item::Ended(ended, Refusal::Overloaded)] if !ended.settle_end()));
+    // And one that the client has closed ends without a word.
+    old.end(Refusal::Timeout);
+    assert!(!outbox.take(&mut items, 10, usize::MAX).items && items.len() == 1);
+}
+
+#[test]
+fn a_closed_outbox_holds_nothing() {
+    let outbox = Outbox::new(LIMITS);
+    let one = subscription("s", &outbox);
+    *one.delivery() = Delivery::Live(Place::end_of(Life(0), Position(0)));
+    for position in 1..20 {
+        one.offer(Place { life: Life(0), position: Position(position), index: 0 }, &insertion(1), None);
+    }
+    assert!(Arc::strong_count(&one) > 1);
+    outbox.close();
+    outbox.fell_behind(&one);
+    outbox.end_of_stored(&one);
+    assert_eq!(Arc::strong_count(&one), 1);
+}
