@@ -12,6 +12,7 @@ use crate::policy::Rules;
 use crate::query::Queries;
 use crate::store::{SharedLog, Store};
 use crate::telemetry::Metrics;
+use crate::types::Head;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use hyper::body::Bytes;
@@ -34,7 +35,7 @@ const SWEEP_BATCH: usize = 500;
 /// How long the stations may take to finish what they have, once the connections are gone.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the ring may take to load.
+/// How long the ring may load without coming any further. Where it does come further it may take as long as it takes.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Serving {
@@ -49,6 +50,23 @@ pub(super) struct Serving {
     rules: Arc<ArcSwap<Rules>>,
     settings: Arc<ArcSwap<ConnectionSettings>>,
     information: Arc<ArcSwap<Bytes>>,
+}
+
+/// Waits until `log` has come to `head`.
+async fn load(log: &Log, head: Head) -> anyhow::Result<()> {
+    loop {
+        let before = log.head();
+        match tokio::time::timeout(LOAD_TIMEOUT, log.reach(head)).await {
+            Ok(reached) => return Ok(reached.map(drop)?),
+            Err(_) if log.head() == before => {
+                anyhow::bail!("the recent part of the log cannot be read: nothing came for {LOAD_TIMEOUT:?}")
+            }
+            Err(_) => {
+                let (position, of) = (log.head().position.0, head.position.0);
+                tracing::info!(position, of, "the recent part of the log is being read");
+            }
+        }
+    }
 }
 
 impl Serving {
@@ -86,8 +104,7 @@ impl Serving {
             ingest_settings(config),
             following,
         )?;
-        let loaded = tokio::time::timeout(LOAD_TIMEOUT, log.reach(head)).await;
-        loaded.context("the recent part of the log could not be read in time")??;
+        load(&log, head).await?;
         let tcp = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;

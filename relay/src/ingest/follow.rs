@@ -1,6 +1,7 @@
 //! The follower: the one task that brings entries to the log, in order. Alone, from the own writer; as one of several
 //! instances, from the bus and from the shared log too.
 
+use super::bite::{self, Bite};
 use super::resubmit;
 use crate::log::bus::{Attached, Message};
 use crate::log::{Hole, Log, Patience, Sequencer, Step};
@@ -20,11 +21,6 @@ mod tests;
 /// How many entries may wait to be applied. Small: the writer waits rather than running far ahead of the readers.
 pub(super) const QUEUE: usize = 16;
 
-/// How many changes one read of the shared log brings, about.
-const READ_CHANGES: usize = 2_048;
-/// After this long the shared log counts as out of order, and is asked anew.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// While the bus works, the log is asked only for what the bus has lost.
 const WITH_BUS: Patience =
     Patience { hole: Duration::from_millis(5), poll: Duration::from_millis(200), retry: Duration::from_millis(50) };
@@ -40,25 +36,36 @@ pub(crate) enum News {
     Ephemeral(Arc<Event>),
 }
 
-/// How far before the head a new instance begins, at most: far enough that lagging replicas are within its ring.
-const LOADED_AT_START: [u64; 3] = [512, 64, 8];
+/// How far before the head a new instance begins: one of these, as far as it costs no more than [`LOADED_CHANGES`]. Far
+/// enough, as a rule, that lagging replicas are within its ring.
+const LOADED_AT_START: [u64; 3] = [8, 64, 512];
 /// The same with a shared cache, whose entries are some minutes old: older ones than its ring reaches back to are of no
 /// use to it.
-const LOADED_FOR_CACHE: u64 = 32_768;
+const LOADED_FOR_CACHE: [u64; 2] = [4_096, 32_768];
+/// About as many changes as a new instance reads at the most: a second or two, where the last entries are those of a large
+/// import.
+const LOADED_CHANGES: u64 = 131_072;
 
 /// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries: the
-/// recent tail lies between, as far as the log still has it, and farther for one with a `shared_cache`.
+/// recent tail lies between, as far as the log still has it, and farther for one with a `shared_cache`. How large its
+/// entries are is judged by some of them.
 pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(Head, Head), StoreError> {
     let head = shared.shared_head().await?.head;
-    for back in shared_cache.then_some(LOADED_FOR_CACHE).into_iter().chain(LOADED_AT_START) {
-        let begin = Position(head.position.0.saturating_sub(back));
-        match shared.entries(begin, 1).await {
-            Ok(_) => return Ok((Head { position: begin, ..head }, head)),
-            Err(StoreError::OutOfReach) => {}
+    let (mut begin, mut loaded, mut size) = (head.position, 0, 0);
+    for back in LOADED_AT_START.into_iter().chain(LOADED_FOR_CACHE.into_iter().filter(|_| shared_cache)) {
+        let to = Position(head.position.0.saturating_sub(back));
+        match shared.entries(to, 1).await {
+            Ok(stretch) => size = size.max(stretch.entries.first().map_or(0, |entry| entry.changes.len() as u64)),
+            Err(StoreError::OutOfReach) => break,
             Err(error) => return Err(error),
         }
+        loaded += (begin.0 - to.0).saturating_mul(size);
+        if loaded > LOADED_CHANGES {
+            break;
+        }
+        begin = to;
     }
-    Ok((head, head))
+    Ok((Head { position: begin, ..head }, head))
 }
 
 /// What an instance that is one of several follows beside its own writer.
@@ -129,6 +136,7 @@ pub(super) async fn among_others(
     let mut follower = Follower {
         sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
         resubmitting: JoinSet::new(),
+        bite: Bite::WHOLE,
         own,
         log,
         store,
@@ -142,7 +150,7 @@ pub(super) async fn among_others(
             match follower.sequencer.next(Instant::now(), patience) {
                 Step::Wait(until) => wake = until,
                 Step::Ask => under_way = Some(ask(shared.clone())),
-                Step::Read(after) => under_way = Some(read(shared.clone(), after)),
+                Step::Read(after) => under_way = Some(read(shared.clone(), after, follower.bite)),
             }
         }
         tokio::select! {
@@ -183,15 +191,15 @@ async fn changed(up: &mut watch::Receiver<bool>) -> bool {
 }
 
 fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
-    async move { Answer::Head(in_time(shared.shared_head()).await) }.boxed()
+    async move { Answer::Head(in_time(bite::PATIENCE, shared.shared_head()).await) }.boxed()
 }
 
-fn read(shared: Arc<dyn SharedLog>, after: Position) -> BoxFuture<'static, Answer> {
-    async move { Answer::Stretch(in_time(shared.entries(after, READ_CHANGES)).await) }.boxed()
+fn read(shared: Arc<dyn SharedLog>, after: Position, bite: Bite) -> BoxFuture<'static, Answer> {
+    async move { Answer::Stretch(in_time(bite.patience, shared.entries(after, bite.changes)).await) }.boxed()
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(READ_TIMEOUT, call).await.unwrap_or(Err(StoreError::Timeout))
+async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::Timeout))
 }
 
 struct Follower {
@@ -199,6 +207,7 @@ struct Follower {
     log: Arc<Log>,
     store: Arc<dyn Store>,
     resubmitting: JoinSet<()>,
+    bite: Bite,
     /// To ourselves, as the writer sends.
     own: mpsc::WeakSender<News>,
 }
@@ -233,6 +242,9 @@ impl Follower {
 
     fn answered(&mut self, answer: Answer, patience: Patience) {
         let now = Instant::now();
+        if let Answer::Stretch(result) = &answer {
+            self.bite = self.bite.after(result);
+        }
         let looked = match answer {
             Answer::Head(Ok(head)) => {
                 self.sequencer.learn(head, now);

@@ -1,10 +1,15 @@
-//! A burst of ephemeral events, and clients that only wait for their turn.
+//! A burst of ephemeral events, and clients that only wait for their turn; where a new instance begins.
 
-use super::{News, QUEUE, alone};
+use super::{News, QUEUE, alone, beginning};
 use crate::log::Log;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
+use crate::store::{SharedHead, SharedLog, StoreError, Stretch};
 use crate::telemetry::Metrics;
-use crate::types::{Event, Filter, Head, Kind, PublicKey, SubscriptionId};
+use crate::types::{
+    Change, Epoch, Event, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, SubscriptionId,
+};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -38,4 +43,51 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     follower.await.unwrap().unwrap();
     subscription.outbox.close();
     assert_eq!(client.await.unwrap(), BURST);
+}
+
+/// A log whose last entries, so many, have so many changes each, and the others one; it was trimmed up to some position.
+struct Tail {
+    head: u64,
+    large: u64,
+    changes: usize,
+    trimmed: u64,
+}
+
+impl SharedLog for Tail {
+    fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>> {
+        let head = Head { position: Position(self.head), ..Head::default() };
+        ready(Ok(SharedHead { head, base: Position(0), previous: Epoch(0) })).boxed()
+    }
+
+    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<Stretch, StoreError>> {
+        if after.0 < self.trimmed {
+            return ready(Err(StoreError::OutOfReach)).boxed();
+        }
+        let event = Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &[], "", |_| [0; 64]);
+        let count = if after.0 + self.large >= self.head { self.changes } else { 1 };
+        let changes = vec![Change::Inserted(Insertion::new(Arc::new(event))); count];
+        let entry = LogEntry::new(after.next(), changes);
+        async { Ok(Stretch { head: self.shared_head().await?, entries: vec![entry] }) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_new_instance_reads_no_more_of_the_log_than_is_of_use() {
+    let back = async |tail: Tail, shared_cache| {
+        let (begin, head) = beginning(&tail, shared_cache).await.unwrap();
+        assert_eq!(head.position.0, tail.head);
+        head.position.0 - begin.position.0
+    };
+    let quiet = |trimmed| Tail { head: 100_000, large: 0, changes: 0, trimmed };
+    assert_eq!(back(quiet(0), false).await, 512);
+    assert_eq!(back(quiet(0), true).await, 32_768);
+    assert_eq!(back(quiet(99_000), true).await, 512);
+    assert_eq!(back(quiet(99_999), true).await, 0);
+    // Millions were imported, 2,048 an entry.
+    let imported = |large| Tail { head: 100_000, large, changes: 2_048, trimmed: 0 };
+    assert_eq!(back(imported(50_000), true).await, 64);
+    assert_eq!(back(imported(100), true).await, 64);
+    // Heavy writing: 25 an entry.
+    assert_eq!(back(Tail { head: 100_000, large: 100_000, changes: 25, trimmed: 0 }, true).await, 4_096);
+    assert_eq!(back(Tail { head: 5, large: 0, changes: 0, trimmed: 0 }, true).await, 5);
 }

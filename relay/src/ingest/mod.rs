@@ -11,6 +11,7 @@
 //! nothing is dropped and nothing grows.
 
 mod admit;
+mod bite;
 mod follow;
 mod resubmit;
 mod submission;

@@ -188,6 +188,9 @@ pub enum StoreError {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
+    /// The database takes no writes; reading goes on.
+    #[error("the database takes no writes: it was made read-only")]
+    ReadOnly,
     /// Someone else holds the database.
     #[error("the database is locked")]
     Locked,
@@ -239,6 +242,7 @@ impl From<&StoreError> for Refusal {
             StoreError::TooNew { .. }
             | StoreError::OutOfReach
             | StoreError::Unreachable(_)
+            | StoreError::ReadOnly
             | StoreError::Unknown
             | StoreError::Damaged(_)
             | StoreError::Database(_) => Self::StoreFailed,

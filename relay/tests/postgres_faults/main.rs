@@ -11,6 +11,7 @@ mod keeping;
 mod kit;
 mod large;
 mod limits;
+mod operator;
 mod replicas;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;

@@ -30,6 +30,8 @@ pub(super) enum Trouble {
     None,
     /// It is well, but could not do this one: a standby's replay was in the way (40001, 40P01).
     Busy,
+    /// It takes no writes: it is a standby, or its operator has said so.
+    ReadOnly,
     /// It has gone, is shutting down or starting up, or has another role than was thought: its connections are worth
     /// nothing any more.
     Gone,
@@ -42,9 +44,10 @@ impl Trouble {
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed => Self::Gone,
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 Some("40001" | "40P01") => Self::Busy,
-                // read_only_sql_transaction; idle sessions that the server ended; then the classes "connection
+                Some("25006") => Self::ReadOnly,
+                // Idle sessions that the server ended; then the classes "connection
                 // exception" and "operator intervention".
-                Some("25006" | "25P03") => Self::Gone,
+                Some("25P03") => Self::Gone,
                 Some(code) if code.starts_with("08") || code.starts_with("57P") => Self::Gone,
                 _ => Self::None,
             },

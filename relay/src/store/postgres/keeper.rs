@@ -16,10 +16,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// What the elected one holds.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keeper of the partitions', 0))";
 
-/// What the keeper's session is like: its statements take what they take, and the server ends it some twenty seconds after
-/// its machine has gone silent.
+/// What the keeper's session is like: its statements take what they take, and the server ends it within seconds once
+/// nobody waits for it any more, also where it waits for a lock itself.
 const SESSION: &str = "SET application_name = 'skein keeper'; SET statement_timeout = 0; \
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
+    SET client_connection_check_interval = '1s'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
 
 /// Old events that one entry of the log removes, and how many such entries a round writes: what is left is for the next
 /// round, so that retention never takes the database for itself.

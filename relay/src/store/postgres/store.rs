@@ -47,8 +47,8 @@ macro_rules! on_a_server {
         let mut attempts = $shared.nodes.attempts($at_least);
         loop {
             let mut lease = attempts.next().await?;
-            let $connection: &mut PgConnection = &mut lease.connection;
-            let result = lease.server.bound($read).await;
+            let ($connection, server) = lease.parts()?;
+            let result = server.bound($read).await;
             let result = result.map(|value| {
                 let head: Option<Head> = $head(&value);
                 (value, head)
@@ -64,13 +64,13 @@ macro_rules! on_a_server {
 macro_rules! on_the_primary {
     ($shared:expr, |$connection:ident| $read:expr) => {{
         let mut lease = $shared.nodes.primary_now($shared.nodes.deadline()).await?;
-        let $connection: &mut PgConnection = &mut lease.connection;
-        let result = lease.server.bound($read).await;
+        let ($connection, server) = lease.parts()?;
+        let result = server.bound($read).await;
         if let Err(error) = &result
             && Trouble::of(error) == Trouble::Gone
         {
             lease.server.distrust(error);
-            lease.connection.close_on_drop();
+            lease.discard();
         }
         result
     }};
@@ -223,13 +223,13 @@ impl Shared {
                 Err(StoreError::Unreachable(_)) if begun => return Err(StoreError::Unknown),
                 lease => lease?,
             };
-            let connection: &mut PgConnection = &mut lease.connection;
+            let (connection, server) = lease.parts()?;
             let carried = timeout_at(end, order.carry_out(connection, self, self.nodes.epoch()));
             let result = tokio::select! {
                 biased;
                 result = carried => result.unwrap_or(Err(StoreError::Unknown)),
                 // Its server says nothing: what becomes of the write is found out where the next one is made.
-                () = self.nodes.outlived(&lease.server) => Err(StoreError::Unknown),
+                () = self.nodes.outlived(server) => Err(StoreError::Unknown),
             };
             let result = match result {
                 Ok(_) if self.nodes.is_over(&lease.server) => Err(StoreError::Unknown),
@@ -237,7 +237,7 @@ impl Shared {
             };
             match result {
                 Err(StoreError::Unknown) => {
-                    lease.connection.close_on_drop();
+                    lease.discard();
                     if !self.nodes.is_over(&lease.server) || Instant::now() >= end {
                         return Err(StoreError::Unknown);
                     }
@@ -245,10 +245,16 @@ impl Shared {
                     deadline = self.nodes.deadline().min(end);
                     begun = true;
                 }
-                Err(error) if Trouble::of(&error) == Trouble::Gone => {
+                Err(error)
+                    if Trouble::of(&error) == Trouble::ReadOnly && !write::is_standby(lease.parts()?.0).await =>
+                {
+                    tracing::error!(%error, "the primary takes no writes: see its setting default_transaction_read_only");
+                    return Err(if begun { StoreError::Unknown } else { StoreError::ReadOnly });
+                }
+                Err(error) if matches!(Trouble::of(&error), Trouble::Gone | Trouble::ReadOnly) => {
                     tracing::warn!(%error, "the primary was lost during a write");
                     lease.server.distrust(&error);
-                    lease.connection.close_on_drop();
+                    lease.discard();
                     begun = true;
                 }
                 Err(error) if Trouble::of(&error) == Trouble::Busy && Instant::now() < deadline => {}

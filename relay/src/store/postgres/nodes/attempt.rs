@@ -7,12 +7,13 @@ use super::primary::is_past;
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
 use smallvec::SmallVec;
-use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, Postgres};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -23,7 +24,8 @@ const ROUNDS: usize = 3;
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a read waits for a replica to come as far as it asks, before it uses the primary.
 const CATCH_UP: Duration = Duration::from_millis(100);
-/// A read that is dropped after running for so long takes its connection along: only that stops the server's work.
+/// A read that is dropped after running for so long takes its connection along: only that stops the server's work. One that
+/// was dropped sooner is waited for as long.
 const SHORT: Duration = Duration::from_millis(100);
 
 /// How long a read waits for one of the connections that a replica always has before it takes, or opens, another. A burst
@@ -32,8 +34,27 @@ const FEW: Duration = Duration::from_millis(200);
 
 /// A connection on loan.
 pub(in super::super) struct Lease {
-    pub(in super::super) connection: PoolConnection<Postgres>,
+    /// `None` once it was given up.
+    connection: Option<PoolConnection<Postgres>>,
     pub(in super::super) server: Server,
+}
+
+impl Lease {
+    /// The connection, and its server.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] once it was [discarded](Self::discard).
+    pub(in super::super) fn parts(&mut self) -> Result<(&mut PgConnection, &mut Server), StoreError> {
+        let connection = self.connection.as_mut().ok_or(StoreError::Closed)?;
+        Ok((connection, &mut self.server))
+    }
+
+    /// Closes the connection: nobody knows what it is in the middle of.
+    pub(in super::super) fn discard(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.close_on_drop();
+        }
+    }
 }
 
 /// The server that a connection leads to.
@@ -46,9 +67,9 @@ pub(in super::super) struct Server {
     running: Option<Instant>,
     /// This read decides whether the server is well again.
     on_trial: bool,
-    _primary_read: Option<OwnedSemaphorePermit>,
+    primary_read: Option<OwnedSemaphorePermit>,
     /// It is among the few reads for which the connections are enough that are always there.
-    _among_few: Option<OwnedSemaphorePermit>,
+    among_few: Option<OwnedSemaphorePermit>,
 }
 
 impl Server {
@@ -102,8 +123,21 @@ impl Drop for Server {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.server.running.is_some_and(|since| since.elapsed() > SHORT) {
-            self.connection.close_on_drop();
+        let Some(since) = self.server.running else { return };
+        let Some(mut connection) = self.connection.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) if since.elapsed() <= SHORT => {
+                // The next read may come once this one no longer needs its connection, not before: else whoever drops
+                // reads fast enough would take the connections for writing, too.
+                let permits = (self.server.primary_read.take(), self.server.among_few.take());
+                runtime.spawn(async move {
+                    if !matches!(timeout(SHORT, connection.ping()).await, Ok(Ok(()))) {
+                        connection.close_on_drop();
+                    }
+                    drop((connection, permits));
+                });
+            }
+            _ => connection.close_on_drop(),
         }
     }
 }
@@ -193,9 +227,12 @@ impl Attempts {
                 }
                 _ => None,
             };
-            match self.shared.lease(node, permit, self.deadline).await {
+            // Where one server has no connection to give, another one may.
+            let patience =
+                self.deadline.saturating_duration_since(Instant::now()) / self.shared.nodes.len().max(1) as u32;
+            match self.shared.lease(node, permit, Instant::now() + patience).await {
                 Ok(lease) => return Ok(lease),
-                Err(StoreError::Overloaded) => return Err(StoreError::Overloaded),
+                Err(StoreError::Overloaded) if Instant::now() >= self.deadline => return Err(StoreError::Overloaded),
                 Err(failure) => self.failure = Some(failure),
             }
         }
@@ -226,7 +263,7 @@ impl Attempts {
                 trouble => {
                     if trouble == Trouble::Gone {
                         lease.server.distrust(&error);
-                        lease.connection.close_on_drop();
+                        lease.discard();
                     }
                     tracing::debug!(%error, "a read is tried on another server");
                     self.failure = Some(error);
@@ -315,26 +352,22 @@ impl Shared {
             Role::Primary => self.options.primary_statement_timeout,
             _ => self.options.replica_statement_timeout,
         };
-        let server = Server {
-            node: node.clone(),
-            pool,
-            statement_timeout,
-            running: None,
-            on_trial,
-            _primary_read: primary_read,
-            _among_few: among_few,
-        };
+        let server =
+            Server { node: node.clone(), pool, statement_timeout, running: None, on_trial, primary_read, among_few };
         let mut lost = server.pool.close_event();
         let connection = timeout_at(deadline, lost.do_until(server.pool.acquire())).await;
         drop(waiting);
         let connection = connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).flatten();
         match connection.map_err(translate) {
-            Ok(connection) => Ok(Lease { connection, server }),
+            Ok(connection) => Ok(Lease { connection: Some(connection), server }),
             Err(error) => {
                 if matches!(error, StoreError::Overloaded) {
                     node.timeouts.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    server.distrust(&error);
+                    // That no new connection could be made says nothing about those that are there: a name that was not
+                    // found, a password that was changed. If the server has gone, the next look at it shows that.
+                    tracing::debug!(node = %node.name, %error, "a connection could not be opened");
+                    node.look.notify_one();
                 }
                 Err(error)
             }

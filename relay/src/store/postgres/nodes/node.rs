@@ -7,6 +7,7 @@ use crate::types::Head;
 use crate::types::mechanism::{Mechanism, is_off};
 use parking_lot::Mutex;
 use serde::Serialize;
+use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -250,6 +251,11 @@ impl Node {
 /// Prepared statements that a connection keeps: filters have some hundred shapes and ways to be answered.
 const STATEMENTS: usize = 256;
 
+/// What was acknowledged survives a crash whatever the server does by default: after one, positions would come twice. Who
+/// waits for standbys goes on waiting for them.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') = 'off'";
+
 fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
     let (Connections { min, max }, statement_timeout) = match role {
         Role::Primary => (options.primary_connections, options.primary_statement_timeout),
@@ -275,6 +281,9 @@ fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             Box::pin(async move {
+                if role == Role::Primary {
+                    connection.execute(sqlx::raw_sql(DURABLE)).await?;
+                }
                 if !is_off(Mechanism::Warming) {
                     warm(connection, role).await?;
                 }

@@ -8,7 +8,11 @@ use crate::types::Epoch;
 use crate::types::mechanism::{Mechanism, is_off};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::time::{Instant, timeout_at};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long a call that found no primary, or none that gave it a connection, waits at the least before it tries again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// True where `epoch` is another one than the primary's, as far as that is known: what happened at its end may be lost.
 pub(super) fn is_past(epoch: Epoch, current: Epoch) -> bool {
@@ -57,6 +61,8 @@ impl Shared {
                 Err(StoreError::Unreachable(_) | StoreError::Database(_)) => {}
                 decided => return decided,
             }
+            // A look may have shown nothing new: no faster than so.
+            sleep(PAUSE).await;
             if timeout_at(deadline, changed.changed()).await.is_err() {
                 return Err(StoreError::Unreachable("primary"));
             }

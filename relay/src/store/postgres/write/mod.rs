@@ -69,6 +69,12 @@ pub(super) async fn remove(
     Order::Remove { ids, filter, cause }.carry_out(conn, hasher, epoch).await
 }
 
+/// True where the server follows another one, or does not say: a primary refuses writes, too, where its operator has made it
+/// read-only.
+pub(super) async fn is_standby(conn: &mut PgConnection) -> bool {
+    sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(conn).await.unwrap_or(true)
+}
+
 /// The head of a primary that was just found, under an epoch of its own where the server is a promoted standby: before
 /// this (or the first change) a promoted standby still goes by the epoch of the primary before.
 pub(super) async fn settle(conn: &mut PgConnection, epoch: Epoch) -> Result<Head, StoreError> {

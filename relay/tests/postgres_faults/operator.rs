@@ -1,0 +1,147 @@
+//! What an operator, or whoever runs the servers for them, may do to one: make it read-only, keep new connections out,
+//! relax its durability. And clients that leave in a hurry.
+
+use crate::kit::*;
+use deploy::postgres::Cluster;
+use relay::config::Redacted;
+use relay::store::postgres::{Connections, Options, PostgresStore};
+use relay::store::{SharedLog, Store, StoreError};
+use relay::types::Position;
+use sqlx::{Connection, Executor, PgConnection};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_was_made_read_only_goes_on_reading() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let primary = cluster.primary().unwrap();
+    let store = open(options(&cluster.database_urls("postgres"))).await;
+    append(&store, &note(0)).await.unwrap();
+    let make_read_only = async |on: &str| {
+        primary.execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await.unwrap();
+        primary.execute("SELECT pg_reload_conf()").await.unwrap();
+    };
+    make_read_only("on").await;
+    // The setting reaches the servers' processes in their own time.
+    let next = AtomicUsize::new(1);
+    let refused = async || match append(&store, &note(next.fetch_add(1, Ordering::Relaxed))).await {
+        Err(StoreError::ReadOnly) => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    deploy::until("writes to be refused", deploy::PATIENCE, refused).await.unwrap();
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for n in 1_000..1_020 {
+                let start = Instant::now();
+                let refused = append(&store, &note(n)).await;
+                assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
+                assert!(start.elapsed() < Duration::from_secs(1), "told at once: {:?}", start.elapsed());
+            }
+        }
+    });
+    let mut reads = 0;
+    while !writing.is_finished() || reads < 100 {
+        assert!(!read(&store, Position::default()).await.unwrap().rows.is_empty());
+        reads += 1;
+    }
+    writing.await.unwrap();
+    let mut session = PgConnection::connect(&primary.database_url("postgres")).await.unwrap();
+    for sql in [
+        "SET default_transaction_read_only = off",
+        "ALTER SYSTEM RESET default_transaction_read_only",
+        "SELECT pg_reload_conf()",
+    ] {
+        session.execute(sql).await.unwrap();
+    }
+    let back = async || append(&store, &note(2_000)).await.map(drop).map_err(|error| error.to_string());
+    deploy::until("writes to come back", deploy::PATIENCE, back).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let primary = cluster.primary().unwrap();
+    primary.execute("CREATE DATABASE closed").await.unwrap();
+    let store = open(Options {
+        primary_connections: Connections { min: 1, max: 8 },
+        ..options(&cluster.database_urls("closed"))
+    })
+    .await;
+    append(&store, &note(0)).await.unwrap();
+    primary.execute("ALTER DATABASE closed ALLOW_CONNECTIONS false").await.unwrap();
+    let new = PgConnection::connect(&primary.database_url("closed")).await;
+    assert!(new.is_err(), "control: no new ones can be made");
+    // More at a time than there are connections: whoever asks for a new one in vain harms nobody.
+    futures_util::future::join_all((0..8).map(|_| read(&store, Position::default()))).await;
+    for _ in 0..20 {
+        assert_eq!(read(&store, Position::default()).await.unwrap().rows.len(), 1);
+        store.shared_head().await.unwrap();
+    }
+    primary.execute("ALTER DATABASE closed ALLOW_CONNECTIONS true").await.unwrap();
+    let crowd = async || {
+        let crowd = (0..8).map(|_| read(&store, Position::default()));
+        let failed = futures_util::future::join_all(crowd).await.into_iter().find_map(Result::err);
+        failed.map_or(Ok(()), |error| Err(error.to_string()))
+    };
+    deploy::until("all to be served", deploy::PATIENCE, crowd).await.unwrap();
+    store.close().await;
+}
+
+/// How much of the write-ahead log is not on disk yet.
+async fn unwritten(session: &mut PgConnection) -> i64 {
+    let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn())::int8";
+    sqlx::query_scalar(sql).fetch_one(session).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
+    let cluster =
+        Cluster::setup().set("synchronous_commit", "off").set("wal_writer_delay", "10s").start().await.unwrap();
+    let urls = cluster.database_urls("postgres");
+    let store = open(options(&urls)).await;
+    let mut session = PgConnection::connect(&urls[0]).await.unwrap();
+    // Now and then something else writes between the two.
+    let mut on_disk = 0;
+    for n in 0..20 {
+        append(&store, &note(n)).await.unwrap();
+        on_disk += usize::from(unwritten(&mut session).await == 0);
+    }
+    assert!(on_disk >= 15, "{on_disk} of 20");
+    // Control: a session as the server makes it.
+    session.execute("CREATE TABLE control (n int)").await.unwrap();
+    let mut late = 0;
+    for _ in 0..20 {
+        session.execute("INSERT INTO control VALUES (1)").await.unwrap();
+        late += usize::from(unwritten(&mut session).await > 0);
+    }
+    assert!(late >= 15, "{late} of 20");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let urls = cluster.database_urls("postgres");
+    let store: PostgresStore = open(Options {
+        primary_connections: Connections { min: 4, max: 4 },
+        acquire_timeout: Duration::from_millis(1_500),
+        ..Options::new(urls.iter().map(Redacted::new))
+    })
+    .await;
+    append(&store, &note(0)).await.unwrap();
+    let mut blocker = PgConnection::connect(&urls[0]).await.unwrap();
+    blocker.execute("SET idle_in_transaction_session_timeout = 0").await.unwrap();
+    blocker.execute("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    for _ in 0..12 {
+        // Each is under way for a moment; its client closes it then.
+        let hurried = tokio::time::timeout(Duration::from_millis(30), read(&store, Position::default())).await;
+        assert!(hurried.is_err(), "control: the reads do not end by themselves");
+        store.shared_head().await.unwrap();
+    }
+    blocker.execute("ROLLBACK").await.unwrap();
+    read(&store, Position::default()).await.unwrap();
+    append(&store, &note(1)).await.unwrap();
+    store.close().await;
+}
