@@ -2,17 +2,19 @@
 //!
 //! - `node`: one server and its pool; `probe`: how it is found out what it is and how it is; `history`: lag in time.
 //! - `attempt`: a read goes to a replica that has come far enough, in turn; to another when the first fails; at last
-//!   to the primary. A write goes to the primary, whichever that is by now (`primary`).
+//!   to the primary; `lease`: the connection for it. A write goes to the primary, whichever that is by now (`primary`).
 
 mod attempt;
 mod history;
+mod lease;
 mod node;
 mod primary;
 mod probe;
 #[cfg(test)]
 mod tests;
 
-pub(super) use attempt::{Attempts, Lease, Server};
+pub(super) use attempt::Attempts;
+pub(super) use lease::{Lease, Server};
 pub use node::{Condition, Role};
 
 use super::options::Options;

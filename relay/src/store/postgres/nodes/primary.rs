@@ -1,7 +1,7 @@
 //! Which server is the primary, and what was said by one that is it no more.
 
 use super::Shared;
-use super::attempt::{Lease, Server};
+use super::lease::{Lease, Server};
 use super::node::{Node, Role};
 use crate::store::StoreError;
 use crate::types::Epoch;

@@ -1,0 +1,214 @@
+//! Connections on loan: how one is had, and in what state it comes back.
+
+use super::super::error::translate;
+use super::Shared;
+use super::node::{Condition, Node, Role};
+use crate::store::StoreError;
+use crate::types::Head;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, Postgres};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// How much longer than its server allows a statement a read may take: it may have several, and a connection may be
+/// dead without anybody knowing.
+const GRACE: Duration = Duration::from_secs(1);
+/// A read that is dropped after running for so long takes its connection along: only that stops the server's work. One that
+/// was dropped sooner is waited for as long.
+const SHORT: Duration = Duration::from_millis(100);
+
+/// How soon a call asks again for a connection where none could be opened.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// How long a read waits for one of the connections that a replica always has before it takes, or opens, another. A burst
+/// of short reads is over sooner by few connections than by as many as there may be; slow ones get those.
+const FEW: Duration = Duration::from_millis(200);
+
+/// A connection on loan.
+pub(in super::super) struct Lease {
+    /// `None` once it was given up.
+    connection: Option<PoolConnection<Postgres>>,
+    pub(in super::super) server: Server,
+}
+
+impl Lease {
+    /// The connection, and its server.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] once it was [discarded](Self::discard).
+    pub(in super::super) fn parts(&mut self) -> Result<(&mut PgConnection, &mut Server), StoreError> {
+        let connection = self.connection.as_mut().ok_or(StoreError::Closed)?;
+        Ok((connection, &mut self.server))
+    }
+
+    /// Closes the connection: nobody knows what it is in the middle of.
+    pub(in super::super) fn discard(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// The server that a connection leads to.
+pub(in super::super) struct Server {
+    node: Arc<Node>,
+    pool: PgPool,
+    /// The longest that its statements run, by its own clock.
+    statement_timeout: Duration,
+    /// When what runs now began.
+    running: Option<Instant>,
+    /// This read decides whether the server is well again.
+    on_trial: bool,
+    primary_read: Option<OwnedSemaphorePermit>,
+    /// It is among the few reads for which the connections are enough that are always there.
+    among_few: Option<OwnedSemaphorePermit>,
+}
+
+impl Server {
+    /// Runs a read: it ends when its server is lost, and, at the latest, somewhat after the server's own limit.
+    pub(in super::super) async fn bound<T>(
+        &mut self,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.running = Some(Instant::now());
+        let mut lost = self.pool.close_event();
+        let result = timeout(self.statement_timeout + GRACE, lost.do_until(read)).await;
+        match result {
+            Ok(Ok(result)) => {
+                self.running = None;
+                result
+            }
+            Ok(Err(closed)) => Err(StoreError::Database(closed)),
+            Err(_) => Err(StoreError::Timeout),
+        }
+    }
+
+    /// A call on this connection failed for a reason that lies with the server: its pool is dropped.
+    pub(in super::super) fn distrust(&self, error: &StoreError) {
+        self.node.distrust(&self.pool, error);
+    }
+
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Ends when the server is lost; at once where it is already.
+    pub(super) async fn lost(&self) {
+        self.pool.close_event().await;
+    }
+
+    /// It answered; where the answer showed its log's head, with that.
+    pub(in super::super) fn answered(&mut self, head: Option<Head>) {
+        self.on_trial = false;
+        self.node.answered(head);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.on_trial {
+            // Dropped before it had an answer: the next read decides.
+            self.node.state.lock().on_trial = false;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(since) = self.server.running else { return };
+        let Some(mut connection) = self.connection.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) if since.elapsed() <= SHORT => {
+                // The next read may come once this one no longer needs its connection, not before: else whoever drops
+                // reads fast enough would take the connections for writing, too.
+                let permits = (self.server.primary_read.take(), self.server.among_few.take());
+                runtime.spawn(async move {
+                    if !matches!(timeout(SHORT, connection.ping()).await, Ok(Ok(()))) {
+                        connection.close_on_drop();
+                    }
+                    drop((connection, permits));
+                });
+            }
+            _ => connection.close_on_drop(),
+        }
+    }
+}
+
+impl Shared {
+    /// A connection from the pool of `node`, in time.
+    pub(super) async fn lease(
+        &self,
+        node: &Arc<Node>,
+        primary_read: Option<OwnedSemaphorePermit>,
+        deadline: Instant,
+    ) -> Result<Lease, StoreError> {
+        let waiting = Waiting::new(&node.waiting);
+        let is_replica = node.state.lock().role == Role::Replica;
+        let few = async { if is_replica { node.few.clone().acquire_owned().await.ok() } else { None } };
+        let among_few = timeout_at(deadline.min(Instant::now() + FEW), few).await.ok().flatten();
+        let (pool, role, on_trial) = {
+            let mut state = node.state.lock();
+            let pool = state.pool.clone().ok_or(StoreError::Database(sqlx::Error::PoolClosed))?;
+            let on_trial = state.condition == Condition::Trial && !state.on_trial;
+            state.on_trial |= on_trial;
+            (pool, state.role, on_trial)
+        };
+        let statement_timeout = match role {
+            Role::Primary => self.options.primary_statement_timeout,
+            _ => self.options.replica_statement_timeout,
+        };
+        let server =
+            Server { node: node.clone(), pool, statement_timeout, running: None, on_trial, primary_read, among_few };
+        let connection = acquire(&server, deadline).await;
+        drop(waiting);
+        match connection.map_err(translate) {
+            Ok(connection) => Ok(Lease { connection: Some(connection), server }),
+            Err(error) => {
+                if matches!(error, StoreError::Overloaded) {
+                    node.timeouts.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A connection from the server's pool. That no new one can be made (a name that is not found, a password that was changed)
+/// says nothing about those that are there: they are waited for. If the server has gone, the next look at it shows that.
+async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    let mut lost = server.pool.close_event();
+    loop {
+        let connection = timeout_at(deadline, lost.do_until(server.pool.acquire())).await;
+        match connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).flatten() {
+            Err(error) if !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => {
+                tracing::debug!(node = %server.node.name, %error, "a connection could not be opened");
+                server.node.look.notify_one();
+                if server.pool.size() == 0 || timeout_at(deadline, sleep(RETRY)).await.is_err() {
+                    return Err(error);
+                }
+            }
+            decided => return decided,
+        }
+    }
+}
+
+/// Counts a call among those that wait, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
