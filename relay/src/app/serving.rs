@@ -35,8 +35,9 @@ const SWEEP_BATCH: usize = 500;
 /// How long the stations may take to finish what they have, once the connections are gone.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the ring may load without coming any further. Where it does come further it may take as long as it takes.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the ring may load without coming any further: longer than the largest entry may take. Where it does come further
+/// it may take as long as it takes.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
 
 pub(super) struct Serving {
     address: SocketAddr,

@@ -63,7 +63,9 @@ struct Queue {
     events: usize,
     bytes: usize,
     behind: Vec<Arc<Subscription>>,
-    /// The last room that was made went to those that fell behind: the next goes to rows that wait for it.
+    /// How many queries have rows for which there was no room.
+    waiting: usize,
+    /// The last room that was made went to those that fell behind: the next is for rows, where any wait.
     rows_next: bool,
     closed: bool,
 }
@@ -135,6 +137,7 @@ impl Outbox {
         rows: impl IntoIterator<Item = Row>,
     ) -> Result<(), Closed> {
         let mut rows = rows.into_iter().peekable();
+        let mut waiting = None;
         while rows.peek().is_some() {
             let space = self.space.notified();
             {
@@ -145,6 +148,10 @@ impl Outbox {
                 while queue.has_room(self.limits) {
                     let Some(row) = rows.next() else { break };
                     queue.push(Item::Stored { subscription: subscription.clone(), row });
+                    queue.rows_next = false;
+                }
+                if rows.peek().is_some() && waiting.is_none() {
+                    waiting = Some(Waiting::new(self, &mut queue));
                 }
             }
             self.ready.notify_one();
@@ -223,10 +230,7 @@ impl Outbox {
             queue.items.shrink_to(16);
         }
         let left = Left { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits) };
-        let rows = queue.has_room(self.limits) && events > 0 && !left.behind;
-        if rows {
-            queue.rows_next = false;
-        }
+        let rows = queue.has_room(self.limits) && queue.waiting > 0 && !left.behind;
         drop(queue);
         if rows {
             self.space.notify_waiters();
@@ -249,13 +253,33 @@ impl Outbox {
     }
 }
 
+/// A query whose rows found no room at once; counted until they have.
+struct Waiting<'a>(&'a Outbox);
+
+impl<'a> Waiting<'a> {
+    fn new(outbox: &'a Outbox, queue: &mut Queue) -> Self {
+        queue.waiting += 1;
+        Self(outbox)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.waiting = queue.waiting.saturating_sub(1);
+        drop(queue);
+        // Where it was aborted, its turn is over.
+        self.0.ready.notify_one();
+    }
+}
+
 impl Queue {
     fn has_room(&self, limits: OutboxLimits) -> bool {
         self.events < limits.max_events && self.bytes < limits.max_bytes
     }
 
     fn owes_replay(&self, limits: OutboxLimits) -> bool {
-        !self.behind.is_empty() && (self.items.is_empty() || (!self.rows_next && self.has_room(limits)))
+        !self.behind.is_empty() && self.has_room(limits) && !(self.rows_next && self.waiting > 0)
     }
 
     fn push(&mut self, item: Item) {

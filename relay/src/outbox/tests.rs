@@ -32,20 +32,19 @@ fn replay(subscription: &Arc<Subscription>, missed: &mut usize) {
     }
 }
 
-#[tokio::test]
-async fn a_download_and_one_that_fell_behind_go_on_side_by_side() {
+/// Takes so many at a time; the thread that has the rows comes to push them after every so many takes.
+fn side_by_side(take: usize, every: usize) {
     let outbox = Outbox::new(LIMITS);
     let (download, live) = (subscription("download", &outbox), subscription("live", &outbox));
     let mut rows = outbox.push_rows(&download, (0..1_000).map(|_| row(2))).boxed();
     assert!((&mut rows).now_or_never().is_none(), "full");
     outbox.fell_behind(&live);
-    let (mut missed, mut sent, mut turns) = (500, (0, 0), 0);
+    let (mut missed, mut sent) = (500, (0, 0));
     let mut pushing = true;
-    while sent != (1_000, 500) {
-        turns += 1;
-        assert!(turns < 2_000, "{sent:?}");
+    for turn in 1.. {
+        assert!(turn < 3_000 * every, "{sent:?}");
         let mut items = Vec::new();
-        outbox.take(&mut items, 4, usize::MAX);
+        outbox.take(&mut items, take, usize::MAX);
         for item in items {
             match item {
                 Item::Stored { .. } => sent.0 += 1,
@@ -54,12 +53,39 @@ async fn a_download_and_one_that_fell_behind_go_on_side_by_side() {
             }
         }
         outbox.replay(|subscription| replay(subscription, &mut missed));
-        // Another thread fills whatever room it may.
-        pushing = pushing && (&mut rows).now_or_never().is_none();
-        if turns == 200 {
-            assert!(sent.0 > 200 && sent.1 > 200, "neither waits for the other: {sent:?}");
+        if turn % every == 0 {
+            pushing = pushing && (&mut rows).now_or_never().is_none();
+        }
+        if turn == 100 * every {
+            assert!(sent.0 > 100 && sent.1 > 100, "neither waits for the other: {sent:?}");
+        }
+        if sent == (1_000, 500) {
+            return;
         }
     }
+}
+
+#[test]
+fn a_download_and_one_that_fell_behind_go_on_side_by_side() {
+    for (take, every) in [(4, 1), (8, 1), (4, 2), (8, 2), (8, 3), (100, 2), (3, 5)] {
+        side_by_side(take, every);
+    }
+}
+
+#[test]
+fn a_download_that_is_given_up_keeps_nobody_waiting() {
+    let outbox = Outbox::new(LIMITS);
+    let (download, live) = (subscription("download", &outbox), subscription("live", &outbox));
+    let mut rows = outbox.push_rows(&download, (0..100).map(|_| row(2))).boxed();
+    assert!((&mut rows).now_or_never().is_none());
+    let (mut missed, mut items) = (500, Vec::new());
+    outbox.fell_behind(&live);
+    outbox.take(&mut items, 4, usize::MAX);
+    assert!(outbox.replay(|subscription| replay(subscription, &mut missed)));
+    assert!(!outbox.take(&mut items, 100, usize::MAX).behind, "the rows' turn");
+    drop(rows);
+    assert!(outbox.ready().now_or_never().is_some());
+    assert!(outbox.replay(|subscription| replay(subscription, &mut missed)));
 }
 
 #[test]

@@ -187,6 +187,10 @@ fn a_repost_does_not_carry_a_protected_event_along() {
         (r#""tags":[],"tags":[["-"]]"#, Err(Refusal::ProtectedEmbedded)),
         (r#""tags":[["-"]],"tags":[]"#, Ok(())),
         (r#""tags":[7,["-"]]"#, Err(Refusal::ProtectedEmbedded)),
+        // What other readers take.
+        (r#""tags":[["-"]],"x":1e999"#, Err(Refusal::ProtectedEmbedded)),
+        (r#""tags":[["\u002d"]],"x":"\ud800""#, Err(Refusal::ProtectedEmbedded)),
+        (r#""tags":[],"x":1e999"#, Ok(())),
     ] {
         assert_eq!(by_default(&event(6, &[], &format!("{{{tags}}}"))), wanted, "{tags}");
     }

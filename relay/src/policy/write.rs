@@ -107,10 +107,20 @@ fn check_embedded(event: &Event) -> Result<(), Refusal> {
     if !matches!(event.kind(), Kind::REPOST | Kind::GENERIC_REPOST) || event.content_chars() == 0 {
         return Ok(());
     }
-    // As clients read it: of a key that comes twice, the last.
-    let embedded: Value = serde_json::from_str(&event.content()).unwrap_or_default();
-    let tags = embedded.get("tags").and_then(Value::as_array);
-    match tags.is_some_and(|tags| tags.iter().any(|tag| tag.get(0).is_some_and(|name| name == "-"))) {
+    let content = event.content();
+    let is_protected = match serde_json::from_str::<Value>(&content) {
+        // As clients read it: of a key that comes twice, the last.
+        Ok(embedded) => {
+            let tags = embedded.get("tags").and_then(Value::as_array);
+            tags.is_some_and(|tags| tags.iter().any(|tag| tag.get(0).is_some_and(|name| name == "-")))
+        }
+        // Numbers out of range, lone surrogates, a hundred lists in each other: what is no JSON here others may take.
+        Err(_) => {
+            content.trim_start().starts_with('{')
+                && ["\"-\"", "\\u002d", "\\u002D"].iter().any(|tag| content.contains(tag))
+        }
+    };
+    match is_protected {
         true => Err(Refusal::ProtectedEmbedded),
         false => Ok(()),
     }

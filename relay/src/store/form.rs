@@ -52,9 +52,9 @@ pub(crate) const RECENT_ROWS: usize = 3_000;
 /// From so many (author, kind) lists on, SQLite tries [`Form::Recent`] first.
 pub(crate) const MANY_LISTS: usize = 1_200;
 
-/// From more kinds than this on, each author's own kinds are merged instead, which are a handful: a thousand authors times
-/// a thousand kinds would be a million lists.
-const MANY_KINDS: usize = 32;
+/// From more pairs of author and kind than this on, those that the authors have used are found out first, which are a handful
+/// each: a thousand authors times a thousand kinds would be a million lists.
+const MANY_PAIRS: usize = 32_768;
 
 /// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
 /// looked up first. At least two.
@@ -79,8 +79,7 @@ pub(crate) fn choose(filter: &Filter) -> Choice {
         rivals.push(match filter.kinds.as_deref() {
             None => Form::Authors,
             Some([_]) if authors.len() == 1 => Form::AuthorKind,
-            // More than an author uses.
-            Some(kinds) if kinds.len() > MANY_KINDS => Form::Authors,
+            Some(kinds) if authors.len().saturating_mul(kinds.len()) > MANY_PAIRS => Form::Authors,
             Some(_) => Form::AuthorsKinds,
         });
     }

@@ -1,11 +1,13 @@
 //! One suite for every store: the promises of `relay::store::Store`, rule by rule.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod conditions;
 mod deletion;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
 mod versions;
 
+use conditions::*;
 use deletion::*;
 use relay::store::{Outcome, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Kind, Position, PrivateKinds, Row, Timestamp};
@@ -55,6 +57,7 @@ every_store! {
     every_condition_narrows,
     tag_values_are_matched_exactly,
     ids_that_begin_the_same,
+    many_authors_times_many_kinds,
     newest_version_stays,
     equal_versions_the_lowest_id_stays,
     addressable_versions_are_kept_apart_by_d,
@@ -341,15 +344,6 @@ async fn counts_are_distinct(store: &dyn Store) {
     assert_eq!(count(vec![Filter { ids: sorted(&[wrong]), ..all() }]).await, 0, "an id counts whole");
     assert_eq!(count(vec![Filter { since: Some(10), until: Some(19), ..all() }]).await, 10);
     assert_eq!(count(vec![Filter { since: Some(10), until: Some(9), ..all() }]).await, 0);
-}
-
-async fn ids_that_begin_the_same(store: &dyn Store) {
-    let stored = event(1, 1, 1, &[], "");
-    append(store, &[&stored]).await;
-    let id = stored.id();
-    let ids = |ids: &[EventId]| Filter { ids: sorted(ids), ..all() };
-    assert_eq!(page(store, &ids(&[id, almost(id)]), 10).await.rows.len(), 1);
-    assert!(page(store, &ids(&[almost(id)]), 10).await.rows.is_empty());
 }
 
 async fn late_times_and_odd_values(store: &dyn Store) {

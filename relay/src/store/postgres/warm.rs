@@ -14,10 +14,13 @@ use crate::store::{Read, StoreError};
 use crate::types::{Access, EventId, Filter, Kind, Position, PublicKey, TagFilter};
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
+use std::time::{Duration, Instant};
 
 /// What takes longer than this is worth no waiting: the server is slow, or somebody holds a table's lock. The server ends
 /// it: a statement that only its client gives up would go on, and hold up whatever the connection is asked next.
 const BOUND: &str = "SET statement_timeout = '200ms'";
+/// From then on no more is asked: a server that answers slowly is not to be kept waiting for.
+const PATIENCE: Duration = Duration::from_millis(500);
 const UNBOUND: &str = "RESET statement_timeout";
 
 /// The function that looks up texts plans a statement over all their partitions. A page without rows does not call it.
@@ -43,7 +46,11 @@ async fn ask(connection: &mut PgConnection, role: Role) -> Result<(), StoreError
     // Any secret will do: nothing is to be found.
     let planner = Planner::new(Hasher::new([0; 16], 64), Thresholds::default());
     let access = Access::default();
+    let begun = Instant::now();
     for filter in &filters() {
+        if begun.elapsed() > PATIENCE {
+            return Err(StoreError::Timeout);
+        }
         let (at_least, now) = (Position::default(), 0);
         let read =
             Read { filter, limit: 1, after: None, access: Some(&access), at_least, now, max_text_bytes: usize::MAX };

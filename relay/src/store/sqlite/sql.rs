@@ -133,7 +133,8 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
                  WHERE c.author = j.value ORDER BY c.kind LIMIT 1) FROM json_each(?8) j UNION ALL \
                  SELECT s.a, (SELECT c.kind FROM event c INDEXED BY event_author WHERE c.author = s.a AND c.kind > s.k \
                  ORDER BY c.kind LIMIT 1) FROM s WHERE s.k IS NOT NULL), ";
-            let table = "(SELECT s.a, s.k FROM s WHERE s.k IS NOT NULL) l";
+            let wanted = if filter.kinds.is_some() { " AND s.k IN (SELECT value FROM json_each(?11))" } else { "" };
+            let table = &format!("(SELECT s.a, s.k FROM s WHERE s.k IS NOT NULL{wanted}) l");
             merge(&Lists { before: kinds, table, keys: &["a", "k"], source: by_author, same: one_pair }, &conditions)
         }
         Form::Tag(_) => list("tag c", "c.hash = ?8 AND"),

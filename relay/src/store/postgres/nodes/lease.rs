@@ -22,8 +22,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// was dropped sooner is waited for as long.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// How soon a call asks again for a connection where none could be opened.
+/// How soon a call asks again for a connection where none could be opened, then twice as late each time, up to so late.
 const RETRY: Duration = Duration::from_millis(10);
+const LAST_RETRY: Duration = Duration::from_millis(320);
 
 /// How long a read waits for one of the connections that a replica always has before it takes, or opens, another. A burst
 /// of short reads is over sooner by few connections than by as many as there may be; slow ones get those.
@@ -179,18 +180,24 @@ impl Shared {
 }
 
 /// A connection from the server's pool. That no new one can be made (a name that is not found, a password that was changed)
-/// says nothing about those that are there: they are waited for. If the server has gone, the next look at it shows that.
+/// says nothing about those that are there: one of them may come free soon. If the server has gone, the next look at it shows
+/// that; if it gives no connection all the same, one read at a time tries it from then on.
 async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Postgres>, sqlx::Error> {
     let mut lost = server.pool.close_event();
+    let mut retry = RETRY;
     loop {
         let connection = timeout_at(deadline, lost.do_until(server.pool.acquire())).await;
         match connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).flatten() {
             Err(error) if !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => {
-                tracing::debug!(node = %server.node.name, %error, "a connection could not be opened");
-                server.node.look.notify_one();
-                if server.pool.size() == 0 || timeout_at(deadline, sleep(RETRY)).await.is_err() {
+                if retry == RETRY {
+                    server.node.look.notify_one();
+                }
+                if retry > LAST_RETRY || timeout_at(deadline, sleep(retry)).await.is_err() {
+                    tracing::debug!(node = %server.node.name, %error, "a connection could not be opened");
+                    server.node.doubt();
                     return Err(error);
                 }
+                retry *= 2;
             }
             decided => return decided,
         }

@@ -158,6 +158,14 @@ impl Node {
         }
     }
 
+    /// It could not give a call a connection: it has to prove itself again.
+    pub(super) fn doubt(&self) {
+        let mut state = self.state.lock();
+        if state.condition == Condition::Healthy {
+            (state.condition, state.on_trial) = (Condition::Trial, false);
+        }
+    }
+
     /// Takes the server out and drops its connections, running reads included.
     pub(super) fn lost(&self, why: &dyn Display) {
         let mut state = self.state.lock();

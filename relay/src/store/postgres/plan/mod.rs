@@ -145,9 +145,13 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
                 parameters.keys(authors()),
                 next("u.pubkey", " AND c.kind > u.kind")
             );
+            let wanted = match filter.kinds.is_some() {
+                true => format!(" AND kind = ANY({})", parameters.kinds(kinds())),
+                false => String::new(),
+            };
             Walk::Many(Lists {
                 before,
-                table: "(SELECT pubkey, kind FROM used WHERE kind IS NOT NULL) u".into(),
+                table: format!("(SELECT pubkey, kind FROM used WHERE kind IS NOT NULL{wanted}) u"),
                 keys: "pubkey, kind",
                 source: by_author,
                 count: author_count.saturating_mul(KINDS_OF_AN_AUTHOR),
