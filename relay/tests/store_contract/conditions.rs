@@ -4,7 +4,7 @@ use crate::store_kit::*;
 use relay::store::Store;
 use relay::types::{EventId, Filter, Kind};
 
-pub async fn ids_that_begin_the_same(store: &dyn Store) {
+pub(crate) async fn ids_that_begin_the_same(store: &dyn Store) {
     let stored = event(1, 1, 1, &[], "");
     append(store, &[&stored]).await;
     let id = stored.id();
@@ -14,7 +14,7 @@ pub async fn ids_that_begin_the_same(store: &dyn Store) {
 }
 
 /// So many pairs that only those are walked that the authors have used.
-pub async fn many_authors_times_many_kinds(store: &dyn Store) {
+pub(crate) async fn many_authors_times_many_kinds(store: &dyn Store) {
     let events = [(1, 1), (1, 300), (2, 7), (2, 301), (2, 1), (3, 302), (200, 199)];
     let events = events.map(|(n, kind)| event(n, kind, i64::from(kind), &[], ""));
     append(store, &events.iter().collect::<Vec<_>>()).await;
