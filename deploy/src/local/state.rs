@@ -127,7 +127,15 @@ impl State {
 /// Holds a cluster's directory for one command that changes it.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave the lock, for a moment, with any process that another thread is starting: it
+        // has a copy of the file until it runs its own program.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -135,7 +143,7 @@ impl Lock {
         let path = home.path().join("lock");
         let file = File::create(&path).map_err(Error::io(format!("making {}", path.display())))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(_) => Err(Error::State(format!("another deploy is at work in {}", home.path().display()))),
         }
     }
