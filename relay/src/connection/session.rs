@@ -125,7 +125,7 @@ impl Session {
             ClientMessage::Close(id) => self.subscriptions.close(&id, &services.log),
             ClientMessage::Req(id, filters) => {
                 // Whatever becomes of the new one, its id no longer means the old one.
-                self.subscriptions.end(&id, &services.log);
+                self.subscriptions.forget(&id, &services.log);
                 let admitted = policy::check_read(&filters, &rules, &self.access)
                     .and_then(|()| self.subscriptions.check_room(settings.max_subscriptions));
                 match admitted {
@@ -237,7 +237,7 @@ impl Session {
     fn reply(&mut self, reply: Reply, services: &Services) {
         if let Reply::Closed(id, _) = &reply {
             // It tells the client that nothing more comes under this id.
-            self.subscriptions.end(id, &services.log);
+            self.subscriptions.forget(id, &services.log);
         }
         if let Reply::Ok { verdict: Verdict::Refused(refusal), .. }
         | Reply::Closed(_, refusal)

@@ -110,8 +110,8 @@ impl Subscriptions {
         self.counts.push((id, task.abort_handle()));
     }
 
-    /// Ends the subscription of this id. A COUNT goes on: it has an answer of its own.
-    pub(super) fn end(&mut self, id: &SubscriptionId, log: &Log) {
+    /// Forgets the subscription of this id. A COUNT goes on: it has an answer of its own.
+    pub(super) fn forget(&mut self, id: &SubscriptionId, log: &Log) {
         if let Some((subscription, task)) = self.open.remove(id) {
             log.forget(&subscription);
             task.abort();
@@ -120,7 +120,7 @@ impl Subscriptions {
 
     /// Ends whatever has this id.
     pub(super) fn close(&mut self, id: &SubscriptionId, log: &Log) {
-        self.end(id, log);
+        self.forget(id, log);
         self.counts.retain(|(asked, task)| {
             let ended = asked == id;
             if ended {

@@ -45,8 +45,8 @@ impl Trouble {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 Some("40001" | "40P01") => Self::Busy,
                 Some("25006") => Self::ReadOnly,
-                // Idle sessions that the server ended; then the classes "connection
-                // exception" and "operator intervention".
+                // Idle sessions that the server ended; then the classes "connection exception" and "operator
+                // intervention".
                 Some("25P03") => Self::Gone,
                 Some(code) if code.starts_with("08") || code.starts_with("57P") => Self::Gone,
                 _ => Self::None,

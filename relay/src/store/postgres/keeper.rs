@@ -5,7 +5,7 @@
 use super::error::{Trouble, translate};
 use super::nodes::Nodes;
 use super::store::PostgresStore;
-use super::{partitions, retention};
+use super::{partitions, retention, schema};
 use crate::config::KindRetention;
 use crate::store::StoreError;
 use parking_lot::Mutex;
@@ -16,10 +16,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// What the elected one holds.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keeper of the partitions', 0))";
 
-/// What the keeper's session is like: its statements take what they take, and the server ends it within seconds once
-/// nobody waits for it any more, also where it waits for a lock itself.
-const SESSION: &str = "SET application_name = 'skein keeper'; SET statement_timeout = 0; \
-    SET client_connection_check_interval = '1s'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
+/// By this name it is known on the server.
+const NAME: &str = "SET application_name = 'skein keeper'";
 
 /// Old events that one entry of the log removes, and how many such entries a round writes: what is left is for the next
 /// round, so that retention never takes the database for itself.
@@ -176,7 +174,8 @@ async fn retain(
 /// Stands for election; the session of its term, where this instance has won.
 async fn stand(nodes: &Nodes) -> Result<Option<PgConnection>, StoreError> {
     let mut connection = nodes.connect_to_primary().await?;
-    connection.execute(SESSION).await.map_err(translate)?;
+    connection.execute(NAME).await.map_err(translate)?;
+    connection.execute(schema::UNHURRIED).await.map_err(translate)?;
     let elected: bool = sqlx::query_scalar(LOCK).fetch_one(&mut connection).await.map_err(translate)?;
     if elected {
         tracing::info!("this instance keeps the partitions");

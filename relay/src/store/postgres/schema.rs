@@ -9,9 +9,9 @@ use sqlx::{Executor, Row};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
-/// Waiting for another instance, or building an index, takes as long as it takes; but what nobody waits for any more ends
-/// within seconds, and with it the lock for which others wait.
-const SESSION: &str = "SET statement_timeout = 0; SET client_connection_check_interval = '1s'; \
+/// For sessions whose statements take what they take (waiting for another instance, building an index), but whose server
+/// ends them within seconds once nobody waits for them any more, even where they wait for a lock: others wait for theirs.
+pub(super) const UNHURRIED: &str = "SET statement_timeout = 0; SET client_connection_check_interval = '1s'; \
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
 
 /// Brings the schema of a primary up to date: one instance at a time, the others wait for it. Close the connection
@@ -20,7 +20,7 @@ const SESSION: &str = "SET statement_timeout = 0; SET client_connection_check_in
 /// # Errors
 /// [`StoreError::TooNew`] where a newer version of this program has been here.
 pub(super) async fn migrate(conn: &mut PgConnection) -> Result<Hasher, StoreError> {
-    conn.execute(sqlx::raw_sql(SESSION)).await.map_err(translate)?;
+    conn.execute(sqlx::raw_sql(UNHURRIED)).await.map_err(translate)?;
     // Not `run`: its future is not known to be `Send`.
     MIGRATIONS.run_direct(None, &mut *conn, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > known() => StoreError::TooNew { found, known: known() },

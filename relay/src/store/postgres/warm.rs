@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 /// What takes longer than this is worth no waiting: the server is slow, or somebody holds a table's lock. The server ends
 /// it: a statement that only its client gives up would go on, and hold up whatever the connection is asked next.
 const BOUND: &str = "SET statement_timeout = '200ms'";
-/// From then on no more is asked: a server that answers slowly is not to be kept waiting for.
-const PATIENCE: Duration = Duration::from_millis(500);
 const UNBOUND: &str = "RESET statement_timeout";
+/// From then on no more is asked: who waits for the connection has waited long enough.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The function that looks up texts plans a statement over all their partitions. A page without rows does not call it.
 /// Last of all, so `pg_stat_activity` shows which connections are warm.
