@@ -2,9 +2,9 @@
 
 use super::{cache, gauges, information};
 use crate::cache::Cache;
-use crate::config::{Config, Redis, RedisAddress, RedisAddressError};
+use crate::config::{Config, Expiry, Redis, RedisAddress, RedisAddressError};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
-use crate::ingest::{Following, Ingest, IngestSettings, Stations, WriterSettings, beginning};
+use crate::ingest::{Following, Ingest, IngestSettings, Stations, Sweep, WriterSettings, beginning};
 use crate::log::Log;
 use crate::log::bus::redis::RedisBus;
 use crate::log::bus::{Attached, NoBus};
@@ -197,10 +197,11 @@ fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<Attached, Redis
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {
-    let sweep_interval = Some(config.expiry.sweep_interval).filter(|interval| !interval.is_zero());
+    let Expiry { sweep_interval: interval, grace } = config.expiry;
+    let sweep = Sweep { interval, grace, batch: SWEEP_BATCH };
     IngestSettings {
         queue: INGEST_QUEUE,
         verify_threads: config.workers.verify_threads(),
-        writer: WriterSettings { max_batch: MAX_BATCH, sweep_interval, sweep_batch: SWEEP_BATCH },
+        writer: WriterSettings { max_batch: MAX_BATCH, sweep: (!interval.is_zero()).then_some(sweep) },
     }
 }

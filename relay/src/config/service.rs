@@ -116,4 +116,7 @@ pub struct Expiry {
     /// Between two sweeps; zero: none.
     #[serde(rename = "sweep_interval_seconds", deserialize_with = "values::seconds")]
     pub sweep_interval: Duration,
+    /// How long an event has expired before it is swept.
+    #[serde(rename = "grace_seconds", deserialize_with = "values::seconds")]
+    pub grace: Duration,
 }

@@ -15,10 +15,12 @@ mod bite;
 mod follow;
 mod resubmit;
 mod submission;
+mod sweep;
 mod write;
 
 pub use follow::{FollowerStopped, Following, beginning};
 pub use submission::{InFlight, Submission};
+pub use sweep::Sweep;
 pub use write::WriterSettings;
 #[cfg(test)]
 pub(crate) use {follow::News, resubmit::run as resubmission};

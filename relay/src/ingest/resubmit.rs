@@ -5,7 +5,7 @@ use super::follow::News;
 use crate::log::Log;
 use crate::store::{Appended, Store, StoreError};
 use crate::types::mechanism::{Mechanism, is_off};
-use crate::types::{Change, EventId, Filter, LogEntry, RemovalCause, Verified, now};
+use crate::types::{Change, EventId, Filter, LogEntry, RemovalCause, Verified};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +100,7 @@ async fn submit(
     let batch: Vec<Verified> = inserted.collect();
     let mut done = Vec::new();
     if !batch.is_empty() {
-        done.push(store.append(batch, now()).await?);
+        done.push(store.append(batch, store.now().await?).await?);
     }
     let ids = changes().filter_map(|change| match change {
         Change::Removed(removal) if removed.contains(&removal.id()) => Some(removal.id()),

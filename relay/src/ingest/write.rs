@@ -4,28 +4,26 @@
 //! shares each fsync among hundreds. Sweeps run here too: positions must reach the follower in order.
 
 use super::follow::News;
+use super::sweep::{Sweep, Sweeper};
 use super::{Admitted, Submission};
 use crate::log::Log;
 use crate::log::bus::Bus;
 use crate::policy::Rules;
-use crate::store::{Appended, Outcome, Store, StoreError};
+use crate::store::{Appended, Outcome, Store};
 use crate::telemetry::{Metrics, Stage};
 use crate::types::{Change, Event, KindClass, LogEntry, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
 
 /// How the writer works.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterSettings {
     /// The most events that one commit takes.
     pub max_batch: usize,
-    /// How often expired events are looked for; `None`: they stay.
-    pub sweep_interval: Option<Duration>,
-    /// How many expired events one commit removes.
-    pub sweep_batch: usize,
+    /// How expired events leave the store; `None`: they stay.
+    pub sweep: Option<Sweep>,
 }
 
 /// Whether an ephemeral event finds a listener.
@@ -42,9 +40,6 @@ impl Hearing {
     }
 }
 
-/// A tick that no running relay lives to see.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-
 pub(super) async fn run(
     store: Arc<dyn Store>,
     log: Arc<Log>,
@@ -55,14 +50,16 @@ pub(super) async fn run(
     settings: WriterSettings,
 ) {
     let mute = |event: &Event| hearing.certainly_nobody(event, &log);
-    let mut sweep = tokio::time::interval(settings.sweep_interval.unwrap_or(NEVER));
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweeper = Sweeper::new(settings.sweep);
     let mut group = Vec::with_capacity(settings.max_batch);
     loop {
         let follows = tokio::select! {
             // The sweep first: it is due rarely, and a busy inbox must not starve it.
             biased;
-            _ = sweep.tick(), if settings.sweep_interval.is_some() => sweep_expired(&*store, &metrics, &follow, settings.sweep_batch).await,
+            () = sweeper.due() => match sweeper.sweep(&*store).await {
+                Some(swept) => hand_on(swept, &metrics, &follow).await,
+                None => Ok(()),
+            },
             count = inbox.recv_many(&mut group, settings.max_batch) => {
                 if count == 0 {
                     return;
@@ -153,22 +150,6 @@ fn verdict(outcome: Outcome, submission: &Submission) -> Verdict {
         Outcome::Deleted => Verdict::Refused(Refusal::Deleted),
         Outcome::Expired => {
             Verdict::Refused(Refusal::Expired { at: submission.event.expires_at().unwrap_or_default() })
-        }
-    }
-}
-
-async fn sweep_expired(
-    store: &dyn Store,
-    metrics: &Metrics,
-    follow: &mpsc::Sender<News>,
-    batch: usize,
-) -> Result<(), mpsc::error::SendError<News>> {
-    match store.sweep_expired(now(), batch).await {
-        Ok(swept) => hand_on(swept, metrics, follow).await,
-        Err(StoreError::Closed) => Ok(()),
-        Err(error) => {
-            tracing::warn!(%error, "expired events could not be swept; the next sweep tries again");
-            Ok(())
         }
     }
 }

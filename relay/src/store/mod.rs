@@ -59,6 +59,10 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Counted, StoreError>>;
 
+    /// The present second by the clock of the machine that keeps the events: the one that every instance shares. What is
+    /// done to the events of all goes by it, and not by the own clock, which may be hours ahead.
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>>;
+
     /// Removes up to `max` events that have expired by `now`, oldest expiry first. One position, or none where
     /// nothing had expired.
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>>;

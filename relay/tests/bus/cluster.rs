@@ -199,11 +199,8 @@ impl Instance {
             None => NoBus::attach(),
         };
         let up = bus.bus.up();
-        let settings = IngestSettings {
-            queue: 64,
-            verify_threads: 1,
-            writer: WriterSettings { max_batch: 64, sweep_interval: None, sweep_batch: 10 },
-        };
+        let settings =
+            IngestSettings { queue: 64, verify_threads: 1, writer: WriterSettings { max_batch: 64, sweep: None } };
         let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
         let following = Following { shared: store.clone() as Arc<dyn SharedLog>, bus };
         let (ingest, stations) =

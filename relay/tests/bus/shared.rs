@@ -96,6 +96,9 @@ impl Store for SharedMemory {
     ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         self.store.count(filters, access, at_least, now)
     }
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.store.now()
+    }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.write(self.store.sweep_expired(now, max))
     }

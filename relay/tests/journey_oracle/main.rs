@@ -226,11 +226,8 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     let cache = Cache::new(16 << 20, Arc::new(NoLayer), metrics());
     let log = Log::with_cache(start, 1 << 30, Some(cache), metrics());
     replica.follow(log.clone());
-    let settings = IngestSettings {
-        queue: 64,
-        verify_threads: 2,
-        writer: WriterSettings { max_batch: 8, sweep_interval: None, sweep_batch: 10 },
-    };
+    let settings =
+        IngestSettings { queue: 64, verify_threads: 2, writer: WriterSettings { max_batch: 8, sweep: None } };
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
     let (ingest, stations) = Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
     let relay =

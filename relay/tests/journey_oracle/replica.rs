@@ -78,6 +78,9 @@ impl Store for Replica {
     ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         self.inner.count(filters, access, at_least, now)
     }
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.inner.now()
+    }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.inner.sweep_expired(now, max)
     }

@@ -79,6 +79,10 @@ impl Store for Held {
         .boxed()
     }
 
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.store.now()
+    }
+
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.store.sweep_expired(now, max)
     }

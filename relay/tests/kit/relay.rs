@@ -42,7 +42,7 @@ impl Default for Setup {
             ingest: IngestSettings {
                 queue: 1024,
                 verify_threads: 1,
-                writer: WriterSettings { max_batch: 256, sweep_interval: None, sweep_batch: 100 },
+                writer: WriterSettings { max_batch: 256, sweep: None },
             },
             information: "{}",
         }

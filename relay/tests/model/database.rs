@@ -4,7 +4,7 @@ use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, 
 use crate::store::{MemoryStore, Outcome};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, Removal, Row,
-    Timestamp, Verified,
+    Timestamp, Verified, now,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -280,6 +280,9 @@ impl Store for Reached {
         _: Timestamp,
     ) -> BoxFuture<'a, Result<Counted, StoreError>> {
         self.later(|database| Counted { head: database.head.head, ..Counted::default() })
+    }
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        async { Ok(now()) }.boxed()
     }
     fn sweep_expired(&self, _: Timestamp, _: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.later(|database| database.append(Vec::new()))

@@ -96,6 +96,10 @@ impl Store for ThroughReplicas {
         self.store.count(filters, access, self.at_least(at_least), now)
     }
 
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.store.now()
+    }
+
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.written(self.store.sweep_expired(now, max)).boxed()
     }

@@ -1,7 +1,9 @@
 //! A database with a history, whose snapshots may be older than its last entry.
 
 use crate::store::{Appended, Counted, Page, Read, Store, StoreError};
-use crate::types::{Access, Change, Epoch, Event, EventId, Filter, Head, LogEntry, Position, Row, Timestamp, Verified};
+use crate::types::{
+    Access, Change, Epoch, Event, EventId, Filter, Head, LogEntry, Position, Row, Timestamp, Verified, now,
+};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
@@ -132,6 +134,9 @@ impl Store for Reached {
             Ok(counted)
         }
         .boxed()
+    }
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        ready(Ok(now())).boxed()
     }
     fn sweep_expired(&self, _: Timestamp, _: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         ready(Err(StoreError::Closed)).boxed()

@@ -65,6 +65,9 @@ impl Store for Slow {
         }
         .boxed()
     }
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.store.now()
+    }
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.store.sweep_expired(now, max)
     }

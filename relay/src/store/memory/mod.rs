@@ -5,7 +5,7 @@ use super::rules::{self, Address, key, supersedes};
 use super::{Appended, Counted, Outcome, Page, Read, Store, StoreError};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Key, Kind, Position, PublicKey, Removal,
-    RemovalCause, Row, Timestamp, Verified,
+    RemovalCause, Row, Timestamp, Verified, now,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -203,6 +203,10 @@ impl Store for MemoryStore {
             }
         }))
         .boxed()
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        ready(Ok(now())).boxed()
     }
 
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {

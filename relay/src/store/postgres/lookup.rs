@@ -1,9 +1,9 @@
-//! By id: what is known, what is stored, and the head alone.
+//! By id: what is known, what is stored; the head alone, and the time.
 
 use super::error::translate;
 use super::read;
 use crate::store::StoreError;
-use crate::types::{EventId, Head, Key, Row};
+use crate::types::{EventId, Head, Key, Row, Timestamp};
 use rustc_hash::FxHashSet;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -12,6 +12,12 @@ use sqlx::postgres::PgConnection;
 pub(super) async fn head(connection: &mut PgConnection) -> Result<Head, StoreError> {
     let row = sqlx::query("SELECT epoch, position FROM head").fetch_one(connection).await.map_err(translate)?;
     read::head(&row).map_err(translate)
+}
+
+/// The present second by the server's clock.
+pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
+    let query = sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()))::int8");
+    query.fetch_one(connection).await.map_err(translate)
 }
 
 /// Says for each id, in order, whether it is stored, and the head at which that holds.

@@ -344,6 +344,10 @@ impl Store for PostgresStore {
         .boxed()
     }
 
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        async { on_the_primary!(self.shared, |connection| lookup::now(connection)) }.boxed()
+    }
+
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.write(Order::Sweep(now, max)).boxed()
     }

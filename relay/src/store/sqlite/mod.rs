@@ -32,7 +32,7 @@ pub use pool::PoolStatus;
 
 use super::hash::Hasher;
 use super::{Appended, Counted, Page, Read, Store, StoreError};
-use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
+use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified, now};
 use checkpoint::Checkpointer;
 use error::translate;
 use futures_util::FutureExt;
@@ -205,6 +205,10 @@ impl Store for SqliteStore {
             count::count(&mut lease, &self.shared.hasher, filters, access, now).await
         }
         .boxed()
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        async { Ok(now()) }.boxed()
     }
 
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
