@@ -5,8 +5,10 @@ use crate::log::Log;
 use crate::policy::{self, Rules};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Stage;
-use crate::types::{KindClass, Refusal, Verdict, now};
+use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::{Change, EventId, Head, KindClass, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -62,10 +64,11 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
     }
     let ids: Vec<_> = stored.iter().map(|submission| submission.event.id()).collect();
     let mut unknown = unstored;
-    match timeout(PATIENCE, store.known(&ids)).await.unwrap_or(Err(StoreError::Overloaded)) {
+    match timeout(PATIENCE, store.known(&ids, log.floor())).await.unwrap_or(Err(StoreError::Overloaded)) {
         Ok((known, head)) => {
+            let gone = gone_since(log, head);
             for (submission, known) in stored.into_iter().zip(known) {
-                if known {
+                if known && gone.as_ref().is_some_and(|gone| !gone.contains(&submission.event.id())) {
                     log.acknowledge(head);
                     submission.answer(Verdict::Duplicate);
                 } else {
@@ -83,6 +86,21 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
     unknown
 }
 
+/// What the log has removed after `head`, at which the store knew what it knew: a replica may lag, and whoever sends again what
+/// was removed is not to be told that it is there. `None`: the log here does not say.
+fn gone_since(log: &Log, head: Head) -> Option<FxHashSet<EventId>> {
+    let here = log.head();
+    if is_off(Mechanism::KnownRemovals) || head.epoch == here.epoch && head.position >= here.position {
+        return Some(FxHashSet::default());
+    }
+    let tail = log.tail(head).ok()?;
+    let removed = |change: &Change| match change {
+        Change::Removed(removal) => Some(removal.id()),
+        Change::Inserted(_) => None,
+    };
+    Some(tail.entries.iter().flat_map(|entry| entry.changes.iter().filter_map(removed)).collect())
+}
+
 async fn hand_over(verify: &mpsc::Sender<Vec<Job>>, chunk: Vec<Job>) {
     if let Err(mpsc::error::SendError(chunk)) = verify.send(chunk).await {
         for job in chunk {
@@ -90,5 +108,48 @@ async fn hand_over(verify: &mpsc::Sender<Vec<Job>>, chunk: Vec<Job>) {
                 submission.refuse(Refusal::ShuttingDown);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::ingest::InFlight;
+    use crate::outbox::{Outbox, OutboxLimits};
+    use crate::store::MemoryStore;
+    use crate::telemetry::Metrics;
+    use crate::types::mechanism::without;
+    use crate::types::{Access, Event, Kind, LogEntry, PublicKey, Removal, RemovalCause, Verified};
+
+    /// Whether an event goes on to the writer that the log has removed, while the server that is asked still has it.
+    async fn sent_again() -> bool {
+        let event = Arc::new(Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &[], "", |_| [7; 64]));
+        let lagging = Arc::new(MemoryStore::default());
+        let head = lagging.append(vec![Verified::vouch(event.clone())], 1).await.unwrap().head;
+        let metrics = Arc::new(Metrics::detached());
+        let log = Log::new(head, 1 << 20, metrics.clone());
+        let submission = || Submission {
+            event: event.clone(),
+            access: Access::default(),
+            outbox: Outbox::new(OutboxLimits { max_events: 9, max_bytes: usize::MAX }),
+            metrics: metrics.clone(),
+            received_at: std::time::Instant::now(),
+            trace: None,
+            in_flight: InFlight::start(&Arc::default()),
+        };
+        assert!(without_known(&*lagging, &log, vec![submission()]).await.is_empty(), "it is there");
+        let removal = Removal { event: event.clone(), cause: RemovalCause::Administered };
+        log.apply(&LogEntry::new(head.position.next(), vec![Change::Removed(removal)])).unwrap();
+        !without_known(&*lagging, &log, vec![submission()]).await.is_empty()
+    }
+
+    #[test]
+    fn what_was_removed_may_come_again_whatever_a_lagging_replica_has() {
+        let run =
+            || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(sent_again());
+        assert!(run());
+        assert!(!without(Some(Mechanism::KnownRemovals), run), "control: it is said to be there");
     }
 }

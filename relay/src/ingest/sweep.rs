@@ -77,7 +77,7 @@ mod tests {
     use crate::store::MemoryStore;
     use crate::store::postgres::{Options, PostgresStore};
     use crate::types::mechanism::without;
-    use crate::types::{Event, EventId, Kind, PublicKey, Timestamp, Verified};
+    use crate::types::{Event, EventId, Kind, Position, PublicKey, Timestamp, Verified};
     use deploy::PATIENCE;
     use deploy::postgres::{Cluster, Server};
     use futures_util::FutureExt;
@@ -124,7 +124,7 @@ mod tests {
         let patient = Sweep { grace: Duration::from_secs(7_200), ..settings };
         assert!(sweep(&store, patient).await.unwrap().changes.is_empty());
         sweep(&store, settings).await.unwrap();
-        let (known, _) = store.known(&ids).await.unwrap();
+        let (known, _) = store.known(&ids, Position::default()).await.unwrap();
         store.close().await;
         [!known[0], !known[1]]
     }

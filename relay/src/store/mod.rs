@@ -35,8 +35,13 @@ pub trait Store: Send + Sync + 'static {
     /// The head of the log as of now.
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>>;
 
-    /// Says for each id, in order, whether the store already has it, and the head at which that holds.
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>>;
+    /// Says for each id, in order, whether the store already has it, and the head at which that holds, which is not before
+    /// `at_least`: what was removed since is still known there.
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>>;
 
     /// Stores a batch in one transaction, at one position. Events that are already there, superseded or deleted are
     /// reported as such and change nothing; within the batch the order counts. Ephemeral events must not be handed

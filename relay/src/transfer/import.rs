@@ -4,7 +4,7 @@
 //! any signature is checked, so it goes by at reading speed.
 
 use crate::store::{Outcome, Store, StoreError};
-use crate::types::{Event, KindClass, Verified, now};
+use crate::types::{Event, KindClass, Position, Verified, now};
 use crate::verify::Verifier;
 use std::io::BufRead;
 use std::sync::Arc;
@@ -89,6 +89,8 @@ pub async fn import(
     settings: ImportSettings,
     mut progress: impl FnMut(&ImportReport, Vec<Rejected>),
 ) -> Result<ImportReport, ImportError> {
+    // What was deleted before this began is not known: a replica that lags may still have it.
+    let begun = store.head().await?.position;
     let (batches_in, mut batches) = mpsc::channel(2);
     let reader = tokio::task::spawn_blocking(move || read_batches(source, settings.max_line_bytes, &batches_in));
     let mut total = ImportReport::default();
@@ -98,7 +100,7 @@ pub async fn import(
         let next = if workers.len() < settings.threads.max(1) { batches.recv().await } else { None };
         match next {
             Some(batch) => {
-                workers.spawn(store_batch(store.clone(), batch, settings.verify));
+                workers.spawn(store_batch(store.clone(), begun, batch, settings.verify));
             }
             None => {
                 let Some(done) = workers.join_next().await else { break };
@@ -166,13 +168,14 @@ fn read_line(source: &mut dyn BufRead, max: usize, line: &mut Vec<u8>) -> Result
 
 async fn store_batch(
     store: Arc<dyn Store>,
+    begun: Position,
     batch: Batch,
     verify: bool,
 ) -> Result<(ImportReport, Vec<Rejected>), ImportError> {
     let mut report = ImportReport { lines: batch.lines.len() as u64, bytes: batch.bytes, ..ImportReport::default() };
     let (events, mut rejected) = on_a_cpu(move || parse(batch.lines)).await?;
     let ids: Vec<_> = events.iter().map(|(_, _, event)| event.id()).collect();
-    let (known, _) = store.known(&ids).await?;
+    let (known, _) = store.known(&ids, begun).await?;
     let mut fresh = Vec::with_capacity(events.len());
     for ((line, text, event), known) in events.into_iter().zip(known) {
         if known {

@@ -42,6 +42,8 @@ pub(crate) enum Mechanism {
     ResubmittedRemovals,
     /// Who has had an event before a failover cut it off does not get it again.
     SeenBefore,
+    /// What a replica knows counts only if the log has not removed it since.
+    KnownRemovals,
     /// Expired events are removed by the store's clock.
     SharedClock,
     /// One instance at a time reads the store for the same entry of the shared cache.

@@ -75,8 +75,12 @@ impl Store for SharedMemory {
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
         self.store.head()
     }
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
-        self.store.known(ids)
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        self.store.known(ids, at_least)
     }
     fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.write(self.store.append(batch, now))

@@ -57,8 +57,12 @@ impl Store for Replica {
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
         self.inner.head()
     }
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
-        self.inner.known(ids)
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        self.inner.known(ids, at_least)
     }
     fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
         self.inner.append(batch, now)

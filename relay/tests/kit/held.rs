@@ -41,10 +41,14 @@ impl Store for Held {
         self.store.head()
     }
 
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         async move {
             self.wait().await;
-            self.store.known(ids).await
+            self.store.known(ids, at_least).await
         }
         .boxed()
     }

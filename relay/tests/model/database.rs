@@ -260,7 +260,7 @@ impl Store for Reached {
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
         self.later(|database| database.head.head)
     }
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+    fn known<'a>(&'a self, ids: &'a [EventId], _: Position) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         self.later(|database| (vec![false; ids.len()], database.head.head))
     }
     fn append(&self, batch: Vec<Verified>, _: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {

@@ -99,7 +99,7 @@ async fn an_event_is_stored_once(store: &dyn Store) {
     assert_eq!(done.outcomes, [Outcome::Duplicate, Outcome::Stored, Outcome::Duplicate]);
     assert_eq!(words(&done.changes), [("inserted", two.id())]);
     let unknown = EventId::from_bytes([9; 32]);
-    let (known, head) = store.known(&[two.id(), unknown, one.id(), two.id()]).await.unwrap();
+    let (known, head) = store.known(&[two.id(), unknown, one.id(), two.id()], Position::default()).await.unwrap();
     assert_eq!((known, head), (vec![true, false, true, true], done.head));
     let mut rows = store.fetch(&[unknown, two.id(), one.id()]).await.unwrap();
     rows.sort_by_key(|row| row.key.created_at);

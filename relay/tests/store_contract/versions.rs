@@ -14,7 +14,7 @@ pub(crate) async fn newest_version_stays(store: &dyn Store) {
         assert_eq!(put(store, &versions[0]).await, Outcome::Superseded);
         let filter = Filter { authors: sorted(&[author(n)]), ..all() };
         assert_eq!(stored(store, &filter).await, [versions[1].id()]);
-        let (known, _) = store.known(&[versions[0].id(), versions[1].id()]).await.unwrap();
+        let (known, _) = store.known(&[versions[0].id(), versions[1].id()], Position::default()).await.unwrap();
         assert_eq!(known, [false, true]);
     }
     let regular =

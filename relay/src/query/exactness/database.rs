@@ -102,7 +102,7 @@ impl Store for Reached {
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
         ready(Err(StoreError::Closed)).boxed()
     }
-    fn known<'a>(&'a self, _: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+    fn known<'a>(&'a self, _: &'a [EventId], _: Position) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         ready(Err(StoreError::Closed)).boxed()
     }
     fn append(&self, _: Vec<Verified>, _: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {

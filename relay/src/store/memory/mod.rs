@@ -161,7 +161,11 @@ impl Store for MemoryStore {
         ready(self.with(|state| state.head())).boxed()
     }
 
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        _at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         let known = |id: &EventId, state: &State| state.events.iter().any(|event| event.id() == *id);
         ready(self.with(|state| (ids.iter().map(|id| known(id, state)).collect(), state.head()))).boxed()
     }

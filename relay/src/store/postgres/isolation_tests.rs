@@ -161,7 +161,7 @@ async fn back(cluster: &Cluster, store: &PostgresStore, urls: impl Iterator<Item
     let (mut acknowledged, mut stale) = (Vec::new(), 0);
     for n in 200..220 {
         acknowledged.push(put(store, n).await.map_err(|error| error.to_string())?);
-        let (known, _) = store.known(&only_there).await.unwrap();
+        let (known, _) = store.known(&only_there, Position::default()).await.unwrap();
         stale += usize::from(read(store).await?.head.epoch != epoch || known.contains(&true));
     }
     // One that was not there, and finds the old primary first.

@@ -285,11 +285,15 @@ impl Store for PostgresStore {
         async { on_the_primary!(self.shared, |connection| lookup::head(connection)) }.boxed()
     }
 
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         async move {
             let head = |known: &(Vec<bool>, Head)| Some(known.1);
             let (mut known, head) =
-                on_a_server!(self.shared, Position::default(), |connection| lookup::known(connection, ids), head)?;
+                on_a_server!(self.shared, at_least, |connection| lookup::known(connection, ids), head)?;
             if self.shared.nodes.is_past(head.epoch) {
                 // A failover may have cut off what a server of the epoch before knows: the write decides.
                 known.fill(false);

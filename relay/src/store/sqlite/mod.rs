@@ -168,7 +168,11 @@ impl Store for SqliteStore {
         .boxed()
     }
 
-    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+    fn known<'a>(
+        &'a self,
+        ids: &'a [EventId],
+        _at_least: Position,
+    ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
         async move {
             let mut lease = self.shared.readers.lend().await?;
             let (stored, head) = lookup::known_ids(&mut lease, ids).await?;
