@@ -60,10 +60,10 @@ impl Answer {
     /// answer has all of them. An id's event never changes, so these are asked for in ever new company.
     pub(super) fn by_id(&self, key: &FilterKey) -> Option<Vec<(FilterKey, Self)>> {
         let (Self::Rows(entry), Ask::Rows(filter)) = (self, &key.ask) else { return None };
-        let ids = super::only_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;
+        let ids = super::only_few_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;
         let one = |id: &EventId| {
             let rows = entry.rows.iter().filter(|row| row.key.id == *id).cloned().collect();
-            let entry = Entry { head: entry.head, limit: 1, rows, complete: true };
+            let entry = Entry { limit: 1, rows, complete: true, ..*entry.as_ref() };
             (by_id(*id, key), Self::Rows(Arc::new(entry)))
         };
         Some(ids.iter().map(one).collect())

@@ -1,6 +1,7 @@
 //! A number of events at a position, and how the log moves it on: the same rules for what is kept and for what was just
 //! counted.
 
+use super::entry::was_read_by;
 use crate::store::Counted;
 use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::{Change, Event, Head, LogEntry, Timestamp};
@@ -29,9 +30,9 @@ impl Count {
         Self { head, number, counted_at, until: expires_at }
     }
 
-    /// True while nothing of it has expired.
+    /// True while nothing of it has expired, unless the clock of whoever has counted was far ahead.
     pub fn holds_at(&self, now: Timestamp) -> bool {
-        self.until.is_none_or(|until| now < until)
+        was_read_by(now, self.counted_at) && self.until.is_none_or(|until| now < until)
     }
 
     /// Applies those of `entries` that come after the head, which then is `to`: the log says that they are all there is

@@ -55,12 +55,23 @@ pub struct Entry<R = Row> {
     pub rows: VecDeque<R>,
     /// True when nothing older matches: the rows are all there is.
     pub complete: bool,
+    /// What had expired by this second of its reader's clock may be missing.
+    pub read_at: Timestamp,
+}
+
+/// How far ahead of the own clock the clock of whoever has read an answer may be, in seconds. Beyond that it may lack what has
+/// not expired here.
+const CLOCKS_APART: Timestamp = 60;
+
+/// True when what was read at the second `read_at`, by whatever clock, can answer who asks at `now`.
+pub(super) fn was_read_by(now: Timestamp, read_at: Timestamp) -> bool {
+    read_at <= now.saturating_add(CLOCKS_APART)
 }
 
 impl<R: Listed + From<Row>> Entry<R> {
     /// The answer to a filter that wants, or can have, no stored event.
     pub fn nothing(head: Head) -> Self {
-        Self { head, limit: 0, rows: VecDeque::new(), complete: true }
+        Self { head, limit: 0, rows: VecDeque::new(), complete: true, read_at: Timestamp::MIN }
     }
 
     /// True when removals have left fewer rows than there is room for although older ones may exist: where all of them

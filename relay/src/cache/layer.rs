@@ -1,6 +1,6 @@
 //! What stands behind the cache in the process: a layer that all instances share.
 
-use super::shared::SharedStatus;
+use super::shared::{HEADER_BYTES, SharedStatus};
 use super::{Answer, FilterKey, Purge};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use std::time::Duration;
@@ -15,17 +15,21 @@ use std::time::Duration;
 ///   the store and [`put`](Self::put) what it has read; the others are kept waiting for that, for a bounded time.
 pub trait SharedLayer: Send + Sync + 'static {
     /// The answer of `key`, if there is one that is `usable`: with room for as many rows as are asked for, its head not
-    /// before the ring's floor and of an epoch that has it in common with the present one. `None`: read the store, then
-    /// [`put`](Self::put). Cancel safe.
+    /// before the ring's floor and of an epoch that has it in common with the present one. An error: read the store, then
+    /// [`put`](Self::put) what was read in this place, or [`leave`](Self::leave) it. Cancel safe.
     fn get<'a>(
         &'a self,
         key: &'a FilterKey,
         usable: &'a (dyn Fn(&Answer) -> bool + Sync),
-    ) -> BoxFuture<'a, Option<Answer>>;
+    ) -> BoxFuture<'a, Result<Answer, Vacancy>>;
 
     /// Offers an answer of the present epoch to all instances. Never waits: where there is no room, nothing is written.
-    /// An older one never replaces a newer one of the same epoch, nor one with less room one with more.
-    fn put(&self, key: &FilterKey, answer: Answer);
+    /// An older one never replaces a newer one of the same epoch, nor one with less room one with more; what made the
+    /// place `vacant` may be replaced by anything.
+    fn put(&self, key: &FilterKey, answer: Answer, vacant: Vacancy);
+
+    /// Nothing is put where [`get`](Self::get) found nothing: others need not wait for it. Never waits.
+    fn leave(&self, key: &FilterKey);
 
     /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
     /// `None`: never, for nothing is kept.
@@ -38,16 +42,29 @@ pub trait SharedLayer: Send + Sync + 'static {
     fn status(&self) -> Option<SharedStatus>;
 }
 
+/// A place without an answer that is of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Vacancy {
+    /// How what lies there begins, where it is something that cannot be used.
+    pub(super) unusable: Option<[u8; HEADER_BYTES]>,
+}
+
 /// No shared layer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoLayer;
 
 impl SharedLayer for NoLayer {
-    fn get<'a>(&'a self, _: &'a FilterKey, _: &'a (dyn Fn(&Answer) -> bool + Sync)) -> BoxFuture<'a, Option<Answer>> {
-        ready(None).boxed()
+    fn get<'a>(
+        &'a self,
+        _: &'a FilterKey,
+        _: &'a (dyn Fn(&Answer) -> bool + Sync),
+    ) -> BoxFuture<'a, Result<Answer, Vacancy>> {
+        ready(Err(Vacancy::default())).boxed()
     }
 
-    fn put(&self, _: &FilterKey, _: Answer) {}
+    fn put(&self, _: &FilterKey, _: Answer, _: Vacancy) {}
+
+    fn leave(&self, _: &FilterKey) {}
 
     fn renew_after(&self) -> Option<Duration> {
         None

@@ -26,9 +26,9 @@ pub use count::{Count, Unsure};
 pub use entry::{Difference, Entry, Listed};
 pub use flight::{Boarding, Landing, Passenger, Pilot};
 pub use key::{Ask, FilterKey, ReaderClass};
-pub use layer::{NoLayer, SharedLayer};
+pub use layer::{NoLayer, SharedLayer, Vacancy};
 pub use purge::{Purge, PurgeError};
-pub use question::{Asked, CountQuestion, Name, Question, only_ids};
+pub use question::{Asked, CountQuestion, Name, Question, only_few_ids};
 pub use shard::{Hot, ShardFacts};
 
 use crate::telemetry::{CacheLayer, CacheResult, Metrics};
@@ -162,7 +162,7 @@ impl Cache {
     fn look(&self, name: &Name) -> Option<Found> {
         let found = self.shard(name).lock().find(name, self.behind.renew_after())?;
         if found.renew {
-            self.behind.put(name.key(), found.answer.at(found.head));
+            self.behind.put(name.key(), found.answer.at(found.head), Vacancy::default());
         }
         Some(found)
     }

@@ -1,6 +1,7 @@
 //! Canonical questions: what many clients ask in different words is one key, and each is answered from its entry by a
 //! cut. docs/decisions/0009-the-cache.md says what that saves.
 
+use super::entry::was_read_by;
 use super::{Answer, Ask, Count, Entry, FilterKey, Listed, ReaderClass};
 use crate::types::{Access, EventId, Filter, Head, Row, Timestamp};
 use std::collections::VecDeque;
@@ -147,6 +148,9 @@ impl Question {
     /// The answer that `entry`, exact as of `head`, holds for this question; `None` where it does not reach back far
     /// enough.
     pub fn answer<R: Listed + Clone, T: From<R>>(&self, entry: &Entry<R>, head: Head) -> Option<Entry<T>> {
+        if !was_read_by(self.now, entry.read_at) {
+            return None;
+        }
         let newer_than = |second: Timestamp| entry.rows.partition_point(|row| row.key().created_at > second);
         let begin = self.until.map_or(0, newer_than);
         let end = self.since.map_or(entry.rows.len(), |since| newer_than(since.saturating_sub(1)));
@@ -160,7 +164,7 @@ impl Question {
             return None;
         }
         let complete = knows_all && alive.next().is_none();
-        Some(Entry { head, limit: self.limit, rows, complete })
+        Some(Entry { head, limit: self.limit, rows, complete, read_at: entry.read_at })
     }
 }
 
@@ -177,12 +181,15 @@ impl<T: From<Row>> Asked<Entry<T>> for Question {
     }
 }
 
-/// The ids of a filter that asks for some events by their ids and nothing else.
-pub fn only_ids(filter: &Filter) -> Option<&[EventId]> {
+/// So many ids are as many questions; more are one.
+const FEW_IDS: usize = 64;
+
+/// The ids of a filter that asks for a few events by their ids and nothing else.
+pub fn only_few_ids(filter: &Filter) -> Option<&[EventId]> {
     let Filter { ids, authors: None, kinds: None, tags, since: None, until: None, limit: _ } = filter else {
         return None;
     };
-    ids.as_deref().filter(|_| tags.is_empty())
+    ids.as_deref().filter(|ids| tags.is_empty() && ids.len() <= FEW_IDS)
 }
 
 /// `since` moved back to a grid whose steps grow with its distance from `now`: the window becomes at most twice as long,

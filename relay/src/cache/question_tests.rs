@@ -59,7 +59,7 @@ fn entry(seconds: &[Timestamp], complete: bool) -> Entry {
         text: "".into(),
     };
     let rows = seconds.iter().enumerate().map(row).collect();
-    Entry { head: Head::default(), limit: 100, rows, complete }
+    Entry { head: Head::default(), limit: 100, rows, complete, read_at: 0 }
 }
 
 fn answer(filter: &Filter, limit: usize, entry: &Entry) -> Option<(Vec<Timestamp>, bool)> {

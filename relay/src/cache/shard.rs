@@ -107,6 +107,8 @@ pub(super) struct Shard {
     kept: LruCache<Name, Kept, FxBuildHasher>,
     matcher: Matcher<Name>,
     popularity: Popularity,
+    /// How many of the answers are counts.
+    counts: usize,
     bytes: usize,
     max_bytes: usize,
     evictions: u64,
@@ -119,6 +121,7 @@ impl Shard {
             kept: LruCache::unbounded_with_hasher(FxBuildHasher),
             matcher: Matcher::new(),
             popularity: Popularity::new(),
+            counts: 0,
             bytes: 0,
             max_bytes,
             evictions: 0,
@@ -131,13 +134,14 @@ impl Shard {
         if !is_off(Mechanism::CacheFlush) {
             self.kept.clear();
             self.matcher = Matcher::new();
+            self.counts = 0;
             self.bytes = 0;
         }
     }
 
     /// Applies the entry after the head.
     pub(super) fn apply(&mut self, log_entry: &LogEntry) {
-        if !log_entry.whole && !is_off(Mechanism::SureCounts) {
+        if !log_entry.whole && self.counts > 0 && !is_off(Mechanism::SureCounts) {
             // What was left out here will be removed, and none of these has counted it.
             let older = |answer: &Answer| answer.head().position < log_entry.position;
             self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
@@ -221,6 +225,7 @@ impl Shard {
             return Handed::Taken;
         }
         self.bytes += bytes;
+        self.counts += usize::from(matches!(answer, Answer::Count(_)));
         let registration = self.matcher.insert(name.key().filters(), name.clone());
         let (reads, offered) = (reads + 1, Instant::now());
         let kept = Kept { answer, registration, bytes, idle_changes: 0, hits, reads, cost, offered };
@@ -264,6 +269,7 @@ impl Shard {
 
     fn forget(&mut self, kept: Kept) {
         self.bytes = self.bytes.saturating_sub(kept.bytes);
+        self.counts -= usize::from(matches!(kept.answer, Answer::Count(_)));
         self.matcher.remove(kept.registration);
     }
 

@@ -34,7 +34,8 @@ fn ask(cache: &Cache, number: u64) -> bool {
     if found.is_some() {
         return true;
     }
-    let entry = Entry { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true };
+    let entry =
+        Entry { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true, read_at: NOW };
     cache.keep(question.name(), Answer::Rows(Arc::new(entry)), Duration::from_millis(1), |_, _| None);
     false
 }
@@ -113,7 +114,7 @@ fn it_stays_within_its_bytes_as_entries_grow_and_lets_all_of_them_go() {
 fn a_purge_by_filter_finds_its_rows_and_counts_whatever_their_windows() {
     let cache = cache(1 << 20);
     let parse = |json: &str| Filter::parse(json).unwrap();
-    let entry = Entry { head: Head::default(), limit: 2, rows: [].into(), complete: true };
+    let entry = Entry { head: Head::default(), limit: 2, rows: [].into(), complete: true, read_at: NOW };
     let author = "07".repeat(32);
     let fill = || {
         for json in [

@@ -1,8 +1,10 @@
 //! Reading through the cache: what it has, else one flight for all who miss the same.
 
 use super::page::{Snapshot, snapshot};
-use super::{Queries, QueryError, QueryLimits, ids};
-use crate::cache::{Answer, Asked, Boarding, Cache, Entry, FilterKey, Landing, Name, Pilot, Question};
+use super::{Queries, QueryError, QueryLimits};
+use crate::cache::{
+    Answer, Asked, Boarding, Cache, Entry, FilterKey, Landing, Name, Pilot, Question, Vacancy, only_few_ids,
+};
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
 use crate::types::{Access, Filter, Head, now};
@@ -10,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// How often a query boards: the flight may end early, or bring less than is asked.
 const BOARDINGS: usize = 3;
@@ -17,6 +20,9 @@ const BOARDINGS: usize = 3;
 /// A shared answer that is this many log entries old is shared anew once it was brought up to date: going through more of
 /// them than this takes longer than a read of the store, and each instance would do so again.
 const OLD_ENTRIES: u64 = 1_000;
+
+/// For how long a shared answer is waited for that is ahead of this instance's log.
+const AHEAD: Duration = Duration::from_millis(25);
 
 /// What may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +67,7 @@ impl Queries {
         let wanted = Wanted { filter, limit, access, limits };
         let Some(cache) = self.log.cache() else { return self.read_alone(wanted).await };
         if source == Source::Any
-            && let Some(ids) = ids::of_few(wanted)
+            && let Some(ids) = only_few_ids(filter)
         {
             return self.read_ids(cache, wanted, ids).await;
         }
@@ -147,12 +153,19 @@ impl Queries {
     ) -> Result<Option<T>, QueryError> {
         self.metrics.cache_flights.increment(1);
         let (name, begun) = (question.name(), Instant::now());
+        let mut vacant = None;
         if source == Source::Any && cache.behind().renew_after().is_some() {
             let usable = |answer: &Answer| {
                 self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
             };
             let found = cache.behind().get(name.key(), &usable).await;
+            vacant = Some(found.as_ref().err().copied().unwrap_or_default());
+            let found = found.ok();
             let is_old = found.as_ref().is_some_and(|answer| self.is_old(answer.head()));
+            if let Some(answer) = &found {
+                // Whoever has read it may be ahead by a moment: less than a read takes.
+                let _ = timeout(AHEAD, self.log.reach(answer.head())).await;
+            }
             // Once, for who asks and for what is kept.
             let found = found.and_then(|answer| self.bring_up(name.key(), answer));
             let told = found.as_ref().and_then(|answer| question.told(answer, answer.head()));
@@ -160,20 +173,27 @@ impl Queries {
             if let (Some(answer), Some(told)) = (found, told) {
                 self.metrics.cache_reads.of(ReadSource::L2).record(begun.elapsed());
                 if is_old {
-                    cache.behind().put(name.key(), answer.clone());
+                    cache.behind().put(name.key(), answer.clone(), Vacancy::default());
                 }
                 self.keep(cache, name, answer.clone(), begun.elapsed());
                 pilot.land(Landing::Answer(answer));
                 return Ok(Some(told));
             }
         }
+        let leave = || {
+            if vacant.is_some() {
+                cache.behind().leave(name.key());
+            }
+        };
         let answer = match read.await {
             Ok(Brought::Answer(answer)) => answer,
             Ok(Brought::TooLarge(told)) => {
+                leave();
                 pilot.land(Landing::TooLarge);
                 return Ok(told);
             }
             Err(error) => {
+                leave();
                 if let QueryError::Store(error) = &error {
                     pilot.land(Landing::Failed(error.clone()));
                 }
@@ -182,7 +202,7 @@ impl Queries {
         };
         self.metrics.cache_reads.of(ReadSource::Store).record(begun.elapsed());
         let told = question.told(&answer, answer.head());
-        cache.behind().put(name.key(), answer.clone());
+        cache.behind().put(name.key(), answer.clone(), vacant.unwrap_or_default());
         self.keep(cache, name, answer.clone(), begun.elapsed());
         // Whoever waits finds it kept, should it not be enough.
         pilot.land(Landing::Answer(answer));
@@ -211,7 +231,7 @@ impl Queries {
         let Page { mut rows, head, complete, .. } = page;
         // It may be kept for long.
         rows.shrink_to_fit();
-        let entry = Entry { head, limit: question.rows_to_keep(), rows: rows.into(), complete };
+        let entry = Entry { head, limit: question.rows_to_keep(), rows: rows.into(), complete, read_at: now() };
         Ok(Brought::Answer(Answer::Rows(Arc::new(entry))))
     }
 

@@ -15,13 +15,15 @@ impl Queries {
         self.see_other_instances(filters, access, limits).await?;
         self.reach(acknowledged, limits).await?;
         let selects = |event: &Event| access.may_read(event) && filters.iter().any(|filter| filter.matches(event));
+        // What expires while it is counted was there when it was asked for.
+        let asked_at = now();
         let (mut source, mut at_least) = (Source::Any, self.log.floor());
         for _ in 0..MAX_ROUNDS {
             let mut count = self.counted(filters, access, source, at_least).await?;
             self.reach(count.head, limits).await?;
             at_least = match self.log.tail(count.head) {
                 Ok(tail) => match count.advance(&tail.entries, tail.head, selects) {
-                    Ok(()) if count.holds_at(now()) => return Ok(count.number),
+                    Ok(()) if count.holds_at(asked_at) => return Ok(count.number),
                     _ => tail.head.position,
                 },
                 Err(_) => self.log.floor(),

@@ -4,27 +4,28 @@
 use super::cached::{Source, Wanted};
 use super::page::{Candidate, Snapshot};
 use super::{Queries, QueryError};
-use crate::cache::{Cache, Listed, only_ids};
+use crate::cache::{Cache, Listed};
 use crate::telemetry::{CacheLayer, ReadSource};
 use crate::types::{Event, EventId, Filter, Head, Row, now};
 use std::time::Instant;
 
-/// More ids are one question.
-const FEW: usize = 64;
-
-/// The ids of a filter that asks for all of a few events by their ids, and for nothing else.
-pub(super) fn of_few<'a>(wanted: Wanted<'a>) -> Option<&'a [EventId]> {
-    only_ids(wanted.filter).filter(|ids| ids.len() <= FEW.min(wanted.limit))
-}
-
 impl Queries {
-    /// The events of these ids.
+    /// The newest of the events of these ids.
     pub(super) async fn read_ids(
         &self,
         cache: &Cache,
         wanted: Wanted<'_>,
         ids: &[EventId],
     ) -> Result<Snapshot, QueryError> {
+        let all = Wanted { limit: wanted.limit.max(ids.len()), ..wanted };
+        let mut read = self.read_all_ids(cache, all, ids).await?;
+        read.complete &= read.rows.len() <= wanted.limit;
+        read.rows.truncate(wanted.limit);
+        read.limit = wanted.limit;
+        Ok(read)
+    }
+
+    async fn read_all_ids(&self, cache: &Cache, wanted: Wanted<'_>, ids: &[EventId]) -> Result<Snapshot, QueryError> {
         let begun = Instant::now();
         let (known, missing) = self.gather(cache, ids, wanted);
         if missing.is_empty() {
@@ -51,7 +52,7 @@ impl Queries {
             rows.sort_by_key(|row| row.key().order());
             // What has come since came to both.
             rows.dedup_by_key(|row| row.key());
-            return Ok(Snapshot { head: read.head, limit: read.limit, rows: rows.into(), complete: true });
+            return Ok(Snapshot { rows: rows.into(), ..read });
         }
         self.read_alone(wanted).await
     }
@@ -83,7 +84,7 @@ impl Queries {
             }
         }
         rows.sort_by_key(|row| row.key().order());
-        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true }];
+        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true, read_at: now }];
         let level = even || self.level(&mut known, wanted);
         let [known] = known;
         if level { (known, missing) } else { (Snapshot::nothing(head), ids.to_vec()) }

@@ -41,7 +41,7 @@ impl From<Row> for Candidate {
 /// What the store has read for at most `limit` rows.
 pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) -> Snapshot {
     let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
-    Snapshot { head, limit, rows, complete }
+    Snapshot { head, limit, rows, complete, read_at: Timestamp::MIN }
 }
 
 /// Merges the filters' rows: newest first, ties by lowest id, each event once.

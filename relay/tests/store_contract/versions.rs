@@ -2,7 +2,7 @@
 
 use crate::store_kit::*;
 use relay::store::{Outcome, Store};
-use relay::types::Filter;
+use relay::types::{Filter, Position};
 
 pub(crate) async fn newest_version_stays(store: &dyn Store) {
     for (n, kind) in [(1, 0), (2, 3), (3, 10002), (4, 19999)] {

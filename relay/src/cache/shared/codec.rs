@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a value begins with: ours, in this version. One of another version counts as none.
-const MAGIC: [u8; 2] = [b'C', 1];
+const MAGIC: [u8; 2] = [b'C', 2];
 
 /// The parts of the header that `put.lua` compares stand at fixed places: the magic and the epoch, then, as numbers with
 /// the highest byte first, the generation, the position, the limit; then the flags.
-pub(super) const HEADER_BYTES: usize = 2 + 8 + 8 + 8 + 4 + 1;
+pub(in crate::cache) const HEADER_BYTES: usize = 2 + 8 + 8 + 8 + 4 + 1;
 
 const COMPLETE: u8 = 1;
 const COMPRESSED: u8 = 2;
@@ -70,9 +70,10 @@ fn encode_rows(entry: &Entry, generation: Generation) -> Option<Vec<u8>> {
     let compressed = (rows.len() >= LEAST_TO_COMPRESS).then(|| lz4_flex::block::compress(&rows));
     // What saves less than an eighth is not worth unfolding.
     let compressed = compressed.filter(|compressed| compressed.len() < rows.len() - rows.len() / 8);
-    let mut out = Vec::with_capacity(HEADER_BYTES + 8 + compressed.as_ref().unwrap_or(&rows).len());
+    let mut out = Vec::with_capacity(HEADER_BYTES + 16 + compressed.as_ref().unwrap_or(&rows).len());
     let flags = if entry.complete { COMPLETE } else { 0 } | if compressed.is_some() { COMPRESSED } else { 0 };
     push_header(entry.head, generation, u32::try_from(entry.limit).ok()?, flags, &mut out);
+    push_number(entry.read_at.cast_unsigned(), &mut out);
     match compressed {
         Some(compressed) => {
             push_number(rows.len() as u64, &mut out);
@@ -95,8 +96,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
     let head = Head { epoch, position: Position(u64::from_be_bytes(from.array()?)) };
     let limit = u32::from_be_bytes(from.array()?) as usize;
     let flags = from.byte()?;
+    if flags == COUNT {
+        return Ok((Answer::Count(read_count(from, head)?), generation));
+    }
+    let read_at = from.number()?.cast_signed();
     let rows = match flags {
-        COUNT => return Ok((Answer::Count(read_count(from, head)?), generation)),
         _ if flags & !(COMPLETE | COMPRESSED) != 0 => return Err(Damaged),
         _ if flags & COMPRESSED == 0 => read_rows(from, limit)?,
         _ => {
@@ -109,7 +113,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
             read_rows(Reader::new(&unfolded), limit)?
         }
     };
-    let entry = Entry { head, limit, rows, complete: flags & COMPLETE != 0 };
+    let entry = Entry { head, limit, rows, complete: flags & COMPLETE != 0, read_at };
     Ok((Answer::Rows(Arc::new(entry)), generation))
 }
 
@@ -176,11 +180,11 @@ mod tests {
     fn entries() -> impl Strategy<Value = Entry> {
         let row = (0..i64::MAX / 2, any::<u8>(), ".{0,200}", any::<bool>())
             .prop_map(|(created_at, salt, words, expires)| Row::from(&event(created_at, salt, &words, expires)));
-        (heads(), prop::collection::vec(row, 0..12), any::<bool>(), 0..20_usize).prop_map(
-            |(head, mut rows, complete, spare)| {
+        (heads(), prop::collection::vec(row, 0..12), any::<bool>(), 0..20_usize, any::<i64>()).prop_map(
+            |(head, mut rows, complete, spare, read_at)| {
                 rows.sort_by_key(|row| row.key.order());
                 rows.dedup_by_key(|row| row.key.id);
-                Entry { head, limit: rows.len() + spare, rows: rows.into(), complete }
+                Entry { head, limit: rows.len() + spare, rows: rows.into(), complete, read_at }
             },
         )
     }
@@ -214,7 +218,7 @@ mod tests {
 
     fn two() -> Entry {
         let rows = [event(9, 1, "new", false), event(8, 2, "old", false)].iter().map(Row::from).collect();
-        Entry { head: Head::default(), limit: 2, rows, complete: false }
+        Entry { head: Head::default(), limit: 2, rows, complete: false, read_at: 0 }
     }
 
     #[test]
@@ -234,6 +238,7 @@ mod tests {
     fn a_length_that_cannot_be_allocates_nothing() {
         let mut bytes = encode(&rows(two()), Generation(0)).unwrap();
         bytes.truncate(HEADER_BYTES);
+        push_number(0, &mut bytes);
         let mut count = bytes.clone();
         push_number(u64::MAX, &mut count);
         assert_eq!(decode(&count), Err(Damaged));

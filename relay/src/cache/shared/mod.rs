@@ -13,9 +13,10 @@ mod servers;
 mod tests;
 mod write;
 
+pub(super) use codec::HEADER_BYTES;
 pub use counts::SharedStatus;
 
-use super::{Answer, FilterKey, Purge, SharedLayer};
+use super::{Answer, FilterKey, Purge, SharedLayer, Vacancy};
 use crate::config::RedisAddress;
 use crate::types::mechanism::{Mechanism, is_off};
 use codec::MAX_VALUE_BYTES;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use write::Offer;
+use write::{Offer, Order};
 
 /// Entries that may wait to be written. What is more is not shared this time.
 const QUEUE: usize = 256;
@@ -58,7 +59,7 @@ pub struct SharedSettings {
 /// A layer over Redis. Dropped, it lets all connections go.
 pub struct RedisLayer {
     shared: Arc<Shared>,
-    offers: mpsc::Sender<Offer>,
+    orders: mpsc::Sender<Order>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -82,7 +83,7 @@ enum Found {
     Answer(Answer),
     Nothing,
     /// Too old, of too little room, purged, or not understood.
-    Unusable,
+    Unusable(Vacancy),
     NoAnswer,
 }
 
@@ -99,14 +100,23 @@ impl RedisLayer {
             keeps,
             counts: Counts::default(),
         });
-        let (offers, offered) = mpsc::channel(QUEUE);
+        let (orders, ordered) = mpsc::channel(QUEUE);
         let (purged, to_purge) = mpsc::channel(PURGES);
         let follower = shared.clone();
         let tasks = [
-            tokio::spawn(write::run(shared.clone(), offered)),
+            tokio::spawn(write::run(shared.clone(), ordered)),
             tokio::spawn(async move { follower.purges.follow(&follower.servers, &purged).await }),
         ];
-        (Arc::new(Self { shared, offers, tasks }), to_purge)
+        (Arc::new(Self { shared, orders, tasks }), to_purge)
+    }
+}
+
+impl RedisLayer {
+    fn order(&self, key: &FilterKey, order: impl FnOnce(Name) -> Order) {
+        let shared = &self.shared;
+        if shared.keeps && self.orders.try_send(order(shared.name(key))).is_err() {
+            shared.counts.dropped.one();
+        }
     }
 }
 
@@ -121,19 +131,18 @@ impl SharedLayer for RedisLayer {
         &'a self,
         key: &'a FilterKey,
         usable: &'a (dyn Fn(&Answer) -> bool + Sync),
-    ) -> BoxFuture<'a, Option<Answer>> {
-        async move { if self.shared.keeps { self.shared.get(key, usable).await } else { None } }.boxed()
+    ) -> BoxFuture<'a, Result<Answer, Vacancy>> {
+        async move { if self.shared.keeps { self.shared.get(key, usable).await } else { Err(Vacancy::default()) } }
+            .boxed()
     }
 
-    fn put(&self, key: &FilterKey, answer: Answer) {
-        let shared = &self.shared;
-        if !shared.keeps {
-            return;
-        }
-        let offer = Offer { name: shared.name(key), answer, generation: shared.purges.latest() };
-        if self.offers.try_send(offer).is_err() {
-            shared.counts.dropped.one();
-        }
+    fn put(&self, key: &FilterKey, answer: Answer, vacant: Vacancy) {
+        let generation = self.shared.purges.latest();
+        self.order(key, |name| Order::Put(Offer { name, answer, generation, vacant }));
+    }
+
+    fn leave(&self, key: &FilterKey) {
+        self.order(key, Order::Leave);
     }
 
     fn renew_after(&self) -> Option<Duration> {
@@ -161,18 +170,22 @@ impl Shared {
         Name { lease: format!("{entry}:lease"), entry }
     }
 
-    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Option<Answer> {
+    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Result<Answer, Vacancy> {
         let name = self.name(key);
+        let mut vacant = Vacancy::default();
         match self.look(&name, key, usable).await {
             Found::Answer(answer) => {
                 self.counts.hits.one();
-                return Some(answer);
+                return Ok(answer);
             }
             Found::Nothing => self.counts.misses.one(),
-            Found::Unusable => self.counts.unusable.one(),
-            Found::NoAnswer => return None,
+            Found::Unusable(found) => {
+                self.counts.unusable.one();
+                vacant = found;
+            }
+            Found::NoAnswer => return Err(vacant),
         }
-        if self.is_first(&name).await { None } else { self.wait(&name, key, usable).await }
+        if self.is_first(&name).await { Err(vacant) } else { self.wait(&name, key, usable).await.ok_or(vacant) }
     }
 
     /// One look at what is there.
@@ -196,10 +209,10 @@ impl Shared {
             Ok((answer, generation)) if !self.purges.concern(key, generation) && usable(&answer) => {
                 Found::Answer(answer)
             }
-            Ok(_) => Found::Unusable,
+            Ok(_) => Found::Unusable(Vacancy { unusable: bytes.first_chunk().copied() }),
             Err(_) => {
                 counts.damaged.one();
-                Found::Unusable
+                Found::Unusable(Vacancy::default())
             }
         }
     }
@@ -234,7 +247,7 @@ impl Shared {
                     self.counts.hits_after_wait.one();
                     return Some(answer);
                 }
-                Found::Nothing | Found::Unusable => {}
+                Found::Nothing | Found::Unusable(_) => {}
                 Found::NoAnswer => return None,
             }
         }

@@ -8,6 +8,8 @@ use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, Pub
 use deploy::redis::{Cluster, Server};
 use deploy::{Home, PATIENCE, Signal, until};
 
+mod vacant;
+
 /// Patience where it is not what is tested: other tests keep this machine busy.
 const PATIENT: Duration = Duration::from_millis(500);
 const EPOCH: Epoch = Epoch(7);
@@ -31,7 +33,13 @@ fn entry(epoch: Epoch, position: u64) -> Entry {
         Row::from(&Event::build(author, created_at, Kind(1), &[], &format!("at {position}"), |_| [3; 64]))
     };
     let rows = vec![event(2_000), event(1_000)];
-    Entry { head: Head { epoch, position: Position(position) }, limit: 10, rows: rows.into(), complete: false }
+    Entry {
+        head: Head { epoch, position: Position(position) },
+        limit: 10,
+        rows: rows.into(),
+        complete: false,
+        read_at: 0,
+    }
 }
 
 fn settings(patience: Duration) -> SharedSettings {
@@ -60,8 +68,12 @@ async fn put(layer: &RedisLayer, key: &FilterKey, entry: Entry) -> bool {
 }
 
 async fn put_answer(layer: &RedisLayer, key: &FilterKey, answer: Answer) -> bool {
+    put_at(layer, key, answer, Vacancy::default()).await
+}
+
+async fn put_at(layer: &RedisLayer, key: &FilterKey, answer: Answer, vacant: Vacancy) -> bool {
     let before = status(layer);
-    layer.put(key, answer);
+    layer.put(key, answer, vacant);
     until("the entry to be handed over", PATIENCE, async || {
         let now = status(layer);
         let done = now.written + now.not_newer + now.not_taken + now.too_large;
@@ -74,7 +86,7 @@ async fn put_answer(layer: &RedisLayer, key: &FilterKey, answer: Answer) -> bool
 }
 
 async fn get(layer: &RedisLayer, key: &FilterKey) -> Option<Entry> {
-    match layer.get(key, &|_| true).await? {
+    match layer.get(key, &|_| true).await.ok()? {
         Answer::Rows(entry) => Some(Arc::unwrap_or_clone(entry)),
         Answer::Count(count) => panic!("{count:?}"),
     }
@@ -101,13 +113,13 @@ fn another_instance_gets_what_one_has_put() {
         assert_eq!(get(&other, &key(2)).await, None, "another filter");
         let nobody = FilterKey { reader: ReaderClass::Nobody(PrivateKinds::default()), ..key(1) };
         assert_eq!(get(&other, &nobody).await, None, "other readers");
-        assert_eq!(other.get(&key(1), &|answer| answer.head().position > Position(5)).await, None, "not usable");
+        assert_eq!(other.get(&key(1), &|answer| answer.head().position > Position(5)).await.ok(), None, "not usable");
         let head = Head { epoch: EPOCH, position: Position(5) };
         let count = |number| Answer::Count(Count { head, number, counted_at: 1_000, until: Some(2_000) });
         let counted = FilterKey { ask: Ask::Count(key(1).filters().into()), ..key(1) };
         assert!(put_answer(&one, &counted, count(7)).await);
         assert!(!put_answer(&one, &counted, count(8)).await, "as of the same head there is but one");
-        assert_eq!(other.get(&counted, &|_| true).await, Some(count(7)));
+        assert_eq!(other.get(&counted, &|_| true).await, Ok(count(7)));
         let status = self::status(&other);
         assert_eq!((status.hits, status.unusable), (2, 1), "{status:?}");
         let names: Vec<String> = server.ask(redis::cmd("KEYS").arg("*")).await.unwrap();
@@ -129,7 +141,7 @@ async fn positions_go_back(server: &Server) -> bool {
     for round in 0..60_u64 {
         for (at, layer) in layers.iter().enumerate() {
             // The second is behind, the third far behind.
-            layer.put(&key(1), rows(entry(EPOCH, 100 + round - at as u64 * round.min(30))));
+            layer.put(&key(1), rows(entry(EPOCH, 100 + round - at as u64 * round.min(30))), Vacancy::default());
         }
         let seen = get(&layers[0], &key(1)).await.map_or(0, |entry| entry.head.position.0);
         if seen < last {
@@ -186,7 +198,7 @@ async fn readers(server: &Server) -> usize {
         let found = get(layer, key).await;
         if found.is_none() {
             sleep(Duration::from_millis(20)).await;
-            layer.put(key, rows(entry(EPOCH, 5)));
+            layer.put(key, rows(entry(EPOCH, 5)), Vacancy::default());
         }
         usize::from(found.is_none())
     };

@@ -9,6 +9,7 @@
 mod database;
 mod flights;
 mod pool;
+mod shelf;
 mod world;
 
 use crate::types::mechanism::{Mechanism, without};

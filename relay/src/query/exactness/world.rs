@@ -4,7 +4,7 @@
 use super::Tally;
 use super::database::{Alive, Database, Reached, distinct, select};
 use super::pool::{Pool, author};
-use crate::cache::{Cache, NoLayer, only_ids};
+use crate::cache::{Cache, NoLayer, only_few_ids};
 use crate::log::Log;
 use crate::query::page::{Candidate, Snapshot};
 use crate::query::{Queries, QueryError, QueryLimits};
@@ -272,7 +272,7 @@ impl<'a> World<'a> {
         let right = match (answer, &asked.question) {
             (Answer::Rows(snapshot, head), Question::Rows(filter)) => {
                 assert_eq!(head, self.log.head(), "nothing has come between");
-                self.tally.by_id += usize::from(only_ids(filter).is_some());
+                self.tally.by_id += usize::from(only_few_ids(filter).is_some());
                 is_right(&snapshot, filter, expected)
             }
             (Answer::Count(number), _) => {

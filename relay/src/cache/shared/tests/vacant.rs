@@ -1,0 +1,60 @@
+//! Places where nothing lies that is of use.
+
+use super::*;
+
+/// What a layer has that is not before a position; the place where there is nothing.
+async fn since(layer: &RedisLayer, key: &FilterKey, floor: u64) -> Result<Answer, Vacancy> {
+    layer.get(key, &|answer| answer.head().position.0 >= floor).await
+}
+
+#[test]
+fn what_is_of_no_use_does_not_keep_its_place() {
+    block_on(async {
+        let server = Server::temporary().await.unwrap();
+        let (layer, _purges) = layer(&server.url(), PATIENT).await;
+        let large = Entry { limit: 1_000, ..entry(EPOCH, 100) };
+        assert!(put(&layer, &key(1), large).await);
+        let small = rows(Entry { limit: 40, ..entry(EPOCH, 6_000) });
+        let vacant = since(&layer, &key(1), 5_000).await.unwrap_err();
+        assert!(
+            !put_answer(&layer, &key(1), small.clone()).await,
+            "control: one with less room is not taken otherwise"
+        );
+        assert!(put_at(&layer, &key(1), small.clone(), vacant).await);
+        assert_eq!(since(&layer, &key(1), 5_000).await, Ok(small));
+        // What another has put there meanwhile is not what was found to be of no use.
+        assert!(!put_at(&layer, &key(1), rows(entry(EPOCH, 5_999)), vacant).await);
+    });
+}
+
+/// How long the next one waits for what is read for this key, which takes until the servers are asked no more.
+async fn next_waits(layer: &RedisLayer) -> (Duration, u64) {
+    until("all to be done", PATIENCE, async || match layer.orders.capacity() {
+        QUEUE => Ok(()),
+        left => Err(left.to_string()),
+    })
+    .await
+    .unwrap();
+    let (begin, before) = (Instant::now(), status(layer).waited_in_vain);
+    assert!(since(layer, &key(1), 0).await.is_err());
+    (begin.elapsed(), status(layer).waited_in_vain - before)
+}
+
+#[test]
+fn nobody_waits_for_what_will_not_come() {
+    block_on(async {
+        let server = Server::temporary().await.unwrap();
+        let (layer, _purges) = layer(&server.url(), PATIENT).await;
+        assert!(since(&layer, &key(1), 0).await.is_err());
+        let (waited, in_vain) = next_waits(&layer).await;
+        assert!(waited >= LEASE_WAIT && in_vain == 1, "control: a lease is waited for, {waited:?}");
+        layer.leave(&key(1));
+        // Whoever asks next has the lease.
+        assert_eq!(next_waits(&layer).await.1, 0);
+        // No event's text: it cannot be written.
+        let mut odd = entry(EPOCH, 1);
+        odd.rows[0].text = "{}".into();
+        assert!(!put(&layer, &key(1), odd).await);
+        assert_eq!(next_waits(&layer).await.1, 0);
+    });
+}
