@@ -145,6 +145,14 @@ impl Cache {
         question.told(&found.answer, found.head)
     }
 
+    /// How to ask `question` where what is kept for it, and would be if it were read again, is too new: many have published
+    /// with dates ahead of those who ask for what there is now.
+    pub fn instead_of(&self, question: &Question) -> Option<Question> {
+        let kept = self.shard(question.name()).lock().find_again(question.name())?;
+        let passed = Asked::<Entry>::is_passed_by(question, &kept.answer);
+        passed.then(|| question.exact(&self.secret)).flatten()
+    }
+
     /// Of each of `ids` that a reader with `access` asks for, whether there is such an event, and the head at which that
     /// holds; `None` where nothing is kept that says so. Never waits.
     pub fn find_ids(&self, ids: &[EventId], access: &Access, now: Timestamp) -> Vec<Option<(Option<Row>, Head)>> {

@@ -49,6 +49,12 @@ pub trait Asked<T> {
 
     /// The answer that `kept`, exact as of `head`, holds for it; `None` where it holds none.
     fn told(&self, kept: &Answer, head: Head) -> Option<T>;
+
+    /// True where asking again under the same name will bring no answer, since what `kept` has, and whatever else is read, is
+    /// newer than what is asked for.
+    fn is_passed_by(&self, _kept: &Answer) -> bool {
+        false
+    }
 }
 
 /// How many events some filters select, asked at some second.
@@ -123,6 +129,14 @@ impl Question {
         Some(Self { name, since: filter.since, until: filter.until, limit, now })
     }
 
+    /// The same with its own `until` in the key, where that was taken for the present.
+    pub(super) fn exact(&self, secret: &RandomState) -> Option<Self> {
+        let FilterKey { ask: Ask::Rows(filter), reader } = self.key() else { return None };
+        let until = self.until.filter(|_| filter.until.is_none())?;
+        let ask = Ask::Rows(Filter { until: Some(until), ..filter.clone() });
+        Some(Self { name: Name::new(FilterKey { ask, reader: reader.clone() }, secret), ..self.clone() })
+    }
+
     /// What its entry is found by, with its hash.
     pub fn name(&self) -> &Name {
         &self.name
@@ -178,6 +192,11 @@ impl<T: From<Row>> Asked<Entry<T>> for Question {
             Answer::Rows(entry) => self.answer(entry, head),
             Answer::Count(_) => None,
         }
+    }
+
+    fn is_passed_by(&self, kept: &Answer) -> bool {
+        let newest = kept.rows().next().map(|row| row.key.created_at);
+        self.until.is_some_and(|until| newest.is_some_and(|newest| newest > until))
     }
 }
 

@@ -79,6 +79,12 @@ impl Queries {
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
             return Ok(answer);
         }
+        if let Some(instead) = question.as_ref().and_then(|question| cache.instead_of(question)) {
+            return match cache.find_now(&instead).filter(|_| source == Source::Any) {
+                Some(answer) => Ok(answer),
+                None => self.read_anew(cache, wanted, Some(&instead), source).await,
+            };
+        }
         self.read_anew(cache, wanted, question.as_ref(), source).await
     }
 
@@ -94,6 +100,11 @@ impl Queries {
         async move {
             if let Some(question) = question
                 && let Some(answer) = self.fly(cache, question, source, self.read_rows(question, wanted.limits)).await?
+            {
+                return Ok(answer);
+            }
+            if let Some(instead) = question.and_then(|question| cache.instead_of(question))
+                && let Some(answer) = self.fly(cache, &instead, source, self.read_rows(&instead, wanted.limits)).await?
             {
                 return Ok(answer);
             }
@@ -131,6 +142,9 @@ impl Queries {
                     Some(Landing::Answer(answer)) => {
                         if let Some(told) = question.told(&answer, answer.head()) {
                             return Ok(Some(told));
+                        }
+                        if question.is_passed_by(&answer) {
+                            return Ok(None);
                         }
                     }
                     Some(Landing::TooLarge) => return Ok(None),

@@ -266,6 +266,23 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     assert_eq!(cache.purge(&Purge::Filter(by_id(&[ids[0], unknown, EventId::from_bytes([8; 32])]))), 2);
 }
 
+/// Notes with dates ahead of those who ask for what there is now, more than an entry has room for.
+#[tokio::test]
+async fn what_is_dated_ahead_does_not_make_everybody_read() {
+    let (scene, nobody, now) = (Scene::new(true).await, Access::default(), now());
+    scene.open();
+    for n in 0..40 {
+        scene.publish(1, &[], now + 600 + n).await;
+        scene.publish(1, &[], 1_000 + n).await;
+    }
+    let filter = Filter { until: Some(now), ..notes() };
+    for reads in [2, 2] {
+        let answers = join_all((0..100).map(|_| scene.ask(&filter, &nobody))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(20))));
+        assert_eq!(scene.reads(), reads, "what there is now, and what is not ahead");
+    }
+}
+
 #[tokio::test]
 async fn control_without_the_cache_everybody_reads() {
     assert_eq!(stampede(&Scene::new(false).await).await.1, 1_000);
