@@ -59,8 +59,8 @@ async fn leave(shared: &Shared, name: &Name) {
 async fn write(shared: &Shared, script: &Script, Offer { name, answer, generation, vacant }: Offer) {
     let counts = &shared.counts;
     let Some(value) = encode(&answer, generation) else {
-        counts.too_large.one();
-        return leave(shared, &name).await;
+        leave(shared, &name).await;
+        return counts.too_large.one();
     };
     let bytes = value.len();
     let lifetime = u64::try_from(shared.lifetime.as_millis()).unwrap_or(u64::MAX);
