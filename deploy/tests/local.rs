@@ -46,6 +46,16 @@ impl Directory {
         self.status().into_iter().find(|row| row["name"] == name).unwrap()
     }
 
+    fn state(&self) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path().join("cluster.json")).unwrap()).unwrap()
+    }
+
+    fn change_state(&self, key: &str, value: Value) {
+        let mut state = self.state();
+        state[key] = value;
+        std::fs::write(self.path().join("cluster.json"), state.to_string()).unwrap();
+    }
+
     fn identities(&self) -> Vec<Identity> {
         let files = std::fs::read_dir(self.path().join("run")).unwrap();
         let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
@@ -110,6 +120,12 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
         (&directory.row("primary")["role"], &directory.row("primary")["pid"]),
         (&"replica".into(), &Value::Null)
     );
+    // Another one that is broken off is taken up, with the first primary stopped still.
+    directory.change_state("failing_over", true.into());
+    assert!(directory.bad(&["up"]).contains("failover"));
+    directory.good(&["failover"]);
+    assert_eq!(directory.row("replica-2")["role"], "primary");
+    assert_eq!(directory.row("primary")["pid"], Value::Null);
     directory.good(&["up"]);
     assert_eq!(directory.row("primary")["role"], "replica");
     assert_eq!(pids(&directory.status()).len(), 4);

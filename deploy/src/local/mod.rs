@@ -161,7 +161,8 @@ impl Local {
         let _lock = Lock::take(&self.home)?;
         if self.state.failing_over {
             progress.set_message("taking up a failover that was broken off");
-            for server in self.postgres.servers.iter_mut().filter(|server| server.role() == Role::Replica) {
+            let replica = |server: &&mut postgres::Server| server.role() == Role::Replica && !server.is_fenced();
+            for server in self.postgres.servers.iter_mut().filter(replica) {
                 server.start().await?;
             }
         }
