@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const NAME: &str = "haproxy";
+pub(super) const NAME: &str = "haproxy";
 
 /// HAProxy in front of the relays.
 #[derive(Debug)]
@@ -101,13 +101,21 @@ impl Front {
         write(&self.configuration(), &text)
     }
 
+    /// Whether it could be started, unless it runs.
+    pub(super) fn check(&self, relays: &[RelayPlace]) -> Result<(), Error> {
+        if self.is_alive() {
+            return Ok(());
+        }
+        haproxy::haproxy_cfg(&self.model(relays)).map_err(Error::front("rendering haproxy.cfg"))?;
+        let port = self.place.port;
+        let taken = |_| Error::State(format!("port {port} of 127.0.0.1 is taken: choose another by --port"));
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(taken)
+    }
+
     /// Starts it, if it does not run, and waits until every relay gets clients from it.
     pub(super) async fn start(&mut self, relays: &[RelayPlace]) -> Result<(), Error> {
         if !self.is_alive() {
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, self.place.port)).is_err() {
-                let port = self.place.port;
-                return Err(Error::State(format!("port {port} of 127.0.0.1 is taken: choose another by --port")));
-            }
+            self.check(relays)?;
             if self.place.tls && !self.certificate().exists() {
                 self.make_certificate()?;
             }

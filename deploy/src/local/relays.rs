@@ -39,6 +39,16 @@ impl Local {
         Ok(relay)
     }
 
+    /// Whether the program takes the settings, where a wish changes either: no relay would start any more.
+    pub(super) async fn check_relays(&self, wish: &Wish) -> Result<(), Error> {
+        let changed = wish.relay_program.is_some() || !wish.settings.is_empty() || !wish.unset.is_empty();
+        if !changed || self.state.relay_program.is_none() {
+            return Ok(());
+        }
+        let some = RelayPlace { name: "relay".to_owned(), port: free_port()?, admin_port: free_port()? };
+        self.relay(&some)?.check().await
+    }
+
     /// The admin listeners of all relays, so that each dashboard shows all.
     fn peers(&self) -> String {
         let peer = |place: &RelayPlace| format!("127.0.0.1:{}", place.admin_port);
@@ -123,6 +133,7 @@ impl Local {
     pub async fn roll(&mut self, wish: &Wish, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         self.state.accept_for_relays(wish)?;
+        self.check_relays(wish).await?;
         self.save()?;
         let runtime = self.front.runtime();
         let fronted = self.front.is_alive();
