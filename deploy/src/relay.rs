@@ -84,12 +84,24 @@ impl Relay {
         self.process.as_ref().is_some_and(Process::is_alive)
     }
 
-    /// Starts it, if it does not run, and waits until `/ready` says 200.
+    /// Starts it, if it does not run, and waits until `/ready` says 200. One that was told to end is started anew when it
+    /// has.
     ///
     /// # Errors
     /// [`Error::Ended`] with its log if it does not come up.
     pub async fn start(&mut self) -> Result<(), Error> {
+        let ran = self.is_alive();
         self.spawn()?;
+        match self.wait_ready().await {
+            Err(Error::Ended { .. }) if ran => {
+                self.spawn()?;
+                self.wait_ready().await
+            }
+            done => done,
+        }
+    }
+
+    async fn wait_ready(&self) -> Result<(), Error> {
         ready(&self.name, self.process.as_ref(), async || match self.get("/ready").await? {
             (200, _) => Ok(()),
             (status, body) => Err(Error::State(format!("/ready says {status}: {body}"))),
