@@ -135,6 +135,16 @@ async fn a_second_failover_leaves_the_first_primary_fenced() {
 }
 
 #[tokio::test]
+async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
+    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    cluster.server_mut("replica-2").unwrap().stop().await.unwrap();
+    let failover = cluster.failover().await.unwrap();
+    assert_eq!((failover.promoted.as_str(), failover.absent), ("replica-1", vec!["replica-2".to_owned()]));
+    let commit = cluster.primary().unwrap().execute("CREATE TABLE word (text text)");
+    tokio::time::timeout(PATIENCE, commit).await.expect("it hangs").unwrap();
+}
+
+#[tokio::test]
 async fn without_a_replica_there_is_no_failover_and_nothing_is_stopped() {
     let mut cluster = Cluster::setup().start().await.unwrap();
     assert!(matches!(cluster.failover().await, Err(Error::State(_))));
