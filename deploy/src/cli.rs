@@ -41,6 +41,9 @@ struct Settings {
     /// given again and again
     #[arg(long = "set", value_name = "RELAY_KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// Take such a setting back; may be given again and again
+    #[arg(long, value_name = "RELAY_KEY")]
+    unset: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,7 +70,7 @@ enum Command {
         /// A commit waits until one of the replicas has it too
         #[arg(long)]
         synchronous: bool,
-        /// The relay's program [default: the one beside this program, built first under cargo]
+        /// The relay's program [default: the one it was last; at first the one beside this program, built first under cargo]
         #[arg(long, value_name = "PROGRAM")]
         relay: Option<PathBuf>,
         #[command(flatten)]
@@ -111,7 +114,7 @@ enum Command {
     Roll {
         #[command(flatten)]
         place: Place,
-        /// Another program from now on [default: the one that runs, built anew under cargo]
+        /// Another program from now on [default: the one it was last; the one beside this program is built first under cargo]
         #[arg(long, value_name = "PROGRAM")]
         relay: Option<PathBuf>,
         #[command(flatten)]
@@ -154,12 +157,23 @@ impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Up { place, relays, replicas, port, tls, observe, synchronous, relay, settings } => {
-                let known = Local::open(&place.dir)?.map_or(3, |local| local.relays().len());
-                let relay_program =
-                    if relays.unwrap_or(known) == 0 { relay } else { Some(relay_program(relay).await?) };
-                let settings = settings.settings;
-                let guarded = false;
-                let wish = Wish { relays, replicas, port, tls, observe, synchronous, relay_program, settings, guarded };
+                let local = Local::open(&place.dir)?;
+                let count = relays.unwrap_or(local.as_ref().map_or(3, |local| local.relays().len()));
+                let known = local.as_ref().and_then(Local::relay_program);
+                let relay_program = if count == 0 { relay } else { Some(relay_program(relay, known).await?) };
+                let Settings { settings, unset } = settings;
+                let wish = Wish {
+                    relays,
+                    replicas,
+                    port,
+                    tls,
+                    observe,
+                    synchronous,
+                    relay_program,
+                    settings,
+                    unset,
+                    guarded: false,
+                };
                 let progress = spinner();
                 let local = Local::up(&place.dir, &wish, &progress).await?;
                 progress.finish_and_clear();
@@ -206,10 +220,11 @@ impl Cli {
             }
             Command::Reload { place } => Ok(open(&place.dir)?.reload().await?),
             Command::Roll { place, relay, settings } => {
-                let relay_program = Some(relay_program(relay).await?);
-                let progress = spinner();
                 let mut local = open(&place.dir)?;
-                let wish = Wish { relay_program, settings: settings.settings, ..Wish::default() };
+                let relay_program = Some(relay_program(relay, local.relay_program()).await?);
+                let Settings { settings, unset } = settings;
+                let wish = Wish { relay_program, settings, unset, ..Wish::default() };
+                let progress = spinner();
                 local.roll(&wish, &progress).await?;
                 progress.finish_and_clear();
                 show(&local.status().await);
@@ -295,14 +310,17 @@ fn signal(name: &str) -> Result<Signal, String> {
     found.map(|(_, signal)| *signal).ok_or_else(|| format!("it is none of {}", names()))
 }
 
-/// The relay's program: the one that was named; else the one beside this program, which cargo makes fresh if it is
-/// cargo that runs this.
-async fn relay_program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+/// The relay's program: the one that was named; else the one that the cluster knows; else the one beside this program,
+/// which cargo makes fresh if it is cargo that runs this.
+async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(program) = named {
         return program.canonicalize().with_context(|| format!("looking for {}", program.display()));
     }
     let this = std::env::current_exe().context("looking for this program")?;
     let beside = this.with_file_name("relay");
+    if let Some(other) = known.filter(|known| **known != beside) {
+        return Ok(other.to_owned());
+    }
     // `cargo run` says so, and from where.
     if let (Some(cargo), Some(package)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
         let release = this.components().any(|part| part.as_os_str() == "release");

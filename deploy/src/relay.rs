@@ -1,12 +1,16 @@
 //! A relay as a process of its own.
 
-use crate::process::{Launch, Life, Process};
+use crate::process::{Launch, Life, Process, prepare};
 use crate::recording::Target;
 use crate::wait::ready;
 use crate::{Error, Home, PATIENCE, Signal, free_port, http};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Variables of this process that a relay must not take for its settings.
+const HIDDEN: &[&str] = &["RELAY_"];
 
 /// A relay on ports of its own, which it keeps through restarts.
 #[derive(Debug)]
@@ -80,17 +84,52 @@ impl Relay {
         self.process.as_ref().is_some_and(Process::is_alive)
     }
 
-    /// Starts it, if it does not run, and waits until `/ready` says 200.
+    /// Starts it, if it does not run, and waits until `/ready` says 200. One that was told to end is started anew when it
+    /// has.
     ///
     /// # Errors
     /// [`Error::Ended`] with its log if it does not come up.
     pub async fn start(&mut self) -> Result<(), Error> {
+        let ran = self.is_alive();
         self.spawn()?;
+        match self.wait_ready().await {
+            Err(Error::Ended { .. }) if ran => {
+                self.spawn()?;
+                self.wait_ready().await
+            }
+            done => done,
+        }
+    }
+
+    async fn wait_ready(&self) -> Result<(), Error> {
         ready(&self.name, self.process.as_ref(), async || match self.get("/ready").await? {
             (200, _) => Ok(()),
             (status, body) => Err(Error::State(format!("/ready says {status}: {body}"))),
         })
         .await
+    }
+
+    /// Whether its program takes its settings; nothing is started.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what it says against them; [`Error::Io`].
+    pub async fn check(&self) -> Result<(), Error> {
+        let what = format!("{} check-config", self.program.display());
+        let mut command = Command::new(&self.program);
+        prepare(&mut command, HIDDEN, None);
+        command.arg("check-config").envs(self.environment()).current_dir(self.home.path()).stdin(Stdio::null());
+        let output = tokio::process::Command::from(command).output().await.map_err(Error::io(&what))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::Failed { what, status: output.status.to_string(), output: words })
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let address = |port| format!("127.0.0.1:{port}");
+        let addresses = [("RELAY_LISTEN", address(self.port)), ("RELAY_ADMIN_LISTEN", address(self.admin_port))];
+        addresses.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(self.settings.iter().cloned()).collect()
     }
 
     /// Starts it, if it does not run, and does not wait.
@@ -101,15 +140,12 @@ impl Relay {
         if self.is_alive() {
             return Ok(());
         }
-        let address = |port| format!("127.0.0.1:{port}");
-        let addresses = [("RELAY_LISTEN", address(self.port)), ("RELAY_ADMIN_LISTEN", address(self.admin_port))];
-        let environment = addresses.map(|(key, value)| (key.to_owned(), value));
         let launch = Launch {
             name: self.name.clone(),
             program: self.program.clone(),
             arguments: vec!["serve".into()],
-            environment: environment.into_iter().chain(self.settings.iter().cloned()).collect(),
-            hidden: &["RELAY_"],
+            environment: self.environment(),
+            hidden: HIDDEN,
             folder: self.home.folder(&self.name)?,
             home: self.home.clone(),
             user: None,

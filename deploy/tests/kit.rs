@@ -110,6 +110,41 @@ async fn a_failover_promotes_whoever_received_the_most() {
 }
 
 #[tokio::test]
+async fn a_second_failover_leaves_the_first_primary_fenced() {
+    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
+    // Of two that have received the same the first is promoted; then only the other is left.
+    for promoted in ["replica-1", "replica-2"] {
+        cluster.wait_applied().await.unwrap();
+        cluster.primary_mut().unwrap().kill().await.unwrap();
+        let failover = cluster.failover().await.unwrap();
+        assert_eq!((failover.promoted.as_str(), failover.absent), (promoted, Vec::new()));
+        // Nothing hangs for want of somebody who could have it too.
+        cluster.primary().unwrap().execute("INSERT INTO word VALUES ('new')").await.unwrap();
+    }
+    for name in ["primary", "replica-1"] {
+        assert!(cluster.server(name).unwrap().is_fenced(), "{name}");
+    }
+    cluster.start().await.unwrap();
+    cluster.wait_applied().await.unwrap();
+    for name in ["primary", "replica-1"] {
+        assert_eq!(cluster.server(name).unwrap().ask::<i64>(COUNT).await.unwrap(), 2, "{name}");
+    }
+    let names: String = cluster.primary().unwrap().ask("SHOW synchronous_standby_names").await.unwrap();
+    assert_eq!(names, r#"ANY 1 ("primary", "replica-1")"#);
+}
+
+#[tokio::test]
+async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
+    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    cluster.server_mut("replica-2").unwrap().stop().await.unwrap();
+    let failover = cluster.failover().await.unwrap();
+    assert_eq!((failover.promoted.as_str(), failover.absent), ("replica-1", vec!["replica-2".to_owned()]));
+    let commit = cluster.primary().unwrap().execute("CREATE TABLE word (text text)");
+    tokio::time::timeout(PATIENCE, commit).await.expect("it hangs").unwrap();
+}
+
+#[tokio::test]
 async fn without_a_replica_there_is_no_failover_and_nothing_is_stopped() {
     let mut cluster = Cluster::setup().start().await.unwrap();
     assert!(matches!(cluster.failover().await, Err(Error::State(_))));

@@ -3,8 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use deploy::process::Identity;
-use serde_json::Value;
-use std::path::Path;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A cluster's directory; whatever runs in it is ended when the test is over, however it ends.
@@ -22,6 +23,8 @@ impl Directory {
     fn run(&self, arguments: &[&str]) -> Output {
         let (command, rest) = arguments.split_first().unwrap();
         let mut deploy = Command::new(env!("CARGO_BIN_EXE_deploy"));
+        // It would build the relay.
+        deploy.env_remove("CARGO");
         deploy.arg(command).arg("--dir").arg(self.path()).args(rest).output().unwrap()
     }
 
@@ -44,6 +47,16 @@ impl Directory {
 
     fn row(&self, name: &str) -> Value {
         self.status().into_iter().find(|row| row["name"] == name).unwrap()
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path().join("cluster.json")).unwrap()).unwrap()
+    }
+
+    fn change_state(&self, key: &str, value: Value) {
+        let mut state = self.state();
+        state[key] = value;
+        std::fs::write(self.path().join("cluster.json"), state.to_string()).unwrap();
     }
 
     fn identities(&self) -> Vec<Identity> {
@@ -110,6 +123,12 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
         (&directory.row("primary")["role"], &directory.row("primary")["pid"]),
         (&"replica".into(), &Value::Null)
     );
+    // Another one that is broken off is taken up, with the first primary stopped still.
+    directory.change_state("failing_over", true.into());
+    assert!(directory.bad(&["up"]).contains("failover"));
+    directory.good(&["failover"]);
+    assert_eq!(directory.row("replica-2")["role"], "primary");
+    assert_eq!(directory.row("primary")["pid"], Value::Null);
     directory.good(&["up"]);
     assert_eq!(directory.row("primary")["role"], "replica");
     assert_eq!(pids(&directory.status()).len(), 4);
@@ -122,6 +141,66 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
     directory.good(&["down", "--delete"]);
     assert!(!directory.path().exists());
     directory.good(&["down"]);
+}
+
+/// A program that takes every setting but one value. It is none that could serve.
+fn program(directory: &Path) -> PathBuf {
+    let path = directory.join("relay");
+    std::fs::write(
+        &path,
+        "#!/bin/sh\n[ \"$*\" = check-config ] && [ \"$RELAY_LOG_LEVEL\" != lots ] && exit\n\
+         echo \"bad: RELAY_LOG_LEVEL\" >&2; exit 1\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn program_and_settings_are_kept_and_what_is_wrong_is_not() {
+    let (directory, programs) = (Directory::new(), tempfile::tempdir().unwrap());
+    let program = program(programs.path()).canonicalize().unwrap();
+    let program = program.to_str().unwrap();
+    let settings = |directory: &Directory| directory.state()["settings"].clone();
+    directory.good(&["up", "--relays", "0", "--replicas", "0", "--relay", program]);
+    directory.good(&["roll", "--set", "RELAY_LOG_LEVEL=debug", "--set", "RELAY_INFO_NAME=ours"]);
+    assert_eq!(directory.state()["relay_program"], program);
+
+    for command in ["roll", "up"] {
+        let error = directory.bad(&[command, "--set", "RELAY_LOG_LEVEL=lots"]);
+        assert!(error.contains("bad: RELAY_LOG_LEVEL"), "{error}");
+        assert_eq!(settings(&directory), json!({"RELAY_LOG_LEVEL": "debug", "RELAY_INFO_NAME": "ours"}));
+    }
+    directory.good(&["roll", "--unset", "RELAY_LOG_LEVEL"]);
+    assert_eq!(settings(&directory), json!({"RELAY_INFO_NAME": "ours"}));
+    // One that was accepted by another program, say.
+    directory.change_state("settings", json!({"RELAY_LOG_LEVEL": "lots"}));
+    assert!(directory.bad(&["roll"]).contains("bad: RELAY_LOG_LEVEL"), "control");
+    directory.good(&["up", "--unset", "RELAY_LOG_LEVEL"]);
+}
+
+#[test]
+fn what_haproxy_cannot_have_is_refused_before_anything_is_saved() {
+    let (directory, programs) = (Directory::new(), tempfile::tempdir().unwrap());
+    let program = program(programs.path());
+    let program = program.to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let up = ["up", "--relays", "1", "--replicas", "0", "--relay", program, "--port", &port];
+    assert!(directory.bad(&up).contains("--port"));
+    let spaced = Directory(tempfile::Builder::new().prefix("a b").tempdir().unwrap());
+    let free = deploy::free_port().unwrap().to_string();
+    let error = spaced.bad(&[&up[..8], &[&free]].concat());
+    assert!(error.contains("front.runtime_socket"), "{error}");
+    for directory in [&directory, &spaced] {
+        assert!(!directory.path().join("cluster.json").exists());
+        assert_eq!(directory.status(), Vec::<Value>::new());
+    }
+    // And as long as nobody listens there, another can be chosen.
+    let servers = ["up", "--relays", "0", "--replicas", "0", "--port"];
+    directory.good(&[&servers[..], &[&port]].concat());
+    directory.good(&[&servers[..], &[&free]].concat());
+    assert_eq!(directory.state()["front"]["port"].to_string(), free);
 }
 
 #[test]

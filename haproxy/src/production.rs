@@ -72,7 +72,8 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
     files.extend(cluster.instances.iter().map(|instance| {
         let (clients, admin) = (instance.ports.first().copied().unwrap_or(CLIENTS_PORT), instance.admin_port);
         let mut text = format!(
-            "# Rendered from the cluster file of {name}; /etc/skein/{0}.env of {name}-relay@{0}.\n\
+            "# Rendered from the cluster file of {name}; /etc/skein/{0}.env of {name}-relay@{0}. Secrets do not belong\n\
+             # here, where the next rendering would remove them, but into secrets.env.\n\
              RELAY_LISTEN=0.0.0.0:{clients}\nRELAY_ADMIN_LISTEN=0.0.0.0:{admin}\n",
             instance.name
         );

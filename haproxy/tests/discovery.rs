@@ -4,9 +4,10 @@
 
 mod kit;
 
-use haproxy::{Discovery, ServerState, Status};
+use haproxy::{Discovery, Instance, ServerState, Status, haproxy_cfg};
 use kit::{FakeRelay, Front, until};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 struct Dns {
     address: SocketAddr,
     named: Arc<Mutex<Vec<Ipv4Addr>>>,
+    answers: Arc<AtomicBool>,
     _task: JoinSet<()>,
 }
 
@@ -23,21 +25,35 @@ impl Dns {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let named = Arc::new(Mutex::new(named.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>()));
-        let (known, mut task) = (named.clone(), JoinSet::new());
+        let answers = Arc::new(AtomicBool::new(true));
+        let (known, answering, mut task) = (named.clone(), answers.clone(), JoinSet::new());
         task.spawn(async move {
             let mut question = [0; 512];
             loop {
                 let (length, asker) = socket.recv_from(&mut question).await.unwrap();
                 let answer = answer(&question[..length], &known.lock().unwrap().clone());
-                socket.send_to(&answer, asker).await.unwrap();
+                if answering.load(Ordering::Relaxed) {
+                    socket.send_to(&answer, asker).await.unwrap();
+                }
             }
         });
-        Self { address, named, _task: task }
+        Self { address, named, answers, _task: task }
     }
 
     fn name(&self, address: &str) {
         self.named.lock().unwrap().push(address.parse().unwrap());
     }
+
+    fn fall_silent(&self) {
+        self.answers.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What the name stands for: relays on these ports.
+fn discovery(relay: &FakeRelay, slots: u16) -> Discovery {
+    let Instance { ports, admin_port, agent_port, .. } = &relay.instance;
+    let (port, admin_port, agent_port) = (ports[0], *admin_port, *agent_port);
+    Discovery { name: "relay.test".to_owned(), slots, port, admin_port, agent_port }
 }
 
 /// RFC 1035, section 4: the header, the question again, an A record for each address. Of AAAA there are none.
@@ -67,13 +83,7 @@ async fn relays_that_dns_names_get_clients_as_soon_as_it_does() {
     let dns = Dns::start(&["127.0.0.1", "127.0.0.2"]).await;
     let front = Front::start(&[], |cluster| {
         cluster.front.resolvers = vec![dns.address];
-        cluster.discovery = Some(Discovery {
-            name: "relay.test".to_owned(),
-            slots: 4,
-            port: one.instance.ports[0],
-            admin_port: one.instance.admin_port,
-            agent_port: one.instance.agent_port,
-        });
+        cluster.discovery = Some(discovery(&one, 4));
     })
     .await;
     let names = ["relay-1", "relay-2", "relay-3"];
@@ -87,6 +97,32 @@ async fn relays_that_dns_names_get_clients_as_soon_as_it_does() {
     for socket in &mut sockets {
         assert!(socket.lives().await);
     }
+}
+
+/// The other front has one second where the rendered file has a day, so that the silence is long for it.
+#[tokio::test]
+async fn clients_stay_when_dns_falls_silent() {
+    let relay = FakeRelay::start("relay-1").await;
+    let dns = Dns::start(&["127.0.0.1"]).await;
+    let start = || {
+        Front::start(&[], |cluster| {
+            cluster.front.resolvers = vec![dns.address];
+            cluster.discovery = Some(discovery(&relay, 1));
+        })
+    };
+    let (front, hasty) = (start().await, start().await);
+    hasty.reload_as(&haproxy_cfg(&hasty.cluster).unwrap().replace(" 24h", " 1s")).await.unwrap();
+    for front in [&front, &hasty] {
+        until("the relay is up", async || up(&front.runtime.servers().await.unwrap()) == 1).await;
+    }
+    let (mut socket, mut cut) = (front.open().await, hasty.open().await);
+    assert!(cut.lives().await);
+    dns.fall_silent();
+    let gone = async || hasty.runtime.servers().await.unwrap().iter().all(|state| state.status == Status::Maintenance);
+    until("control: the relay is in maintenance", gone).await;
+    assert!(!cut.lives().await, "control");
+    assert!(socket.lives().await);
+    assert_eq!(up(&front.runtime.servers().await.unwrap()), 1);
 }
 
 #[tokio::test]

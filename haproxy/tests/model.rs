@@ -51,6 +51,18 @@ fn production_files_are_the_reviewed_ones() {
     assert_eq!(production::files(&local()).unwrap().len(), 1, "without [production] there is HAProxy's alone");
 }
 
+/// What an operator writes into a file must outlive the next rendering, and a relay without it must not start.
+#[test]
+fn the_unit_reads_its_secrets_from_a_file_that_is_not_rendered() {
+    let files = production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap();
+    let rendered = |path: &str| files.iter().any(|file| Path::new("/etc/skein").join(&file.path) == Path::new(path));
+    let unit = files.iter().find(|file| file.path == "skein-relay@.service").unwrap();
+    let read: Vec<_> = unit.text.lines().filter_map(|line| line.strip_prefix("EnvironmentFile=")).collect();
+    assert!(rendered("/etc/skein/relay-1.env"), "control");
+    assert_eq!(read, ["/etc/skein/%i.env", "/etc/skein/secrets.env"], "both must be there: no \"-\"");
+    assert!(!rendered("/etc/skein/secrets.env"));
+}
+
 /// Each variable for the relays is a setting of the relay.
 #[test]
 fn the_relays_variables_are_settings() {
@@ -122,7 +134,7 @@ fn produced(cluster: &mut Cluster) -> &mut Production {
 #[test]
 fn what_does_not_hold_together_is_named() {
     type Change = fn(&mut Cluster);
-    let cases: [(&str, Change); 19] = [
+    let cases: [(&str, Change); 20] = [
         ("name", |c| c.name = "Skein relay".into()),
         ("relay.ping_interval_seconds", |c| c.relay.ping_interval_seconds = 0),
         ("relay.max_connections", |c| c.relay.max_connections = 0),
@@ -134,6 +146,7 @@ fn what_does_not_hold_together_is_named() {
         ("front.log", |c| c.front.log = "stdout\n    user root".into()),
         ("instances.relay-1.name", |c| c.instances.push(instance("relay-1", "127.0.0.2", &[7777]))),
         ("instances.relay 2.name", |c| c.instances.push(instance("relay 2", "127.0.0.2", &[7777]))),
+        ("instances.secrets.name", |c| c.instances[0].name = "secrets".into()),
         ("instances.relay-1.host", |c| c.instances[0].host = "127.0.0.1 backup".into()),
         ("instances.relay-2.ports", |c| c.instances.push(instance("relay-2", "127.0.0.1", &[7777]))),
         ("instances.relay-1.ports", |c| c.instances[0].ports.clear()),

@@ -3,15 +3,19 @@ use crate::home::write;
 use crate::process::{Launch, Life, Process};
 use crate::recording::Target;
 use crate::{Error, Home, PATIENCE, Signal, http, until};
-use haproxy::{Cluster, Instance, Runtime, Status, Tls};
+use haproxy::{Cluster, Instance, Runtime, ServerState, Status, Tls};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-const NAME: &str = "haproxy";
+pub(super) const NAME: &str = "haproxy";
+
+/// The most time until a relay that has ended has no connections left.
+const REMOVAL: Duration = Duration::from_secs(30);
 
 /// HAProxy in front of the relays.
 #[derive(Debug)]
@@ -101,13 +105,22 @@ impl Front {
         write(&self.configuration(), &text)
     }
 
-    /// Starts it, if it does not run, and waits until every relay gets clients from it.
+    /// Whether it could be started, unless it runs.
+    pub(super) fn check(&self, relays: &[RelayPlace]) -> Result<(), Error> {
+        if self.is_alive() {
+            return Ok(());
+        }
+        haproxy::haproxy_cfg(&self.model(relays)).map_err(Error::front("rendering haproxy.cfg"))?;
+        let port = self.place.port;
+        let taken = |_| Error::State(format!("port {port} of 127.0.0.1 is taken: choose another by --port"));
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(taken)
+    }
+
+    /// Starts it, if it does not run, and waits until every relay gets clients from it. One that runs is brought to what
+    /// the relays are: a command that was broken off may have left one drained, or not known to it yet.
     pub(super) async fn start(&mut self, relays: &[RelayPlace]) -> Result<(), Error> {
         if !self.is_alive() {
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, self.place.port)).is_err() {
-                let port = self.place.port;
-                return Err(Error::State(format!("port {port} of 127.0.0.1 is taken: choose another by --port")));
-            }
+            self.check(relays)?;
             if self.place.tls && !self.certificate().exists() {
                 self.make_certificate()?;
             }
@@ -129,11 +142,51 @@ impl Front {
                 last_signal: Signal::TERM,
             };
             self.process = Some(launch.start()?);
+        } else {
+            self.configure(relays)?;
+            self.reconcile(relays).await?;
         }
         for relay in relays {
             self.wait_up(&relay.name).await?;
         }
         Ok(())
+    }
+
+    async fn reconcile(&self, relays: &[RelayPlace]) -> Result<(), Error> {
+        let servers = self.runtime().servers().await.map_err(Error::front("asking HAProxy"))?;
+        let address = |relay: &RelayPlace| SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port)).to_string();
+        // In maintenance is what was not wholly added, or not wholly removed: it may not be checked.
+        let fits = |server: &ServerState, relay: &RelayPlace| {
+            server.name == relay.name && server.address == address(relay) && server.status != Status::Maintenance
+        };
+        for server in servers.iter().filter(|server| !relays.iter().any(|relay| fits(server, relay))) {
+            self.remove(&server.name).await?;
+        }
+        for relay in relays {
+            match servers.iter().find(|server| fits(server, relay)) {
+                None => self.add(relay).await?,
+                // One that is down does not show whether it was drained as well.
+                Some(server) if server.status != Status::Up => self.ready(&relay.name).await?,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a relay no new clients.
+    pub(super) async fn drain(&self, relay: &str) -> Result<(), Error> {
+        self.runtime().drain(relay).await.map_err(Error::front(format!("draining {relay}")))
+    }
+
+    /// Sends it clients again.
+    pub(super) async fn ready(&self, relay: &str) -> Result<(), Error> {
+        self.runtime().ready(relay).await.map_err(Error::front(format!("taking in {relay}")))?;
+        self.wait_up(relay).await
+    }
+
+    /// Forgets a relay that has ended.
+    pub(super) async fn remove(&self, relay: &str) -> Result<(), Error> {
+        self.runtime().remove(relay, REMOVAL).await.map_err(Error::front(format!("removing {relay}")))
     }
 
     /// Waits until a relay gets clients.
@@ -152,7 +205,7 @@ impl Front {
     }
 
     /// Gives a relay clients.
-    pub(super) async fn add(&self, relay: &RelayPlace) -> Result<(), Error> {
+    async fn add(&self, relay: &RelayPlace) -> Result<(), Error> {
         let cluster = self.model(&[]);
         for server in cluster.servers_of(&instance(relay)) {
             self.runtime().add(&server).await.map_err(Error::front(format!("adding {}", relay.name)))?;

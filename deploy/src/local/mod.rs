@@ -42,6 +42,8 @@ pub struct Wish {
     /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster; kept, and in
     /// force from each relay's next start on.
     pub settings: Vec<(String, String)>,
+    /// Those of them that are no more, by name.
+    pub unset: Vec<String>,
     /// Whether Prometheus watches it; once it does, it stays.
     pub observe: bool,
     /// Whether all processes end with the handle that [`Local::up`] gives, as tests want it; by default they live on.
@@ -105,7 +107,9 @@ impl Local {
             Some(state) => state,
             None => State::new(wish.synchronous, wish.port.unwrap_or(8080), wish.tls)?,
         };
-        state.accept(wish)?;
+        let settled = Process::find(front::NAME, &home).is_some()
+            || state.relays.iter().any(|relay| Process::find(&relay.name, &home).is_some());
+        state.accept(wish, settled)?;
         let relays = wish.relays.unwrap_or(if state.servers.is_empty() { 3 } else { state.relays.len() });
         let servers = match (wish.replicas, state.servers.len()) {
             (Some(replicas), _) => replicas + 1,
@@ -114,7 +118,15 @@ impl Local {
         };
         let life = if wish.guarded { Life::Guarded } else { Life::Detached };
         let mut local = Self::resume(home, state, servers, life)?;
-        local.start_servers(servers, progress).await?;
+        while local.postgres.servers.len() < servers {
+            local.postgres.add()?;
+        }
+        // Nothing is saved before it is known to be possible: the next call would stumble over it again.
+        if relays > 0 {
+            local.front.check(&local.state.relays)?;
+        }
+        local.check_relays(wish).await?;
+        local.start_servers(progress).await?;
         local.scale_to(relays, progress).await?;
         Ok(local)
     }
@@ -125,17 +137,15 @@ impl Local {
     /// Whatever of [`Error`] kept it from coming up.
     pub async fn mend(&mut self, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
-        self.state.accept(&Wish::default())?;
-        self.start_servers(self.postgres.servers.len(), progress).await?;
+        self.state.accept(&Wish::default(), true)?;
+        self.start_servers(progress).await?;
         self.scale_to(self.relays.len(), progress).await
     }
 
-    async fn start_servers(&mut self, servers: usize, progress: &ProgressBar) -> Result<(), Error> {
-        while self.postgres.servers.len() < servers {
-            self.postgres.add()?;
-        }
+    async fn start_servers(&mut self, progress: &ProgressBar) -> Result<(), Error> {
         self.save()?;
-        progress.set_message(format!("Postgres: a primary and {} replicas", servers.saturating_sub(1)));
+        let replicas = self.postgres.servers.len().saturating_sub(1);
+        progress.set_message(format!("Postgres: a primary and {replicas} replicas"));
         self.postgres.start().await?;
         let primary = self.postgres.primary()?;
         let known = format!("SELECT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')");
@@ -161,7 +171,8 @@ impl Local {
         let _lock = Lock::take(&self.home)?;
         if self.state.failing_over {
             progress.set_message("taking up a failover that was broken off");
-            for server in self.postgres.servers.iter_mut().filter(|server| server.role() == Role::Replica) {
+            let replica = |server: &&mut postgres::Server| server.role() == Role::Replica && !server.is_fenced();
+            for server in self.postgres.servers.iter_mut().filter(replica) {
                 server.start().await?;
             }
         }
@@ -215,6 +226,11 @@ impl Local {
     /// Postgres, to look at.
     pub fn postgres(&self) -> &postgres::Cluster {
         &self.postgres
+    }
+
+    /// What the relays run, once that was said.
+    pub fn relay_program(&self) -> Option<&Path> {
+        self.state.relay_program.as_deref()
     }
 
     /// HAProxy's Runtime API.

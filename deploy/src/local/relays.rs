@@ -4,7 +4,6 @@ use super::state::{Lock, RelayPlace};
 use super::{DATABASE, Local, ProgressBar, Wish};
 use crate::relay::Relay;
 use crate::{Error, free_port};
-use std::time::Duration;
 
 /// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so more
 /// that work at a time only wait for each other.
@@ -39,6 +38,16 @@ impl Local {
         Ok(relay)
     }
 
+    /// Whether the program takes the settings, where a wish changes either: no relay would start any more.
+    pub(super) async fn check_relays(&self, wish: &Wish) -> Result<(), Error> {
+        let changed = wish.relay_program.is_some() || !wish.settings.is_empty() || !wish.unset.is_empty();
+        if !changed || self.state.relay_program.is_none() {
+            return Ok(());
+        }
+        let some = RelayPlace { name: "relay".to_owned(), port: free_port()?, admin_port: free_port()? };
+        self.relay(&some)?.check().await
+    }
+
     /// The admin listeners of all relays, so that each dashboard shows all.
     fn peers(&self) -> String {
         let peer = |place: &RelayPlace| format!("127.0.0.1:{}", place.admin_port);
@@ -58,9 +67,7 @@ impl Local {
         while self.relays.len() > wanted {
             self.remove_last(progress).await?;
         }
-        let fronted = self.front.is_alive();
-        let known = self.relays.len();
-        for number in known + 1..=wanted {
+        for number in self.relays.len() + 1..=wanted {
             let place = RelayPlace { name: format!("relay-{number}"), port: free_port()?, admin_port: free_port()? };
             self.relays.push(self.relay(&place)?);
             self.state.relays.push(place);
@@ -84,12 +91,6 @@ impl Local {
             return self.observe(progress).await;
         }
         progress.set_message("HAProxy");
-        if fronted {
-            self.front.configure(&self.state.relays)?;
-            for place in self.state.relays.iter().skip(known) {
-                self.front.add(place).await?;
-            }
-        }
         self.front.start(&self.state.relays).await?;
         self.observe(progress).await
     }
@@ -104,11 +105,10 @@ impl Local {
         let (Some(mut relay), Some(place)) = (self.relays.pop(), self.state.relays.pop()) else { return Ok(()) };
         progress.set_message(format!("draining {}", place.name));
         if self.front.is_alive() {
-            let failed = || Error::front(format!("removing {}", place.name));
             self.front.configure(&self.state.relays)?;
-            self.front.runtime().drain(&place.name).await.map_err(failed())?;
+            self.front.drain(&place.name).await?;
             relay.stop().await?;
-            self.front.runtime().remove(&place.name, Duration::from_secs(30)).await.map_err(failed())?;
+            self.front.remove(&place.name).await?;
         } else {
             relay.stop().await?;
         }
@@ -123,20 +123,19 @@ impl Local {
     pub async fn roll(&mut self, wish: &Wish, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         self.state.accept_for_relays(wish)?;
+        self.check_relays(wish).await?;
         self.save()?;
-        let runtime = self.front.runtime();
         let fronted = self.front.is_alive();
         for (index, place) in self.state.relays.iter().enumerate() {
             progress.set_message(format!("{} of {}: {}", index + 1, self.state.relays.len(), place.name));
             if fronted {
-                runtime.drain(&place.name).await.map_err(Error::front(format!("draining {}", place.name)))?;
+                self.front.drain(&place.name).await?;
             }
             self.relays[index].stop().await?;
             self.relays[index] = self.relay(place)?;
             self.relays[index].start().await?;
             if fronted {
-                runtime.ready(&place.name).await.map_err(Error::front(format!("taking in {}", place.name)))?;
-                self.front.wait_up(&place.name).await?;
+                self.front.ready(&place.name).await?;
             }
         }
         Ok(())

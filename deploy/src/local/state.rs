@@ -79,8 +79,9 @@ impl State {
         if state.version == VERSION { Ok(Some(state)) } else { Err(unreadable(format!("version {}", state.version))) }
     }
 
-    /// Takes from a wish what can change, and refuses what can't.
-    pub(super) fn accept(&mut self, wish: &Wish) -> Result<(), Error> {
+    /// Takes from a wish what can change, and refuses what can't. `settled`: HAProxy or a relay runs, so where clients
+    /// connect can't change any more.
+    pub(super) fn accept(&mut self, wish: &Wish, settled: bool) -> Result<(), Error> {
         if self.failing_over {
             return Err(Error::State("a failover was broken off: run `failover` again first".to_owned()));
         }
@@ -88,13 +89,15 @@ impl State {
         if wish.replicas.is_some_and(|wanted| wanted < replicas) {
             return Err(Error::State(format!("there are {replicas} replicas already, and they can't become fewer")));
         }
-        if wish.port.is_some_and(|port| port != self.front.port) || (wish.tls && !self.front.tls) {
+        let (port, tls) = (wish.port.unwrap_or(self.front.port), wish.tls || self.front.tls);
+        if settled && (port, tls) != (self.front.port, self.front.tls) {
             return Err(Error::State(format!(
-                "HAProxy listens on port {}{}: that can't be changed while the cluster exists",
+                "HAProxy listens on port {}{}: that can't be changed before `down`",
                 self.front.port,
                 if self.front.tls { " with TLS" } else { " without TLS" }
             )));
         }
+        (self.front.port, self.front.tls) = (port, tls);
         if wish.observe && self.prometheus_port.is_none() {
             self.prometheus_port = Some(free_port()?);
         }
@@ -109,6 +112,7 @@ impl State {
                 "{variable} is no setting of a relay: their variables begin with RELAY_"
             )));
         }
+        self.settings.retain(|variable, _| !wish.unset.contains(variable));
         for (variable, value) in &wish.settings {
             self.settings.insert(variable.clone(), value.clone());
         }

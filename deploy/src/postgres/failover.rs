@@ -25,7 +25,9 @@ impl Cluster {
     ///    them from its first commit on.
     /// 4. The others follow it along the new timeline; they are a part of its past, so nothing needs rewinding.
     ///
-    /// The old primary may hold commits that the new one lacks: it stays stopped until [`rebuild`](Self::rebuild).
+    /// The old primary may hold commits that the new one lacks: it stays stopped until [`rebuild`](Self::rebuild), also
+    /// through another failover. Where that leaves nobody who runs to wait for, the new primary acknowledges alone, with
+    /// `synchronous` too, until [`start`](Self::start): whoever fails over again wants to go on with what is left.
     /// A second call takes up a failover that was broken off.
     ///
     /// # Errors
@@ -46,11 +48,14 @@ impl Cluster {
         let new = best.map(|(_, index)| index.0).ok_or_else(|| Error::State("no replica runs".to_owned()))?;
 
         // Before the promotion, or its first checkpoint may drop WAL that another lacks.
-        let followers: Vec<_> = (0..self.servers.len()).filter(|index| *index != old && *index != new).collect();
+        let follows = |index: &usize| *index != old && *index != new && !self.servers[*index].is_fenced();
+        let followers: Vec<_> = (0..self.servers.len()).filter(follows).collect();
         for index in followers.iter().copied() {
             self.create_slot(&self.servers[new], &self.servers[index].slot()).await?;
         }
-        self.set_synchronous(new, &followers).await?;
+        // One that does not run would let every commit hang.
+        let running: Vec<_> = followers.iter().copied().filter(|index| survivors.contains(index)).collect();
+        self.set_synchronous(new, &running).await?;
         self.promote(new).await?;
 
         let port = self.servers[new].place.port;
@@ -101,6 +106,6 @@ impl Cluster {
 
 impl Server {
     fn survives(&self) -> bool {
-        self.place.role == Role::Replica && self.is_alive()
+        self.place.role == Role::Replica && !self.is_fenced() && self.is_alive()
     }
 }

@@ -85,6 +85,8 @@ fn instances(cluster: &Cluster, check: &mut Check) {
         let key = |field: &str| format!("instances.{name}.{field}");
         check.that(is_label(name), &key("name"), "must be lowercase letters, digits and dashes");
         check.that(names.insert(name), &key("name"), "is there twice");
+        // Its file would be that of the secrets, which nothing may write.
+        check.that(name != "secrets", &key("name"), "must not be \"secrets\"");
         check.that(is_host(host), &key("host"), "must be a name or an IP address");
         check.that(!ports.is_empty(), &key("ports"), "must name a port");
         check.that(instance.admin_port != 0, &key("admin_port"), "must name a port");

@@ -1,10 +1,12 @@
 //! The table of faults, one crowd through all of them.
 
+use crate::kit::Client;
 use crate::run::Run;
 use crate::stage::{Size, Stage};
 use crate::watch::{Askers, Drain, Watch};
 use deploy::Signal;
 use deploy::local::Wish;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 const SMALL: Size = Size {
@@ -142,6 +144,39 @@ async fn relays_that_come_again_on_other_ports_are_found_after_a_reload() {
     stage.local.reload().await.unwrap();
     stage.local.scale(0, &stage.quiet).await.unwrap();
     stage.local.scale(1, &stage.quiet).await.unwrap();
+    stage.stop().await;
+}
+
+/// What a command leaves that is broken off, and what an operator does: a relay drained and stopped, one that HAProxy does
+/// not know, one that drains to its end.
+#[tokio::test]
+async fn what_was_left_half_done_is_taken_up() {
+    let mut stage = Stage::start(Wish { relays: Some(3), replicas: Some(0), ..Wish::default() }).await;
+    stage.local.front().drain("relay-1").await.unwrap();
+    stage.local.kill("relay-1", Signal::KILL).await.unwrap();
+    deploy::until("HAProxy to miss relay-1", deploy::PATIENCE, async || {
+        let servers = stage.local.front().servers().await.map_err(|error| error.to_string())?;
+        let down = servers.iter().any(|server| server.name == "relay-1" && server.status == haproxy::Status::Down);
+        if down { Ok(()) } else { Err(format!("{servers:?}")) }
+    })
+    .await
+    .unwrap();
+    stage.local.front().remove("relay-3", Duration::from_secs(5)).await.unwrap();
+    // A client that says no goodbye keeps it for some seconds.
+    let relay = &stage.local.relays()[1];
+    let _client = Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port))).await;
+    let ended = relay.process().unwrap().identity();
+    relay.signal(Signal::TERM);
+    deploy::until("relay-2 to drain", deploy::PATIENCE, async || match relay.get("/ready").await {
+        Ok((404, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .unwrap();
+    assert!(active(&stage).await < 3.0 && ended.is_alive(), "control");
+    stage.local.mend(&stage.quiet).await.unwrap();
+    assert_eq!(active(&stage).await, 3.0);
+    assert!(!ended.is_alive());
     stage.stop().await;
 }
 
