@@ -153,7 +153,11 @@ impl Front {
     }
 
     async fn reconcile(&self, relays: &[RelayPlace]) -> Result<(), Error> {
-        let servers = self.runtime().servers().await.map_err(Error::front("asking HAProxy"))?;
+        // It may have been launched a moment ago by a command that was broken off.
+        let servers = until("HAProxy to say which relays it has", PATIENCE, async || {
+            self.runtime().servers().await.map_err(|error| error.to_string())
+        })
+        .await?;
         let address = |relay: &RelayPlace| SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port)).to_string();
         // In maintenance is what was not wholly added, or not wholly removed: it may not be checked.
         let fits = |server: &ServerState, relay: &RelayPlace| {
