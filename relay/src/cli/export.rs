@@ -21,7 +21,7 @@ pub(super) fn command() -> Command {
         .about("Write the stored events as JSONL to a file; `-` or nothing: standard output")
         .long_about(
             "Write the stored events as JSONL, one event a line, in the order in which they came; from PostgreSQL, \
-             the newest first. A relay may run on the database meanwhile.",
+             the oldest first. A relay may run on the database meanwhile.",
         )
         .arg(Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("The file, or -"))
         .arg(filter_argument())

@@ -22,7 +22,15 @@ pub struct Exported {
     /// Canonical event texts.
     pub texts: Vec<Arc<str>>,
     /// Where to go on; `None` at the end.
-    pub next: Option<i64>,
+    pub next: Option<Cursor>,
+}
+
+/// How far an export is. Rows are numbered away from 0, those of special events downwards, all others upwards; so
+/// whatever is stored meanwhile lies ahead of one of the two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    greatest: i64,
+    least: i64,
 }
 
 /// Figures about a database file.
@@ -44,16 +52,23 @@ impl Archive {
         Ok(Self { connection, path: options.path.clone() })
     }
 
-    /// Up to `max` events in a stable order, after `after`, the `next` of the piece before.
-    pub async fn export(&mut self, after: Option<i64>, max: usize) -> Result<Exported, StoreError> {
-        let query = sqlx::query("SELECT row, text FROM event WHERE row > ?1 ORDER BY row LIMIT ?2");
-        let query = query.bind(after.unwrap_or(i64::MIN)).bind(i64::try_from(max).unwrap_or(i64::MAX));
+    /// Up to `max` events that lie beyond `after`, the `next` of the piece before; special ones come last. The last
+    /// piece is a snapshot in which nothing was left, so every event of that moment is in one of the pieces.
+    pub async fn export(&mut self, after: Option<Cursor>, max: usize) -> Result<Exported, StoreError> {
+        // One statement: between two, a version could be replaced by one that lies where nobody looks any more.
+        let sql = "SELECT * FROM (SELECT row, text FROM event WHERE row > ?1 ORDER BY row LIMIT ?3) UNION ALL \
+             SELECT * FROM (SELECT row, text FROM event WHERE row < ?2 ORDER BY row DESC LIMIT ?3) LIMIT ?3";
+        let mut cursor = after.unwrap_or_default();
+        let query = sqlx::query(sql).bind(cursor.greatest).bind(cursor.least);
+        let query = query.bind(i64::try_from(max).unwrap_or(i64::MAX));
         let rows = query.fetch_all(&mut self.connection).await.map_err(translate)?;
         let mut exported = Exported::default();
         for row in &rows {
+            let number: i64 = row.try_get(0).map_err(translate)?;
+            cursor = Cursor { greatest: cursor.greatest.max(number), least: cursor.least.min(number) };
             exported.texts.push(row.try_get::<&str, _>(1).map_err(translate)?.into());
         }
-        exported.next = rows.last().filter(|_| rows.len() == max).and_then(|row| row.try_get(0).ok());
+        exported.next = (rows.len() == max).then_some(cursor);
         Ok(exported)
     }
 
