@@ -66,7 +66,7 @@ enum Source {
 impl Source {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         if config.database.is_postgres() {
-            return Ok(Self::Servers(Opened::open(config).await?.store()));
+            return Ok(Self::Servers(Opened::open_patiently(config).await?.store()));
         }
         Ok(Self::File(Archive::open(&sqlite_options(config)).await?))
     }
