@@ -7,6 +7,7 @@ use relay::config::Redacted;
 use relay::store::postgres::{Connections, Options, PostgresStore};
 use relay::store::{SharedLog, Store, StoreError};
 use relay::types::Position;
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, Executor, PgConnection};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -197,5 +198,26 @@ async fn a_deletion_takes_as_long_as_it_takes() {
     }
     blocker.execute("ROLLBACK").await.unwrap();
     assert!(read(&store, Position::default()).await.unwrap().rows.is_empty());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_stopped_leaves_nothing_behind() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let (store, mut blocker) = blocked(&cluster).await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out.jsonl");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut child = command(&cluster.database_urls("postgres")[0], &["export", to.to_str().unwrap()]);
+        waits_long(&mut blocker).await;
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files(), 1, "control: it has begun");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert_eq!(files(), 0);
+        // The server does not know that nobody waits any more.
+        blocker.execute("ROLLBACK; BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    }
+    blocker.execute("ROLLBACK").await.unwrap();
     store.close().await;
 }

@@ -6,6 +6,7 @@ use super::options::Options;
 use crate::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Row};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,41 +74,25 @@ impl Archive {
     }
 
     /// Writes a compact copy to `to`, which must not exist: one snapshot, while the relay goes on. `progress` hears a
-    /// few times a second how many bytes were written and how many there may be. The copy appears under its name when
-    /// it is complete and on disk. Meanwhile the write-ahead log grows by what the relay writes.
+    /// few times a second how many bytes were written and how many there may be. When this fails or is dropped, remains
+    /// may lie at `to`, and at `to` with `-journal` added. Meanwhile the write-ahead log grows by what the relay writes.
     pub async fn backup(&mut self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
-        let io = |error: std::io::Error| StoreError::Database(sqlx::Error::Io(error));
+        let refuse = |kind, why: String| StoreError::Database(sqlx::Error::Io(std::io::Error::new(kind, why)));
         if to.exists() {
-            return Err(io(std::io::Error::new(std::io::ErrorKind::AlreadyExists, to.display().to_string())));
-        }
-        let mut partial = to.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        if partial.exists() {
-            std::fs::remove_file(&partial).map_err(io)?;
+            return Err(refuse(ErrorKind::AlreadyExists, to.display().to_string()));
         }
         let total = self.stats().await?.file_bytes;
-        let name = partial
-            .to_str()
-            .ok_or_else(|| io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the file name is not UTF-8")))?;
-        let copy = sqlx::query("VACUUM INTO ?1").bind(name.to_owned()).execute(&mut self.connection);
+        let name =
+            to.to_str().ok_or_else(|| refuse(ErrorKind::InvalidInput, "the file name is not UTF-8".to_owned()))?;
+        let copy = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut self.connection);
         let mut copy = std::pin::pin!(copy);
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
             tokio::select! {
-                done = &mut copy => {
-                    done.map_err(translate)?;
-                    break;
-                }
-                _ = tick.tick() => progress(std::fs::metadata(&partial).map_or(0, |file| file.len()), total),
+                done = &mut copy => return done.map(drop).map_err(translate),
+                _ = tick.tick() => progress(std::fs::metadata(to).map_or(0, |file| file.len()), total),
             }
         }
-        let synced = std::fs::File::open(&partial).and_then(|file| file.sync_all());
-        synced.and_then(|()| std::fs::rename(&partial, to)).map_err(io)?;
-        if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        }
-        Ok(())
     }
 
     /// Figures that cost next to nothing to find out.
