@@ -1,16 +1,23 @@
-//! An operator's data in and out: exports beside writers.
+//! An operator's data in and out: exports beside writers, imports of anything from anywhere.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod store_kit;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use relay::store::sqlite::{Options, SqliteStore};
-use relay::store::{MemoryStore, Store};
-use relay::transfer::{export, export_pages};
-use relay::types::{Event, Filter, Timestamp};
+use relay::store::{Appended, Counted, MemoryStore, Page, Read, Store, StoreError};
+use relay::transfer::{ImportError, ImportSettings, export, export_pages, import};
+use relay::types::{Access, Event, EventId, Filter, Head, Position, Row, Timestamp, Verified};
+use std::io::BufReader;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 use store_kit::*;
+
+const SETTINGS: ImportSettings = ImportSettings { verify: false, threads: 2, max_line_bytes: 16 << 20 };
 
 /// More than an export reads at once.
 const NOTES: i64 = 2_500;
@@ -120,5 +127,104 @@ async fn an_export_of_a_file_has_a_version_of_what_is_replaced_meanwhile() {
             assert_eq!(report.written, 2 * NOTES as u64 + both);
             store.close().await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_long_lines_is_a_short_one() {
+    let store = Arc::new(Watched::default());
+    let content = "x".repeat(1 << 20);
+    let text: String = (0..40).map(|n| format!("{}\n", event(1, 1, n, &[], &content).text())).collect();
+    let source = Box::new(BufReader::new(std::io::Cursor::new(text)));
+    let report = import(source, store.clone(), SETTINGS, |_, _| {}).await.unwrap();
+    assert_eq!(report.stored, 40);
+    let largest = store.largest.load(Ordering::Relaxed);
+    assert!((1 << 20..6 << 20).contains(&largest), "{largest} bytes in one transaction");
+}
+
+/// A source that has given what it has, and neither ends nor says more.
+struct Silent(std::io::Cursor<String>, mpsc::Receiver<()>);
+
+impl std::io::Read for Silent {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        if read == 0 {
+            let _ = self.1.recv();
+        }
+        Ok(read)
+    }
+}
+
+#[test]
+fn an_import_that_fails_waits_for_nobody() {
+    let text: String = (0..2_048).map(|n| format!("{}\n", note(n).text())).collect();
+    let (_open, opened) = mpsc::sync_channel(1);
+    let source = Box::new(BufReader::new(Silent(std::io::Cursor::new(text), opened)));
+    let (ended_in, ended) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let store = Arc::new(Watched { fails: true, ..Watched::default() });
+        let result = runtime.block_on(import(source, store, SETTINGS, |_, _| {}));
+        // As at the end of the command.
+        drop(runtime);
+        ended_in.send(result).unwrap();
+    });
+    let result = ended.recv_timeout(Duration::from_secs(10)).expect("it waits for its source");
+    assert!(matches!(result, Err(ImportError::Store(StoreError::Full))), "{result:?}");
+}
+
+/// A store that remembers its largest batch, or that is full.
+#[derive(Default)]
+struct Watched {
+    store: MemoryStore,
+    largest: AtomicUsize,
+    fails: bool,
+}
+
+impl Store for Watched {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        self.store.head()
+    }
+
+    fn known<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
+        self.store.known(ids)
+    }
+
+    fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        if self.fails {
+            return async { Err(StoreError::Full) }.boxed();
+        }
+        self.largest.fetch_max(batch.iter().map(|event| event.event().text().len()).sum(), Ordering::Relaxed);
+        self.store.append(batch, now)
+    }
+
+    fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.store.read(read)
+    }
+
+    fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.store.fetch(ids)
+    }
+
+    fn count<'a>(
+        &'a self,
+        filters: &'a [Filter],
+        access: &'a Access,
+        at_least: Position,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Counted, StoreError>> {
+        self.store.count(filters, access, at_least, now)
+    }
+
+    fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.store.sweep_expired(now, max)
+    }
+
+    fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.store.remove(filter, max)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.store.close()
     }
 }
