@@ -115,6 +115,30 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+#[test]
+fn rejected_lines_overwrite_nothing_and_none_goes_by_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = b"nonsense\n\xff\xfe\nmore nonsense\n";
+    std::fs::write(folder.path().join("in.jsonl"), source).unwrap();
+    let import = |rejects: &str, urls: &str| {
+        let words = [RELAY, "import", "in.jsonl", "--rejects", rejects];
+        relay_in(folder.path(), &words, &[("RELAY_DATABASE_URLS", urls)])
+    };
+    let output = import("in.jsonl", "sqlite:relay.db");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(std::fs::read(folder.path().join("in.jsonl")).unwrap(), source);
+
+    let output = import("out.jsonl", "sqlite:nowhere/relay.db");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(names(folder.path()), ["in.jsonl"], "an import that did not begin leaves nothing");
+
+    let output = import("out.jsonl", "sqlite:relay.db");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(folder.path().join("out.jsonl")).unwrap(), "nonsense\nmore nonsense\n");
+    assert!(stderr(&output).contains("line 2: not UTF-8"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("3 rejected"), "{}", stderr(&output));
+}
+
 /// Where the disk is full, what failed must not keep it full.
 #[test]
 fn a_backup_or_an_export_that_fails_leaves_nothing_behind() {
