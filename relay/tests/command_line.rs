@@ -2,14 +2,23 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use relay::types::{Event, Kind, PublicKey};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 
 fn relay(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
-    command.args(arguments).current_dir(directory.path()).stdin(Stdio::null());
+    relay_in(directory.path(), &[&[RELAY], arguments].concat(), environment)
+}
+
+/// Runs `words` in a folder that may have a database.
+fn relay_in(folder: &Path, words: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(folder).stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RELAY_")) {
         command.env_remove(name);
     }
@@ -97,4 +106,63 @@ fn serve_is_ready_and_stops_when_told() {
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with("relay.db")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn rejected_lines_overwrite_nothing_and_none_goes_by_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = b"nonsense\n\xff\xfe\nmore nonsense\n";
+    std::fs::write(folder.path().join("in.jsonl"), source).unwrap();
+    let import = |rejects: &str, urls: &str| {
+        let words = [RELAY, "import", "in.jsonl", "--rejects", rejects];
+        relay_in(folder.path(), &words, &[("RELAY_DATABASE_URLS", urls)])
+    };
+    let output = import("in.jsonl", "sqlite:relay.db");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(std::fs::read(folder.path().join("in.jsonl")).unwrap(), source);
+
+    let output = import("out.jsonl", "sqlite:nowhere/relay.db");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(names(folder.path()), ["in.jsonl"], "an import that did not begin leaves nothing");
+
+    let output = import("out.jsonl", "sqlite:relay.db");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(folder.path().join("out.jsonl")).unwrap(), "nonsense\nmore nonsense\n");
+    assert!(stderr(&output).contains("line 2: not UTF-8"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("3 rejected"), "{}", stderr(&output));
+}
+
+/// Where the disk is full, what failed must not keep it full.
+#[test]
+fn a_backup_or_an_export_that_fails_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = |n: i64| Event::build(PublicKey::from_bytes([9; 32]), n, Kind(1), &[], &"x".repeat(1_000), |_| [7; 64]);
+    let lines: String = (0..2_000).map(|n| format!("{}\n", event(n).text())).collect();
+    std::fs::write(folder.path().join("in.jsonl"), lines).unwrap();
+    let output = relay_in(folder.path(), &[RELAY, "import", "--no-verify", "in.jsonl"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    // Without the trap, a write beyond the limit would kill it.
+    let limited = "trap '' XFSZ; exec prlimit --fsize=1000000 \"$@\"";
+    for command in ["export", "backup"] {
+        std::fs::write(folder.path().join("out.partial"), "of one that was killed").unwrap();
+        let output = relay_in(folder.path(), &["sh", "-c", limited, "sh", RELAY, command, "out"], &[]);
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", stderr(&output));
+        assert_eq!(names(folder.path()), ["in.jsonl"], "{command}: {}", stderr(&output));
+
+        let output = relay_in(folder.path(), &[RELAY, command, "out"], &[]);
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", stderr(&output));
+        assert_eq!(names(folder.path()), ["in.jsonl", "out"]);
+        let output = relay_in(folder.path(), &[RELAY, command, "out"], &[]);
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", stderr(&output));
+        assert!(std::fs::metadata(folder.path().join("out")).unwrap().len() > 2_000_000, "nothing is overwritten");
+        std::fs::remove_file(folder.path().join("out")).unwrap();
+    }
 }

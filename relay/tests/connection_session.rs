@@ -6,6 +6,7 @@ mod kit;
 
 use kit::{Author, Held, Relay, until};
 use relay::connection::Rate;
+use relay::policy::Rules;
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,6 +59,40 @@ async fn subscriptions_are_limited_and_the_limit_can_change() {
     client.subscribe("b", json!({"kinds": [1], "limit": 0})).await;
     relay.change(|settings| settings.max_subscriptions = 3);
     client.subscribe("c", json!({"limit": 0})).await;
+}
+
+/// The operator has the settings read again: who has not authenticated hears nothing more, and is told.
+#[tokio::test]
+async fn a_rule_that_closes_the_door_holds_for_open_subscriptions() {
+    let relay = Relay::start().await;
+    let (author, reader) = (Author::new(), Author::new());
+    let (mut ann, mut known, mut stranger) = (relay.connect().await, relay.connect().await, relay.connect().await);
+    assert!(known.authenticate(&reader).await.0);
+    known.subscribe("a", json!({"kinds": [1]})).await;
+    for id in ["a", "b"] {
+        stranger.subscribe(id, json!({"kinds": [1]})).await;
+    }
+    let before = author.note("before");
+    assert!(ann.publish(&before).await.0);
+    for id in ["a", "b"] {
+        assert_eq!(stranger.event(id).await["id"], before.id().to_hex(), "control: it is subscribed");
+    }
+    known.event("a").await;
+
+    let rules = Rules { auth_to_read: true, ..(*relay.rules.load_full()).clone() };
+    relay.rules.store(Arc::new(rules));
+    let (one, other) = (author.note("after"), author.note("and after that"));
+    assert!(ann.publish(&one).await.0 && ann.publish(&other).await.0);
+    for event in [&one, &other] {
+        assert_eq!(known.event("a").await["id"], event.id().to_hex());
+    }
+    for id in ["a", "b"] {
+        assert!(stranger.closed(id).await.starts_with("auth-required: "));
+    }
+    // Each was closed once and heard nothing, and can be opened again by who may.
+    assert!(stranger.authenticate(&reader).await.0);
+    assert_eq!(stranger.subscribe("a", json!({"kinds": [1]})).await.len(), 3);
+    assert!(stranger.unexpected().is_empty(), "{:?}", stranger.unexpected());
 }
 
 #[tokio::test]

@@ -16,54 +16,20 @@ use serving::Serving;
 use signals::{Signal, Signals};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// Runs until SIGINT or SIGTERM; SIGHUP reads the `sources` again.
 pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let exporter = Arc::new(Exporter::new()?);
-    let observe = &loaded.config.observe;
-    // Handles that count nowhere, where nothing is to be counted.
-    let metrics = if observe.metrics { exporter.metrics().clone() } else { Arc::new(Metrics::detached()) };
-    metrics.journeys.set_percent(observe.sample_percent);
-    metrics.notes.log_slower_than(observe.slow_query);
-    let health = Health::new();
-    let load = Load::new();
-    let admin = Admin::start(&loaded.config.admin, health.clone(), load.clone(), exporter.clone())?;
-    let opened = Opened::open(&loaded.config).await?;
-    let servers =
-        opened.postgres().map(|store| tokio::spawn(gauges::sample_servers(store, health.clone(), metrics.clone())));
-    let keeper = opened.postgres().map(|store| tokio::spawn(async move { store.keep().await }));
-    let mut serving = Serving::start(&loaded.config, opened.store(), opened.shared_log(), metrics.clone()).await?;
-    let heartbeat = tokio::spawn(health.clone().heartbeat());
-    let machine = tokio::spawn(gauges::sample_machine(
-        gauges::Machine {
-            disk: disk(&loaded.config),
-            health: health.clone(),
-            load: load.clone(),
-            sqlite: opened.sqlite(),
-            bus: serving.bus_up().map(|up| (loaded.config.redis.url.to_string(), up)),
-        },
-        metrics.clone(),
-    ));
-    let load = tokio::spawn(load.watch());
-    if let Some(cache) = serving.cache() {
-        health.set_cache(cache);
-    }
-    if let Some(store) = opened.postgres() {
-        health.set_inspector(move || {
-            let store = store.clone();
-            Box::pin(async move { store.statistics().await.map_err(|error| error.to_string()) })
-        });
-    }
-    health.set_about(serving.address().to_string(), opened.name());
-    if let Some(store) = opened.postgres()
-        && !store.warmed().await
-    {
-        tracing::info!("not all connections to PostgreSQL could be opened beforehand: first answers may take longer");
-    }
-    health.started();
-    greet(&loaded.config, &serving, &admin);
-    notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "Skein is starting");
+    // Whatever has begun may just be dropped then: what somebody has an OK for is committed.
+    let Started { health, admin, mut serving, mut background } = tokio::select! {
+        started = start(&loaded.config) => started?,
+        signal = signals.stop() => {
+            tracing::info!(signal, "stopped before it was up");
+            return Ok(());
+        }
+    };
 
     let ended = loop {
         tokio::select! {
@@ -80,23 +46,85 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
 
     health.drain();
     notify(&[sd_notify::NotifyState::Stopping]);
-    if let Some(keeper) = keeper {
-        keeper.abort();
-    }
+    background.keeper.abort_all();
     let drained = tokio::select! {
         drained = serving.drain(loaded.config.timeouts.drain) => drained,
-        Signal::Stop(name) = signals.stop_again() => Err(anyhow::anyhow!("{name} came twice: stopped without a goodbye")),
+        name = signals.stop() => Err(anyhow::anyhow!("{name} came twice: stopped without a goodbye")),
     };
-    heartbeat.abort();
-    load.abort();
-    machine.abort();
-    if let Some(servers) = servers {
-        servers.abort();
-    }
+    background.samplers.abort_all();
     admin.stop();
     ended.and(drained)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A relay that is up.
+struct Started {
+    health: Arc<Health>,
+    admin: Admin,
+    serving: Serving,
+    background: Background,
+}
+
+/// Tasks that end with the relay.
+#[derive(Default)]
+struct Background {
+    /// Looks after the store, while that takes writes.
+    keeper: JoinSet<()>,
+    /// What is told about the relay, to its end.
+    samplers: JoinSet<()>,
+}
+
+/// Starts everything. When this returns, clients can connect.
+async fn start(config: &Config) -> anyhow::Result<Started> {
+    let exporter = Arc::new(Exporter::new()?);
+    let observe = &config.observe;
+    // Handles that count nowhere, where nothing is to be counted.
+    let metrics = if observe.metrics { exporter.metrics().clone() } else { Arc::new(Metrics::detached()) };
+    metrics.journeys.set_percent(observe.sample_percent);
+    metrics.notes.log_slower_than(observe.slow_query);
+    let health = Health::new();
+    let load = Load::new();
+    let admin = Admin::start(&config.admin, health.clone(), load.clone(), exporter.clone())?;
+    let opened = Opened::open(config).await?;
+    let mut background = Background::default();
+    let samplers = &mut background.samplers;
+    if let Some(store) = opened.postgres() {
+        samplers.spawn(gauges::sample_servers(store.clone(), health.clone(), metrics.clone()));
+        background.keeper.spawn(async move { store.keep().await });
+    }
+    let serving = Serving::start(config, opened.store(), opened.shared_log(), metrics.clone()).await?;
+    samplers.spawn(health.clone().heartbeat());
+    samplers.spawn(gauges::sample_machine(
+        gauges::Machine {
+            disk: disk(config),
+            health: health.clone(),
+            load: load.clone(),
+            sqlite: opened.sqlite(),
+            bus: serving.bus_up().map(|up| (config.redis.url.to_string(), up)),
+        },
+        metrics.clone(),
+    ));
+    samplers.spawn(load.watch());
+    if let Some(cache) = serving.cache() {
+        health.set_cache(cache);
+    }
+    if let Some(store) = opened.postgres() {
+        health.set_inspector(move || {
+            let store = store.clone();
+            Box::pin(async move { store.statistics().await.map_err(|error| error.to_string()) })
+        });
+    }
+    health.set_about(serving.address().to_string(), opened.name());
+    if let Some(store) = opened.postgres()
+        && !store.warmed().await
+    {
+        tracing::info!("not all connections to PostgreSQL could be opened beforehand: first answers may take longer");
+    }
+    health.started();
+    greet(config, &serving, &admin);
+    notify(&[sd_notify::NotifyState::Ready]);
+    Ok(Started { health, admin, serving, background })
 }
 
 /// Reads the settings again. Where anything is wrong, everything stays as it was.

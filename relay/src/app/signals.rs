@@ -35,13 +35,11 @@ impl Signals {
         }
     }
 
-    /// The next request to stop; SIGHUP means nothing any more. Cancel safe.
-    pub(super) async fn stop_again(&mut self) -> Signal {
-        loop {
-            let signal = self.next().await;
-            if matches!(signal, Signal::Stop(_)) {
-                return signal;
-            }
+    /// The next request to stop, by name. SIGHUP is left for [`next`](Self::next). Cancel safe.
+    pub(super) async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

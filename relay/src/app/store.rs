@@ -6,6 +6,10 @@ use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{SharedLog, Store};
 use anyhow::Context;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a statement of an operator's command may take: a day.
+const PATIENCE: Duration = Duration::from_secs(86_400);
 
 /// An open store.
 pub enum Opened {
@@ -30,6 +34,18 @@ impl Opened {
         let path = options.path.display().to_string();
         let store = SqliteStore::open(options).await.with_context(|| format!("cannot open the database {path}"))?;
         Ok(Self::Sqlite(Arc::new(store)))
+    }
+
+    /// The same for an operator's command, whose statements may concern everything that there is: the limits on those of
+    /// clients do not hold for them.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn open_patiently(config: &Config) -> anyhow::Result<Self> {
+        let mut config = config.clone();
+        config.database.statement_timeout = PATIENCE;
+        config.postgres.primary_statement_timeout = PATIENCE;
+        Self::open(&config).await
     }
 
     /// The store, whichever it is.

@@ -1,5 +1,6 @@
 //! `relay backup`: a compact copy of the database, beside a running relay too.
 
+use super::partial::{Partial, unless_stopped};
 use super::progress::Bar;
 use crate::app::sqlite_options;
 use crate::config::{Sources, load};
@@ -34,13 +35,15 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     );
     let Some(path) = arguments.get_one::<PathBuf>("file") else { anyhow::bail!("FILE is missing") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime.block_on(unless_stopped(async {
         let mut archive = Archive::open(&sqlite_options(&loaded.config)).await?;
         let bar = Bar::bytes(Some(archive.stats().await?.file_bytes));
-        let result = archive.backup(path, |written, _| bar.at(written, "")).await;
+        let partial = Partial::new(path)?;
+        let result = archive.backup(partial.path(), |written, _| bar.at(written, "")).await;
         bar.done();
         result.with_context(|| format!("cannot back up to {}", path.display()))?;
+        partial.finish()?;
         println!("backed up to {} in {:.1} s", path.display(), bar.seconds());
         Ok(ExitCode::SUCCESS)
-    })
+    }))
 }

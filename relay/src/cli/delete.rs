@@ -31,20 +31,21 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     anyhow::ensure!(filter.limit.is_none(), "a limit says which events come first, not which to delete: leave it out");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Opened::open(&loaded.config).await?.store();
-        let all = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
-        // Expired events that were not swept yet go as well, but are not counted beforehand.
-        let filters = std::slice::from_ref(filter);
-        let counted = store.count(filters, &all, Position::default(), crate::types::now()).await?;
+        let store = Opened::open_patiently(&loaded.config).await?.store();
         if arguments.get_flag("yes") {
-            let bar = Bar::items(Some(counted.number));
+            // How many there are to be is not asked first: to count them may take longer than to remove them.
+            let bar = Bar::items(None);
             let removed = delete(&*store, filter, |removed| bar.at(removed, "removed")).await;
             bar.done();
             store.close().await;
             println!("{} events removed", removed?);
         } else {
+            let all = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
+            // Expired events that were not swept yet would go as well, but are not counted.
+            let filters = std::slice::from_ref(filter);
+            let counted = store.count(filters, &all, Position::default(), crate::types::now()).await;
             store.close().await;
-            println!("{} events match; nothing was removed: add --yes to remove them", counted.number);
+            println!("{} events match; nothing was removed: add --yes to remove them", counted?.number);
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -1,6 +1,7 @@
 //! `relay export`: the store as JSONL, beside a running relay too.
 
 use super::filter_argument;
+use super::partial::{Partial, unless_stopped};
 use super::progress::{self, Bar};
 use crate::app::{Opened, sqlite_options};
 use crate::config::{Config, Sources, load};
@@ -12,7 +13,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub(super) fn command() -> Command {
         .about("Write the stored events as JSONL to a file; `-` or nothing: standard output")
         .long_about(
             "Write the stored events as JSONL, one event a line, in the order in which they came; from PostgreSQL, \
-             the newest first. A relay may run on the database meanwhile.",
+             the oldest first. A relay may run on the database meanwhile.",
         )
         .arg(Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help("The file, or -"))
         .arg(filter_argument())
@@ -35,26 +36,38 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     runtime.block_on(async {
         // The database first: a wrong path must not leave an empty file behind.
         let mut source = Source::open(&loaded.config).await?;
-        let mut out: Box<dyn Write + Send> = match path {
-            Some(path) => {
-                let file = File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
-                Box::new(BufWriter::with_capacity(1 << 20, file))
+        match path {
+            Some(path) => unless_stopped(to_file(&mut source, filter, path)).await?,
+            // A signal ends it at once, also where nobody reads what it writes.
+            None => {
+                let out = BufWriter::with_capacity(1 << 16, std::io::stdout());
+                to(&mut source, filter, out).await?;
             }
-            None => Box::new(BufWriter::with_capacity(1 << 16, std::io::stdout())),
-        };
-        let bar = Bar::items(source.events_at_most().await?);
-        let result = source.export(filter, &mut *out, |report| bar.at(report.seen, "")).await;
-        bar.done();
-        let report = result?;
-        let seconds = bar.seconds();
-        eprintln!(
-            "{} of {} events written in {seconds:.1} s ({} a second)",
-            report.written,
-            report.seen,
-            progress::rate(report.seen, seconds)
-        );
+        }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+async fn to_file(source: &mut Source, filter: Option<&Filter>, path: &Path) -> anyhow::Result<()> {
+    let partial = Partial::new(path)?;
+    let file = File::create(partial.path()).with_context(|| format!("cannot create {}", partial.path().display()))?;
+    to(source, filter, BufWriter::with_capacity(1 << 20, file)).await?;
+    partial.finish()
+}
+
+async fn to(source: &mut Source, filter: Option<&Filter>, mut out: impl Write + Send) -> anyhow::Result<()> {
+    let bar = Bar::items(source.events_at_most().await?);
+    let result = source.export(filter, &mut out, |report| bar.at(report.seen, "")).await;
+    bar.done();
+    let report = result?;
+    let seconds = bar.seconds();
+    eprintln!(
+        "{} of {} events written in {seconds:.1} s ({} a second)",
+        report.written,
+        report.seen,
+        progress::rate(report.seen, seconds)
+    );
+    Ok(())
 }
 
 /// Where the events come from.
@@ -66,7 +79,7 @@ enum Source {
 impl Source {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         if config.database.is_postgres() {
-            return Ok(Self::Servers(Opened::open(config).await?.store()));
+            return Ok(Self::Servers(Opened::open_patiently(config).await?.store()));
         }
         Ok(Self::File(Archive::open(&sqlite_options(config)).await?))
     }

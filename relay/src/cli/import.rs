@@ -42,7 +42,7 @@ pub(super) fn command() -> Command {
                 .long("rejects")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Write the lines that are no valid events here, instead of telling the first few"),
+                .help("Write the lines that are no valid events here, instead of telling the first few; must not exist yet"),
         )
 }
 
@@ -50,13 +50,14 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     let loaded = load(sources)?;
     let path = arguments.get_one::<PathBuf>("file").filter(|path| path.as_os_str() != "-");
     let (source, bytes) = open(path.map(PathBuf::as_path))?;
-    let mut rejects = Rejects::new(arguments.get_one::<PathBuf>("rejects"))?;
     let settings =
         ImportSettings { verify: !arguments.get_flag("no-verify"), threads: cores(), max_line_bytes: MAX_LINE_BYTES };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let opened = Opened::open(&loaded.config).await?;
         let store = opened.store();
+        // Not before: an import that cannot begin must leave no file behind, or the next one would be refused.
+        let mut rejects = Rejects::new(arguments.get_one::<PathBuf>("rejects"))?;
         let bar = Bar::bytes(bytes);
         let result = import(source, store.clone(), settings, |report, rejected| {
             bar.at(report.bytes, &format!("{} stored, {} known", report.stored, report.duplicate));
@@ -108,22 +109,25 @@ struct Rejects {
 
 impl Rejects {
     fn new(path: Option<&PathBuf>) -> anyhow::Result<Self> {
-        let create = |path: &PathBuf| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+        let create =
+            |path: &PathBuf| File::create_new(path).with_context(|| format!("cannot create {}", path.display()));
         Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), told: 0, error: None })
     }
 
     fn take(&mut self, bar: &Bar, rejected: Vec<Rejected>) {
         for Rejected { line, reason, text } in rejected {
-            match &mut self.file {
-                Some(file) => {
-                    let text = text.unwrap_or_default();
+            match (&mut self.file, text) {
+                (Some(file), Some(text)) => {
                     if let Err(error) = writeln!(file, "{}", text.trim_end()) {
                         self.error.get_or_insert(error);
                     }
+                    continue;
                 }
-                None if self.told < TOLD => bar.tell(&format!("line {line}: {reason}")),
-                None if self.told == TOLD => bar.tell("further rejected lines are only counted (see --rejects)"),
-                None => {}
+                // There is nothing to write that could be read again.
+                (Some(_), None) => bar.tell(&format!("line {line}: {reason}; it is not among the rejected lines")),
+                (None, _) if self.told < TOLD => bar.tell(&format!("line {line}: {reason}")),
+                (None, _) if self.told == TOLD => bar.tell("further rejected lines are only counted (see --rejects)"),
+                (None, _) => {}
             }
             self.told += 1;
         }

@@ -9,6 +9,7 @@ mod flags;
 mod import;
 mod metrics;
 mod migrate;
+mod partial;
 mod partitions;
 mod profile;
 mod progress;

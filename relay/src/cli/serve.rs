@@ -13,6 +13,9 @@ pub(super) fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         .thread_name("relay")
         .enable_all()
         .build()?;
-    runtime.block_on(app::run(loaded, sources, log))?;
+    let result = runtime.block_on(app::run(loaded, sources, log));
+    // Not to wait for what was dropped while it looked a name up.
+    runtime.shutdown_background();
+    result?;
     Ok(ExitCode::SUCCESS)
 }

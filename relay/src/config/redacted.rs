@@ -70,27 +70,39 @@ impl fmt::Debug for Secret {
 pub fn redact(text: &str) -> String {
     let Some(scheme) = text.find("://") else { return text.to_owned() };
     let (head, rest) = text.split_at(scheme + 3);
-    // Up to the last `@`, not to the first slash: a password with an unescaped slash is a fault, but still a secret.
-    let (user_info, rest) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
-    let mut out = head.to_owned();
-    if let Some(user_info) = user_info {
-        match user_info.split_once(':') {
-            Some((user, _)) => out.extend([user, ":***@"]),
-            None => out.extend([user_info, "@"]),
-        }
+    // The parameters first: an `@` inside a secret one would be taken for the end of a password.
+    let shown = without_secret_parameters(rest);
+    // Up to the last `@`, not to the first slash or question mark: a password with one that is not escaped is a fault,
+    // but still a secret.
+    if let Some((user_info, host)) = shown.rsplit_once('@') {
+        return match user_info.split_once(':') {
+            Some((user, _)) => format!("{head}{user}:***@{host}"),
+            None => format!("{head}{shown}"),
+        };
     }
-    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-    out.push_str(path);
-    let mut separator = '?';
-    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
-        out.push(separator);
-        separator = '&';
-        match parameter.split_once('=') {
-            Some((name, _)) if names_a_secret(name) => out.extend([name, "=***"]),
-            _ => out.push_str(parameter),
+    let (authority, parameters) = shown.split_once('?').unwrap_or((&shown, ""));
+    match authority.split_once(':') {
+        // The `@` was in what was taken for a parameter. So it may have been the end of a password, too, unless a port
+        // stands where that would begin.
+        Some((user, password)) if rest.contains('@') && !begins_with_a_port(password) => {
+            format!("{head}{user}:***?{parameters}")
         }
+        _ => format!("{head}{shown}"),
     }
-    out
+}
+
+fn without_secret_parameters(text: &str) -> String {
+    let Some((path, query)) = text.split_once('?') else { return text.to_owned() };
+    let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) if names_a_secret(name) => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    });
+    format!("{path}?{}", parameters.collect::<Vec<_>>().join("&"))
+}
+
+fn begins_with_a_port(text: &str) -> bool {
+    let digits = text.split('/').next().unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn names_a_secret(parameter: &str) -> bool {
@@ -111,6 +123,13 @@ mod tests {
             ("redis://:hunter2@cache", "redis://:***@cache"),
             ("postgres://relay@db/relay", "postgres://relay@db/relay"),
             ("postgres://db/r?user=a&password=hunter2&x=1", "postgres://db/r?user=a&password=***&x=1"),
+            ("postgres://db/r?user=a&password=hunt@er2", "postgres://db/r?user=a&password=***"),
+            ("postgres://db:5432/r?password=hunt@er2&x=1", "postgres://db:5432/r?password=***&x=1"),
+            ("postgres://relay:hunter2@db/r?sslpassword=hunt@er2", "postgres://relay:***@db/r?sslpassword=***"),
+            ("postgres://relay:hu?nt@er2@db/relay", "postgres://relay:***@db/relay"),
+            ("postgres://relay:hu?nt&er2@db/r?password=hunt@er2", "postgres://relay:***@db/r?password=***"),
+            ("postgres://relay:hunter2?key=hunt@db/relay", "postgres://relay:***?key=***"),
+            ("postgres://db/r?user=a@b&password=hunter2", "postgres://db/r?user=a@b&password=***"),
         ] {
             assert_eq!(redact(text), shown);
             assert_eq!(Redacted::new(text).to_string(), shown);

@@ -248,6 +248,14 @@ impl Session {
         self.outbox.reply(reply);
     }
 
+    /// Ends the subscriptions that would be refused by now: rules may change while they are open. To be called before
+    /// anything is sent.
+    pub(super) fn hold_to_rules(&self, services: &Services) {
+        if let Err(refusal) = policy::check_reader(&services.rules.load(), &self.access) {
+            self.subscriptions.end_all(&refusal, &services.log);
+        }
+    }
+
     /// Ends every subscription and query. What was handed in goes on; its answers just find nobody.
     pub(super) fn end(&mut self, gate: &Gate) {
         self.subscriptions.close_all(&gate.services.log);

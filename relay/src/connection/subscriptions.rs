@@ -118,6 +118,15 @@ impl Subscriptions {
         }
     }
 
+    /// Ends every subscription with a CLOSED that says `why`. They stay here until the client knows: one that gives an
+    /// id to a new subscription meanwhile is owed no CLOSED under it.
+    pub(super) fn end_all(&self, why: &Refusal, log: &Log) {
+        for (subscription, task) in self.open.values() {
+            log.close(subscription, why.clone());
+            task.abort();
+        }
+    }
+
     /// Ends whatever has this id.
     pub(super) fn close(&mut self, id: &SubscriptionId, log: &Log) {
         self.forget(id, log);

@@ -51,6 +51,7 @@ impl Connection<'_> {
             if self.items.is_empty() && !left.behind {
                 break false;
             }
+            self.session.hold_to_rules(services);
             let (now, access) = (now(), self.session.access(&services.settings.load()));
             for item in self.items.drain(..) {
                 // Death, expiry and access count as of the moment of sending.

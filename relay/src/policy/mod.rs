@@ -8,6 +8,6 @@ mod tests;
 mod write;
 
 pub use auth::{MAX_AUTH_AGE_SECONDS, RelayUrl, RelayUrlError, check_auth};
-pub use read::check_read;
+pub use read::{check_read, check_reader};
 pub use rules::Rules;
 pub use write::check;

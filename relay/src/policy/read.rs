@@ -6,12 +6,18 @@ use crate::types::{Access, Filter, Refusal};
 /// Checks the filters of a REQ or COUNT. Which of the matching events a reader may see is for [`Access::may_read`] to
 /// say, event by event; here a question is refused that cannot be answered at all.
 pub fn check_read(filters: &[Filter], rules: &Rules, access: &Access) -> Result<(), Refusal> {
-    if rules.auth_to_read && access.authenticated.is_empty() {
-        return Err(Refusal::ReadNeedsAuthentication);
-    }
+    check_reader(rules, access)?;
     // One such filter refuses the whole question: a client that does not hear of it would take silence for an answer.
     if filters.iter().any(|filter| access.needs_authentication(filter)) {
         return Err(Refusal::PrivateNeedsAuthentication);
+    }
+    Ok(())
+}
+
+/// Says whether this reader may ask, or go on hearing, anything at all.
+pub fn check_reader(rules: &Rules, access: &Access) -> Result<(), Refusal> {
+    if rules.auth_to_read && access.authenticated.is_empty() {
+        return Err(Refusal::ReadNeedsAuthentication);
     }
     Ok(())
 }

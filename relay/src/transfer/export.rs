@@ -1,4 +1,7 @@
-//! Export: a walk through the whole store, in the order in which events came.
+//! Export: a walk through the whole store, beside writers.
+//!
+//! A writer may replace an event while the walk goes on. So the walk goes the way in which versions come: whoever has
+//! not met the old one yet will meet the new one.
 
 use crate::store::sqlite::Archive;
 use crate::store::{Read, Store, StoreError};
@@ -32,8 +35,9 @@ pub enum ExportError {
 }
 
 /// Writes the events that `filter` selects (all, where there is none), one a line, in the order in which they were
-/// stored. A relay may run on the store meanwhile: what it stores or removes in these moments may or may not be part
-/// of the export. `progress` is called after each piece.
+/// stored, but for those that expire, which come last. A relay may run on the store meanwhile: what it stores or removes
+/// in these moments may or may not be part of the export; of what it replaces, at least one version is. `progress` is
+/// called after each piece.
 pub async fn export(
     archive: &mut Archive,
     filter: Option<&Filter>,
@@ -65,41 +69,62 @@ pub async fn export(
     }
 }
 
-/// The same for any store, page by page, the newest event first. What is stored meanwhile is not part of it; what is
-/// removed meanwhile may or may not be.
+/// The same for any store, the oldest event first.
+///
+/// Stores read newest first. So the time is cut into windows, the oldest first, each narrow enough to be read whole, in
+/// one snapshot. No version is older than the one that it replaces: it lies in the same window or in a later one.
 pub async fn export_pages(
     store: &dyn Store,
     filter: Option<&Filter>,
     out: &mut (dyn Write + Send),
     mut progress: impl FnMut(ExportReport) + Send,
 ) -> Result<ExportReport, ExportError> {
-    let everything = Filter::default();
+    let mut window = filter.cloned().unwrap_or_default();
+    let (mut from, last) = (window.since.unwrap_or(0).max(0), window.until.unwrap_or(Timestamp::MAX));
+    // Of one second everything is read at once, however much it is.
+    let (mut seconds, mut limit) = (Timestamp::MAX, CHUNK);
     let mut report = ExportReport::default();
-    let mut read = Read {
-        filter: filter.unwrap_or(&everything),
-        limit: CHUNK,
-        after: None,
-        access: None,
-        at_least: Position::default(),
-        // What has expired is still there.
-        now: Timestamp::MIN,
-        max_text_bytes: usize::MAX,
-    };
-    loop {
-        let page = store.read(&read).await?;
-        // A page that lags behind the one before would only repeat or miss what changed meanwhile; never go back.
-        read.at_least = page.head.position;
-        for row in &page.rows {
+    let mut at_least = Position::default();
+    while from <= last {
+        let to = from.saturating_add(seconds - 1).min(last);
+        (window.since, window.until) = (Some(from), Some(to));
+        let page = store
+            .read(&Read {
+                filter: &window,
+                limit,
+                after: None,
+                access: None,
+                at_least,
+                // What has expired is still there.
+                now: Timestamp::MIN,
+                max_text_bytes: usize::MAX,
+            })
+            .await?;
+        // A copy that lags behind this one may not have the new version yet of what is no longer here.
+        at_least = page.head.position;
+        if let (false, Some(oldest)) = (page.complete, page.rows.last()) {
+            match from < to {
+                true => seconds = (oldest.key.created_at - from) / 2 + 1,
+                false => limit *= 2,
+            }
+            continue;
+        }
+        for row in page.rows.iter().rev() {
             out.write_all(row.text.as_bytes())?;
             out.write_all(b"\n")?;
         }
         report.seen += page.rows.len() as u64;
         report.written = report.seen;
         progress(report);
-        read.after = page.rows.last().map(|row| row.key);
-        if page.complete || read.after.is_none() {
-            out.flush()?;
-            return Ok(report);
+        if to == last {
+            break;
+        }
+        from = to + 1;
+        limit = CHUNK;
+        if page.rows.len() < CHUNK / 2 {
+            seconds = seconds.saturating_mul(2);
         }
     }
+    out.flush()?;
+    Ok(report)
 }

@@ -8,11 +8,14 @@ use crate::types::{Event, KindClass, Position, Verified, now};
 use crate::verify::Verifier;
 use std::io::BufRead;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// How many lines are one batch, and one transaction.
 const BATCH: usize = 2_048;
+
+/// A batch that has read so much is full as well: 4 MiB. Lines may be long, and a few batches are in memory at once.
+const BATCH_BYTES: u64 = 4 << 20;
 
 /// How an import treats its source.
 #[derive(Debug, Clone, Copy)]
@@ -92,25 +95,32 @@ pub async fn import(
     // What was deleted before this began is not known: a replica that lags may still have it.
     let begun = store.head().await?.position;
     let (batches_in, mut batches) = mpsc::channel(2);
-    let reader = tokio::task::spawn_blocking(move || read_batches(source, settings.max_line_bytes, &batches_in));
+    let (end_in, end) = oneshot::channel();
+    // A thread that nobody waits for: it may be reading from somebody who says nothing more.
+    std::thread::Builder::new().name("import".to_owned()).spawn(move || {
+        let read = read_batches(source, settings.max_line_bytes, &batches_in);
+        // Where an error has ended the import, nobody asks.
+        let _ = end_in.send(read);
+    })?;
     let mut total = ImportReport::default();
     let mut workers = JoinSet::new();
+    let mut at_end = false;
     loop {
         // Batches are worked on side by side; each one's events enter the store in one transaction.
-        let next = if workers.len() < settings.threads.max(1) { batches.recv().await } else { None };
-        match next {
-            Some(batch) => {
-                workers.spawn(store_batch(store.clone(), begun, batch, settings.verify));
-            }
-            None => {
-                let Some(done) = workers.join_next().await else { break };
+        tokio::select! {
+            batch = batches.recv(), if !at_end && workers.len() < settings.threads.max(1) => match batch {
+                Some(batch) => drop(workers.spawn(store_batch(store.clone(), begun, batch, settings.verify))),
+                None => at_end = true,
+            },
+            Some(done) = workers.join_next() => {
                 let (report, rejected) = done.map_err(|_| ImportError::Panicked)??;
                 total.add(&report);
                 progress(&total, rejected);
             }
+            else => break,
         }
     }
-    reader.await.map_err(|_| ImportError::Panicked)??;
+    end.await.map_err(|_| ImportError::Panicked)??;
     Ok(total)
 }
 
@@ -122,7 +132,7 @@ fn read_batches(
     let mut number = 0;
     loop {
         let mut batch = Batch { lines: Vec::with_capacity(BATCH), bytes: 0 };
-        while batch.lines.len() < BATCH {
+        while batch.lines.len() < BATCH && batch.bytes < BATCH_BYTES {
             let mut line = Vec::new();
             let read = read_line(&mut source, max_line_bytes, &mut line)?;
             if read == 0 {

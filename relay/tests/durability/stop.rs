@@ -94,6 +94,24 @@ async fn drains_at(signal: Signal) {
     relay.stop();
 }
 
+/// A database that cannot be reached is waited for; who has waited enough is heard meanwhile.
+#[test]
+fn a_relay_that_is_still_starting_stops_when_told() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = tempfile::tempdir().unwrap();
+        // Takes connections, and never says a word.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://relay@{}/relay", silent.local_addr().unwrap());
+        let mut relay = Setup::new(folder.path()).set("database-urls", &url).spawn();
+        relay.wait_for_log("Skein is starting");
+        relay.signal(signal);
+        let asked = Instant::now();
+        assert_eq!(relay.wait().code(), Some(0));
+        // It would give up by itself after 20 s.
+        assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();

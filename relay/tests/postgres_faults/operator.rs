@@ -7,7 +7,9 @@ use relay::config::Redacted;
 use relay::store::postgres::{Connections, Options, PostgresStore};
 use relay::store::{SharedLog, Store, StoreError};
 use relay::types::Position;
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, Executor, PgConnection};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -145,5 +147,77 @@ async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
     blocker.execute("ROLLBACK").await.unwrap();
     read(&store, Position::default()).await.unwrap();
     append(&store, &note(1)).await.unwrap();
+    store.close().await;
+}
+
+/// Runs a command of the program whose clients' statements may take a second.
+fn command(url: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    command.args(arguments).args(["--database-statement-timeout-seconds", "1"]);
+    command.args(["--postgres-primary-statement-timeout-seconds", "1", "--database-urls", url]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A server with an event, and a session in which everything that wants to see it waits.
+async fn blocked(cluster: &Cluster) -> (PostgresStore, PgConnection) {
+    let urls = cluster.database_urls("postgres");
+    let store = open(options(&urls)).await;
+    append(&store, &note(0)).await.unwrap();
+    let mut blocker = PgConnection::connect(&urls[0]).await.unwrap();
+    blocker.execute("SET idle_in_transaction_session_timeout = 0").await.unwrap();
+    blocker.execute("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    (store, blocker)
+}
+
+/// Waits until a statement of the program has waited for the lock for longer than a client's may take.
+async fn waits_long(blocker: &mut PgConnection) {
+    // Those that make connections warm give up after 200 ms.
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+               AND clock_timestamp() - query_start > '1.5 s'";
+    let deadline = Instant::now() + deploy::PATIENCE;
+    while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *blocker).await.unwrap() == 0 {
+        assert!(Instant::now() < deadline, "nothing waits: the command has given up");
+        // Inside its transaction, it would go on seeing what it saw first.
+        blocker.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.05)").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_takes_as_long_as_it_takes() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let (store, mut blocker) = blocked(&cluster).await;
+    let url = &cluster.database_urls("postgres")[0];
+    for (flags, words) in [(&[][..], "1 events match"), (&["--yes"], "1 events removed")] {
+        let child = command(url, &[&["delete", "--filter", "{}"], flags].concat());
+        waits_long(&mut blocker).await;
+        blocker.execute("ROLLBACK").await.unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(words), "{:?}", output.stdout);
+        blocker.execute("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    }
+    blocker.execute("ROLLBACK").await.unwrap();
+    assert!(read(&store, Position::default()).await.unwrap().rows.is_empty());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_stopped_leaves_nothing_behind() {
+    let cluster = Cluster::setup().start().await.unwrap();
+    let (store, mut blocker) = blocked(&cluster).await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out.jsonl");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut child = command(&cluster.database_urls("postgres")[0], &["export", to.to_str().unwrap()]);
+        waits_long(&mut blocker).await;
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files(), 1, "control: it has begun");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert_eq!(files(), 0);
+        // The server does not know that nobody waits any more.
+        blocker.execute("ROLLBACK; BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    }
+    blocker.execute("ROLLBACK").await.unwrap();
     store.close().await;
 }

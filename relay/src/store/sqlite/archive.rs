@@ -6,6 +6,7 @@ use super::options::Options;
 use crate::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Row};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,15 @@ pub struct Exported {
     /// Canonical event texts.
     pub texts: Vec<Arc<str>>,
     /// Where to go on; `None` at the end.
-    pub next: Option<i64>,
+    pub next: Option<Cursor>,
+}
+
+/// How far an export is. Rows are numbered away from 0, those of special events downwards, all others upwards; so
+/// whatever is stored meanwhile lies ahead of one of the two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    greatest: i64,
+    least: i64,
 }
 
 /// Figures about a database file.
@@ -44,55 +53,46 @@ impl Archive {
         Ok(Self { connection, path: options.path.clone() })
     }
 
-    /// Up to `max` events in a stable order, after `after`, the `next` of the piece before.
-    pub async fn export(&mut self, after: Option<i64>, max: usize) -> Result<Exported, StoreError> {
-        let query = sqlx::query("SELECT row, text FROM event WHERE row > ?1 ORDER BY row LIMIT ?2");
-        let query = query.bind(after.unwrap_or(i64::MIN)).bind(i64::try_from(max).unwrap_or(i64::MAX));
+    /// Up to `max` events that lie beyond `after`, the `next` of the piece before; special ones come last. The last
+    /// piece is a snapshot in which nothing was left, so every event of that moment is in one of the pieces.
+    pub async fn export(&mut self, after: Option<Cursor>, max: usize) -> Result<Exported, StoreError> {
+        // One statement: between two, a version could be replaced by one that lies where nobody looks any more.
+        let sql = "SELECT * FROM (SELECT row, text FROM event WHERE row > ?1 ORDER BY row LIMIT ?3) UNION ALL \
+             SELECT * FROM (SELECT row, text FROM event WHERE row < ?2 ORDER BY row DESC LIMIT ?3) LIMIT ?3";
+        let mut cursor = after.unwrap_or_default();
+        let query = sqlx::query(sql).bind(cursor.greatest).bind(cursor.least);
+        let query = query.bind(i64::try_from(max).unwrap_or(i64::MAX));
         let rows = query.fetch_all(&mut self.connection).await.map_err(translate)?;
         let mut exported = Exported::default();
         for row in &rows {
+            let number: i64 = row.try_get(0).map_err(translate)?;
+            cursor = Cursor { greatest: cursor.greatest.max(number), least: cursor.least.min(number) };
             exported.texts.push(row.try_get::<&str, _>(1).map_err(translate)?.into());
         }
-        exported.next = rows.last().filter(|_| rows.len() == max).and_then(|row| row.try_get(0).ok());
+        exported.next = (rows.len() == max).then_some(cursor);
         Ok(exported)
     }
 
     /// Writes a compact copy to `to`, which must not exist: one snapshot, while the relay goes on. `progress` hears a
-    /// few times a second how many bytes were written and how many there may be. The copy appears under its name when
-    /// it is complete and on disk. Meanwhile the write-ahead log grows by what the relay writes.
+    /// few times a second how many bytes were written and how many there may be. When this fails or is dropped, remains
+    /// may lie at `to`, and at `to` with `-journal` added. Meanwhile the write-ahead log grows by what the relay writes.
     pub async fn backup(&mut self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
-        let io = |error: std::io::Error| StoreError::Database(sqlx::Error::Io(error));
+        let refuse = |kind, why: String| StoreError::Database(sqlx::Error::Io(std::io::Error::new(kind, why)));
         if to.exists() {
-            return Err(io(std::io::Error::new(std::io::ErrorKind::AlreadyExists, to.display().to_string())));
-        }
-        let mut partial = to.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        if partial.exists() {
-            std::fs::remove_file(&partial).map_err(io)?;
+            return Err(refuse(ErrorKind::AlreadyExists, to.display().to_string()));
         }
         let total = self.stats().await?.file_bytes;
-        let name = partial
-            .to_str()
-            .ok_or_else(|| io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the file name is not UTF-8")))?;
-        let copy = sqlx::query("VACUUM INTO ?1").bind(name.to_owned()).execute(&mut self.connection);
+        let name =
+            to.to_str().ok_or_else(|| refuse(ErrorKind::InvalidInput, "the file name is not UTF-8".to_owned()))?;
+        let copy = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut self.connection);
         let mut copy = std::pin::pin!(copy);
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
             tokio::select! {
-                done = &mut copy => {
-                    done.map_err(translate)?;
-                    break;
-                }
-                _ = tick.tick() => progress(std::fs::metadata(&partial).map_or(0, |file| file.len()), total),
+                done = &mut copy => return done.map(drop).map_err(translate),
+                _ = tick.tick() => progress(std::fs::metadata(to).map_or(0, |file| file.len()), total),
             }
         }
-        let synced = std::fs::File::open(&partial).and_then(|file| file.sync_all());
-        synced.and_then(|()| std::fs::rename(&partial, to)).map_err(io)?;
-        if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        }
-        Ok(())
     }
 
     /// Figures that cost next to nothing to find out.

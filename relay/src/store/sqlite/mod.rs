@@ -26,7 +26,7 @@ mod statements;
 mod write;
 
 pub use crate::config::Durability;
-pub use archive::{Archive, Exported, Stats};
+pub use archive::{Archive, Cursor, Exported, Stats};
 pub use options::Options;
 pub use pool::PoolStatus;
 
