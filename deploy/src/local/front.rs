@@ -152,12 +152,19 @@ impl Front {
         Ok(())
     }
 
-    async fn reconcile(&self, relays: &[RelayPlace]) -> Result<(), Error> {
-        // It may have been launched a moment ago by a command that was broken off.
-        let servers = until("HAProxy to say which relays it has", PATIENCE, async || {
-            self.runtime().servers().await.map_err(|error| error.to_string())
+    /// The relays that it knows. It may have been launched a moment ago by a command that was broken off.
+    pub(super) async fn servers(&self) -> Result<Vec<ServerState>, Error> {
+        until("HAProxy to say which relays it has", PATIENCE, async || {
+            match self.process.as_ref().map(Process::check) {
+                Some(Err(ended)) => Ok(Err(ended)),
+                _ => self.runtime().servers().await.map(Ok).map_err(|error| error.to_string()),
+            }
         })
-        .await?;
+        .await?
+    }
+
+    async fn reconcile(&self, relays: &[RelayPlace]) -> Result<(), Error> {
+        let servers = self.servers().await?;
         let address = |relay: &RelayPlace| SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port)).to_string();
         // In maintenance is what was not wholly added, or not wholly removed: it may not be checked.
         let fits = |server: &ServerState, relay: &RelayPlace| {
@@ -209,7 +216,7 @@ impl Front {
     }
 
     /// Gives a relay clients.
-    async fn add(&self, relay: &RelayPlace) -> Result<(), Error> {
+    pub(super) async fn add(&self, relay: &RelayPlace) -> Result<(), Error> {
         let cluster = self.model(&[]);
         for server in cluster.servers_of(&instance(relay)) {
             self.runtime().add(&server).await.map_err(Error::front(format!("adding {}", relay.name)))?;

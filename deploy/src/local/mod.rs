@@ -109,7 +109,11 @@ impl Local {
         };
         let settled = Process::find(front::NAME, &home).is_some()
             || state.relays.iter().any(|relay| Process::find(&relay.name, &home).is_some());
+        let promised =
+            |state: &State| (state.settings.clone(), state.relay_program.clone(), state.front.port, state.front.tls);
+        let before = Some(promised(&state)).filter(|_| !state.servers.is_empty());
         state.accept(wish, settled)?;
+        let is_new = before != Some(promised(&state));
         let relays = wish.relays.unwrap_or(if state.servers.is_empty() { 3 } else { state.relays.len() });
         let servers = match (wish.replicas, state.servers.len()) {
             (Some(replicas), _) => replicas + 1,
@@ -121,11 +125,14 @@ impl Local {
         while local.postgres.servers.len() < servers {
             local.postgres.add()?;
         }
-        // Nothing is saved before it is known to be possible: the next call would stumble over it again.
-        if relays > 0 {
-            local.front.check(&local.state.relays)?;
+        // Nothing is saved before it is known to be possible: the next call would stumble over it again. What is saved
+        // already keeps nothing else down.
+        if is_new {
+            if relays > 0 {
+                local.front.check(&local.state.relays)?;
+            }
+            local.check_relays().await?;
         }
-        local.check_relays(wish).await?;
         local.start_servers(progress).await?;
         local.scale_to(relays, progress).await?;
         Ok(local)

@@ -4,6 +4,7 @@ use super::state::{Lock, RelayPlace};
 use super::{DATABASE, Local, ProgressBar, Wish};
 use crate::relay::Relay;
 use crate::{Error, free_port};
+use haproxy::Status;
 
 /// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so more
 /// that work at a time only wait for each other.
@@ -38,10 +39,9 @@ impl Local {
         Ok(relay)
     }
 
-    /// Whether the program takes the settings, where a wish changes either: no relay would start any more.
-    pub(super) async fn check_relays(&self, wish: &Wish) -> Result<(), Error> {
-        let changed = wish.relay_program.is_some() || !wish.settings.is_empty() || !wish.unset.is_empty();
-        if !changed || self.state.relay_program.is_none() {
+    /// Whether the program takes the settings: no relay would start any more.
+    pub(super) async fn check_relays(&self) -> Result<(), Error> {
+        if self.state.relay_program.is_none() {
             return Ok(());
         }
         let some = RelayPlace { name: "relay".to_owned(), port: free_port()?, admin_port: free_port()? };
@@ -60,6 +60,9 @@ impl Local {
     /// Whatever of [`Error`] kept it from that.
     pub async fn scale(&mut self, relays: usize, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
+        if relays > 0 {
+            self.front.check(&self.state.relays)?;
+        }
         self.scale_to(relays, progress).await
     }
 
@@ -106,9 +109,15 @@ impl Local {
         progress.set_message(format!("draining {}", place.name));
         if self.front.is_alive() {
             self.front.configure(&self.state.relays)?;
-            self.front.drain(&place.name).await?;
+            // One that never came up is not known there.
+            let known = self.front.servers().await?.iter().any(|server| server.name == place.name);
+            if known {
+                self.front.drain(&place.name).await?;
+            }
             relay.stop().await?;
-            self.front.remove(&place.name).await?;
+            if known {
+                self.front.remove(&place.name).await?;
+            }
         } else {
             relay.stop().await?;
         }
@@ -122,20 +131,33 @@ impl Local {
     /// Whatever of [`Error`] kept it from that; the relays that were not reached run on as they were.
     pub async fn roll(&mut self, wish: &Wish, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
+        let before = self.state.clone();
         self.state.accept_for_relays(wish)?;
-        self.check_relays(wish).await?;
+        if let Err(refused) = self.check_relays().await {
+            self.state = before;
+            return Err(refused);
+        }
         self.save()?;
-        let fronted = self.front.is_alive();
-        for (index, place) in self.state.relays.iter().enumerate() {
-            progress.set_message(format!("{} of {}: {}", index + 1, self.state.relays.len(), place.name));
-            if fronted {
+        let servers = if self.front.is_alive() { Some(self.front.servers().await?) } else { None };
+        let server = |place: &RelayPlace| servers.iter().flatten().find(|server| server.name == place.name);
+        let up = |place: &RelayPlace| server(place).is_some_and(|server| server.status == Status::Up);
+        let mut order: Vec<_> = (0..self.state.relays.len()).collect();
+        // Those that serve nobody first: a roll that was broken off has left one of them, and the others are needed.
+        order.sort_by_key(|index| self.relays[*index].is_alive() && up(&self.state.relays[*index]));
+        for (nth, index) in order.into_iter().enumerate() {
+            let place = &self.state.relays[index];
+            progress.set_message(format!("{} of {}: {}", nth + 1, self.state.relays.len(), place.name));
+            let known = server(place).is_some();
+            if known {
                 self.front.drain(&place.name).await?;
             }
             self.relays[index].stop().await?;
             self.relays[index] = self.relay(place)?;
             self.relays[index].start().await?;
-            if fronted {
+            if known {
                 self.front.ready(&place.name).await?;
+            } else if servers.is_some() {
+                self.front.add(place).await?;
             }
         }
         Ok(())

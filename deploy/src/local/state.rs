@@ -92,7 +92,7 @@ impl State {
         let (port, tls) = (wish.port.unwrap_or(self.front.port), wish.tls || self.front.tls);
         if settled && (port, tls) != (self.front.port, self.front.tls) {
             return Err(Error::State(format!(
-                "HAProxy listens on port {}{}: that can't be changed before `down`",
+                "HAProxy is to listen on port {}{}: that can't be changed before `down`",
                 self.front.port,
                 if self.front.tls { " with TLS" } else { " without TLS" }
             )));

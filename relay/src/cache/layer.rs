@@ -28,8 +28,8 @@ pub trait SharedLayer: Send + Sync + 'static {
     /// place `vacant` may be replaced by anything.
     fn put(&self, key: &FilterKey, answer: Answer, vacant: Vacancy);
 
-    /// Nothing is put where [`get`](Self::get) found nothing: others need not wait for it. Never waits.
-    fn leave(&self, key: &FilterKey);
+    /// Nothing is put into the place that was `vacant`: others need not wait for it. Never waits.
+    fn leave(&self, key: &FilterKey, vacant: Vacancy);
 
     /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
     /// `None`: never, for nothing is kept.
@@ -47,6 +47,8 @@ pub trait SharedLayer: Send + Sync + 'static {
 pub struct Vacancy {
     /// How what lies there begins, where it is something that cannot be used.
     pub(super) unusable: Option<[u8; HEADER_BYTES]>,
+    /// Others wait for what is put there.
+    pub(super) leased: bool,
 }
 
 /// No shared layer.
@@ -64,7 +66,7 @@ impl SharedLayer for NoLayer {
 
     fn put(&self, _: &FilterKey, _: Answer, _: Vacancy) {}
 
-    fn leave(&self, _: &FilterKey) {}
+    fn leave(&self, _: &FilterKey, _: Vacancy) {}
 
     fn renew_after(&self) -> Option<Duration> {
         None

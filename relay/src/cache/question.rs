@@ -196,7 +196,9 @@ impl<T: From<Row>> Asked<Entry<T>> for Question {
 
     fn is_passed_by(&self, kept: &Answer) -> bool {
         let newest = kept.rows().next().map(|row| row.key.created_at);
-        self.until.is_some_and(|until| newest.is_some_and(|newest| newest > until))
+        // Where there are fewer, another read brings more.
+        kept.rows().count() >= self.rows_to_read()
+            && self.until.is_some_and(|until| newest.is_some_and(|newest| newest > until))
     }
 }
 

@@ -1,8 +1,9 @@
 //! A file that has its name only once it is whole: a full disk must not stay full of the remains of what failed.
 
 use anyhow::Context;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -11,16 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) struct Partial {
     to: PathBuf,
     path: PathBuf,
+    /// Held locked: whoever else is to make the same file would write into this one's, or remove it.
+    _lock: File,
 }
 
 impl Partial {
     /// Makes room for the file; what an attempt has left that was killed goes.
     ///
     /// # Errors
-    /// Where there is a file `to`.
+    /// Where there is a file `to`, or somebody else is making it.
     pub(super) fn new(to: &Path) -> anyhow::Result<Self> {
         absent(to)?;
-        let partial = Self { to: to.to_owned(), path: with(to, ".partial") };
+        let lock = lock(to)?;
+        let partial = Self { to: to.to_owned(), path: with(to, ".partial"), _lock: lock };
         partial.remove();
         Ok(partial)
     }
@@ -52,6 +56,29 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         self.remove();
+        let _ = std::fs::remove_file(with(&self.to, LOCK));
+    }
+}
+
+const LOCK: &str = ".partial.lock";
+
+fn lock(to: &Path) -> anyhow::Result<File> {
+    let path = with(to, LOCK);
+    loop {
+        let opened = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = opened.with_context(|| format!("cannot create {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => anyhow::bail!("another process is writing {}", to.display()),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        // Whoever had it may have removed it meanwhile: then the next one would make another.
+        let held = file.metadata()?.ino();
+        if std::fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
+            return Ok(file);
+        }
     }
 }
 
@@ -95,7 +122,7 @@ mod tests {
         let to = folder.path().join("copy");
         std::fs::write(with(&to, ".partial"), "killed before").unwrap();
         let partial = Partial::new(&to).unwrap();
-        assert_eq!(names(folder.path()), [""; 0]);
+        assert_eq!(names(folder.path()), ["copy.partial.lock"]);
         std::fs::write(partial.path(), "half").unwrap();
         std::fs::write(with(partial.path(), "-journal"), "half").unwrap();
         drop(partial);
@@ -106,13 +133,18 @@ mod tests {
     fn what_is_finished_has_its_name_and_overwrites_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("copy");
-        let (one, other) = (Partial::new(&to).unwrap(), Partial::new(&to).unwrap());
+        let one = Partial::new(&to).unwrap();
         std::fs::write(one.path(), "whole").unwrap();
+        assert!(Partial::new(&to).is_err_and(|error| error.to_string().contains("another process")));
+        assert_eq!(std::fs::read_to_string(one.path()).unwrap(), "whole", "nobody else has touched it");
         one.finish().unwrap();
         assert_eq!(names(folder.path()), ["copy"]);
-        assert!(Partial::new(&to).is_err());
-        std::fs::write(other.path(), "late").unwrap();
-        assert!(other.finish().is_err());
+        assert!(Partial::new(&to).is_err_and(|error| error.to_string().contains("exists")));
+        std::fs::remove_file(&to).unwrap();
+        let late = Partial::new(&to).unwrap();
+        std::fs::write(late.path(), "late").unwrap();
+        std::fs::write(&to, "whole").unwrap();
+        assert!(late.finish().is_err());
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "whole");
         assert_eq!(names(folder.path()), ["copy"]);
     }

@@ -66,7 +66,7 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
     let mut unknown = unstored;
     match timeout(PATIENCE, store.known(&ids, log.floor())).await.unwrap_or(Err(StoreError::Overloaded)) {
         Ok((known, head)) => {
-            let gone = gone_since(log, head);
+            let gone = if known.contains(&true) { gone_since(log, head) } else { None };
             for (submission, known) in stored.into_iter().zip(known) {
                 if known && gone.as_ref().is_some_and(|gone| !gone.contains(&submission.event.id())) {
                     log.acknowledge(head);

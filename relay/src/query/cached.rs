@@ -23,6 +23,8 @@ const OLD_ENTRIES: u64 = 1_000;
 
 /// For how long a shared answer is waited for that is ahead of this instance's log.
 const AHEAD: Duration = Duration::from_millis(25);
+/// So many entries come in that time. One that is further ahead is not waited for: then this instance is behind.
+const NEAR_ENTRIES: u64 = 32;
 
 /// What may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +81,14 @@ impl Queries {
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
             return Ok(answer);
         }
-        if let Some(instead) = question.as_ref().and_then(|question| cache.instead_of(question)) {
-            return match cache.find_now(&instead).filter(|_| source == Source::Any) {
-                Some(answer) => Ok(answer),
-                None => self.read_anew(cache, wanted, Some(&instead), source).await,
-            };
+        let instead = question.as_ref().and_then(|question| cache.instead_of(question));
+        if source == Source::Any
+            && let Some(answer) = instead.as_ref().and_then(|instead| cache.find(instead))
+        {
+            self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
+            return Ok(answer);
         }
-        self.read_anew(cache, wanted, question.as_ref(), source).await
+        self.read_anew(cache, wanted, instead.as_ref().or(question.as_ref()), source).await
     }
 
     /// Rows that this process does not have: by the flight of `question`, or for this reader alone.
@@ -167,18 +170,18 @@ impl Queries {
     ) -> Result<Option<T>, QueryError> {
         self.metrics.cache_flights.increment(1);
         let (name, begun) = (question.name(), Instant::now());
-        let mut vacant = None;
+        let mut vacant = Vacancy::default();
         if source == Source::Any && cache.behind().renew_after().is_some() {
             let usable = |answer: &Answer| {
                 self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
             };
             let found = cache.behind().get(name.key(), &usable).await;
-            vacant = Some(found.as_ref().err().copied().unwrap_or_default());
+            vacant = found.as_ref().err().copied().unwrap_or_default();
             let found = found.ok();
             let is_old = found.as_ref().is_some_and(|answer| self.is_old(answer.head()));
-            if let Some(answer) = &found {
-                // Whoever has read it may be ahead by a moment: less than a read takes.
-                let _ = timeout(AHEAD, self.log.reach(answer.head())).await;
+            if let Some(head) = found.as_ref().map(Answer::head).filter(|head| self.is_near(*head)) {
+                // Whoever has read it may be ahead by a moment: about as long as a read takes.
+                let _ = timeout(AHEAD, self.log.reach(head)).await;
             }
             // Once, for who asks and for what is kept.
             let found = found.and_then(|answer| self.bring_up(name.key(), answer));
@@ -194,11 +197,7 @@ impl Queries {
                 return Ok(Some(told));
             }
         }
-        let leave = || {
-            if vacant.is_some() {
-                cache.behind().leave(name.key());
-            }
-        };
+        let leave = || cache.behind().leave(name.key(), vacant);
         let answer = match read.await {
             Ok(Brought::Answer(answer)) => answer,
             Ok(Brought::TooLarge(told)) => {
@@ -216,11 +215,17 @@ impl Queries {
         };
         self.metrics.cache_reads.of(ReadSource::Store).record(begun.elapsed());
         let told = question.told(&answer, answer.head());
-        cache.behind().put(name.key(), answer.clone(), vacant.unwrap_or_default());
+        cache.behind().put(name.key(), answer.clone(), vacant);
         self.keep(cache, name, answer.clone(), begun.elapsed());
         // Whoever waits finds it kept, should it not be enough.
         pilot.land(Landing::Answer(answer));
         Ok(told)
+    }
+
+    /// True where the local head is there, or will soon be.
+    fn is_near(&self, of: Head) -> bool {
+        let head = self.log.head();
+        of.epoch == head.epoch && of.position.0.saturating_sub(head.position.0) <= NEAR_ENTRIES
     }
 
     fn is_old(&self, of: Head) -> bool {

@@ -10,6 +10,8 @@ use std::io::Write;
 
 /// How many events are read at once.
 const CHUNK: usize = 1_000;
+/// How many of one second at most.
+const MOST: usize = 64 * CHUNK;
 
 /// How far an export is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,7 +74,8 @@ pub async fn export(
 /// The same for any store, the oldest event first.
 ///
 /// Stores read newest first. So the time is cut into windows, the oldest first, each narrow enough to be read whole, in
-/// one snapshot. No version is older than the one that it replaces: it lies in the same window or in a later one.
+/// one snapshot. No version is older than the one that it replaces: it lies in the same window or in a later one. (Where so
+/// much is of one second that it is not held in memory at once, a version that replaces another of that second may be missed.)
 pub async fn export_pages(
     store: &dyn Store,
     filter: Option<&Filter>,
@@ -81,8 +84,8 @@ pub async fn export_pages(
 ) -> Result<ExportReport, ExportError> {
     let mut window = filter.cloned().unwrap_or_default();
     let (mut from, last) = (window.since.unwrap_or(0).max(0), window.until.unwrap_or(Timestamp::MAX));
-    // Of one second everything is read at once, however much it is.
-    let (mut seconds, mut limit) = (Timestamp::MAX, CHUNK);
+    // Of one second everything is read at once, up to a bound: beyond it, page after page.
+    let (mut seconds, mut limit, mut after) = (Timestamp::MAX, CHUNK, None);
     let mut report = ExportReport::default();
     let mut at_least = Position::default();
     while from <= last {
@@ -92,7 +95,7 @@ pub async fn export_pages(
             .read(&Read {
                 filter: &window,
                 limit,
-                after: None,
+                after,
                 access: None,
                 at_least,
                 // What has expired is still there.
@@ -102,12 +105,16 @@ pub async fn export_pages(
             .await?;
         // A copy that lags behind this one may not have the new version yet of what is no longer here.
         at_least = page.head.position;
+        after = None;
         if let (false, Some(oldest)) = (page.complete, page.rows.last()) {
             match from < to {
                 true => seconds = (oldest.key.created_at - from) / 2 + 1,
-                false => limit *= 2,
+                false if limit < MOST => limit *= 2,
+                false => after = Some(oldest.key),
             }
-            continue;
+            if after.is_none() {
+                continue;
+            }
         }
         for row in page.rows.iter().rev() {
             out.write_all(row.text.as_bytes())?;
@@ -116,6 +123,9 @@ pub async fn export_pages(
         report.seen += page.rows.len() as u64;
         report.written = report.seen;
         progress(report);
+        if after.is_some() {
+            continue;
+        }
         if to == last {
             break;
         }

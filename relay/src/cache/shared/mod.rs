@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use write::{Offer, Order};
 
-/// Entries that may wait to be written. What is more is not shared this time.
+/// Entries and leases that may wait to be written and given back. What is more is not shared this time.
 const QUEUE: usize = 256;
 /// For how long one instance may keep the others from reading the store for the same.
 const LEASE: Duration = Duration::from_millis(500);
@@ -112,11 +112,9 @@ impl RedisLayer {
 }
 
 impl RedisLayer {
-    fn order(&self, key: &FilterKey, order: impl FnOnce(Name) -> Order) {
-        let shared = &self.shared;
-        if shared.keeps && self.orders.try_send(order(shared.name(key))).is_err() {
-            shared.counts.dropped.one();
-        }
+    /// False where there is no room for it.
+    fn order(&self, key: &FilterKey, order: impl FnOnce(Name) -> Order) -> bool {
+        !self.shared.keeps || self.orders.try_send(order(self.shared.name(key))).is_ok()
     }
 }
 
@@ -138,11 +136,14 @@ impl SharedLayer for RedisLayer {
 
     fn put(&self, key: &FilterKey, answer: Answer, vacant: Vacancy) {
         let generation = self.shared.purges.latest();
-        self.order(key, |name| Order::Put(Offer { name, answer, generation, vacant }));
+        if !self.order(key, |name| Order::Put(Offer { name, answer, generation, vacant })) {
+            self.shared.counts.dropped.one();
+        }
     }
 
-    fn leave(&self, key: &FilterKey) {
-        self.order(key, Order::Leave);
+    fn leave(&self, key: &FilterKey, vacant: Vacancy) {
+        // Where there is no room for this either, the lease runs out.
+        let _ = vacant.leased && self.order(key, Order::Leave);
     }
 
     fn renew_after(&self) -> Option<Duration> {
@@ -185,7 +186,8 @@ impl Shared {
             }
             Found::NoAnswer => return Err(vacant),
         }
-        if self.is_first(&name).await { Err(vacant) } else { self.wait(&name, key, usable).await.ok_or(vacant) }
+        vacant.leased = self.is_first(&name).await;
+        if vacant.leased { Err(vacant) } else { self.wait(&name, key, usable).await.ok_or(vacant) }
     }
 
     /// One look at what is there.
@@ -209,10 +211,11 @@ impl Shared {
             Ok((answer, generation)) if !self.purges.concern(key, generation) && usable(&answer) => {
                 Found::Answer(answer)
             }
-            Ok(_) => Found::Unusable(Vacancy { unusable: bytes.first_chunk().copied() }),
-            Err(_) => {
-                counts.damaged.one();
-                Found::Unusable(Vacancy::default())
+            read => {
+                if read.is_err() {
+                    counts.damaged.one();
+                }
+                Found::Unusable(Vacancy { unusable: bytes.first_chunk().copied(), leased: false })
             }
         }
     }

@@ -26,7 +26,7 @@ impl SharedLayer for Shelf {
     ) -> BoxFuture<'a, Result<Answer, Vacancy>> {
         ready(self.answer.lock().clone().filter(|answer| usable(answer)).ok_or(Vacancy::default())).boxed()
     }
-    fn leave(&self, _: &FilterKey) {}
+    fn leave(&self, _: &FilterKey, _: Vacancy) {}
     fn put(&self, _: &FilterKey, answer: Answer, _: Vacancy) {
         self.puts.fetch_add(1, Ordering::SeqCst);
         *self.answer.lock() = Some(answer);
@@ -110,7 +110,7 @@ async fn an_answer_that_is_ahead_by_a_moment_is_waited_for() {
 async fn what_expires_while_it_is_counted_is_counted_once_for_all() {
     let (nobody, filter) = (Access::default(), notes());
     let scene = Scene::before(Some(Arc::new(Shelf::default()))).await;
-    let soon = now() + 1;
+    let soon = now() + 2;
     scene.publish(1, &[vec!["expiration".to_owned(), soon.to_string()]], 4).await;
     let all = join_all((0..20).map(|_| scene.count(&filter, &nobody)));
     let opened = async {

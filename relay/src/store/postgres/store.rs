@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 /// together with it need a moment.
 const START_INTERVAL: Duration = Duration::from_millis(500);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a write may take, however long the server lets a statement run: its commit may be waiting for a standby.
+const LONGEST_WRITE: Duration = Duration::from_secs(300);
 
 /// How long a relay that starts waits for warm connections: a server that is slow must not keep it from serving.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
@@ -216,7 +218,7 @@ impl Shared {
     async fn write(&self, order: &Order) -> Result<Appended, StoreError> {
         let mut deadline = self.nodes.deadline();
         // The server ends a statement by its own limit, but not a commit that waits for a standby.
-        let end = deadline + self.nodes.options().primary_statement_timeout;
+        let end = deadline + self.nodes.options().primary_statement_timeout.min(LONGEST_WRITE);
         let mut begun = false;
         loop {
             let mut lease = match self.nodes.primary(deadline).await {

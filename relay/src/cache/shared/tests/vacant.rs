@@ -27,8 +27,8 @@ fn what_is_of_no_use_does_not_keep_its_place() {
     });
 }
 
-/// How long the next one waits for what is read for this key, which takes until the servers are asked no more.
-async fn next_waits(layer: &RedisLayer) -> (Duration, u64) {
+/// How long the next one waits for what is read for this key, and whether in vain; what it finds.
+async fn next_waits(layer: &RedisLayer) -> (Duration, u64, Vacancy) {
     until("all to be done", PATIENCE, async || match layer.orders.capacity() {
         QUEUE => Ok(()),
         left => Err(left.to_string()),
@@ -36,8 +36,8 @@ async fn next_waits(layer: &RedisLayer) -> (Duration, u64) {
     .await
     .unwrap();
     let (begin, before) = (Instant::now(), status(layer).waited_in_vain);
-    assert!(since(layer, &key(1), 0).await.is_err());
-    (begin.elapsed(), status(layer).waited_in_vain - before)
+    let vacant = since(layer, &key(1), 0).await.unwrap_err();
+    (begin.elapsed(), status(layer).waited_in_vain - before, vacant)
 }
 
 #[test]
@@ -45,10 +45,12 @@ fn nobody_waits_for_what_will_not_come() {
     block_on(async {
         let server = Server::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
-        assert!(since(&layer, &key(1), 0).await.is_err());
-        let (waited, in_vain) = next_waits(&layer).await;
+        let leased = since(&layer, &key(1), 0).await.unwrap_err();
+        let (waited, in_vain, not_leased) = next_waits(&layer).await;
         assert!(waited >= LEASE_WAIT && in_vain == 1, "control: a lease is waited for, {waited:?}");
-        layer.leave(&key(1));
+        layer.leave(&key(1), not_leased);
+        assert_eq!(next_waits(&layer).await.1, 1, "it was another's to give back");
+        layer.leave(&key(1), leased);
         // Whoever asks next has the lease.
         assert_eq!(next_waits(&layer).await.1, 0);
         // No event's text: it cannot be written.
