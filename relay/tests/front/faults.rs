@@ -177,6 +177,13 @@ async fn what_was_left_half_done_is_taken_up() {
     stage.local.mend(&stage.quiet).await.unwrap();
     assert_eq!(active(&stage).await, 3.0);
     assert!(!ended.is_alive());
+    // Those that HAProxy does not know can go, and be replaced.
+    for name in ["relay-2", "relay-3"] {
+        stage.local.front().remove(name, Duration::from_secs(5)).await.unwrap();
+    }
+    stage.local.scale(2, &stage.quiet).await.unwrap();
+    stage.local.roll(&Wish::default(), &stage.quiet).await.unwrap();
+    assert_eq!(active(&stage).await, 2.0);
     stage.stop().await;
 }
 

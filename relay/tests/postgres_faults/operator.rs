@@ -211,7 +211,7 @@ async fn an_export_that_is_stopped_leaves_nothing_behind() {
         let mut child = command(&cluster.database_urls("postgres")[0], &["export", to.to_str().unwrap()]);
         waits_long(&mut blocker).await;
         let files = || std::fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(files(), 1, "control: it has begun");
+        assert!(files() > 0, "control: it has begun");
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(1));
         assert_eq!(files(), 0);
