@@ -84,12 +84,14 @@ mod tests {
     use std::sync::Arc;
     use tokio::time::timeout;
 
-    /// Events that expire at these seconds.
+    /// An event that expires at this second.
+    fn expiring(at: Timestamp) -> Verified {
+        let tags = [vec!["expiration".to_owned(), at.to_string()]];
+        Verified::vouch(Arc::new(Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &tags, "", |_| [7; 64])))
+    }
+
     async fn put(store: &PostgresStore, expiries: [Timestamp; 2]) -> [EventId; 2] {
-        let [one, two] = expiries.map(|at| {
-            let tags = [vec!["expiration".to_owned(), at.to_string()]];
-            Verified::vouch(Arc::new(Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &tags, "", |_| [7; 64])))
-        });
+        let [one, two] = expiries.map(expiring);
         let ids = [one.event().id(), two.event().id()];
         store.append(vec![one, two], 1).await.unwrap();
         ids
@@ -142,11 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_sweep_that_found_enough_is_followed_by_another_soon() {
         let store = MemoryStore::default();
-        let events = (0..5).map(|n: u8| {
-            let tags = [vec!["expiration".to_owned(), (2 + i64::from(n)).to_string()]];
-            Verified::vouch(Arc::new(Event::build(PublicKey::from_bytes([n; 32]), 1, Kind(1), &tags, "", |_| [7; 64])))
-        });
-        store.append(events.collect(), 1).await.unwrap();
+        store.append((2..7).map(expiring).collect(), 1).await.unwrap();
         let hourly = Sweep { interval: Duration::from_secs(3_600), grace: Duration::from_secs(60), batch: 2 };
         let mut sweeper = Sweeper::new(Some(hourly));
         for found in [2, 2, 1] {

@@ -74,21 +74,22 @@ impl Queries {
             return self.read_ids(cache, wanted, ids).await;
         }
         let begun = Instant::now();
-        let question = cache.question(filter, access, limit, now());
-        if source == Source::Any
-            && let Some(answer) = question.as_ref().and_then(|question| cache.find(question))
-        {
+        let find = |question: &Question| {
+            let answer = (source == Source::Any).then(|| cache.find(question)).flatten()?;
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
+            Some(answer)
+        };
+        let mut question = cache.question(filter, access, limit, now());
+        if let Some(answer) = question.as_ref().and_then(find) {
             return Ok(answer);
         }
-        let instead = question.as_ref().and_then(|question| cache.instead_of(question));
-        if source == Source::Any
-            && let Some(answer) = instead.as_ref().and_then(|instead| cache.find(instead))
-        {
-            self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
-            return Ok(answer);
+        if let Some(instead) = question.as_ref().and_then(|question| cache.instead_of(question)) {
+            if let Some(answer) = find(&instead) {
+                return Ok(answer);
+            }
+            question = Some(instead);
         }
-        self.read_anew(cache, wanted, instead.as_ref().or(question.as_ref()), source).await
+        self.read_anew(cache, wanted, question.as_ref(), source).await
     }
 
     /// Rows that this process does not have: by the flight of `question`, or for this reader alone.
@@ -175,9 +176,7 @@ impl Queries {
             let usable = |answer: &Answer| {
                 self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
             };
-            let found = cache.behind().get(name.key(), &usable).await;
-            vacant = found.as_ref().err().copied().unwrap_or_default();
-            let found = found.ok();
+            let found = cache.behind().get(name.key(), &usable).await.inspect_err(|place| vacant = *place).ok();
             let is_old = found.as_ref().is_some_and(|answer| self.is_old(answer.head()));
             if let Some(head) = found.as_ref().map(Answer::head).filter(|head| self.is_near(*head)) {
                 // Whoever has read it may be ahead by a moment: about as long as a read takes.

@@ -99,19 +99,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
     if flags == COUNT {
         return Ok((Answer::Count(read_count(from, head)?), generation));
     }
+    if flags & !(COMPLETE | COMPRESSED) != 0 {
+        return Err(Damaged);
+    }
     let read_at = from.number()?.cast_signed();
-    let rows = match flags {
-        _ if flags & !(COMPLETE | COMPRESSED) != 0 => return Err(Damaged),
-        _ if flags & COMPRESSED == 0 => read_rows(from, limit)?,
-        _ => {
-            let length = usize::try_from(from.number()?).map_err(|_| Damaged)?;
-            let compressed = from.rest();
-            if length > MAX_ROWS_BYTES.min(compressed.len() * MOST_COMPRESSION) {
-                return Err(Damaged);
-            }
-            let unfolded = lz4_flex::block::decompress(compressed, length).map_err(|_| Damaged)?;
-            read_rows(Reader::new(&unfolded), limit)?
+    let rows = if flags & COMPRESSED == 0 {
+        read_rows(from, limit)?
+    } else {
+        let length = usize::try_from(from.number()?).map_err(|_| Damaged)?;
+        let compressed = from.rest();
+        if length > MAX_ROWS_BYTES.min(compressed.len() * MOST_COMPRESSION) {
+            return Err(Damaged);
         }
+        let unfolded = lz4_flex::block::decompress(compressed, length).map_err(|_| Damaged)?;
+        read_rows(Reader::new(&unfolded), limit)?
     };
     let entry = Entry { head, limit, rows, complete: flags & COMPLETE != 0, read_at };
     Ok((Answer::Rows(Arc::new(entry)), generation))
