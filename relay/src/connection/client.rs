@@ -2,6 +2,7 @@
 //! of them while another could go on.
 
 use super::ConnectionSettings;
+use super::alarm::Alarm;
 use super::clock::{Clock, Due};
 use super::listener::Gate;
 use super::reading::Reading;
@@ -123,7 +124,6 @@ fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
 impl Connection<'_> {
     /// Reads and writes until there is a reason to end.
     async fn serve(&mut self) -> Ended {
-        let outbox = self.outbox.clone();
         let shutdown = self.gate.services.shutdown.clone();
         // Not all at once: the other relays would have to take all the clients in the same second.
         let leave = async {
@@ -131,31 +131,45 @@ impl Connection<'_> {
             sleep(over.mul_f64(rand::random())).await;
         };
         let mut leave = pin!(leave.fuse());
-        let mut ready = pin!(outbox.ready());
         let mut timer = pin!(sleep_until(self.clock.next(None, &self.settings)));
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut ready => ready.set(outbox.ready()),
-                () = &mut leave => self.clock.leave(),
-                ended = poll_fn(|cx| self.poll(cx, timer.as_mut())) => return ended,
+        let mut alarm = Alarm::new();
+        poll_fn(|cx| {
+            // Asked before anything is looked at: what comes later wakes us again.
+            self.outbox.watch(cx.waker());
+            let result = if alarm.has_rung(cx.waker()) || !self.only_listens() {
+                let alarm = alarm.waker();
+                let mut alarm = Context::from_waker(&alarm);
+                if leave.as_mut().poll(&mut alarm).is_ready() {
+                    self.clock.leave();
+                }
+                self.work(cx, &mut alarm).and_then(|()| self.look_at(timer.as_mut(), cx, &mut alarm))
+            } else {
+                self.write(cx).and_then(|sent| match sent {
+                    true => Ok(()),
+                    // Now the client has a deadline.
+                    false => self.look_at(timer.as_mut(), cx, &mut Context::from_waker(&alarm.waker())),
+                })
+            };
+            self.count_traffic();
+            match result {
+                // All that was read were whole frames and is dealt with, so the buffer is empty.
+                Ok(()) if self.bloated && self.idle && !self.socket.get_ref().frames().is_inside() => {
+                    self.bloated = false;
+                    Poll::Ready(Ended::Bloated)
+                }
+                Ok(()) => Poll::Pending,
+                Err(reason) => Poll::Ready(Ended::For(reason)),
             }
-        }
+        })
+        .await
     }
 
-    /// Does all that can be done without waiting.
-    fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Ended> {
-        let result = self.work(cx).and_then(|()| self.look_at(timer, cx));
-        self.count_traffic();
-        match result {
-            // All that was read were whole frames and is dealt with, so the buffer is empty.
-            Ok(()) if self.bloated && self.idle && !self.socket.get_ref().frames().is_inside() => {
-                self.bloated = false;
-                Poll::Ready(Ended::Bloated)
-            }
-            Ok(()) => Poll::Pending,
-            Err(reason) => Poll::Ready(Ended::For(reason)),
-        }
+    /// True when there is nothing to do but to send, as long as the alarm is silent.
+    fn only_listens(&self) -> bool {
+        self.idle
+            && self.waiting.is_none()
+            && !self.clock.is_leaving()
+            && self.socket.get_ref().blocked_since().is_none()
     }
 
     fn count_traffic(&mut self) {
@@ -170,11 +184,11 @@ impl Connection<'_> {
         self.counted = (received, sent);
     }
 
-    /// Reads and writes until neither can go on.
-    fn work(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    /// Reads and writes until neither can go on. What may be read later, or is waited for, rings the `alarm`.
+    fn work(&mut self, cx: &mut Context<'_>, alarm: &mut Context<'_>) -> Result<(), CloseReason> {
         loop {
-            let reading = self.read(cx)?;
-            let resumed = self.resume(cx);
+            let reading = self.read(alarm)?;
+            let resumed = self.resume(alarm);
             let empty = self.write(cx)?;
             let may_go_on = match reading {
                 Reading::Idle => resumed,
@@ -199,14 +213,19 @@ impl Connection<'_> {
     }
 
     /// Looks at the clock, and sets the timer if something may be due before it.
-    fn look_at(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    fn look_at(
+        &mut self,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+        alarm: &mut Context<'_>,
+    ) -> Result<(), CloseReason> {
         loop {
             let next = self.clock.next(self.socket.get_ref().blocked_since(), &self.settings);
             // Only ever moved forward, and back once it has fired: so a busy connection does not keep moving it.
             if next < timer.deadline() {
                 timer.as_mut().reset(next);
             }
-            if timer.as_mut().poll(cx).is_pending() {
+            if timer.as_mut().poll(alarm).is_pending() {
                 return Ok(());
             }
             match self.clock.due(self.socket.get_ref().blocked_since(), &self.settings) {

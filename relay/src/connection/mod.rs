@@ -9,6 +9,7 @@
 //! message), what it is owed ([`ConnectionSettings::max_pending_replies`]), what waits to be sent (the outbox, and
 //! the socket's own buffer), and how long each step may take (the `clock`).
 
+mod alarm;
 mod client;
 mod clock;
 mod forwarded;

@@ -3,9 +3,11 @@
 
 use super::subscription::Subscription;
 use crate::types::{Insertion, Refusal, Reply, Row};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use tokio::sync::Notify;
 
 /// How much may wait for a slow client.
@@ -68,6 +70,10 @@ struct Queue {
     /// The last room that was made went to those that fell behind: the next is for rows, where any wait.
     rows_next: bool,
     closed: bool,
+    /// Something has happened since the connection last asked.
+    stirred: bool,
+    /// The connection, asleep until something happens.
+    sleeper: Option<Waker>,
 }
 
 /// What a [`take`](Outbox::take) has left.
@@ -84,14 +90,13 @@ pub struct Left {
 pub struct Outbox {
     queue: Mutex<Queue>,
     limits: OutboxLimits,
-    ready: Notify,
     space: Notify,
 }
 
 impl Outbox {
     /// An empty outbox.
     pub fn new(limits: OutboxLimits) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), limits, ready: Notify::new(), space: Notify::new() })
+        Arc::new(Self { queue: Mutex::default(), limits, space: Notify::new() })
     }
 
     /// Queues an answer. Always taken: the reader hands out a bounded number of permits for answers.
@@ -113,8 +118,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         if !queue.closed {
             queue.items.push_back(item);
-            drop(queue);
-            self.ready.notify_one();
+            stir(queue);
         }
     }
 
@@ -125,8 +129,7 @@ impl Outbox {
             return Err(item);
         }
         queue.push(item);
-        drop(queue);
-        self.ready.notify_one();
+        stir(queue);
         Ok(())
     }
 
@@ -153,8 +156,8 @@ impl Outbox {
                 if rows.peek().is_some() && waiting.is_none() {
                     waiting = Some(Waiting::new(self, &mut queue));
                 }
+                stir(queue);
             }
-            self.ready.notify_one();
             if rows.peek().is_some() {
                 space.await;
             }
@@ -167,8 +170,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         if !queue.closed {
             queue.behind.push(subscription.clone());
-            drop(queue);
-            self.ready.notify_one();
+            stir(queue);
         }
     }
 
@@ -192,13 +194,25 @@ impl Outbox {
 
     /// Waits until there may be something to [`take`](Self::take). Cancel safe.
     pub async fn ready(&self) {
-        self.ready.notified().await;
+        poll_fn(|cx| if self.watch(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Says whether something has happened since it was last asked, and has what happens next wake `task`: the one
+    /// that has asked last, since there is one connection. Its waker lies with what a push touches anyway: a delivery
+    /// to a quiet client waits for memory more than for anything else.
+    pub fn watch(&self, task: &Waker) -> bool {
+        let mut queue = self.queue.lock();
+        match &mut queue.sleeper {
+            Some(sleeper) => sleeper.clone_from(task),
+            None => queue.sleeper = Some(task.clone()),
+        }
+        std::mem::take(&mut queue.stirred)
     }
 
     /// Ends a wait in [`ready`](Self::ready) although nothing was queued: something else has happened that the
     /// connection wants to know.
     pub fn wake(&self) {
-        self.ready.notify_one();
+        stir(self.queue.lock());
     }
 
     /// How many answers wait.
@@ -241,10 +255,10 @@ impl Outbox {
     /// Marks the connection as gone: queued items are dropped, later ones are not taken.
     pub fn close(&self) {
         let mut queue = self.queue.lock();
-        *queue = Queue { closed: true, ..Queue::default() };
-        drop(queue);
+        let sleeper = queue.sleeper.take();
+        *queue = Queue { closed: true, sleeper, ..Queue::default() };
+        stir(queue);
         self.space.notify_waiters();
-        self.ready.notify_one();
     }
 
     /// True once [`close`](Self::close) was called.
@@ -267,9 +281,18 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         queue.waiting = queue.waiting.saturating_sub(1);
-        drop(queue);
         // Where it was aborted, its turn is over.
-        self.0.ready.notify_one();
+        stir(queue);
+    }
+}
+
+/// Wakes the connection, once the queue is unlocked: the waker may run on another core at once.
+fn stir(mut queue: MutexGuard<'_, Queue>) {
+    queue.stirred = true;
+    let sleeper = queue.sleeper.take();
+    drop(queue);
+    if let Some(sleeper) = sleeper {
+        sleeper.wake();
     }
 }
 
