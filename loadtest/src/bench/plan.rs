@@ -6,7 +6,7 @@ use super::{
 };
 use crate::client::{Scratch, Target};
 use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill, sign_all};
-use crate::system::{Limits, Machine, Process, raise_open_files};
+use crate::system::{Limits, Machine, Process, fan_out, raise_open_files};
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustc_hash::FxHashSet;
@@ -27,6 +27,8 @@ const UNDER_WAY: usize = 20;
 /// The author whose notes the live measurements deliver.
 const PUBLISHER: usize = 0;
 const STEADY_PER_SECOND: f64 = 10.0;
+/// The most sockets for which the machine's own limit of the live measurements is taken.
+const BARE_SOCKETS: usize = 1_000;
 
 /// One of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -102,7 +104,7 @@ impl Bench {
     /// Too few descriptors, a relay that can't be started or reached, a connection that breaks, a data set too small
     /// to ask about.
     pub async fn run(&self) -> anyhow::Result<Report> {
-        raise_open_files(self.subscribers.max(self.idle_connections) as u64 + 100)?;
+        raise_open_files(self.subscribers.max(self.idle_connections).max(2 * BARE_SOCKETS) as u64 + 100)?;
         let directory = match &self.place {
             Where::Spawned(relay) => relay.directory.clone(),
             Where::Running { .. } => std::env::temp_dir(),
@@ -246,7 +248,10 @@ impl Run<'_> {
             self.row(match pace {
                 Pace::Flood { .. } => row.with_bound(1e6 / self.limits.send_us, "one core sends each in a write"),
                 // Its rate is the publisher's; what it measures is the latency.
-                Pace::Steady { .. } => row,
+                Pace::Steady { .. } => {
+                    let bare = fan_out(subscribers.min(BARE_SOCKETS))?.summary().context("no subscribers")?;
+                    row.with_bound(bare.p50, format!("ms p50, {:.2} p99 from one bare thread to another", bare.p99))
+                }
             });
         }
         Ok(())
