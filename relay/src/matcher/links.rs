@@ -62,6 +62,13 @@ impl Links {
         self.links.get(head).filter(|link| link.next == NONE).map(|link| link.item)
     }
 
+    /// The list and the item of `link` if it is alone in its list and the last in its owner's chain.
+    pub(super) fn sole_tie(&self, link: u32) -> Option<(u32, u32)> {
+        let tie = self.links.get(link)?;
+        let is_sole = tie.next == NONE && tie.previous == NONE && tie.sibling == NONE;
+        is_sole.then_some((tie.list, tie.item))
+    }
+
     /// Moves along all lists whose heads are in `front` and appends their items to `out`; leaves `front` empty.
     ///
     /// It goes along them in step, since the way along one list is a chain of cache misses, each of which must be

@@ -7,36 +7,36 @@
 //! The hash is SipHash under a secret of the process, so a client can not choose values that meet in one place (hash
 //! flooding).
 
-use super::filing::{Field, Key, Part};
+use super::filing::{Field, Key, Part, SHORT};
+use super::members::{Members, Posting};
+use super::slab::Slab;
+use super::touch;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// One filter in one list.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Posting {
-    /// The filter.
-    pub(super) question: u32,
-    /// Which of the filter's keys this is.
-    pub(super) ordinal: u32,
-}
-
-/// A value of a field, and who is filed under it.
+/// A value of a field, and who is filed under it: one cache line.
+#[repr(align(64))]
 struct List {
-    hash: u32,
     head: u32,
     part: OwnedPart,
-    postings: Vec<Posting>,
+    postings: Members,
 }
 
+/// A [`Part`] that is kept.
 enum OwnedPart {
     Fixed([u8; 32]),
-    Text(Box<str>),
+    Short(u8, [u8; SHORT]),
+    /// Where in [`Postings::texts`].
+    Long(u32),
 }
 
 /// See the module.
 pub(super) struct Postings {
     lists: HashTable<List>,
+    /// Values that have no room in a list.
+    texts: Slab<Box<str>>,
     secret: RandomState,
     /// How many postings each sort of field has: where there is none, nothing is looked up.
     filed: [usize; Field::SORTS],
@@ -44,7 +44,7 @@ pub(super) struct Postings {
 
 /// A key and its hash.
 pub(super) struct Hashed<'a> {
-    hash: u32,
+    hash: u64,
     key: Key<'a>,
 }
 
@@ -56,31 +56,46 @@ impl PartialEq for Hashed<'_> {
 
 impl Hashed<'_> {
     /// Brings equal keys together.
-    pub(super) fn order(&self) -> u32 {
+    pub(super) fn order(&self) -> u64 {
         self.hash
     }
 }
 
 impl List {
-    fn is_of(&self, key: &Hashed<'_>) -> bool {
-        self.hash == key.hash
-            && self.head == key.key.head()
-            && match (&self.part, &key.key.part) {
-                (OwnedPart::Fixed(mine), Part::Fixed(theirs)) => mine == theirs,
-                (OwnedPart::Text(mine), Part::Text(theirs)) => **mine == **theirs,
-                _ => false,
-            }
+    fn is_of(&self, key: &Key<'_>, texts: &Slab<Box<str>>) -> bool {
+        self.head == key.head() && self.part.as_part(texts) == Some(key.part)
     }
+}
+
+impl OwnedPart {
+    fn as_part<'a>(&self, texts: &'a Slab<Box<str>>) -> Option<Part<'a>> {
+        Some(match self {
+            Self::Fixed(bytes) => Part::Fixed(*bytes),
+            Self::Short(length, bytes) => Part::Short(*length, *bytes),
+            Self::Long(text) => Part::Long(texts.get(*text)?),
+        })
+    }
+}
+
+fn hash(secret: &RandomState, head: u32, part: &Part<'_>) -> u64 {
+    let mut hasher = secret.build_hasher();
+    match part {
+        Part::Fixed(bytes) => hasher.write(bytes),
+        Part::Short(_, bytes) => hasher.write(bytes),
+        Part::Long(text) => hasher.write(text.as_bytes()),
+    }
+    hasher.write_u32(head);
+    hasher.finish()
 }
 
 impl Postings {
     pub(super) fn new() -> Self {
-        Self { lists: HashTable::new(), secret: RandomState::new(), filed: [0; Field::SORTS] }
+        Self { lists: HashTable::new(), texts: Slab::new(), secret: RandomState::new(), filed: [0; Field::SORTS] }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.lists.is_empty()
+        self.lists.is_empty() && self.texts.len() == 0
     }
 
     /// False when no filter is filed under this sort of field.
@@ -90,18 +105,23 @@ impl Postings {
 
     /// Prepares a key to be looked up.
     pub(super) fn hashed<'a>(&self, key: Key<'a>) -> Hashed<'a> {
-        let mut hasher = self.secret.build_hasher();
-        match &key.part {
-            Part::Fixed(bytes) => hasher.write(bytes),
-            Part::Text(text) => hasher.write(text.as_bytes()),
-        }
-        hasher.write_u32(key.head());
-        Hashed { hash: (hasher.finish() >> 32) as u32, key }
+        Hashed { hash: hash(&self.secret, key.head(), &key.part), key }
     }
 
-    /// What is filed under a key.
-    pub(super) fn get(&self, key: &Hashed<'_>) -> &[Posting] {
-        self.lists.find(spread(key.hash), |list| list.is_of(key)).map_or(&[], |list| &list.postings)
+    /// Appends to `found` what is filed under `keys`.
+    ///
+    /// In stages, each of which reads what the one before has found in memory: so the processor waits for all keys at
+    /// once, not for one after the other.
+    pub(super) fn look_up(&self, keys: &[Hashed<'_>], found: &mut Vec<u32>) {
+        // To make an iterator reads the table's directory at that hash.
+        let near: SmallVec<[_; 8]> = keys.iter().map(|key| (key, self.lists.iter_hash(key.hash))).collect();
+        let near: SmallVec<[_; 8]> =
+            near.into_iter().flat_map(|(key, lists)| lists.map(move |list| (key, list))).collect();
+        touch(near.iter().map(|(_, list)| list.head));
+        let lists = near.iter().filter(|(key, list)| list.is_of(&key.key, &self.texts));
+        let lists: SmallVec<[&[Posting]; 8]> = lists.map(|(_, list)| list.postings.as_slice()).collect();
+        touch(lists.iter().filter_map(|list| list.first()).map(|posting| posting.question));
+        lists.iter().for_each(|list| found.extend(list.iter().map(|posting| posting.question)));
     }
 
     /// Files a filter under a key and returns its place in the list.
@@ -109,49 +129,50 @@ impl Postings {
         if let Some(count) = self.filed.get_mut(key.field.sort()) {
             *count += 1;
         }
-        let key = self.hashed(key);
-        let list = match self.lists.entry(spread(key.hash), |list| list.is_of(&key), |list| spread(list.hash)) {
-            Entry::Occupied(list) => list.into_mut(),
+        let Hashed { hash: hash_of_key, key } = self.hashed(key);
+        let Self { lists, texts, secret, .. } = self;
+        let rehash = |list: &List| list.part.as_part(texts).map_or(0, |part| hash(secret, list.head, &part));
+        match lists.entry(hash_of_key, |list| list.is_of(&key, texts), rehash) {
+            Entry::Occupied(list) => list.into_mut().postings.push(posting),
             Entry::Vacant(place) => {
-                let Hashed { hash, key } = key;
-                let head = key.head();
                 let part = match key.part {
                     Part::Fixed(bytes) => OwnedPart::Fixed(bytes),
-                    Part::Text(text) => OwnedPart::Text(text.into()),
+                    Part::Short(length, bytes) => OwnedPart::Short(length, bytes),
+                    Part::Long(text) => OwnedPart::Long(texts.insert(text.into())),
                 };
-                place.insert(List { hash, head, part, postings: Vec::with_capacity(1) }).into_mut()
+                place.insert(List { head: key.head(), part, postings: Members::One([posting]) });
+                0
             }
-        };
-        list.postings.push(posting);
-        // Memory for 4 thousand million postings ends long before their numbers do.
-        u32::try_from(list.postings.len() - 1).unwrap_or(u32::MAX)
+        }
     }
 
     /// Takes out what is at `place` of the key's list. Returns the posting that has moved there, if one has.
     pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Posting> {
         let sort = key.field.sort();
-        let key = self.hashed(key);
-        let mut entry = self.lists.find_entry(spread(key.hash), |list| list.is_of(&key)).ok()?;
-        let (postings, place) = (&mut entry.get_mut().postings, place as usize);
-        if place >= postings.len() {
-            return None;
-        }
-        postings.swap_remove(place);
-        if let Some(count) = self.filed.get_mut(sort) {
+        let Hashed { hash, key } = self.hashed(key);
+        let Self { lists, texts, filed, .. } = self;
+        let mut entry = lists.find_entry(hash, |list| list.is_of(&key, texts)).ok()?;
+        let postings = &mut entry.get_mut().postings;
+        let left = postings.as_slice().len().checked_sub(1).filter(|last| place as usize <= *last)?;
+        if let Some(count) = filed.get_mut(sort) {
             *count -= 1;
         }
-        if postings.capacity() > 8 && postings.len() < postings.capacity() / 4 {
-            postings.shrink_to(postings.len() * 2);
+        if left == 0 {
+            if let OwnedPart::Long(text) = entry.remove().0.part {
+                texts.remove(text);
+            }
+            return None;
         }
-        let moved = postings.get(place).copied();
-        if postings.is_empty() {
-            entry.remove();
-        }
-        moved
+        postings.swap_remove(place as usize)
     }
 }
 
-/// A hash table wants 64 well-mixed bits; these 32 are random already, but only at one end after widening.
-const fn spread(hash: u32) -> u64 {
-    (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_takes_one_cache_line() {
+        assert_eq!(size_of::<List>(), 64);
+    }
 }

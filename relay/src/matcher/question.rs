@@ -7,11 +7,11 @@ use crate::types::{Event, Filter, Timestamp};
 use std::cell::OnceCell;
 
 /// How many kinds have room in the cache line.
-const KINDS: usize = 8;
+const KINDS: usize = 6;
 
 /// A filter, its `limit` aside. What it is filed under is met by whoever finds it there.
 #[repr(align(64))]
-pub(super) struct Question {
+pub(super) struct Question<T> {
     /// The last event it was compared with.
     pub(super) seen: u64,
     since: Timestamp,
@@ -22,6 +22,9 @@ pub(super) struct Question {
     pub(super) first_asker: u32,
     /// Who asks it, if it is only one.
     pub(super) sole_asker: u32,
+    /// Whom to tell, if it is only one and that one asks nothing else: so it need not be looked up, nor remembered that
+    /// it was told.
+    pub(super) direct: Option<T>,
     /// How many of `kinds` count; none: any kind will do.
     kinds_used: u8,
     /// There are conditions besides: see [`Detail`].
@@ -42,7 +45,7 @@ pub(super) struct Detail {
     tags_left: bool,
 }
 
-impl Question {
+impl<T> Question<T> {
     pub(super) fn new(filter: Filter, hash: u64, field: Field) -> Self {
         let by_kind = matches!(field, Field::Kind | Field::Pair);
         let wanted = filter.kinds.as_deref().filter(|_| !by_kind).unwrap_or_default();
@@ -62,6 +65,7 @@ impl Question {
             kinds,
             first_asker: NONE,
             sole_asker: NONE,
+            direct: None,
             kinds_used: if fits { wanted.len() as u8 } else { 0 },
             has_more: kinds_left || authors_left || ids_left || tags_left,
             detail: Box::new(Detail {

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const LETTERS: &[u8] = b"eptdP";
 
@@ -205,5 +206,6 @@ fn a_registration_ends_once_even_if_its_place_is_taken_again() {
 
 #[test]
 fn a_question_takes_one_cache_line() {
-    assert_eq!(size_of::<super::slab::Place<super::Question>>(), 64);
+    assert_eq!(size_of::<super::slab::Place<super::Question<u32>>>(), 64);
+    assert_eq!(size_of::<super::slab::Place<super::Question<Arc<()>>>>(), 64);
 }
