@@ -7,7 +7,6 @@
 
 mod filing;
 mod frequencies;
-mod links;
 mod members;
 mod postings;
 mod probe;
@@ -23,11 +22,10 @@ use filing::{Key, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use links::Links;
-use members::Posting;
+use members::{Member, Members};
 use postings::{Hashed, Postings};
 use question::Question;
-use slab::{NONE, Slab};
+use slab::Slab;
 use smallvec::SmallVec;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
@@ -55,9 +53,17 @@ struct Asker<T> {
     target: T,
     /// The last event it was told of.
     told: u64,
-    first_question: u32,
+    asks: SmallVec<[Tie; 2]>,
     /// Tells it from those that had its index before it.
     generation: u32,
+}
+
+/// That an asker asks a question.
+#[derive(Clone, Copy)]
+struct Tie {
+    question: u32,
+    /// Where in its list of askers.
+    place: u32,
 }
 
 /// The index. `T` is whom to tell: a subscription, a cache entry. It is cloned once or twice, so it should be a mere
@@ -67,8 +73,6 @@ struct Asker<T> {
 pub struct Matcher<T> {
     questions: Slab<Question<T>>,
     askers: Slab<Asker<T>>,
-    /// Links from an asker to its questions.
-    asking: Links,
     /// The questions by the values they are filed under.
     filed: Postings,
     /// Finds equal questions.
@@ -87,9 +91,7 @@ pub struct Matcher<T> {
 struct Scratch {
     /// Questions that may match.
     found: Vec<u32>,
-    /// The heads of the lists of those who ask the ones that do.
-    front: Vec<u32>,
-    /// Whom to tell.
+    /// Who asks those that do and is not told at once.
     asked_by: Vec<u32>,
 }
 
@@ -105,7 +107,6 @@ impl<T: Clone> Matcher<T> {
         Self {
             questions: Slab::new(),
             askers: Slab::new(),
-            asking: Links::new(),
             filed: Postings::new(),
             distinct: HashTable::new(),
             distinct_secret: RandomState::new(),
@@ -148,21 +149,22 @@ impl<T: Clone> Matcher<T> {
     pub fn insert(&mut self, filters: &[Filter], target: T) -> Registration {
         self.insertions = self.insertions.wrapping_add(1);
         let generation = self.insertions;
-        let asker = self.askers.insert(Asker { target, told: 0, first_question: NONE, generation });
-        let mut first_question = NONE;
+        let asker = self.askers.insert(Asker { target, told: 0, asks: SmallVec::new(), generation });
+        let mut asks = SmallVec::new();
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
             let index = self.question(filter);
             if let Some(question) = self.questions.get_mut(index) {
-                question.sole_asker = if question.first_asker == NONE { asker } else { NONE };
-                question.direct = None;
-                question.first_asker = self.asking.push(index, question.first_asker, asker, first_question);
-                first_question = question.first_asker;
+                let ordinal = u32::try_from(asks.len()).unwrap_or(u32::MAX);
+                asks.push(Tie { question: index, place: question.askers.push(Member { owner: asker, ordinal }) });
             }
         }
+        let first = asks.first().copied();
         if let Some(asker) = self.askers.get_mut(asker) {
-            asker.first_question = first_question;
+            asker.asks = asks;
         }
-        self.settle(first_question);
+        if let Some(tie) = first {
+            self.shorten(tie.question);
+        }
         Registration(u64::from(generation) << 32 | u64::from(asker))
     }
 
@@ -171,29 +173,35 @@ impl<T: Clone> Matcher<T> {
     pub fn remove(&mut self, registration: Registration) -> Option<T> {
         let (generation, index) = ((registration.0 >> 32) as u32, registration.0 as u32);
         self.askers.get(index).filter(|asker| asker.generation == generation)?;
-        let asker = self.askers.remove(index)?;
-        let mut link = asker.first_question;
-        while let Some(left) = self.asking.remove(link) {
-            link = left.sibling;
-            let Some(question) = self.questions.get_mut(left.list) else { continue };
-            question.first_asker = left.new_head.unwrap_or(question.first_asker);
-            match question.first_asker {
-                NONE => self.forget(left.list),
-                head => {
-                    question.sole_asker = self.asking.sole(head).unwrap_or(NONE);
-                    self.settle(head);
+        let Asker { target, mut asks, .. } = self.askers.remove(index)?;
+        let mut ordinal = 0;
+        while let Some(tie) = asks.get(ordinal).copied() {
+            ordinal += 1;
+            let Some(question) = self.questions.get_mut(tie.question) else { continue };
+            let moved = question.askers.swap_remove(tie.place);
+            if question.askers.as_slice().is_empty() {
+                self.forget(tie.question);
+                continue;
+            }
+            if let Some(moved) = moved {
+                // Whoever has moved into its place learns the new one; that may be this asker, which asked twice.
+                let others = self.askers.get_mut(moved.owner).map(|asker| &mut asker.asks);
+                let asks = if moved.owner == index { Some(&mut asks) } else { others };
+                if let Some(entry) = asks.and_then(|asks| asks.get_mut(moved.ordinal as usize)) {
+                    entry.place = tie.place;
                 }
             }
+            self.shorten(tie.question);
         }
-        Some(asker.target)
+        Some(target)
     }
 
-    /// Spares an event the way to the asker behind `link` if nobody else asks that question and it asks no other.
-    fn settle(&mut self, link: u32) {
-        let Some((question, asker)) = self.asking.sole_tie(link) else { return };
-        let Some(asker) = self.askers.get(asker).filter(|asker| asker.first_question == link) else { return };
-        if let Some(question) = self.questions.get_mut(question) {
-            question.direct = Some(asker.target.clone());
+    /// Spares events the way from a question to its asker, if it has only one and that asks nothing else.
+    fn shorten(&mut self, question: u32) {
+        let Some(question) = self.questions.get_mut(question) else { return };
+        if let Members::One(member, direct) = &mut question.askers {
+            let asker = self.askers.get(member.owner).filter(|asker| asker.asks.len() == 1);
+            *direct = asker.map(|asker| asker.target.clone());
         }
     }
 
@@ -206,9 +214,8 @@ impl<T: Clone> Matcher<T> {
 
         // Each stage is a loop of its own over independent memory, so that the processor waits for many cache
         // misses at once rather than for one after the other.
-        let Self { questions, asking, askers, scratch: Scratch { front, found, asked_by }, .. } = self;
+        let Self { questions, askers, scratch: Scratch { found, asked_by }, .. } = self;
         let (probe, mut candidates, mut hits) = (OnceCell::new(), 0, 0);
-        front.clear();
         asked_by.clear();
         for some in found.chunks(AHEAD) {
             touch(some.iter().filter_map(|index| questions.get(*index)).map(|question| question.seen));
@@ -222,16 +229,14 @@ impl<T: Clone> Matcher<T> {
                     continue;
                 }
                 hits += 1;
-                match &question.direct {
-                    Some(target) => tell(target),
-                    None if question.sole_asker != NONE => asked_by.push(question.sole_asker),
-                    None => front.push(question.first_asker),
+                match &question.askers {
+                    Members::One(_, Some(target)) => tell(target),
+                    members => asked_by.extend(members.as_slice().iter().map(|member| member.owner)),
                 }
             }
         }
         self.stats.candidates += candidates;
         self.stats.hits += hits;
-        asking.drain_lists(front, asked_by);
         for index in asked_by.drain(..) {
             let Some(asker) = askers.get_mut(index) else { continue };
             if std::mem::replace(&mut asker.told, now) != now {
@@ -279,7 +284,7 @@ impl<T: Clone> Matcher<T> {
                 let (filter, places) = (&detail.filter, &mut detail.places);
                 Key::of_filter(filter, field, |key| {
                     let ordinal = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                    places.push(filed.insert(key, Posting { question: index, ordinal }));
+                    places.push(filed.insert(key, Member { owner: index, ordinal }));
                 });
                 places.shrink_to_fit();
                 place.insert(questions.insert(question));
@@ -302,8 +307,8 @@ impl<T: Clone> Matcher<T> {
             let Some(place) = place else { return };
             let Some(moved) = self.filed.remove(key, place) else { return };
             // Whoever has moved into its place learns the new one; that may be this question under another key.
-            let owner = self.questions.get_mut(moved.question).map(|owner| &mut owner.detail.places);
-            let places = if moved.question == index { Some(&mut detail.places) } else { owner };
+            let owner = self.questions.get_mut(moved.owner).map(|owner| &mut owner.detail.places);
+            let places = if moved.owner == index { Some(&mut detail.places) } else { owner };
             if let Some(entry) = places.and_then(|places| places.get_mut(moved.ordinal as usize)) {
                 *entry = place;
             }
@@ -313,7 +318,7 @@ impl<T: Clone> Matcher<T> {
 
 impl Scratch {
     fn shrink(&mut self) {
-        for list in [&mut self.found, &mut self.front, &mut self.asked_by] {
+        for list in [&mut self.found, &mut self.asked_by] {
             if list.capacity() > SCRATCH_KEPT {
                 list.shrink_to(SCRATCH_KEPT);
             }

@@ -8,7 +8,7 @@
 //! flooding).
 
 use super::filing::{Field, Key, Part, SHORT};
-use super::members::{Members, Posting};
+use super::members::{Member, Members};
 use super::slab::Slab;
 use super::touch;
 use hashbrown::HashTable;
@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 struct List {
     head: u32,
     part: OwnedPart,
-    postings: Members,
+    postings: Members<()>,
 }
 
 /// A [`Part`] that is kept.
@@ -119,13 +119,13 @@ impl Postings {
             near.into_iter().flat_map(|(key, lists)| lists.map(move |list| (key, list))).collect();
         touch(near.iter().map(|(_, list)| list.head));
         let lists = near.iter().filter(|(key, list)| list.is_of(&key.key, &self.texts));
-        let lists: SmallVec<[&[Posting]; 8]> = lists.map(|(_, list)| list.postings.as_slice()).collect();
-        touch(lists.iter().filter_map(|list| list.first()).map(|posting| posting.question));
-        lists.iter().for_each(|list| found.extend(list.iter().map(|posting| posting.question)));
+        let lists: SmallVec<[&[Member]; 8]> = lists.map(|(_, list)| list.postings.as_slice()).collect();
+        touch(lists.iter().filter_map(|list| list.first()).map(|posting| posting.owner));
+        lists.iter().for_each(|list| found.extend(list.iter().map(|posting| posting.owner)));
     }
 
     /// Files a filter under a key and returns its place in the list.
-    pub(super) fn insert(&mut self, key: Key<'_>, posting: Posting) -> u32 {
+    pub(super) fn insert(&mut self, key: Key<'_>, posting: Member) -> u32 {
         if let Some(count) = self.filed.get_mut(key.field.sort()) {
             *count += 1;
         }
@@ -140,14 +140,14 @@ impl Postings {
                     Part::Short(length, bytes) => OwnedPart::Short(length, bytes),
                     Part::Long(text) => OwnedPart::Long(texts.insert(text.into())),
                 };
-                place.insert(List { head: key.head(), part, postings: Members::One([posting]) });
+                place.insert(List { head: key.head(), part, postings: Members::One(posting, None) });
                 0
             }
         }
     }
 
     /// Takes out what is at `place` of the key's list. Returns the posting that has moved there, if one has.
-    pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Posting> {
+    pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Member> {
         let sort = key.field.sort();
         let Hashed { hash, key } = self.hashed(key);
         let Self { lists, texts, filed, .. } = self;
@@ -163,7 +163,7 @@ impl Postings {
             }
             return None;
         }
-        postings.swap_remove(place as usize)
+        postings.swap_remove(place)
     }
 }
 
