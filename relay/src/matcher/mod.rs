@@ -5,6 +5,7 @@
 //! matches, not how many subscribe. What that takes of memory is laid out for the processor's caches: see
 //! docs/decisions/0005-matcher-layout.md.
 
+mod block;
 mod filing;
 mod frequencies;
 mod members;

@@ -1,42 +1,28 @@
 //! Which filters are filed under a value.
 //!
-//! The lists lie in one hash table that holds the values themselves, so whatever is found meets the condition on the
-//! field that it is filed under: nobody need look at its filter for that. A list is contiguous, and a posting knows
-//! where its owner keeps track of it, so it leaves a list of 100,000 without a search.
+//! One hash table holds the values themselves, so whatever is found meets the condition on the field that it is filed
+//! under: nobody need look at its filter for that. Beside the value lie the filters, in up to [`BLOCKS`] blocks, whose
+//! postings count as one list; longer lists lie elsewhere. A posting knows where its owner keeps track of it, so it leaves
+//! a list of 100,000 without a search.
 //!
 //! The hash is SipHash under a secret of the process, so a client can not choose values that meet in one place (hash
 //! flooding).
 
-use super::filing::{Field, Key, Part, SHORT};
-use super::members::{Member, Members};
+use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts, hash};
+use super::filing::{Field, Key, Part};
+use super::members::Member;
 use super::slab::Slab;
 use super::touch;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
-use std::hash::{BuildHasher, Hasher, RandomState};
-
-/// A value of a field, and who is filed under it: one cache line.
-#[repr(align(64))]
-struct List {
-    head: u32,
-    part: OwnedPart,
-    postings: Members<()>,
-}
-
-/// A [`Part`] that is kept.
-enum OwnedPart {
-    Fixed([u8; 32]),
-    Short(u8, [u8; SHORT]),
-    /// Where in [`Postings::texts`].
-    Long(u32),
-}
+use std::hash::RandomState;
 
 /// See the module.
 pub(super) struct Postings {
-    lists: HashTable<List>,
-    /// Values that have no room in a list.
-    texts: Slab<Box<str>>,
+    blocks: HashTable<Block>,
+    texts: Texts,
+    /// The lists that are too long for blocks.
+    long: Slab<Vec<Member>>,
     secret: RandomState,
     /// How many postings each sort of field has: where there is none, nothing is looked up.
     filed: [usize; Field::SORTS],
@@ -61,41 +47,20 @@ impl Hashed<'_> {
     }
 }
 
-impl List {
-    fn is_of(&self, key: &Key<'_>, texts: &Slab<Box<str>>) -> bool {
-        self.head == key.head() && self.part.as_part(texts) == Some(key.part)
-    }
-}
-
-impl OwnedPart {
-    fn as_part<'a>(&self, texts: &'a Slab<Box<str>>) -> Option<Part<'a>> {
-        Some(match self {
-            Self::Fixed(bytes) => Part::Fixed(*bytes),
-            Self::Short(length, bytes) => Part::Short(*length, *bytes),
-            Self::Long(text) => Part::Long(texts.get(*text)?),
-        })
-    }
-}
-
-fn hash(secret: &RandomState, head: u32, part: &Part<'_>) -> u64 {
-    let mut hasher = secret.build_hasher();
-    match part {
-        Part::Fixed(bytes) => hasher.write(bytes),
-        Part::Short(_, bytes) => hasher.write(bytes),
-        Part::Long(text) => hasher.write(text.as_bytes()),
-    }
-    hasher.write_u32(head);
-    hasher.finish()
-}
-
 impl Postings {
     pub(super) fn new() -> Self {
-        Self { lists: HashTable::new(), texts: Slab::new(), secret: RandomState::new(), filed: [0; Field::SORTS] }
+        Self {
+            blocks: HashTable::new(),
+            texts: Texts::new(),
+            long: Slab::new(),
+            secret: RandomState::new(),
+            filed: [0; Field::SORTS],
+        }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.lists.is_empty() && self.texts.len() == 0
+        self.blocks.is_empty() && self.texts.len() == 0 && self.long.len() == 0 && self.filed == [0; Field::SORTS]
     }
 
     /// False when no filter is filed under this sort of field.
@@ -105,7 +70,12 @@ impl Postings {
 
     /// Prepares a key to be looked up.
     pub(super) fn hashed<'a>(&self, key: Key<'a>) -> Hashed<'a> {
-        Hashed { hash: hash(&self.secret, key.head(), &key.part), key }
+        let bytes = match &key.part {
+            Part::Fixed(bytes) => bytes,
+            Part::Short(_, bytes) => bytes.as_slice(),
+            Part::Long(text) => text.as_bytes(),
+        };
+        Hashed { hash: hash(&self.secret, key.head(), bytes), key }
     }
 
     /// Appends to `found` what is filed under `keys`.
@@ -113,15 +83,42 @@ impl Postings {
     /// In stages, each of which reads what the one before has found in memory: so the processor waits for all keys at
     /// once, not for one after the other.
     pub(super) fn look_up(&self, keys: &[Hashed<'_>], found: &mut Vec<u32>) {
-        // To make an iterator reads the table's directory at that hash.
-        let near: SmallVec<[_; 8]> = keys.iter().map(|key| (key, self.lists.iter_hash(key.hash))).collect();
-        let near: SmallVec<[_; 8]> =
-            near.into_iter().flat_map(|(key, lists)| lists.map(move |list| (key, list))).collect();
-        touch(near.iter().map(|(_, list)| list.head));
-        let lists = near.iter().filter(|(key, list)| list.is_of(&key.key, &self.texts));
-        let lists: SmallVec<[&[Member]; 8]> = lists.map(|(_, list)| list.postings.as_slice()).collect();
-        touch(lists.iter().filter_map(|list| list.first()).map(|posting| posting.owner));
-        lists.iter().for_each(|list| found.extend(list.iter().map(|posting| posting.owner)));
+        // To make such an iterator is to read the table's directory at that hash.
+        let near: SmallVec<[_; 8]> = keys.iter().map(|key| self.blocks.iter_hash(key.hash)).collect();
+        let mut blocks = SmallVec::<[(&Key<'_>, &Block); 16]>::new();
+        for (key, near) in keys.iter().zip(near) {
+            for block in near {
+                blocks.push((&key.key, block));
+            }
+        }
+        touch(blocks.iter().map(|(_, block)| block.word()));
+        for (_, block) in blocks.iter().filter(|(key, block)| block.is_of(key, &self.texts)) {
+            match block.elsewhere() {
+                None => found.extend_from_slice(block.questions()),
+                Some(list) => found.extend(self.long.get(list).into_iter().flatten().map(|member| member.owner)),
+            }
+        }
+    }
+
+    /// The last block of a key.
+    fn last_block(&self, key: &Hashed<'_>) -> Option<u8> {
+        let near = self.blocks.iter_hash(key.hash);
+        near.filter(|block| block.is_of(&key.key, &self.texts)).map(|block| block.number).max()
+    }
+
+    fn block_mut(&mut self, key: &Hashed<'_>, number: u8) -> Option<&mut Block> {
+        let texts = &self.texts;
+        self.blocks.find_mut(key.hash, |block| block.number == number && block.is_of(&key.key, texts))
+    }
+
+    fn remove_block(&mut self, key: &Hashed<'_>, number: u8) {
+        let texts = &self.texts;
+        let found = self.blocks.find_entry(key.hash, |block| block.number == number && block.is_of(&key.key, texts));
+        let Ok(block) = found.map(|found| found.remove().0) else { return };
+        // The blocks of a key share what lies outside; the first of them is the last to go.
+        if number == 0 {
+            block.part().free(&mut self.texts);
+        }
     }
 
     /// Files a filter under a key and returns its place in the list.
@@ -129,50 +126,97 @@ impl Postings {
         if let Some(count) = self.filed.get_mut(key.field.sort()) {
             *count += 1;
         }
-        let Hashed { hash: hash_of_key, key } = self.hashed(key);
-        let Self { lists, texts, secret, .. } = self;
-        let rehash = |list: &List| list.part.as_part(texts).map_or(0, |part| hash(secret, list.head, &part));
-        match lists.entry(hash_of_key, |list| list.is_of(&key, texts), rehash) {
-            Entry::Occupied(list) => list.into_mut().postings.push(posting),
-            Entry::Vacant(place) => {
-                let part = match key.part {
-                    Part::Fixed(bytes) => OwnedPart::Fixed(bytes),
-                    Part::Short(length, bytes) => OwnedPart::Short(length, bytes),
-                    Part::Long(text) => OwnedPart::Long(texts.insert(text.into())),
-                };
-                place.insert(List { head: key.head(), part, postings: Members::One(posting, None) });
-                0
+        let key = self.hashed(key);
+        let last = self.last_block(&key);
+        let mut part = None;
+        if let Some(block) = last.and_then(|last| self.block_mut(&key, last)) {
+            if let Some(place) = block.push(posting) {
+                return place;
+            }
+            part = Some(block.part());
+            if let Some(list) = block.elsewhere().and_then(|list| self.long.get_mut(list)) {
+                list.push(posting);
+                // Memory for 4 thousand million postings ends long before their numbers do.
+                return u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
             }
         }
+        let number = last.map_or(0, |last| last + 1);
+        let part = part.unwrap_or_else(|| OwnedPart::new(&key.key.part, &mut self.texts));
+        let mut block = Block::new(key.key.head(), part, number);
+        let place = if number < BLOCKS { block.push(posting) } else { None };
+        if place.is_some() || number == 0 {
+            let Self { blocks, texts, secret, .. } = self;
+            blocks.insert_unique(key.hash, block, |block| block.hash(secret, texts));
+        }
+        place.unwrap_or_else(|| self.move_out(&key, posting))
+    }
+
+    /// Moves a key's postings out of its blocks, all of them and one more, and returns the place of that.
+    fn move_out(&mut self, key: &Hashed<'_>, posting: Member) -> u32 {
+        let mut list = Vec::new();
+        for number in (0..BLOCKS).rev() {
+            let Some(block) = self.block_mut(key, number) else { continue };
+            while let Some((_, member)) = block.pop() {
+                list.push(member);
+            }
+            if number > 0 {
+                self.remove_block(key, number);
+            }
+        }
+        list.reverse();
+        list.push(posting);
+        let place = u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
+        let list = self.long.insert(list);
+        if let Some(block) = self.block_mut(key, 0) {
+            block.move_out(Some(list));
+        }
+        place
     }
 
     /// Takes out what is at `place` of the key's list. Returns the posting that has moved there, if one has.
     pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Member> {
         let sort = key.field.sort();
-        let Hashed { hash, key } = self.hashed(key);
-        let Self { lists, texts, filed, .. } = self;
-        let mut entry = lists.find_entry(hash, |list| list.is_of(&key, texts)).ok()?;
-        let postings = &mut entry.get_mut().postings;
-        let left = postings.as_slice().len().checked_sub(1).filter(|last| place as usize <= *last)?;
-        if let Some(count) = filed.get_mut(sort) {
+        let key = self.hashed(key);
+        let last = self.last_block(&key)?;
+        if let Some(count) = self.filed.get_mut(sort) {
             *count -= 1;
         }
-        if left == 0 {
-            if let OwnedPart::Long(text) = entry.remove().0.part {
-                texts.remove(text);
-            }
+        let block = self.block_mut(&key, last)?;
+        if let Some(list) = block.elsewhere() {
+            return self.remove_long(&key, list, place);
+        }
+        let (from, member) = block.pop()?;
+        if block.is_empty() {
+            self.remove_block(&key, last);
+        }
+        if from == place {
             return None;
         }
-        postings.swap_remove(place)
+        let target = self.block_mut(&key, u8::try_from(place / ROOM as u32).ok()?)?;
+        target.set(place as usize % ROOM, member).then_some(member)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_takes_one_cache_line() {
-        assert_eq!(size_of::<List>(), 64);
+    /// Takes out what is at `place` of a long list, and moves a list back that is short enough.
+    fn remove_long(&mut self, key: &Hashed<'_>, index: u32, place: u32) -> Option<Member> {
+        let list = self.long.get_mut(index)?;
+        if place as usize >= list.len() {
+            return None;
+        }
+        list.swap_remove(place as usize);
+        let moved = list.get(place as usize).copied();
+        if list.capacity() > 8 && list.len() < list.capacity() / 4 {
+            list.shrink_to(list.len() * 2);
+        }
+        // Half a block: so that a list that comes and goes about some length does not move with every step.
+        if list.len() <= ROOM / 2 && list.iter().all(|member| u16::try_from(member.ordinal).is_ok()) {
+            let list = self.long.remove(index)?;
+            let block = self.block_mut(key, 0)?;
+            block.move_out(None);
+            let placed = list.into_iter().filter_map(|member| block.push(member)).count();
+            if placed == 0 {
+                self.remove_block(key, 0);
+            }
+        }
+        moved
     }
 }
