@@ -23,7 +23,7 @@ use filing::{Key, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use members::{Member, Members};
+use members::Member;
 use postings::{Hashed, Postings};
 use question::Question;
 use slab::Slab;
@@ -67,8 +67,8 @@ struct Tie {
     place: u32,
 }
 
-/// The index. `T` is whom to tell: a subscription, a cache entry. It is cloned once or twice, so it should be a mere
-/// handle; no clone outlives its registration.
+/// The index. `T` is whom to tell: a subscription, a cache entry. It may be cloned once, so it should be a mere handle; no
+/// clone outlives its registration.
 ///
 /// Memory at 1,000,000 distinct filters of one to ten values is about 560 bytes a filter, the filter included.
 pub struct Matcher<T> {
@@ -92,8 +92,8 @@ pub struct Matcher<T> {
 struct Scratch {
     /// Questions that may match.
     found: Vec<u32>,
-    /// Who asks those that do and is not told at once.
-    asked_by: Vec<u32>,
+    /// Those who ask one that does, and several in all, and so may have been told.
+    several: Vec<u32>,
 }
 
 impl<T: Clone> Default for Matcher<T> {
@@ -150,8 +150,8 @@ impl<T: Clone> Matcher<T> {
     pub fn insert(&mut self, filters: &[Filter], target: T) -> Registration {
         self.insertions = self.insertions.wrapping_add(1);
         let generation = self.insertions;
-        let asker = self.askers.insert(Asker { target, told: 0, asks: SmallVec::new(), generation });
-        let mut asks = SmallVec::new();
+        let asker = self.askers.vacant();
+        let mut asks = SmallVec::<[Tie; 2]>::new();
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
             let index = self.question(filter);
             if let Some(question) = self.questions.get_mut(index) {
@@ -159,13 +159,13 @@ impl<T: Clone> Matcher<T> {
                 asks.push(Tie { question: index, place: question.askers.push(Member { owner: asker, ordinal }) });
             }
         }
-        let first = asks.first().copied();
-        if let Some(asker) = self.askers.get_mut(asker) {
-            asker.asks = asks;
+        if let [tie] = *asks {
+            let question = self.questions.get_mut(tie.question);
+            if let Some(asked_by) = question.and_then(|question| question.askers.get_mut(tie.place)) {
+                asked_by.direct = Some(target.clone());
+            }
         }
-        if let Some(tie) = first {
-            self.shorten(tie.question);
-        }
+        self.askers.insert(Asker { target, told: 0, asks, generation });
         Registration(u64::from(generation) << 32 | u64::from(asker))
     }
 
@@ -192,18 +192,8 @@ impl<T: Clone> Matcher<T> {
                     entry.place = tie.place;
                 }
             }
-            self.shorten(tie.question);
         }
         Some(target)
-    }
-
-    /// Spares events the way from a question to its asker, if it has only one and that asks nothing else.
-    fn shorten(&mut self, question: u32) {
-        let Some(question) = self.questions.get_mut(question) else { return };
-        if let Members::One(member, direct) = &mut question.askers {
-            let asker = self.askers.get(member.owner).filter(|asker| asker.asks.len() == 1);
-            *direct = asker.map(|asker| asker.target.clone());
-        }
     }
 
     /// Calls `tell` once for each target of which at least one filter matches `event`.
@@ -215,9 +205,9 @@ impl<T: Clone> Matcher<T> {
 
         // Each stage is a loop of its own over independent memory, so that the processor waits for many cache
         // misses at once rather than for one after the other.
-        let Self { questions, askers, scratch: Scratch { found, asked_by }, .. } = self;
+        let Self { questions, askers, scratch: Scratch { found, several }, .. } = self;
         let (probe, mut candidates, mut hits) = (OnceCell::new(), 0, 0);
-        asked_by.clear();
+        several.clear();
         for some in found.chunks(AHEAD) {
             touch(some.iter().filter_map(|index| questions.get(*index)).map(|question| question.seen));
             for index in some {
@@ -230,15 +220,17 @@ impl<T: Clone> Matcher<T> {
                     continue;
                 }
                 hits += 1;
-                match &question.askers {
-                    Members::One(_, Some(target)) => tell(target),
-                    members => asked_by.extend(members.as_slice().iter().map(|member| member.owner)),
+                for asked_by in question.askers.as_slice() {
+                    match &asked_by.direct {
+                        Some(target) => tell(target),
+                        None => several.push(asked_by.asker.owner),
+                    }
                 }
             }
         }
         self.stats.candidates += candidates;
         self.stats.hits += hits;
-        for index in asked_by.drain(..) {
+        for index in several.drain(..) {
             let Some(asker) = askers.get_mut(index) else { continue };
             if std::mem::replace(&mut asker.told, now) != now {
                 tell(&asker.target);
@@ -258,6 +250,8 @@ impl<T: Clone> Matcher<T> {
             filed.has(field)
         };
         let mut keys = SmallVec::<[Hashed<'_>; 8]>::new();
+        // Their text is what is needed first.
+        touch(event.tags().iter().filter_map(|tag| tag.value.as_bytes().first().copied()));
         Key::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
         // An event that repeats a tag 2,000 times must not walk that tag's list 2,000 times.
         keys.sort_unstable_by_key(Hashed::order);
@@ -319,7 +313,7 @@ impl<T: Clone> Matcher<T> {
 
 impl Scratch {
     fn shrink(&mut self) {
-        for list in [&mut self.found, &mut self.asked_by] {
+        for list in [&mut self.found, &mut self.several] {
             if list.capacity() > SCRATCH_KEPT {
                 list.shrink_to(SCRATCH_KEPT);
             }

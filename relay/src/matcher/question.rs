@@ -1,7 +1,7 @@
 //! A distinct filter as the matcher keeps it: what every event looks at in one cache line, the rest elsewhere.
 
 use super::filing::Field;
-use super::members::Members;
+use super::members::Askers;
 use super::probe::Probe;
 use crate::types::{Event, Filter, Timestamp};
 use std::cell::OnceCell;
@@ -14,9 +14,8 @@ const KINDS: usize = 7;
 pub(super) struct Question<T> {
     /// The last event it was compared with.
     pub(super) seen: u64,
-    /// Who asks it, and whom to tell if that is only one that asks nothing else: so it need not be looked up, nor remembered
-    /// that it was told.
-    pub(super) askers: Members<T>,
+    /// Who asks it.
+    pub(super) askers: Askers<T>,
     /// The earliest and the latest time; 0 and the greatest number: none.
     since: u32,
     until: u32,
@@ -61,7 +60,7 @@ impl<T> Question<T> {
         let tags_left = !matches!(field, Field::Tag(letter) if by_its_tag(letter)) && !filter.tags.is_empty();
         Self {
             seen: 0,
-            askers: Members::new(),
+            askers: Askers::new(),
             since: since.unwrap_or(0),
             until: until.unwrap_or(u32::MAX),
             kinds,
