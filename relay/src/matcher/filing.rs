@@ -9,6 +9,9 @@ const POSTING: f64 = 1e-6;
 /// A filter with more (author, kind) pairs than this is not filed under pairs.
 const MAX_PAIRS: usize = 256;
 
+/// How many bytes of a tag's value, if it is no hex, have room where a hash in binary has.
+pub(super) const SHORT: usize = 31;
+
 /// The field that a filter is filed under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Field {
@@ -85,8 +88,23 @@ pub(super) struct Key<'a> {
 pub(super) enum Part<'a> {
     /// An id, a public key, a tag's value that is either in hex; zeros where there is nothing.
     Fixed([u8; 32]),
-    /// Any other value of a tag.
-    Text(&'a str),
+    /// Any other value of a tag that is short enough: its length, and its bytes followed by zeros.
+    Short(u8, [u8; SHORT]),
+    /// Any longer value of a tag.
+    Long(&'a str),
+}
+
+impl<'a> Part<'a> {
+    fn text(value: &'a str) -> Self {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..value.len()) {
+            Some(room) => {
+                room.copy_from_slice(value.as_bytes());
+                Self::Short(value.len() as u8, bytes)
+            }
+            None => Self::Long(value),
+        }
+    }
 }
 
 impl<'a> Key<'a> {
@@ -112,7 +130,7 @@ impl<'a> Key<'a> {
 
     fn tag(letter: u8, value: &'a str) -> Self {
         let hex = if value.len() == 64 { EventId::from_hex(value.as_bytes()).ok() } else { None };
-        let part = hex.map_or(Part::Text(value), |id| Part::Fixed(*id.as_bytes()));
+        let part = hex.map_or_else(|| Part::text(value), |id| Part::Fixed(*id.as_bytes()));
         Self { field: Field::Tag(letter), kind: 0, part }
     }
 

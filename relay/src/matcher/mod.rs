@@ -5,9 +5,10 @@
 //! matches, not how many subscribe. What that takes of memory is laid out for the processor's caches: see
 //! docs/decisions/0005-matcher-layout.md.
 
+mod block;
 mod filing;
 mod frequencies;
-mod links;
+mod members;
 mod postings;
 mod probe;
 mod question;
@@ -22,16 +23,20 @@ use filing::{Key, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use links::Links;
-use postings::{Hashed, Posting, Postings};
+use members::Member;
+use postings::{Hashed, Postings};
 use question::Question;
-use slab::{NONE, Slab};
+use slab::Slab;
 use smallvec::SmallVec;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
 
 /// The working memory that is kept from one event to the next, in numbers of 4 bytes a list.
 const SCRATCH_KEPT: usize = 1 << 16;
+
+/// How many questions are fetched before the first of them is looked at: more than a processor can fetch at once, and few
+/// enough to stay in its nearest cache.
+const AHEAD: usize = 64;
 
 /// How much work the matcher has done since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,19 +54,26 @@ struct Asker<T> {
     target: T,
     /// The last event it was told of.
     told: u64,
-    first_question: u32,
+    asks: SmallVec<[Tie; 2]>,
     /// Tells it from those that had its index before it.
     generation: u32,
 }
 
-/// The index. `T` is whom to tell: a subscription, a cache entry.
+/// That an asker asks a question.
+#[derive(Clone, Copy)]
+struct Tie {
+    question: u32,
+    /// Where in its list of askers.
+    place: u32,
+}
+
+/// The index. `T` is whom to tell: a subscription, a cache entry. It may be cloned once, so it should be a mere handle; no
+/// clone outlives its registration.
 ///
 /// Memory at 1,000,000 distinct filters of one to ten values is about 560 bytes a filter, the filter included.
 pub struct Matcher<T> {
-    questions: Slab<Question>,
+    questions: Slab<Question<T>>,
     askers: Slab<Asker<T>>,
-    /// Links from an asker to its questions.
-    asking: Links,
     /// The questions by the values they are filed under.
     filed: Postings,
     /// Finds equal questions.
@@ -78,23 +90,24 @@ pub struct Matcher<T> {
 /// Lists that one event fills.
 #[derive(Default)]
 struct Scratch {
-    front: Vec<u32>,
+    /// Questions that may match.
     found: Vec<u32>,
+    /// Those who ask one that does, and several in all, and so may have been told.
+    several: Vec<u32>,
 }
 
-impl<T> Default for Matcher<T> {
+impl<T: Clone> Default for Matcher<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> Matcher<T> {
+impl<T: Clone> Matcher<T> {
     /// An empty matcher with hash secrets of its own.
     pub fn new() -> Self {
         Self {
             questions: Slab::new(),
             askers: Slab::new(),
-            asking: Links::new(),
             filed: Postings::new(),
             distinct: HashTable::new(),
             distinct_secret: RandomState::new(),
@@ -137,19 +150,22 @@ impl<T> Matcher<T> {
     pub fn insert(&mut self, filters: &[Filter], target: T) -> Registration {
         self.insertions = self.insertions.wrapping_add(1);
         let generation = self.insertions;
-        let asker = self.askers.insert(Asker { target, told: 0, first_question: NONE, generation });
-        let mut first_question = NONE;
+        let asker = self.askers.vacant();
+        let mut asks = SmallVec::<[Tie; 2]>::new();
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
             let index = self.question(filter);
             if let Some(question) = self.questions.get_mut(index) {
-                question.sole_asker = if question.first_asker == NONE { asker } else { NONE };
-                question.first_asker = self.asking.push(index, question.first_asker, asker, first_question);
-                first_question = question.first_asker;
+                let ordinal = u32::try_from(asks.len()).unwrap_or(u32::MAX);
+                asks.push(Tie { question: index, place: question.askers.push(Member { owner: asker, ordinal }) });
             }
         }
-        if let Some(asker) = self.askers.get_mut(asker) {
-            asker.first_question = first_question;
+        if let [tie] = *asks {
+            let question = self.questions.get_mut(tie.question);
+            if let Some(asked_by) = question.and_then(|question| question.askers.get_mut(tie.place)) {
+                asked_by.direct = Some(target.clone());
+            }
         }
+        self.askers.insert(Asker { target, told: 0, asks, generation });
         Registration(u64::from(generation) << 32 | u64::from(asker))
     }
 
@@ -158,18 +174,26 @@ impl<T> Matcher<T> {
     pub fn remove(&mut self, registration: Registration) -> Option<T> {
         let (generation, index) = ((registration.0 >> 32) as u32, registration.0 as u32);
         self.askers.get(index).filter(|asker| asker.generation == generation)?;
-        let asker = self.askers.remove(index)?;
-        let mut link = asker.first_question;
-        while let Some(left) = self.asking.remove(link) {
-            link = left.sibling;
-            let Some(question) = self.questions.get_mut(left.list) else { continue };
-            question.first_asker = left.new_head.unwrap_or(question.first_asker);
-            match question.first_asker {
-                NONE => self.forget(left.list),
-                head => question.sole_asker = self.asking.sole(head).unwrap_or(NONE),
+        let Asker { target, mut asks, .. } = self.askers.remove(index)?;
+        let mut ordinal = 0;
+        while let Some(tie) = asks.get(ordinal).copied() {
+            ordinal += 1;
+            let Some(question) = self.questions.get_mut(tie.question) else { continue };
+            let moved = question.askers.swap_remove(tie.place);
+            if question.askers.as_slice().is_empty() {
+                self.forget(tie.question);
+                continue;
+            }
+            if let Some(moved) = moved {
+                // Whoever has moved into its place learns the new one; that may be this asker, which asked twice.
+                let others = self.askers.get_mut(moved.owner).map(|asker| &mut asker.asks);
+                let asks = if moved.owner == index { Some(&mut asks) } else { others };
+                if let Some(entry) = asks.and_then(|asks| asks.get_mut(moved.ordinal as usize)) {
+                    entry.place = tie.place;
+                }
             }
         }
-        Some(asker.target)
+        Some(target)
     }
 
     /// Calls `tell` once for each target of which at least one filter matches `event`.
@@ -181,30 +205,33 @@ impl<T> Matcher<T> {
 
         // Each stage is a loop of its own over independent memory, so that the processor waits for many cache
         // misses at once rather than for one after the other.
-        let Scratch { front, found } = &mut self.scratch;
+        let Self { questions, askers, scratch: Scratch { found, several }, .. } = self;
         let (probe, mut candidates, mut hits) = (OnceCell::new(), 0, 0);
-        front.clear();
-        found.retain_mut(|index| {
-            let Some(question) = self.questions.get_mut(*index) else { return false };
-            if std::mem::replace(&mut question.seen, now) == now {
-                return false;
+        several.clear();
+        for some in found.chunks(AHEAD) {
+            touch(some.iter().filter_map(|index| questions.get(*index)).map(|question| question.seen));
+            for index in some {
+                let Some(question) = questions.get_mut(*index) else { continue };
+                if std::mem::replace(&mut question.seen, now) == now {
+                    continue;
+                }
+                candidates += 1;
+                if !question.suits(event, &probe) {
+                    continue;
+                }
+                hits += 1;
+                for asked_by in question.askers.as_slice() {
+                    match &asked_by.direct {
+                        Some(target) => tell(target),
+                        None => several.push(asked_by.asker.owner),
+                    }
+                }
             }
-            candidates += 1;
-            if !question.suits(event, &probe) {
-                return false;
-            }
-            hits += 1;
-            *index = question.sole_asker;
-            if question.sole_asker == NONE {
-                front.push(question.first_asker);
-            }
-            question.sole_asker != NONE
-        });
+        }
         self.stats.candidates += candidates;
         self.stats.hits += hits;
-        self.asking.drain_lists(front, found);
-        for index in found.drain(..) {
-            let Some(asker) = self.askers.get_mut(index) else { continue };
+        for index in several.drain(..) {
+            let Some(asker) = askers.get_mut(index) else { continue };
             if std::mem::replace(&mut asker.told, now) != now {
                 tell(&asker.target);
             }
@@ -223,14 +250,15 @@ impl<T> Matcher<T> {
             filed.has(field)
         };
         let mut keys = SmallVec::<[Hashed<'_>; 8]>::new();
+        // Their text is what is needed first.
+        touch(event.tags().iter().filter_map(|tag| tag.value.as_bytes().first().copied()));
         Key::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
         // An event that repeats a tag 2,000 times must not walk that tag's list 2,000 times.
         keys.sort_unstable_by_key(Hashed::order);
         keys.dedup();
-        let lists: SmallVec<[&[Posting]; 8]> = keys.iter().map(|key| filed.get(key)).collect();
         let found = &mut self.scratch.found;
         found.clear();
-        lists.iter().for_each(|list| found.extend(list.iter().map(|posting| posting.question)));
+        filed.look_up(&keys, found);
     }
 
     /// The index of `filter`, which is filed if nobody asked it before.
@@ -251,7 +279,7 @@ impl<T> Matcher<T> {
                 let (filter, places) = (&detail.filter, &mut detail.places);
                 Key::of_filter(filter, field, |key| {
                     let ordinal = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                    places.push(filed.insert(key, Posting { question: index, ordinal }));
+                    places.push(filed.insert(key, Member { owner: index, ordinal }));
                 });
                 places.shrink_to_fit();
                 place.insert(questions.insert(question));
@@ -274,8 +302,8 @@ impl<T> Matcher<T> {
             let Some(place) = place else { return };
             let Some(moved) = self.filed.remove(key, place) else { return };
             // Whoever has moved into its place learns the new one; that may be this question under another key.
-            let owner = self.questions.get_mut(moved.question).map(|owner| &mut owner.detail.places);
-            let places = if moved.question == index { Some(&mut detail.places) } else { owner };
+            let owner = self.questions.get_mut(moved.owner).map(|owner| &mut owner.detail.places);
+            let places = if moved.owner == index { Some(&mut detail.places) } else { owner };
             if let Some(entry) = places.and_then(|places| places.get_mut(moved.ordinal as usize)) {
                 *entry = place;
             }
@@ -285,7 +313,7 @@ impl<T> Matcher<T> {
 
 impl Scratch {
     fn shrink(&mut self) {
-        for list in [&mut self.front, &mut self.found] {
+        for list in [&mut self.found, &mut self.several] {
             if list.capacity() > SCRATCH_KEPT {
                 list.shrink_to(SCRATCH_KEPT);
             }
@@ -296,4 +324,10 @@ impl Scratch {
 /// Everything of a filter that decides what it matches: all but `limit`.
 fn meaning(filter: &Filter) -> impl Eq + std::hash::Hash {
     (&filter.ids, &filter.authors, &filter.kinds, &filter.tags, filter.since, filter.until)
+}
+
+/// Reads one word of each of several places in memory. The decisions that come later depend on what is there, and a
+/// processor that guesses one wrong forgets what it has begun to fetch; here there is nothing to guess.
+fn touch<N: Into<u64>>(words: impl Iterator<Item = N>) {
+    std::hint::black_box(words.fold(0, |sum, word| sum ^ word.into()));
 }

@@ -1,42 +1,28 @@
 //! Which filters are filed under a value.
 //!
-//! The lists lie in one hash table that holds the values themselves, so whatever is found meets the condition on the
-//! field that it is filed under: nobody need look at its filter for that. A list is contiguous, and a posting knows
-//! where its owner keeps track of it, so it leaves a list of 100,000 without a search.
+//! One hash table holds the values themselves, so whatever is found meets the condition on the field that it is filed
+//! under: nobody need look at its filter for that. Beside the value lie the filters, in up to [`BLOCKS`] blocks, whose
+//! postings count as one list; longer lists lie elsewhere. A posting knows where its owner keeps track of it, so it leaves
+//! a list of 100,000 without a search.
 //!
 //! The hash is SipHash under a secret of the process, so a client can not choose values that meet in one place (hash
 //! flooding).
 
+use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts, hash};
 use super::filing::{Field, Key, Part};
+use super::members::Member;
+use super::slab::Slab;
+use super::touch;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use std::hash::{BuildHasher, Hasher, RandomState};
-
-/// One filter in one list.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Posting {
-    /// The filter.
-    pub(super) question: u32,
-    /// Which of the filter's keys this is.
-    pub(super) ordinal: u32,
-}
-
-/// A value of a field, and who is filed under it.
-struct List {
-    hash: u32,
-    head: u32,
-    part: OwnedPart,
-    postings: Vec<Posting>,
-}
-
-enum OwnedPart {
-    Fixed([u8; 32]),
-    Text(Box<str>),
-}
+use smallvec::SmallVec;
+use std::hash::RandomState;
 
 /// See the module.
 pub(super) struct Postings {
-    lists: HashTable<List>,
+    blocks: HashTable<Block>,
+    texts: Texts,
+    /// The lists that are too long for blocks.
+    long: Slab<Vec<Member>>,
     secret: RandomState,
     /// How many postings each sort of field has: where there is none, nothing is looked up.
     filed: [usize; Field::SORTS],
@@ -44,7 +30,7 @@ pub(super) struct Postings {
 
 /// A key and its hash.
 pub(super) struct Hashed<'a> {
-    hash: u32,
+    hash: u64,
     key: Key<'a>,
 }
 
@@ -56,31 +42,25 @@ impl PartialEq for Hashed<'_> {
 
 impl Hashed<'_> {
     /// Brings equal keys together.
-    pub(super) fn order(&self) -> u32 {
+    pub(super) fn order(&self) -> u64 {
         self.hash
-    }
-}
-
-impl List {
-    fn is_of(&self, key: &Hashed<'_>) -> bool {
-        self.hash == key.hash
-            && self.head == key.key.head()
-            && match (&self.part, &key.key.part) {
-                (OwnedPart::Fixed(mine), Part::Fixed(theirs)) => mine == theirs,
-                (OwnedPart::Text(mine), Part::Text(theirs)) => **mine == **theirs,
-                _ => false,
-            }
     }
 }
 
 impl Postings {
     pub(super) fn new() -> Self {
-        Self { lists: HashTable::new(), secret: RandomState::new(), filed: [0; Field::SORTS] }
+        Self {
+            blocks: HashTable::new(),
+            texts: Texts::new(),
+            long: Slab::new(),
+            secret: RandomState::new(),
+            filed: [0; Field::SORTS],
+        }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.lists.is_empty()
+        self.blocks.is_empty() && self.texts.len() == 0 && self.long.len() == 0 && self.filed == [0; Field::SORTS]
     }
 
     /// False when no filter is filed under this sort of field.
@@ -90,68 +70,153 @@ impl Postings {
 
     /// Prepares a key to be looked up.
     pub(super) fn hashed<'a>(&self, key: Key<'a>) -> Hashed<'a> {
-        let mut hasher = self.secret.build_hasher();
-        match &key.part {
-            Part::Fixed(bytes) => hasher.write(bytes),
-            Part::Text(text) => hasher.write(text.as_bytes()),
-        }
-        hasher.write_u32(key.head());
-        Hashed { hash: (hasher.finish() >> 32) as u32, key }
+        let bytes = match &key.part {
+            Part::Fixed(bytes) => bytes,
+            Part::Short(_, bytes) => bytes.as_slice(),
+            Part::Long(text) => text.as_bytes(),
+        };
+        Hashed { hash: hash(&self.secret, key.head(), bytes), key }
     }
 
-    /// What is filed under a key.
-    pub(super) fn get(&self, key: &Hashed<'_>) -> &[Posting] {
-        self.lists.find(spread(key.hash), |list| list.is_of(key)).map_or(&[], |list| &list.postings)
+    /// Appends to `found` what is filed under `keys`.
+    ///
+    /// In stages, each of which reads what the one before has found in memory: so the processor waits for all keys at
+    /// once, not for one after the other.
+    pub(super) fn look_up(&self, keys: &[Hashed<'_>], found: &mut Vec<u32>) {
+        // To make such an iterator is to read the table's directory at that hash.
+        let near: SmallVec<[_; 8]> = keys.iter().map(|key| self.blocks.iter_hash(key.hash)).collect();
+        let mut blocks = SmallVec::<[(&Key<'_>, &Block); 16]>::new();
+        for (key, near) in keys.iter().zip(near) {
+            for block in near {
+                blocks.push((&key.key, block));
+            }
+        }
+        touch(blocks.iter().map(|(_, block)| block.word()));
+        for (_, block) in blocks.iter().filter(|(key, block)| block.is_of(key, &self.texts)) {
+            match block.elsewhere() {
+                None => found.extend_from_slice(block.questions()),
+                Some(list) => found.extend(self.long.get(list).into_iter().flatten().map(|member| member.owner)),
+            }
+        }
+    }
+
+    /// The last block of a key.
+    fn last_block(&self, key: &Hashed<'_>) -> Option<u8> {
+        let near = self.blocks.iter_hash(key.hash);
+        near.filter(|block| block.is_of(&key.key, &self.texts)).map(|block| block.number).max()
+    }
+
+    fn block_mut(&mut self, key: &Hashed<'_>, number: u8) -> Option<&mut Block> {
+        let texts = &self.texts;
+        self.blocks.find_mut(key.hash, |block| block.number == number && block.is_of(&key.key, texts))
+    }
+
+    fn remove_block(&mut self, key: &Hashed<'_>, number: u8) {
+        let texts = &self.texts;
+        let found = self.blocks.find_entry(key.hash, |block| block.number == number && block.is_of(&key.key, texts));
+        let Ok(block) = found.map(|found| found.remove().0) else { return };
+        // The blocks of a key share what lies outside; the first of them is the last to go.
+        if number == 0 {
+            block.part().free(&mut self.texts);
+        }
     }
 
     /// Files a filter under a key and returns its place in the list.
-    pub(super) fn insert(&mut self, key: Key<'_>, posting: Posting) -> u32 {
+    pub(super) fn insert(&mut self, key: Key<'_>, posting: Member) -> u32 {
         if let Some(count) = self.filed.get_mut(key.field.sort()) {
             *count += 1;
         }
         let key = self.hashed(key);
-        let list = match self.lists.entry(spread(key.hash), |list| list.is_of(&key), |list| spread(list.hash)) {
-            Entry::Occupied(list) => list.into_mut(),
-            Entry::Vacant(place) => {
-                let Hashed { hash, key } = key;
-                let head = key.head();
-                let part = match key.part {
-                    Part::Fixed(bytes) => OwnedPart::Fixed(bytes),
-                    Part::Text(text) => OwnedPart::Text(text.into()),
-                };
-                place.insert(List { hash, head, part, postings: Vec::with_capacity(1) }).into_mut()
+        let last = self.last_block(&key);
+        let mut part = None;
+        if let Some(block) = last.and_then(|last| self.block_mut(&key, last)) {
+            if let Some(place) = block.push(posting) {
+                return place;
             }
-        };
-        list.postings.push(posting);
-        // Memory for 4 thousand million postings ends long before their numbers do.
-        u32::try_from(list.postings.len() - 1).unwrap_or(u32::MAX)
+            part = Some(block.part());
+            if let Some(list) = block.elsewhere().and_then(|list| self.long.get_mut(list)) {
+                list.push(posting);
+                // Memory for 4 thousand million postings ends long before their numbers do.
+                return u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
+            }
+        }
+        let number = last.map_or(0, |last| last + 1);
+        let part = part.unwrap_or_else(|| OwnedPart::new(&key.key.part, &mut self.texts));
+        let mut block = Block::new(key.key.head(), part, number);
+        let place = if number < BLOCKS { block.push(posting) } else { None };
+        if place.is_some() || number == 0 {
+            let Self { blocks, texts, secret, .. } = self;
+            blocks.insert_unique(key.hash, block, |block| block.hash(secret, texts));
+        }
+        place.unwrap_or_else(|| self.move_out(&key, posting))
+    }
+
+    /// Moves a key's postings out of its blocks, all of them and one more, and returns the place of that.
+    fn move_out(&mut self, key: &Hashed<'_>, posting: Member) -> u32 {
+        let mut list = Vec::new();
+        for number in (0..BLOCKS).rev() {
+            let Some(block) = self.block_mut(key, number) else { continue };
+            while let Some((_, member)) = block.pop() {
+                list.push(member);
+            }
+            if number > 0 {
+                self.remove_block(key, number);
+            }
+        }
+        list.reverse();
+        list.push(posting);
+        let place = u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
+        let list = self.long.insert(list);
+        if let Some(block) = self.block_mut(key, 0) {
+            block.move_out(Some(list));
+        }
+        place
     }
 
     /// Takes out what is at `place` of the key's list. Returns the posting that has moved there, if one has.
-    pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Posting> {
+    pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Member> {
         let sort = key.field.sort();
         let key = self.hashed(key);
-        let mut entry = self.lists.find_entry(spread(key.hash), |list| list.is_of(&key)).ok()?;
-        let (postings, place) = (&mut entry.get_mut().postings, place as usize);
-        if place >= postings.len() {
-            return None;
-        }
-        postings.swap_remove(place);
+        let last = self.last_block(&key)?;
         if let Some(count) = self.filed.get_mut(sort) {
             *count -= 1;
         }
-        if postings.capacity() > 8 && postings.len() < postings.capacity() / 4 {
-            postings.shrink_to(postings.len() * 2);
+        let block = self.block_mut(&key, last)?;
+        if let Some(list) = block.elsewhere() {
+            return self.remove_long(&key, list, place);
         }
-        let moved = postings.get(place).copied();
-        if postings.is_empty() {
-            entry.remove();
+        let (from, member) = block.pop()?;
+        if block.is_empty() {
+            self.remove_block(&key, last);
+        }
+        if from == place {
+            return None;
+        }
+        let target = self.block_mut(&key, u8::try_from(place / ROOM as u32).ok()?)?;
+        target.set(place as usize % ROOM, member).then_some(member)
+    }
+
+    /// Takes out what is at `place` of a long list, and moves a list back that is short enough.
+    fn remove_long(&mut self, key: &Hashed<'_>, index: u32, place: u32) -> Option<Member> {
+        let list = self.long.get_mut(index)?;
+        if place as usize >= list.len() {
+            return None;
+        }
+        list.swap_remove(place as usize);
+        let moved = list.get(place as usize).copied();
+        if list.capacity() > 8 && list.len() < list.capacity() / 4 {
+            list.shrink_to(list.len() * 2);
+        }
+        // Half a block: so that a list that comes and goes about some length does not move with every step.
+        if list.len() <= ROOM / 2 && list.iter().all(|member| u16::try_from(member.ordinal).is_ok()) {
+            let list = self.long.remove(index)?;
+            let block = self.block_mut(key, 0)?;
+            block.move_out(None);
+            let placed = list.into_iter().filter_map(|member| block.push(member)).count();
+            if placed == 0 {
+                self.remove_block(key, 0);
+            }
         }
         moved
     }
-}
-
-/// A hash table wants 64 well-mixed bits; these 32 are random already, but only at one end after widening.
-const fn spread(hash: u32) -> u64 {
-    (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -1,27 +1,26 @@
 //! A distinct filter as the matcher keeps it: what every event looks at in one cache line, the rest elsewhere.
 
 use super::filing::Field;
+use super::members::Askers;
 use super::probe::Probe;
-use super::slab::NONE;
 use crate::types::{Event, Filter, Timestamp};
 use std::cell::OnceCell;
 
 /// How many kinds have room in the cache line.
-const KINDS: usize = 8;
+const KINDS: usize = 7;
 
 /// A filter, its `limit` aside. What it is filed under is met by whoever finds it there.
 #[repr(align(64))]
-pub(super) struct Question {
+pub(super) struct Question<T> {
     /// The last event it was compared with.
     pub(super) seen: u64,
-    since: Timestamp,
-    until: Timestamp,
+    /// Who asks it.
+    pub(super) askers: Askers<T>,
+    /// The earliest and the latest time; 0 and the greatest number: none.
+    since: u32,
+    until: u32,
     kinds: [u16; KINDS],
     pub(super) detail: Box<Detail>,
-    /// The head of the list of those who ask it.
-    pub(super) first_asker: u32,
-    /// Who asks it, if it is only one.
-    pub(super) sole_asker: u32,
     /// How many of `kinds` count; none: any kind will do.
     kinds_used: u8,
     /// There are conditions besides: see [`Detail`].
@@ -36,13 +35,14 @@ pub(super) struct Detail {
     pub(super) field: Field,
     /// Its places in the lists it is filed in, in the order of its keys.
     pub(super) places: Vec<u32>,
+    times_left: bool,
     kinds_left: bool,
     authors_left: bool,
     ids_left: bool,
     tags_left: bool,
 }
 
-impl Question {
+impl<T> Question<T> {
     pub(super) fn new(filter: Filter, hash: u64, field: Field) -> Self {
         let by_kind = matches!(field, Field::Kind | Field::Pair);
         let wanted = filter.kinds.as_deref().filter(|_| !by_kind).unwrap_or_default();
@@ -51,24 +51,27 @@ impl Question {
         if fits {
             kinds.iter_mut().zip(wanted).for_each(|(slot, kind)| *slot = kind.0);
         }
+        let since = filter.since.and_then(|since| u32::try_from(since).ok()).filter(|since| *since > 0);
+        let until = filter.until.and_then(|until| u32::try_from(until).ok()).filter(|until| *until < u32::MAX);
+        let times_left = filter.since.is_some() != since.is_some() || filter.until.is_some() != until.is_some();
         let by_its_tag = |letter: u8| filter.tags.iter().all(|condition| condition.letter == letter);
         let (kinds_left, ids_left) = (!fits, filter.ids.is_some() && field != Field::Id);
         let authors_left = filter.authors.is_some() && !matches!(field, Field::Author | Field::Pair);
         let tags_left = !matches!(field, Field::Tag(letter) if by_its_tag(letter)) && !filter.tags.is_empty();
         Self {
             seen: 0,
-            since: filter.since.unwrap_or(Timestamp::MIN),
-            until: filter.until.unwrap_or(Timestamp::MAX),
+            askers: Askers::new(),
+            since: since.unwrap_or(0),
+            until: until.unwrap_or(u32::MAX),
             kinds,
-            first_asker: NONE,
-            sole_asker: NONE,
             kinds_used: if fits { wanted.len() as u8 } else { 0 },
-            has_more: kinds_left || authors_left || ids_left || tags_left,
+            has_more: times_left || kinds_left || authors_left || ids_left || tags_left,
             detail: Box::new(Detail {
                 filter,
                 hash,
                 field,
                 places: Vec::new(),
+                times_left,
                 kinds_left,
                 authors_left,
                 ids_left,
@@ -80,17 +83,25 @@ impl Question {
     /// True when `event`, which was found under a key of this filter, meets its other conditions too.
     pub(super) fn suits<'a>(&self, event: &'a Event, probe: &OnceCell<Probe<'a>>) -> bool {
         let kinds = self.kinds.get(..usize::from(self.kinds_used)).unwrap_or_default();
-        (self.since..=self.until).contains(&event.created_at())
+        (self.since..=self.until).contains(&within_u32(event.created_at()))
             && (kinds.is_empty() || kinds.contains(&event.kind().0))
             && (!self.has_more || self.detail.suits(event, probe))
     }
 }
 
+/// The nearest time that [`Question`] has room for. The outermost two stand for all beyond, so no bound of a question is
+/// one of them.
+fn within_u32(at: Timestamp) -> u32 {
+    u32::try_from(at.max(0)).unwrap_or(u32::MAX)
+}
+
 impl Detail {
     fn suits<'a>(&self, event: &'a Event, probe: &OnceCell<Probe<'a>>) -> bool {
-        let Filter { kinds, authors, ids, .. } = &self.filter;
+        let Filter { kinds, authors, ids, since, until, .. } = &self.filter;
         let has = |left: bool, met: &dyn Fn() -> bool| !left || met();
-        has(self.kinds_left, &|| kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok()))
+        let at = event.created_at();
+        has(self.times_left, &|| since.is_none_or(|since| since <= at) && until.is_none_or(|until| at <= until))
+            && has(self.kinds_left, &|| kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok()))
             && has(self.authors_left, &|| {
                 authors.as_ref().is_none_or(|list| list.binary_search(&event.pubkey()).is_ok())
             })

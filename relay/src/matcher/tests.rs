@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const LETTERS: &[u8] = b"eptdP";
 
@@ -182,6 +183,82 @@ fn an_event_with_thousands_of_equal_or_wanted_tags_stays_cheap() {
     assert_eq!(told, 5_000);
 }
 
+/// Those who ask one thing only are told in another way than those who ask several.
+#[test]
+fn nobody_is_held_or_told_after_the_end_whoever_shares_the_filter() {
+    let kind = |kind| Filter { kinds: Some(Box::new([Kind(kind)])), ..Filter::default() };
+    let note = Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &[], "", |_| [0; 64]);
+    let sets = [vec![kind(1)], vec![kind(1), kind(2)], vec![kind(1), kind(1)], vec![kind(1), Filter::default()]];
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut matcher = Matcher::new();
+    let mut open: Vec<(Registration, Arc<u32>)> = Vec::new();
+    for number in 0..2_000 {
+        // Between none and few, so that a filter has one asker, several, and one again.
+        if open.is_empty() || (open.len() < 6 && rng.random_bool(0.5)) {
+            let target = Arc::new(number);
+            open.push((matcher.insert(sets.choose(&mut rng).unwrap(), target.clone()), target));
+        } else {
+            let (registration, target) = open.swap_remove(rng.random_range(0..open.len()));
+            assert_eq!(matcher.remove(registration).as_deref(), Some(&*target));
+            assert_eq!(Arc::strong_count(&target), 1);
+        }
+        let mut told = Vec::new();
+        matcher.for_each_match(&note, |target| told.push(**target));
+        told.sort_unstable();
+        let mut expected: Vec<u32> = open.iter().map(|(_, target)| **target).collect();
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+    }
+}
+
+/// Values of each length that is kept in a way of its own, and lists that outgrow their blocks and shrink again.
+#[test]
+fn lists_of_any_length_under_values_of_any_length_come_and_go() {
+    let values = ["", "a", &"b".repeat(31), &"b".repeat(32), &"c".repeat(64), &"d".repeat(64), &"long ".repeat(99)];
+    let asks = |since| Filter {
+        tags: Box::new([TagFilter { letter: b't', values: values.map(Into::into).into() }]),
+        since: Some(since),
+        ..Filter::default()
+    };
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut matcher = Matcher::new();
+    for most in [1, 4, 5, 16, 17, 18, 100, 3] {
+        let mut open: Vec<_> = (0..most).map(|number| (matcher.insert(&[asks(number)], number), number)).collect();
+        while !open.is_empty() {
+            for value in values {
+                let tags = [vec!["t".to_owned(), value.to_owned()]];
+                let event = Event::build(PublicKey::from_bytes([1; 32]), 1_000, Kind(1), &tags, "", |_| [0; 64]);
+                let mut told = BTreeSet::new();
+                matcher.for_each_match(&event, |number| assert!(told.insert(*number)));
+                assert_eq!(told, open.iter().map(|(_, number)| *number).collect());
+            }
+            let (registration, number) = open.swap_remove(rng.random_range(0..open.len()));
+            assert_eq!(matcher.remove(registration), Some(number));
+        }
+        assert!(matcher.filed.is_empty());
+    }
+}
+
+#[test]
+fn times_beyond_32_bits_count_too() {
+    let mut matcher = Matcher::new();
+    let far = i64::from(u32::MAX);
+    let times = [i64::MIN, -2, -1, 0, 1, 2, far - 1, far, far + 1, far + 2, i64::MAX];
+    let bounds = || times.into_iter().map(Some).chain([None]);
+    let filters: Vec<Filter> =
+        bounds().flat_map(|since| bounds().map(move |until| Filter { since, until, ..Filter::default() })).collect();
+    for (number, filter) in filters.iter().enumerate() {
+        let _ = matcher.insert(std::slice::from_ref(filter), number);
+    }
+    for at in times {
+        let event = Event::build(PublicKey::from_bytes([1; 32]), at, Kind(1), &[], "", |_| [0; 64]);
+        let mut told = BTreeSet::new();
+        matcher.for_each_match(&event, |number| assert!(told.insert(*number)));
+        let matching = filters.iter().enumerate().filter(|(_, filter)| filter.matches(&event));
+        assert_eq!(told, matching.map(|(number, _)| number).collect(), "at {at}");
+    }
+}
+
 #[test]
 fn a_filter_that_nothing_can_match_is_not_filed() {
     let mut matcher = Matcher::new();
@@ -205,5 +282,6 @@ fn a_registration_ends_once_even_if_its_place_is_taken_again() {
 
 #[test]
 fn a_question_takes_one_cache_line() {
-    assert_eq!(size_of::<super::slab::Place<super::Question>>(), 64);
+    assert_eq!(size_of::<super::slab::Place<super::Question<u32>>>(), 64);
+    assert_eq!(size_of::<super::slab::Place<super::Question<Arc<()>>>>(), 64);
 }
