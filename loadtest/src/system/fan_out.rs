@@ -6,7 +6,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{RecvFlags, recv};
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::sync::Mutex;
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,45 +29,44 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub fn fan_out(sockets: usize) -> io::Result<Latency> {
     let pairs = (0..sockets).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
     let (mut near, far): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    let begun = Mutex::new(Instant::now());
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| read(&far, || begun.lock().map_or_else(|_| Instant::now(), |begun| *begun)));
-        for _ in 0..ROUNDS {
-            thread::sleep(PAUSE);
-            if let Ok(mut begun) = begun.lock() {
-                *begun = Instant::now();
-            }
-            near.iter_mut().try_for_each(|near| near.write_all(&[0; MESSAGE_BYTES]))?;
-        }
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn read(far: &[TcpStream], begun: impl Fn() -> Instant) -> io::Result<Latency> {
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     for (index, socket) in far.iter().enumerate() {
-        socket.set_nonblocking(true)?;
         epoll::add(&poll, socket, EventData::new_u64(index as u64), EventFlags::IN | EventFlags::ET)?;
     }
-    let (mut latency, mut missing) = (Latency::new(), far.len() * ROUNDS);
+    let mut latency = Latency::new();
+    for _ in 0..ROUNDS {
+        thread::sleep(PAUSE);
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| read(&poll, &far, begun, &mut latency));
+            near.iter_mut().try_for_each(|near| near.write_all(&[0; MESSAGE_BYTES]))?;
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+    }
+    Ok(latency)
+}
+
+/// Reads one message from each socket.
+fn read(poll: &OwnedFd, far: &[TcpStream], begun: Instant, latency: &mut Latency) -> io::Result<()> {
+    let mut missing = far.len();
     let mut events = Vec::with_capacity(1_024);
-    let mut buffer = [0; 2 * MESSAGE_BYTES];
+    let mut buffer = [0; MESSAGE_BYTES];
     let patience = SILENCE.try_into().map_err(io::Error::other)?;
     while missing > 0 {
-        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
+        epoll::wait(poll, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
         if events.is_empty() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "loopback has lost a message"));
         }
         for event in events.drain(..) {
             let Some(socket) = far.get(event.data.u64() as usize) else { continue };
-            // The sizes are far below what could come in parts.
+            // One that is small comes whole.
             if recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
-                latency.record(begun().elapsed());
+                latency.record(begun.elapsed());
                 missing -= 1;
             }
         }
     }
-    Ok(latency)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -152,8 +152,9 @@ impl Connection<'_> {
             };
             self.count_traffic();
             match result {
-                // All that was read were whole frames and is dealt with, so the buffer is empty.
-                Ok(()) if self.bloated && self.idle && !self.socket.get_ref().frames().is_inside() => {
+                // All that was read were whole frames and is dealt with, so the buffer is empty; and with room in the
+                // socket's, no answer to a ping is kept back.
+                Ok(()) if self.bloated && self.idle && self.is_between_frames() => {
                     self.bloated = false;
                     Poll::Ready(Ended::Bloated)
                 }
@@ -172,6 +173,11 @@ impl Connection<'_> {
             && self.socket.get_ref().blocked_since().is_none()
     }
 
+    fn is_between_frames(&self) -> bool {
+        let socket = self.socket.get_ref();
+        !socket.frames().is_inside() && socket.has_room()
+    }
+
     fn count_traffic(&mut self) {
         let metrics = &self.gate.services.metrics;
         let (received, sent) = self.socket.get_ref().traffic();
@@ -187,11 +193,13 @@ impl Connection<'_> {
     /// Reads and writes until neither can go on. What may be read later, or is waited for, rings the `alarm`.
     fn work(&mut self, cx: &mut Context<'_>, alarm: &mut Context<'_>) -> Result<(), CloseReason> {
         loop {
+            // Where it has no room, tungstenite keeps the answer to a ping, and hands it over when it is read from next.
+            let was_full = !self.socket.get_ref().has_room();
             let reading = self.read(alarm)?;
             let resumed = self.resume(alarm);
             let empty = self.write(cx)?;
             let may_go_on = match reading {
-                Reading::Idle => resumed,
+                Reading::Idle => resumed || (was_full && self.socket.get_ref().has_room()),
                 // Writing may have made room.
                 Reading::Paused => resumed || self.may_read(),
                 Reading::More => true,

@@ -3,7 +3,7 @@
 use super::filing::{Key, Part, SHORT};
 use super::members::Member;
 use super::slab::Slab;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::RandomState;
 
 /// How many filters have room in one block.
 pub(super) const ROOM: usize = 4;
@@ -79,12 +79,12 @@ impl Block {
     }
 
     pub(super) fn hash(&self, secret: &RandomState, texts: &Texts) -> u64 {
-        let bytes = match &self.part {
-            OwnedPart::Fixed(bytes) => bytes,
-            OwnedPart::Short(_, bytes) => bytes.as_slice(),
-            OwnedPart::Long(text) => texts.get(u32::from_ne_bytes(*text)).map_or(&[][..], |text| text.as_bytes()),
+        let part = match &self.part {
+            OwnedPart::Fixed(bytes) => Part::Fixed(*bytes),
+            OwnedPart::Short(length, bytes) => Part::Short(*length, *bytes),
+            OwnedPart::Long(text) => Part::Long(texts.get(u32::from_ne_bytes(*text)).map_or("", |text| &**text)),
         };
-        hash(secret, self.head, bytes)
+        part.hash(self.head, secret)
     }
 
     pub(super) const fn part(&self) -> OwnedPart {
@@ -147,14 +147,6 @@ impl Block {
         self.used -= 1;
         Some((last as u32 + u32::from(self.number) * ROOM as u32, member))
     }
-}
-
-/// The hash of a key, given by its head and the bytes of its part.
-pub(super) fn hash(secret: &RandomState, head: u32, part: &[u8]) -> u64 {
-    let mut hasher = secret.build_hasher();
-    hasher.write(part);
-    hasher.write_u32(head);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::frequencies::Frequencies;
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// What one posting costs in memory and on insertion, in candidates per event.
 const POSTING: f64 = 1e-6;
@@ -13,7 +14,7 @@ const MAX_PAIRS: usize = 256;
 pub(super) const SHORT: usize = 31;
 
 /// The field that a filter is filed under.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(super) enum Field {
     Id,
     /// A tag of this letter.
@@ -76,7 +77,7 @@ impl Field {
 }
 
 /// A value of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key<'a> {
     pub(super) field: Field,
     kind: u16,
@@ -84,7 +85,7 @@ pub(super) struct Key<'a> {
 }
 
 /// What a value is made of, kinds aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part<'a> {
     /// An id, a public key, a tag's value that is either in hex; zeros where there is nothing.
     Fixed([u8; 32]),
@@ -104,6 +105,29 @@ impl<'a> Part<'a> {
             }
             None => Self::Long(value),
         }
+    }
+
+    /// The hash of a key: of this and its head. It covers all that tells keys apart, the sort of part and the length of a
+    /// text too, or a client could make values that meet in one place whatever the secret.
+    pub(super) fn hash(&self, head: u32, secret: &RandomState) -> u64 {
+        let mut hasher = secret.build_hasher();
+        let sort = match self {
+            Self::Fixed(bytes) => {
+                hasher.write(bytes);
+                u8::MAX
+            }
+            Self::Short(length, bytes) => {
+                hasher.write(bytes);
+                *length
+            }
+            Self::Long(text) => {
+                hasher.write(text.as_bytes());
+                u8::MAX - 1
+            }
+        };
+        hasher.write_u32(head);
+        hasher.write_u8(sort);
+        hasher.finish()
     }
 }
 
@@ -132,6 +156,11 @@ impl<'a> Key<'a> {
         let hex = if value.len() == 64 { EventId::from_hex(value.as_bytes()).ok() } else { None };
         let part = hex.map_or_else(|| Part::text(value), |id| Part::Fixed(*id.as_bytes()));
         Self { field: Field::Tag(letter), kind: 0, part }
+    }
+
+    /// See [`Part::hash`].
+    pub(super) fn hash(&self, secret: &RandomState) -> u64 {
+        self.part.hash(self.head(), secret)
     }
 
     /// Everything but `part`, in one number.

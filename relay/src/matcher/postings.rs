@@ -8,8 +8,8 @@
 //! The hash is SipHash under a secret of the process, so a client can not choose values that meet in one place (hash
 //! flooding).
 
-use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts, hash};
-use super::filing::{Field, Key, Part};
+use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts};
+use super::filing::{Field, Key};
 use super::members::Member;
 use super::slab::Slab;
 use super::touch;
@@ -28,23 +28,12 @@ pub(super) struct Postings {
     filed: [usize; Field::SORTS],
 }
 
-/// A key and its hash.
+/// A key and its hash. The order brings equal keys together; different keys of one hash are rare, but must not come
+/// between them.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hashed<'a> {
     hash: u64,
     key: Key<'a>,
-}
-
-impl PartialEq for Hashed<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.key == other.key
-    }
-}
-
-impl Hashed<'_> {
-    /// Brings equal keys together.
-    pub(super) fn order(&self) -> u64 {
-        self.hash
-    }
 }
 
 impl Postings {
@@ -70,12 +59,7 @@ impl Postings {
 
     /// Prepares a key to be looked up.
     pub(super) fn hashed<'a>(&self, key: Key<'a>) -> Hashed<'a> {
-        let bytes = match &key.part {
-            Part::Fixed(bytes) => bytes,
-            Part::Short(_, bytes) => bytes.as_slice(),
-            Part::Long(text) => text.as_bytes(),
-        };
-        Hashed { hash: hash(&self.secret, key.head(), bytes), key }
+        Hashed { hash: key.hash(&self.secret), key }
     }
 
     /// Appends to `found` what is filed under `keys`.

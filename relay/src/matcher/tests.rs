@@ -177,6 +177,18 @@ fn an_event_with_thousands_of_equal_or_wanted_tags_stays_cheap() {
     let mut told = 0;
     matcher.for_each_match(&event(vec![vec!["t".into(), "same".into()]; 5_000]), |_| told += 1);
     assert_eq!((told, matcher.stats().candidates), (2, 5_000), "a repeated tag is looked up once");
+    // Values that are alike where somebody might have looked at a part of them only.
+    let letters = "abcdefghijklmnopqrstuvwxyz012345";
+    let hex: String = letters.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for value in [letters, &hex] {
+        let _ = matcher.insert(&[asks(value.into(), None)], 0);
+    }
+    for alike in [["same", "same\0"], [letters, &hex]] {
+        let repeated = alike.map(|value| vec!["t".to_owned(), value.to_owned()]).into_iter().cycle().take(5_000);
+        matcher.for_each_match(&event(repeated.collect()), |_| ());
+        let filed = if alike.contains(&"same") { 5_000 } else { 2 };
+        assert_eq!(matcher.scratch.found.len(), filed, "{alike:?}: each is looked up once");
+    }
     let every = (0..5_000).map(|number| vec!["t".into(), format!("topic {number}")]).collect();
     told = 0;
     matcher.for_each_match(&event(every), |_| told += 1);
