@@ -61,6 +61,7 @@ fn the_unit_reads_its_secrets_from_a_file_that_is_not_rendered() {
     assert!(rendered("/etc/skein/relay-1.env"), "control");
     assert_eq!(read, ["/etc/skein/%i.env", "/etc/skein/secrets.env"], "both must be there: no \"-\"");
     assert!(!rendered("/etc/skein/secrets.env"));
+    assert!(unit.text.lines().any(|line| line == "Environment=RELAY_DATABASE_URLS="), "nor without the database in it");
 }
 
 /// Each variable for the relays is a setting of the relay.

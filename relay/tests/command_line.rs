@@ -67,6 +67,10 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
         stderr(&output)
     );
     assert!(!stderr(&output).contains("hunter2"));
+    // The systemd unit rests on it: without secrets, no file instead of the servers.
+    let output = relay(&["check-config"], &[("RELAY_DATABASE_URLS", "")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must name a database"));
 }
 
 #[test]
