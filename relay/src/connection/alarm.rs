@@ -57,8 +57,8 @@ impl Alarm {
     }
 
     /// What rings it.
-    pub(super) fn waker(&self) -> Waker {
-        self.waker.clone()
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.waker
     }
 }
 
@@ -90,9 +90,9 @@ mod tests {
             assert!(alarm.has_rung(&wakers[0]));
             assert!(!alarm.has_rung(&wakers[0]));
         }
-        alarm.waker().wake();
+        alarm.waker().wake_by_ref();
         assert!(alarm.has_rung(&wakers[1]), "whoever asks learns it");
-        alarm.waker().wake();
+        alarm.waker().wake_by_ref();
         assert_eq!(woken(), [3, 1]);
     }
 }

@@ -137,8 +137,7 @@ impl Connection<'_> {
             // Asked before anything is looked at: what comes later wakes us again.
             self.outbox.watch(cx.waker());
             let result = if alarm.has_rung(cx.waker()) || !self.only_listens() {
-                let alarm = alarm.waker();
-                let mut alarm = Context::from_waker(&alarm);
+                let mut alarm = Context::from_waker(alarm.waker());
                 if leave.as_mut().poll(&mut alarm).is_ready() {
                     self.clock.leave();
                 }
@@ -147,14 +146,12 @@ impl Connection<'_> {
                 self.write(cx).and_then(|sent| match sent {
                     true => Ok(()),
                     // Now the client has a deadline.
-                    false => self.look_at(timer.as_mut(), cx, &mut Context::from_waker(&alarm.waker())),
+                    false => self.look_at(timer.as_mut(), cx, &mut Context::from_waker(alarm.waker())),
                 })
             };
             self.count_traffic();
             match result {
-                // All that was read were whole frames and is dealt with, so the buffer is empty; and with room in the
-                // socket's, no answer to a ping is kept back.
-                Ok(()) if self.bloated && self.idle && self.is_between_frames() => {
+                Ok(()) if self.bloated && self.holds_nothing() => {
                     self.bloated = false;
                     Poll::Ready(Ended::Bloated)
                 }
@@ -173,9 +170,11 @@ impl Connection<'_> {
             && self.socket.get_ref().blocked_since().is_none()
     }
 
-    fn is_between_frames(&self) -> bool {
+    /// True when tungstenite keeps nothing of use: all that was read were whole frames and is dealt with, and with room in the
+    /// socket's buffer no answer to a ping is held back.
+    fn holds_nothing(&self) -> bool {
         let socket = self.socket.get_ref();
-        !socket.frames().is_inside() && socket.has_room()
+        self.idle && !socket.frames().is_inside() && socket.has_room()
     }
 
     fn count_traffic(&mut self) {

@@ -66,6 +66,7 @@ impl Block {
         Self { questions: [0; ROOM], ordinals: [0; ROOM], head, part, number, used: 0 }
     }
 
+    /// Compares where things lie: to make a [`Part`] first costs an event twenty nanoseconds.
     pub(super) fn is_of(&self, key: &Key<'_>, texts: &Texts) -> bool {
         self.head == key.head()
             && match (&self.part, &key.part) {

@@ -158,11 +158,6 @@ impl<'a> Key<'a> {
         Self { field: Field::Tag(letter), kind: 0, part }
     }
 
-    /// See [`Part::hash`].
-    pub(super) fn hash(&self, secret: &RandomState) -> u64 {
-        self.part.hash(self.head(), secret)
-    }
-
     /// Everything but `part`, in one number.
     pub(super) fn head(&self) -> u32 {
         let letter = if let Field::Tag(letter) = self.field { letter } else { 0 };

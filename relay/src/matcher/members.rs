@@ -9,6 +9,14 @@ pub(super) struct Member {
     pub(super) ordinal: u32,
 }
 
+/// Takes out what is at `place`, where the last moves, and gives memory back that the list no longer needs.
+pub(super) fn swap_remove<V>(list: &mut Vec<V>, place: usize) {
+    list.swap_remove(place);
+    if list.capacity() > 8 && list.len() < list.capacity() / 4 {
+        list.shrink_to(list.len() * 2);
+    }
+}
+
 /// Who asks a question.
 pub(super) struct AskedBy<T> {
     pub(super) asker: Member,
@@ -62,13 +70,11 @@ impl<T> Askers<T> {
         let place = place as usize;
         match self {
             Self::Many(askers) if place < askers.len() => {
-                askers.swap_remove(place);
-                if askers.len() == 1 {
-                    if let Some(last) = askers.pop() {
-                        *self = Self::One(last);
-                    }
-                } else if askers.capacity() > 8 && askers.len() < askers.capacity() / 4 {
-                    askers.shrink_to(askers.len() * 2);
+                swap_remove(askers, place);
+                if askers.len() == 1
+                    && let Some(last) = askers.pop()
+                {
+                    *self = Self::One(last);
                 }
             }
             Self::Many(_) => {}

@@ -10,7 +10,7 @@
 
 use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts};
 use super::filing::{Field, Key};
-use super::members::Member;
+use super::members::{Member, swap_remove};
 use super::slab::Slab;
 use super::touch;
 use hashbrown::HashTable;
@@ -59,7 +59,7 @@ impl Postings {
 
     /// Prepares a key to be looked up.
     pub(super) fn hashed<'a>(&self, key: Key<'a>) -> Hashed<'a> {
-        Hashed { hash: key.hash(&self.secret), key }
+        Hashed { hash: key.part.hash(key.head(), &self.secret), key }
     }
 
     /// Appends to `found` what is filed under `keys`.
@@ -186,11 +186,8 @@ impl Postings {
         if place as usize >= list.len() {
             return None;
         }
-        list.swap_remove(place as usize);
+        swap_remove(list, place as usize);
         let moved = list.get(place as usize).copied();
-        if list.capacity() > 8 && list.len() < list.capacity() / 4 {
-            list.shrink_to(list.len() * 2);
-        }
         // Half a block: so that a list that comes and goes about some length does not move with every step.
         if list.len() <= ROOM / 2 && list.iter().all(|member| u16::try_from(member.ordinal).is_ok()) {
             let list = self.long.remove(index)?;
