@@ -23,7 +23,7 @@ pub(super) fn read(document: &Document, matches: &ArgMatches) -> (Option<PathBuf
 
 fn heading(section: &Section) -> String {
     match section.name.as_str() {
-        "" => "Addresses".to_owned(),
+        "" => section.doc.clone(),
         name => format!("[{name}] {}", first_sentence(&section.doc)),
     }
 }

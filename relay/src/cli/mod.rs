@@ -14,6 +14,7 @@ mod partitions;
 mod profile;
 mod progress;
 mod serve;
+mod settings;
 
 use crate::config::{Document, Problems, Sources};
 use crate::types::Filter;
@@ -55,6 +56,7 @@ fn command(document: &Document) -> Command {
         .subcommand(explain::command())
         .subcommand(partitions::command())
         .subcommand(metrics::command())
+        .subcommand(settings::command())
         .subcommand(profile::command())
         .disable_help_subcommand(true)
 }
@@ -70,6 +72,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "explain" => explain::run(arguments, &sources),
         "partitions" => partitions::run(arguments, &sources),
         "metrics" => metrics::run(),
+        "settings" => Ok(settings::run()),
         "profile" => profile::run(arguments),
         _ => serve::run(sources),
     }

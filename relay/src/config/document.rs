@@ -1,4 +1,8 @@
 //! `relay.example.toml` as data: the settings, their documentation and their defaults.
+//!
+//! The file has two parts, each below a ruler (`# ==== Title ====`): the settings that most operators touch, then all
+//! others by section. A setting is written with its whole name, `limits.max_filters = 10`, since TOML does not let a
+//! table stand in two places.
 
 use toml::{Table, Value};
 
@@ -6,30 +10,33 @@ use toml::{Table, Value};
 pub const EXAMPLE: &str = include_str!("../../../relay.example.toml");
 
 /// The mark in the documentation of a setting that a reload cannot change.
-const NEEDS_RESTART: &str = "Needs a restart.";
+pub(super) const NEEDS_RESTART: &str = "Needs a restart.";
 
-/// Every setting, by section, in the order of the file.
+/// How a ruler begins, after the comment sign.
+const RULER: &str = "====";
+
+/// Every setting, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// The sections; the first holds the settings that stand above all others and has no name.
+    /// The first holds the settings that most operators touch, of any section; the others hold the rest of one each.
     pub sections: Vec<Section>,
 }
 
-/// Settings that belong together.
+/// Settings that stand together in the file.
 #[derive(Debug, Clone)]
 pub struct Section {
-    /// Its name in brackets; empty for the first.
+    /// What the keys of its settings begin with; empty for the first section, whose keys begin with anything.
     pub name: String,
-    /// What it is about.
+    /// The title of the first section; of the others, what they are about.
     pub doc: String,
-    /// What is in it.
+    /// The settings of this section that do not stand in the first one.
     pub settings: Vec<Setting>,
 }
 
 /// One setting.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// `section.key`, or `key` above the first section.
+    /// `section.key`, or `key` where a setting belongs to no section.
     pub key: String,
     /// What it does, its unit, what special values mean; one line.
     pub doc: String,
@@ -59,39 +66,55 @@ impl Setting {
     }
 }
 
+impl Section {
+    /// The section that a comment begins, if it begins one. The first ruler of the file does, and each `[name] doc`.
+    fn begun_by(comment: &str, is_first: bool) -> Option<Self> {
+        let (name, doc) = if is_first {
+            ("", comment.strip_prefix(RULER)?.trim_matches(['=', ' ']))
+        } else {
+            comment.strip_prefix('[')?.split_once("] ")?
+        };
+        Some(Self { name: name.to_owned(), doc: doc.to_owned(), settings: Vec::new() })
+    }
+}
+
 impl Document {
     /// The settings of this program.
     pub fn embedded() -> Self {
         Self::parse(EXAMPLE).expect("a test reads the embedded settings")
     }
 
-    /// Reads a documented file: a comment directly above a setting or a section belongs to it.
+    /// Reads a documented file. A comment directly above a setting documents it; a comment that begins with `[name]`
+    /// and stands alone begins a section; other comments are for the reader of the file.
     pub fn parse(text: &str) -> Result<Self, String> {
         let values: Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
-        let mut sections = vec![Section { name: String::new(), doc: String::new(), settings: Vec::new() }];
+        let mut sections: Vec<Section> = Vec::new();
         let mut comment: Vec<&str> = Vec::new();
-        for line in text.lines().map(str::trim) {
+
+        // The empty line at the end closes a comment that ends the file.
+        for line in text.lines().map(str::trim).chain([""]) {
             if let Some(words) = line.strip_prefix('#') {
                 comment.push(words.trim());
                 continue;
             }
             let doc = std::mem::take(&mut comment).join(" ");
             if line.is_empty() {
+                sections.extend(Section::begun_by(&doc, sections.is_empty()));
                 continue;
             }
-            if let Some(name) = line.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-                sections.push(Section { name: name.to_owned(), doc, settings: Vec::new() });
-            } else if let (Some((key, _)), Some(section)) = (line.split_once('='), sections.last_mut()) {
-                let key = if section.name.is_empty() {
-                    key.trim().to_owned()
-                } else {
-                    format!("{}.{}", section.name, key.trim())
-                };
-                let default = get(&values, &key).ok_or_else(|| format!("`{key}` is not one value on one line"))?;
-                section.settings.push(Setting { default: default.clone(), key, doc });
-            } else {
-                return Err(format!("this line is neither a comment nor a section nor a setting: {line}"));
+
+            let (Some((key, _)), false) = (line.split_once('='), line.starts_with('[')) else {
+                return Err(format!(
+                    "`{line}`: a setting stands here by its whole name, as in limits.max_filters = 10"
+                ));
+            };
+            let (key, section) = (key.trim(), sections.last_mut());
+            let section = section.ok_or_else(|| format!("`{key}` stands above the first ruler"))?;
+            if !section.name.is_empty() && key.split('.').next() != Some(section.name.as_str()) {
+                return Err(format!("`{key}` stands in the section [{}]", section.name));
             }
+            let default = get(&values, key).ok_or_else(|| format!("`{key}` is not one value on one line"))?;
+            section.settings.push(Setting { default: default.clone(), key: key.to_owned(), doc });
         }
         Ok(Self { sections })
     }
@@ -166,7 +189,7 @@ mod tests {
     #[test]
     fn every_setting_and_section_is_documented() {
         for section in &Document::embedded().sections {
-            assert_eq!(section.name.is_empty(), section.doc.is_empty(), "[{}]", section.name);
+            assert!(!section.doc.is_empty(), "[{}]", section.name);
             for Setting { key, doc, default } in &section.settings {
                 assert!(doc.len() > 20 && doc.ends_with('.'), "{key}: {doc}");
                 let says_zero = doc.contains("0: ") || key == "limits.max_ahead_seconds";
@@ -181,6 +204,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_first_part_is_short_and_each_section_stands_once() {
+        let sections = Document::embedded().sections;
+        let names: BTreeSet<_> = sections.iter().map(|section| &section.name).collect();
+        assert_eq!(names.len(), sections.len(), "a section stands twice");
+        assert!(sections[0].name.is_empty() && sections[0].settings.len() <= 25, "keep the first part short");
+        assert!(EXAMPLE.contains("Advanced ==="), "and divide it from the second");
+    }
+
+    #[test]
+    fn control_what_stands_in_the_wrong_place_is_refused() {
+        let part = "# ==== Most used ====\n\n";
+        for (text, hint) in [
+            ("a.b = 1\n", "`a.b` stands above the first ruler"),
+            (&format!("{part}[a]\nb = 1\n"), "`[a]`: a setting stands here by its whole name"),
+            (&format!("{part}# [a] About a.\n\nb.c = 1\n"), "`b.c` stands in the section [a]"),
+            (&format!("{part}a.b = [\n1]\n"), "by its whole name"),
+            (&format!("{part}a = 1\na = 2\n"), "duplicate key"),
+        ] {
+            let error = Document::parse(text).expect_err(text);
+            assert!(error.contains(hint), "{hint} in: {error}");
+        }
+        let document = Document::parse(&format!("{part}# A b.\na.b = 1\n\n# [a] About a.\n\n# A c.\na.c = 2")).unwrap();
+        assert_eq!(document.settings().map(|setting| setting.doc.as_str()).collect::<Vec<_>>(), ["A b.", "A c."]);
+        assert_eq!(document.sections[1].doc, "About a.");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! its values are what [`Config::default`] reads. The structs here say only what type a setting has, so that a
 //! setting missing on either side cannot be overlooked: reading the defaults would fail.
 //!
-//! A setting is named by one rule: `key` of `[section]` is `RELAY_SECTION_KEY` in the environment and `--section-key`
+//! A setting is named by one rule: `section.key` is `RELAY_SECTION_KEY` in the environment and `--section-key`
 //! on the command line.
 
 mod access;
@@ -16,6 +16,7 @@ mod limits;
 mod load;
 mod redacted;
 mod redis;
+mod reference;
 mod reload;
 mod retention;
 mod service;
@@ -35,6 +36,7 @@ pub use limits::{Limits, Queues, Timeouts};
 pub use load::{Effective, Loaded, load};
 pub use redacted::{Redacted, Secret, redact};
 pub use redis::{Redis, RedisAddress, RedisAddressError, RedisTopology, percent_decode};
+pub use reference::reference;
 pub use reload::{Reload, reload};
 pub use retention::KindRetention;
 pub use service::{Admin, Expiry, Info, Log, LogFormat, Observe, Workers};

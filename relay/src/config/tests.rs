@@ -248,7 +248,7 @@ fn a_reload_takes_what_it_can_and_names_the_rest() {
 
     let case = case.file("listen = \"127.0.0.1:9\"\n[limits]\nmax_filters = 6\n[info]\nname = \"new\"");
     let reloaded = reload(&running, &case.sources).unwrap();
-    assert_eq!(reloaded.changed, ["limits.max_filters", "info.name"]);
+    assert_eq!(reloaded.changed, ["info.name", "limits.max_filters"]);
     assert_eq!(reloaded.needs_restart, ["listen"]);
     let config = &reloaded.loaded.config;
     assert_eq!((config.limits.max_filters, config.listen), (6, running.config.listen));
