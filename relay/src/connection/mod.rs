@@ -1,39 +1,24 @@
 //! One client's life: accepted, upgraded to a WebSocket, served, and seen off.
 //!
 //! ```text
-//! listener ──► upgrade ──► client: reading ──► session ──► ingest, queries
-//!                                  writing ◄── outbox ◄────┘
+//! listening ──► http ──► transport: reading ──► session ──► ingest, queries
+//!                                   writing ◄── outbox ◄────┘
 //! ```
 //!
 //! A connection is one task; only its queries run beside it. Everything about it is bounded: what is read ahead (one
 //! message), what it is owed ([`ConnectionSettings::max_pending_replies`]), what waits to be sent (the outbox, and
-//! the socket's own buffer), and how long each step may take (the `clock`).
+//! the socket's own buffer), and how long each step may take (`transport::clock`).
 
-mod alarm;
-mod client;
-mod clock;
-mod forwarded;
-mod frames;
-mod landing;
-mod listener;
-mod pages;
-mod proxy;
+mod http;
+mod listening;
 mod rate;
-mod reading;
-mod reason;
-mod refused;
 mod session;
 mod settings;
-mod shutdown;
-mod slots;
-mod socket;
-mod subscriptions;
-mod upgrade;
-mod writing;
+mod transport;
 
-pub use listener::Listener;
+pub use listening::listener::Listener;
+pub use listening::shutdown::{Shutdown, ShutdownTrigger, shutdown};
 pub use settings::{ConnectionSettings, Rate};
-pub use shutdown::{Shutdown, ShutdownTrigger, shutdown};
 
 use crate::ingest::Ingest;
 use crate::log::Log;

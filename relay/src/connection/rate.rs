@@ -1,7 +1,7 @@
 //! How often a client may speak, and how often an address may publish.
 
+use super::listening::slots::network;
 use super::settings::Rate;
-use super::slots::network;
 use arc_swap::ArcSwapOption;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::net::IpAddr;

@@ -1,9 +1,11 @@
 //! The door: accepts connections, counts them, and turns away what is too much.
 
-use super::rate::EventRate;
 use super::refused::Refusals;
 use super::slots::{Slot, Slots};
-use super::{Services, client, pages, upgrade};
+use crate::connection::Services;
+use crate::connection::http::{pages, upgrade};
+use crate::connection::rate::EventRate;
+use crate::connection::transport::client;
 use crate::telemetry::{ConnectionOutcome, Shed};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -36,16 +38,16 @@ pub struct Listener {
 }
 
 /// What all connections of a listener share.
-pub(super) struct Gate {
-    pub(super) services: Services,
-    pub(super) slots: Slots,
-    pub(super) events: EventRate,
+pub(in crate::connection) struct Gate {
+    pub(in crate::connection) services: Services,
+    pub(in crate::connection) slots: Slots,
+    pub(in crate::connection) events: EventRate,
     pub(super) refusals: Refusals,
 }
 
 impl Gate {
     /// Counts a connection that is turned away, and says so in the log unless it is the relay that leaves.
-    pub(super) fn refuse(&self, address: IpAddr, outcome: ConnectionOutcome) {
+    pub(in crate::connection) fn refuse(&self, address: IpAddr, outcome: ConnectionOutcome) {
         self.services.metrics.connections.of(outcome).increment(1);
         if outcome != ConnectionOutcome::Draining {
             self.refusals.note(address, outcome);

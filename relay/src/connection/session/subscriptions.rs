@@ -1,6 +1,6 @@
 //! A client's open subscriptions and its queries under way.
 
-use super::Services;
+use crate::connection::Services;
 use crate::log::Log;
 use crate::outbox::{Outbox, Subscription};
 use crate::telemetry::{Metrics, Operation, Shed};

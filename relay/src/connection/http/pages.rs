@@ -13,7 +13,7 @@ const LANDING: &str = "This is a Nostr relay. Connect to it with a Nostr client,
 
 /// The answer to those who come while every place is taken or the relay is going down, when no request is even
 /// parsed.
-pub(super) const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+pub(in crate::connection) const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 41\r\n\
     retry-after: 10\r\n\

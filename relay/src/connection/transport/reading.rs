@@ -1,7 +1,7 @@
 //! The half of a connection that listens.
 
-use super::ConnectionSettings;
 use super::client::{Connection, READ_BUFFER_BYTES};
+use crate::connection::ConnectionSettings;
 use crate::telemetry::CloseReason;
 use crate::types::{Refusal, Reply};
 use futures_util::Stream;

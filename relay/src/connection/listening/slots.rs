@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// Counts connections. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Slots(Arc<Inner>);
+pub(in crate::connection) struct Slots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -20,22 +20,22 @@ struct Inner {
 
 /// One connection's place among all; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Inner>);
+pub(in crate::connection) struct Slot(Arc<Inner>);
 
 /// One connection's place among those of its address; given back when dropped.
 #[derive(Debug)]
-pub(super) struct AddressSlot {
+pub(in crate::connection) struct AddressSlot {
     inner: Arc<Inner>,
     address: IpAddr,
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
+    pub(in crate::connection) fn new() -> Self {
         Self(Arc::new(Inner { open: watch::Sender::new(0), per_address: Mutex::default() }))
     }
 
     /// A place for one more connection, unless there are `max` already.
-    pub(super) fn enter(&self, max: usize) -> Option<Slot> {
+    pub(in crate::connection) fn enter(&self, max: usize) -> Option<Slot> {
         let mut entered = false;
         self.0.open.send_if_modified(|open| {
             entered = *open < max;
@@ -46,7 +46,7 @@ impl Slots {
     }
 
     /// A place for one more connection from `address`, unless there are `max` already; 0: there is always one.
-    pub(super) fn enter_from(&self, address: IpAddr, max: usize) -> Option<AddressSlot> {
+    pub(in crate::connection) fn enter_from(&self, address: IpAddr, max: usize) -> Option<AddressSlot> {
         let address = network(address);
         let mut per_address = self.0.per_address.lock();
         let count = per_address.entry(address).or_default();
@@ -58,12 +58,12 @@ impl Slots {
     }
 
     /// How many connections there are.
-    pub(super) fn open(&self) -> usize {
+    pub(in crate::connection) fn open(&self) -> usize {
         *self.0.open.borrow()
     }
 
     /// Waits until there is none. Cancel safe.
-    pub(super) async fn empty(&self) {
+    pub(in crate::connection) async fn empty(&self) {
         // The sender lives as long as we do.
         let _ = self.0.open.subscribe().wait_for(|open| *open == 0).await;
     }
@@ -90,7 +90,7 @@ impl Drop for AddressSlot {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that an IPv6 host can choose freely from.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(in crate::connection) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address => address,

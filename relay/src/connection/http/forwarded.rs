@@ -1,6 +1,6 @@
 //! Who a client is and how it came, as far as trusted proxies tell.
 
-use super::ConnectionSettings;
+use crate::connection::ConnectionSettings;
 use hyper::header::{HOST, HeaderMap, HeaderName};
 use std::net::IpAddr;
 

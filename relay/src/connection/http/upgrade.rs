@@ -1,10 +1,12 @@
 //! From a TCP stream to a WebSocket: who is it, what does the HTTP request want, and the opening handshake (RFC 6455,
 //! 4.2). hyper and all its buffers are gone afterwards.
 
-use super::listener::Gate;
+use super::forwarded;
 use super::pages::{self, Page};
-use super::slots::AddressSlot;
-use super::{ConnectionSettings, forwarded, proxy};
+use crate::connection::ConnectionSettings;
+use crate::connection::listening::listener::Gate;
+use crate::connection::listening::proxy;
+use crate::connection::listening::slots::AddressSlot;
 use crate::telemetry::ConnectionOutcome;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -27,27 +29,27 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const HASTY_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client whose handshake is done.
-pub(super) struct Upgraded {
+pub(in crate::connection) struct Upgraded {
     /// The bare stream.
-    pub(super) stream: TcpStream,
+    pub(in crate::connection) stream: TcpStream,
     /// What came behind the request: the beginning of the first frames.
-    pub(super) leftover: Bytes,
+    pub(in crate::connection) leftover: Bytes,
     /// Who it is.
-    pub(super) client: Client,
+    pub(in crate::connection) client: Client,
 }
 
 /// Who a client is, as far as we know.
-pub(super) struct Client {
+pub(in crate::connection) struct Client {
     /// Where it comes from.
-    pub(super) address: IpAddr,
+    pub(in crate::connection) address: IpAddr,
     /// The relay's URL as the client sees it.
-    pub(super) own_url: Option<Box<str>>,
+    pub(in crate::connection) own_url: Option<Box<str>>,
     /// Its place among those of its address.
     _slot: AddressSlot,
 }
 
 /// Serves one HTTP request and returns the WebSocket if that is what became of it. The caller sets a deadline.
-pub(super) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) -> Option<Upgraded> {
+pub(in crate::connection) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) -> Option<Upgraded> {
     let settings = gate.services.settings.load_full();
     let peer = match settings.proxy_protocol {
         true => match behind_proxy(&mut stream, peer, &settings).await {

@@ -1,7 +1,7 @@
 //! Everything that has a deadline in a client's life, behind one timer.
 
-use super::ConnectionSettings;
 use super::socket::Socket;
+use crate::connection::ConnectionSettings;
 use crate::telemetry::CloseReason;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -13,7 +13,7 @@ const MAX_REST_BYTES: usize = 2_048;
 
 /// Why a header was not taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub(in crate::connection) enum ProxyError {
     /// The connection failed or ended before the header was whole.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -27,7 +27,9 @@ pub(super) enum ProxyError {
 
 /// Reads exactly one header and returns the client's address; `None` where the proxy speaks for itself (a health
 /// check) or does not know. The caller sets a deadline. Not cancel safe.
-pub(super) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyError> {
+pub(in crate::connection) async fn read_header(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<SocketAddr>, ProxyError> {
     let mut fixed = [0; 16];
     stream.read_exact(&mut fixed).await?;
     let [signature @ .., command, family, high, low] = &fixed;

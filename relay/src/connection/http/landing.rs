@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-const PAGE: &str = include_str!("../../assets/landing.html");
+const PAGE: &str = include_str!("../../../assets/landing.html");
 
 /// For the page: no script, nothing from elsewhere.
 pub(super) const POLICY: &str =

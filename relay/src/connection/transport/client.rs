@@ -1,15 +1,15 @@
 //! One client's life after the handshake: one task that reads, writes and watches the clock, and never waits for one
 //! of them while another could go on.
 
-use super::ConnectionSettings;
 use super::alarm::Alarm;
 use super::clock::{Clock, Due};
-use super::listener::Gate;
 use super::reading::Reading;
 use super::reason::name;
-use super::session::{Session, Waiting};
 use super::socket::Socket;
-use super::upgrade::Upgraded;
+use crate::connection::ConnectionSettings;
+use crate::connection::http::upgrade::Upgraded;
+use crate::connection::listening::listener::Gate;
+use crate::connection::session::{Session, Waiting};
 use crate::outbox::{Item, Outbox};
 use crate::telemetry::{CloseReason, ConnectionOutcome};
 use futures_util::FutureExt;
@@ -46,12 +46,12 @@ pub(super) struct Connection<'a> {
 
 /// The buffer that a connection reads into. It is made before the handshake, so that what the handshake allocates
 /// and frees leaves no hole behind it.
-pub(super) fn read_buffer() -> Vec<u8> {
+pub(in crate::connection) fn read_buffer() -> Vec<u8> {
     Vec::with_capacity(READ_BUFFER_BYTES)
 }
 
 /// Serves a client until one of us leaves. `buffer` is a [`read_buffer`].
-pub(super) async fn run(gate: &Gate, upgraded: Upgraded, mut buffer: Vec<u8>) {
+pub(in crate::connection) async fn run(gate: &Gate, upgraded: Upgraded, mut buffer: Vec<u8>) {
     let begun = Instant::now();
     let settings = gate.services.settings.load_full();
     let config = websocket_config(settings.max_message_bytes);

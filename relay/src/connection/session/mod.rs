@@ -1,9 +1,10 @@
 //! What a client has said so far, and what each of its messages means. No sockets here.
 
-use super::listener::Gate;
+mod subscriptions;
+
+use super::http::upgrade::Client;
+use super::listening::listener::Gate;
 use super::rate::MessageRate;
-use super::subscriptions::Subscriptions;
-use super::upgrade::Client;
 use super::{ConnectionSettings, Services};
 use crate::ingest::{InFlight, IngestClosed, Submission};
 use crate::message::ClientMessage;
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+use subscriptions::Subscriptions;
 
 /// The most pubkeys that may authenticate on one connection: every event that it hands in carries them.
 const MAX_AUTHENTICATED: usize = 32;

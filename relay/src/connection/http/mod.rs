@@ -1,0 +1,6 @@
+//! Plain HTTP: the opening handshake of a WebSocket, the relay information document and the landing page.
+
+mod forwarded;
+mod landing;
+pub(super) mod pages;
+pub(super) mod upgrade;
