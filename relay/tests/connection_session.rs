@@ -5,7 +5,7 @@
 mod kit;
 
 use kit::{Author, Held, Relay, until};
-use relay::connection::Rate;
+use relay::connection::RateLimit;
 use relay::policy::Rules;
 use serde_json::json;
 use std::collections::HashSet;
@@ -177,7 +177,7 @@ async fn the_relay_may_be_known_by_a_public_url() {
 
 #[tokio::test]
 async fn who_talks_too_fast_is_told_in_kind() {
-    let relay = Relay::with(|setup| setup.settings.messages = Rate::new(1, 3)).await;
+    let relay = Relay::with(|setup| setup.settings.messages = RateLimit::new(1, 3)).await;
     let mut client = relay.connect().await;
     for id in ["a", "b", "c"] {
         client.subscribe(id, json!({"limit": 0})).await;
@@ -195,7 +195,7 @@ async fn who_talks_too_fast_is_told_in_kind() {
 
 #[tokio::test]
 async fn an_address_publishes_within_its_rate_over_all_connections() {
-    let relay = Relay::with(|setup| setup.settings.events_per_address = Rate::new(1, 2)).await;
+    let relay = Relay::with(|setup| setup.settings.events_per_address = RateLimit::new(1, 2)).await;
     let (author, mut first, mut second) = (Author::new(), relay.connect().await, relay.connect().await);
     assert!(first.publish(&author.note("1")).await.0 && second.publish(&author.note("2")).await.0);
     let (stored, words) = second.publish(&author.note("3")).await;

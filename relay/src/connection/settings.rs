@@ -44,9 +44,9 @@ pub struct ConnectionSettings {
     /// How much one message may ask for.
     pub parse: ParseLimits,
     /// How often one connection may send a message; `None`: as often as it likes.
-    pub messages: Option<Rate>,
+    pub messages: Option<RateLimit>,
     /// How often one address (or one IPv6 /64) may send an event; `None`: as often as it likes.
-    pub events_per_address: Option<Rate>,
+    pub events_per_address: Option<RateLimit>,
     /// From the acceptance of a connection to the end of its WebSocket handshake.
     pub handshake_timeout: Duration,
     /// For the headers of the HTTP request.
@@ -65,12 +65,12 @@ pub struct ConnectionSettings {
     pub proxy_protocol: bool,
 }
 
-/// So many in a second for any length of time, and so many at once before that counts.
+/// A token bucket: a sustained rate, and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     /// The sustained rate.
     pub per_second: NonZeroU32,
-    /// The most at once.
+    /// How many may come at once after a pause.
     pub burst: NonZeroU32,
 }
 
@@ -84,8 +84,8 @@ const MAX_RUNNING_QUERIES: usize = 16;
 /// File descriptors that connections leave to the rest: the store's files, the admin listener, the log.
 const SPARE_DESCRIPTORS: u64 = 128;
 
-impl Rate {
-    /// So many a second, so many at once but at least one; `None` where a second has none.
+impl RateLimit {
+    /// `None` where `per_second` is 0: no limit. A `burst` of 0 counts as 1.
     pub fn new(per_second: u32, burst: u32) -> Option<Self> {
         let per_second = NonZeroU32::new(per_second)?;
         Some(Self { per_second, burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN) })
@@ -127,8 +127,8 @@ impl ConnectionSettings {
                 max_filter_values: limits.max_filter_values,
                 max_subscription_id_chars: MAX_SUBSCRIPTION_ID_CHARS,
             },
-            messages: Rate::new(limits.messages_per_second, limits.messages_burst),
-            events_per_address: Rate::new(limits.events_per_second_per_address, limits.events_burst_per_address),
+            messages: RateLimit::new(limits.messages_per_second, limits.messages_burst),
+            events_per_address: RateLimit::new(limits.events_per_second_per_address, limits.events_burst_per_address),
             handshake_timeout: timeouts.handshake,
             header_timeout: timeouts.headers,
             message_timeout: timeouts.message,

@@ -1,6 +1,6 @@
-//! Who a client is and how it came, as far as trusted proxies tell.
+//! What the headers tell: the client's address and the name it has for the relay, as far as trusted proxies vouch.
 
-use crate::connection::ConnectionSettings;
+use crate::connection::settings::ConnectionSettings;
 use hyper::header::{HOST, HeaderMap, HeaderName};
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ pub(super) fn client_address(headers: &HeaderMap, peer: IpAddr, settings: &Conne
 }
 
 /// The relay's URL as this client sees it, from its `Host` header and, where `peer` is trusted, `X-Forwarded-Proto`.
-pub(super) fn own_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
+pub(super) fn relay_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
     let host = headers.get(HOST)?.to_str().ok()?;
     let secure = settings.trusts(peer)
         && headers
@@ -98,7 +98,7 @@ mod tests {
     fn the_scheme_comes_from_a_trusted_proxy_or_is_ws() {
         let mut headers = HeaderMap::new();
         let settings = trusting(&["10.0.0.0/8"]);
-        let url = |headers: &HeaderMap, peer: &str| own_url(headers, peer.parse().unwrap(), &settings);
+        let url = |headers: &HeaderMap, peer: &str| relay_url(headers, peer.parse().unwrap(), &settings);
         assert_eq!(url(&headers, "10.0.0.1"), None);
         headers.insert(HOST, "relay.example:7777".parse().unwrap());
         headers.insert(X_FORWARDED_PROTO, "https".parse().unwrap());

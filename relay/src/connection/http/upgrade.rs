@@ -1,12 +1,12 @@
-//! From a TCP stream to a WebSocket: who is it, what does the HTTP request want, and the opening handshake (RFC 6455,
-//! 4.2). hyper and all its buffers are gone afterwards.
+//! From a TCP stream to a WebSocket: where the client comes from, what its HTTP request wants, and the opening handshake
+//! (RFC 6455, 4.2). hyper and all its buffers are freed afterwards.
 
 use super::forwarded;
 use super::pages::{self, Page};
-use crate::connection::ConnectionSettings;
-use crate::connection::listening::listener::Gate;
+use crate::connection::context::ListenerContext;
 use crate::connection::listening::proxy;
-use crate::connection::listening::slots::AddressSlot;
+use crate::connection::origin::ClientOrigin;
+use crate::connection::settings::ConnectionSettings;
 use crate::telemetry::ConnectionOutcome;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -25,80 +25,78 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 /// The most bytes of a request's headers.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// For the headers of one whose address has too many connections already.
-const HASTY_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the headers may take where the address has too many connections: the request is refused anyway.
+const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client whose handshake is done.
 pub(in crate::connection) struct Upgraded {
     /// The bare stream.
     pub(in crate::connection) stream: TcpStream,
-    /// What came behind the request: the beginning of the first frames.
+    /// The bytes behind the request: the beginning of the first frames.
     pub(in crate::connection) leftover: Bytes,
-    /// Who it is.
-    pub(in crate::connection) client: Client,
-}
-
-/// Who a client is, as far as we know.
-pub(in crate::connection) struct Client {
-    /// Where it comes from.
-    pub(in crate::connection) address: IpAddr,
-    /// The relay's URL as the client sees it.
-    pub(in crate::connection) own_url: Option<Box<str>>,
-    /// Its place among those of its address.
-    _slot: AddressSlot,
+    /// Where the client comes from.
+    pub(in crate::connection) origin: ClientOrigin,
 }
 
 /// Serves one HTTP request and returns the WebSocket if that is what became of it. The caller sets a deadline.
-pub(in crate::connection) async fn handshake(mut stream: TcpStream, peer: IpAddr, gate: &Gate) -> Option<Upgraded> {
-    let settings = gate.services.settings.load_full();
+pub(in crate::connection) async fn handshake(
+    mut stream: TcpStream,
+    peer: IpAddr,
+    context: &ListenerContext,
+) -> Option<Upgraded> {
+    let settings = context.services.settings.load_full();
     let peer = match settings.proxy_protocol {
         true => match behind_proxy(&mut stream, peer, &settings).await {
             Some(client) => client,
             None => {
-                gate.refuse(peer, ConnectionOutcome::Proxy);
+                context.refuse(peer, ConnectionOutcome::Proxy);
                 return None;
             }
         },
         false => peer,
     };
-    // Where the request will say whose connection it is, its place is taken when that is known.
+
+    // Behind a proxy the request tells whose connection it is, and the slot is taken then.
     let max_per_address = settings.max_connections_per_address;
-    let place = match settings.trusts(peer) {
+    let address_slot = match settings.trusts(peer) {
         true => None,
-        false => Some(gate.slots.enter_from(peer, max_per_address)),
+        false => Some(context.slots.enter_from(peer, max_per_address)),
     };
-    // Who has no place is still told so, but must ask quickly.
-    let header_timeout = match &place {
-        Some(None) => settings.header_timeout.min(HASTY_HEADER_TIMEOUT),
+    // A client that gets no slot is told so, but must ask quickly.
+    let header_timeout = match &address_slot {
+        Some(None) => settings.header_timeout.min(REFUSED_HEADER_TIMEOUT),
         _ => settings.header_timeout,
     };
-    let place = Mutex::new(place);
+
+    let address_slot = Mutex::new(address_slot);
     let upgrade = Mutex::new(None);
     let serve = |mut request: Request<Incoming>| {
         let headers = request.headers();
         let client = || {
             let address = forwarded::client_address(headers, peer, &settings);
-            let slot = place.lock().take().unwrap_or_else(|| gate.slots.enter_from(address, max_per_address))?;
-            Some(Client { address, own_url: forwarded::own_url(headers, peer, &settings), _slot: slot })
+            let slot =
+                address_slot.lock().take().unwrap_or_else(|| context.slots.enter_from(address, max_per_address))?;
+            Some(ClientOrigin { address, relay_url: forwarded::relay_url(headers, peer, &settings), _slot: slot })
         };
         let who = || (forwarded::client_address(headers, peer, &settings), own_url(headers, peer, &settings));
-        let (mut page, client) = answer(&request, gate, who, client);
+        let (mut page, client) = answer(&request, context, who, client);
         match client {
             Some(client) => *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client)),
-            // One request a connection. Not by hyper's own setting, which would close upgraded ones as well.
+            // One request a connection. hyper's own setting would close upgraded ones as well.
             None => pages::set(&mut page, header::CONNECTION, "close"),
         }
         std::future::ready(Ok::<_, Infallible>(page))
     };
+
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADER_BYTES);
     let served = http.serve_connection(TokioIo::new(stream), service_fn(serve)).with_upgrades().await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "an HTTP request went wrong");
     }
-    let (upgrade, client): (OnUpgrade, Client) = upgrade.into_inner()?;
+    let (upgrade, origin): (OnUpgrade, ClientOrigin) = upgrade.into_inner()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf, client })
+    Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf, origin })
 }
 
 /// Reads the PROXY header that must come first and returns the address that it names.
@@ -119,18 +117,18 @@ async fn behind_proxy(stream: &mut TcpStream, peer: IpAddr, settings: &Connectio
 /// The relay's URL: what the operator says, else what the client sees.
 fn own_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
     let told = Some(settings.shown_url.clone()).filter(|url| !url.is_empty());
-    told.or_else(|| forwarded::own_url(headers, peer, settings))
+    told.or_else(|| forwarded::relay_url(headers, peer, settings))
 }
 
 /// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its
 /// address has too many connections.
 fn answer(
     request: &Request<Incoming>,
-    gate: &Gate,
+    context: &ListenerContext,
     who: impl Fn() -> (IpAddr, Option<Box<str>>),
-    client: impl FnOnce() -> Option<Client>,
-) -> (Page, Option<Client>) {
-    let services = &gate.services;
+    client: impl FnOnce() -> Option<ClientOrigin>,
+) -> (Page, Option<ClientOrigin>) {
+    let services = &context.services;
     let headers = request.headers();
     if request.uri().path() != "/" {
         return (pages::text(StatusCode::NOT_FOUND, "there is nothing here, the relay is at /\n"), None);
@@ -141,7 +139,7 @@ fn answer(
     let accept = match check(request) {
         Ok(accept) => accept,
         Err((status, words)) => {
-            gate.refuse(who().0, ConnectionOutcome::Handshake);
+            context.refuse(who().0, ConnectionOutcome::Handshake);
             let mut page = pages::text(status, words);
             if status == StatusCode::UPGRADE_REQUIRED {
                 pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
@@ -151,11 +149,11 @@ fn answer(
         }
     };
     if services.shutdown.is_draining() {
-        gate.refuse(who().0, ConnectionOutcome::Draining);
+        context.refuse(who().0, ConnectionOutcome::Draining);
         return (pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
     }
     let Some(client) = client() else {
-        gate.refuse(who().0, ConnectionOutcome::AddressFull);
+        context.refuse(who().0, ConnectionOutcome::AddressFull);
         return (pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
     };
     let mut page = pages::text(StatusCode::SWITCHING_PROTOCOLS, "");

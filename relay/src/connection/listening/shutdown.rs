@@ -1,4 +1,4 @@
-//! How the app tells every connection that it is time to go.
+//! How the app tells every connection that the relay drains.
 
 use std::time::Duration;
 use tokio::sync::watch;

@@ -14,15 +14,15 @@ pub(in crate::connection) struct Slots(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     open: watch::Sender<usize>,
-    /// Whoever owns a network chooses addresses; the standard hasher mixes them with a secret.
+    /// The standard hasher has a secret key: whoever owns a network chooses addresses, and could collide them.
     per_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection's place among all; given back when dropped.
+/// One of the relay's connections; given back when dropped.
 #[derive(Debug)]
 pub(in crate::connection) struct Slot(Arc<Inner>);
 
-/// One connection's place among those of its address; given back when dropped.
+/// One of the connections of an address; given back when dropped.
 #[derive(Debug)]
 pub(in crate::connection) struct AddressSlot {
     inner: Arc<Inner>,
@@ -34,7 +34,7 @@ impl Slots {
         Self(Arc::new(Inner { open: watch::Sender::new(0), per_address: Mutex::default() }))
     }
 
-    /// A place for one more connection, unless there are `max` already.
+    /// A slot for one more connection, unless there are `max` already.
     pub(in crate::connection) fn enter(&self, max: usize) -> Option<Slot> {
         let mut entered = false;
         self.0.open.send_if_modified(|open| {
@@ -45,7 +45,7 @@ impl Slots {
         entered.then(|| Slot(self.0.clone()))
     }
 
-    /// A place for one more connection from `address`, unless there are `max` already; 0: there is always one.
+    /// A slot for one more connection from `address`, unless there are `max` already; 0: any number.
     pub(in crate::connection) fn enter_from(&self, address: IpAddr, max: usize) -> Option<AddressSlot> {
         let address = network(address);
         let mut per_address = self.0.per_address.lock();
@@ -64,7 +64,7 @@ impl Slots {
 
     /// Waits until there is none. Cancel safe.
     pub(in crate::connection) async fn empty(&self) {
-        // The sender lives as long as we do.
+        // The sender lives as long as `self`.
         let _ = self.0.open.subscribe().wait_for(|open| *open == 0).await;
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_given_back() {
+    fn slots_are_limited_and_given_back() {
         let slots = Slots::new();
         let first = slots.enter(2);
         let second = slots.enter(2);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_places() {
+    fn each_address_has_its_own_slots() {
         let slots = Slots::new();
         let (ann, bob): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let held = slots.enter_from(ann, 1);

@@ -1,11 +1,12 @@
-//! What a client has said so far, and what each of its messages means. No sockets here.
+//! One client's state between its messages, and what each message does. No sockets here.
 
 mod subscriptions;
 
-use super::http::upgrade::Client;
-use super::listening::listener::Gate;
-use super::rate::MessageRate;
-use super::{ConnectionSettings, Services};
+use super::context::ListenerContext;
+use super::origin::ClientOrigin;
+use super::rate::MessageRateLimiter;
+use super::services::Services;
+use super::settings::ConnectionSettings;
 use crate::ingest::{InFlight, IngestClosed, Submission};
 use crate::message::ClientMessage;
 use crate::outbox::Outbox;
@@ -18,73 +19,72 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use subscriptions::Subscriptions;
 
-/// The most pubkeys that may authenticate on one connection: every event that it hands in carries them.
-const MAX_AUTHENTICATED: usize = 32;
+/// The most pubkeys that may authenticate on one connection: every event that it publishes carries them.
+const MAX_AUTHENTICATED_KEYS: usize = 32;
+
+/// A connection notes its address once in this many messages: the note takes a lock, which is too dear for each.
+const MESSAGES_PER_NOTE: u32 = 16;
 
 /// One client's state, from its first message to its last.
 pub(super) struct Session {
-    pub(super) client: Client,
+    pub(super) origin: ClientOrigin,
     outbox: Arc<Outbox>,
     access: Access,
     challenge: Box<str>,
     subscriptions: Subscriptions,
-    rate: MessageRate,
-    /// Events that were handed in and not answered yet.
+    message_rate: MessageRateLimiter,
+    /// How many events were submitted and not answered yet.
     in_flight: Arc<AtomicUsize>,
-    /// Messages so far, to note who sends most.
-    heard: u32,
+    messages_since_note: u32,
 }
 
-/// An address is noted with every so many messages of a connection: a lock for each would be too dear.
-const HEARD_STEP: u32 = 16;
+/// A step that must end before the client's next message is read. Sending to the client goes on meanwhile.
+pub(super) type PendingStep = BoxFuture<'static, StepOutcome>;
 
-/// Something that must be over before the client's next message is read. What is sent to it goes on meanwhile.
-pub(super) type Waiting = BoxFuture<'static, Outcome>;
-
-/// What came of it.
-pub(super) enum Outcome {
-    /// The event was handed in; ingest answers it.
-    HandedIn,
-    /// It was not: the relay is shutting down.
-    TurnedAway(EventId),
-    /// The signature of an AUTH was checked.
-    Checked(Arc<Event>, Result<bool, IngestClosed>, Instant),
+/// What a [`PendingStep`] has come to.
+pub(super) enum StepOutcome {
+    /// Ingest has taken the event, and answers it.
+    Submitted,
+    /// Ingest is closed: the relay is shutting down.
+    NotSubmitted(EventId),
+    /// The signature of an AUTH, which came at this time, was checked.
+    SignatureChecked(Arc<Event>, Result<bool, IngestClosed>, Instant),
 }
 
 impl Session {
     /// A new session, whose challenge (NIP-42) is the first thing in its outbox.
-    pub(super) fn new(client: Client, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(origin: ClientOrigin, outbox: Arc<Outbox>) -> Self {
         let challenge = format!("{:032x}", rand::random::<u128>());
         outbox.reply(Reply::Auth(challenge.clone()));
         Self {
-            client,
+            origin,
             outbox,
             access: Access::default(),
             challenge: challenge.into(),
             subscriptions: Subscriptions::default(),
-            rate: MessageRate::default(),
+            message_rate: MessageRateLimiter::default(),
             in_flight: Arc::default(),
-            heard: 0,
+            messages_since_note: 0,
         }
     }
 
-    /// True where as many queries are under way as one client may have: its next message waits.
-    pub(super) fn is_busy(&self, settings: &ConnectionSettings) -> bool {
+    /// True while as many queries run as one connection may have: its next message is not read.
+    pub(super) fn is_at_query_limit(&self, settings: &ConnectionSettings) -> bool {
         self.subscriptions.running() >= settings.max_running_queries
     }
 
-    /// How many more messages may be read now, so that the answers owed stay bounded; each has one, but for queries,
-    /// which [`is_busy`](Self::is_busy) bounds.
-    pub(super) fn room(&self, settings: &ConnectionSettings) -> usize {
+    /// How many more messages may be read now, so that the replies owed stay bounded. Each message has one reply, but
+    /// for queries, which [`is_at_query_limit`](Self::is_at_query_limit) bounds.
+    pub(super) fn reply_capacity(&self, settings: &ConnectionSettings) -> usize {
         settings.max_pending_replies.saturating_sub(self.in_flight() + self.outbox.replies())
     }
 
-    /// How many events were handed in and not answered yet.
+    /// How many events were submitted and not answered yet.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// What this client may read as of now.
+    /// What this client may read under the present `settings`.
     pub(super) fn access(&mut self, settings: &ConnectionSettings) -> &Access {
         if self.access.private_kinds != settings.private_kinds {
             self.access.private_kinds = settings.private_kinds.clone();
@@ -92,26 +92,30 @@ impl Session {
         &self.access
     }
 
-    /// Deals with one text message. Whatever it gets as an answer comes to the outbox.
-    pub(super) fn receive(&mut self, text: &str, gate: &Gate) -> Option<Waiting> {
+    /// Handles one text message; its reply, if it has one, goes to the outbox. Where a step is returned, it must end
+    /// and be given to [`resume`](Self::resume) before the next message.
+    pub(super) fn receive(&mut self, text: &str, context: &ListenerContext) -> Option<PendingStep> {
         let received_at = Instant::now();
-        let services = &gate.services;
+        let services = &context.services;
         let settings = services.settings.load();
         let parsed = ClientMessage::parse(text, &settings.parse);
         services.metrics.messages.of(message_type(&parsed)).increment(1);
-        self.heard = self.heard.wrapping_add(1);
-        if self.heard.is_multiple_of(HEARD_STEP) {
-            services.metrics.notes.heard(self.client.address, u64::from(HEARD_STEP));
+        self.messages_since_note += 1;
+        if self.messages_since_note == MESSAGES_PER_NOTE {
+            services.metrics.notes.heard(self.origin.address, u64::from(MESSAGES_PER_NOTE));
+            self.messages_since_note = 0;
         }
-        if !self.rate.allows(settings.messages) {
-            self.reply(refused(parsed, Refusal::RateLimited), services);
+
+        if !self.message_rate.allows(settings.messages) {
+            self.reply(refusal_reply(parsed, Refusal::RateLimited), services);
             return None;
         }
         if text.len() > settings.max_message_bytes {
             let refusal = Refusal::MessageTooLarge { max_bytes: settings.max_message_bytes };
-            self.reply(refused(parsed, refusal), services);
+            self.reply(refusal_reply(parsed, refusal), services);
             return None;
         }
+
         let message = match parsed {
             Ok(message) => message,
             Err(reply) => {
@@ -122,11 +126,11 @@ impl Session {
         let rules = services.rules.load();
         self.access(&settings);
         match message {
-            ClientMessage::Event(event) => return self.hand_in(event, received_at, gate, &settings),
-            ClientMessage::Auth(event) => return self.authenticate(event, received_at, gate, &settings),
+            ClientMessage::Event(event) => return self.submit(event, received_at, context, &settings),
+            ClientMessage::Auth(event) => return self.authenticate(event, received_at, context, &settings),
             ClientMessage::Close(id) => self.subscriptions.close(&id, &services.log),
             ClientMessage::Req(id, filters) => {
-                // Whatever becomes of the new one, its id no longer means the old one.
+                // The old subscription of this id ends even where the new one is refused.
                 self.subscriptions.forget(&id, &services.log);
                 let admitted = policy::check_read(&filters, &rules, &self.access)
                     .and_then(|()| self.subscriptions.check_room(settings.max_subscriptions));
@@ -143,17 +147,17 @@ impl Session {
         None
     }
 
-    /// EVENT: hands it to ingest, which answers it.
-    fn hand_in(
+    /// EVENT: submits it to ingest, which answers it.
+    fn submit(
         &mut self,
         event: Event,
         received_at: Instant,
-        gate: &Gate,
+        context: &ListenerContext,
         settings: &ConnectionSettings,
-    ) -> Option<Waiting> {
+    ) -> Option<PendingStep> {
         let id = event.id();
-        if !gate.events.allows(self.client.address, settings.events_per_address) {
-            self.answer(id, Verdict::Refused(Refusal::RateLimited), &gate.services);
+        if !context.event_rate.allows(self.origin.address, settings.events_per_address) {
+            self.answer(id, Verdict::Refused(Refusal::RateLimited), &context.services);
             return None;
         }
         self.access.has_published = true;
@@ -161,72 +165,72 @@ impl Session {
             event: Arc::new(event),
             access: self.access.clone(),
             outbox: self.outbox.clone(),
-            metrics: gate.services.metrics.clone(),
+            metrics: context.services.metrics.clone(),
             received_at,
-            trace: gate.services.metrics.journeys.begin(received_at),
+            trace: context.services.metrics.journeys.begin(received_at),
             in_flight: InFlight::start(&self.in_flight),
         };
-        let submission = gate.services.ingest.try_submit(submission).err()?;
-        let ingest = gate.services.ingest.clone();
+        let submission = context.services.ingest.try_submit(submission).err()?;
+        let ingest = context.services.ingest.clone();
         Some(Box::pin(async move {
             match ingest.submit(submission).await {
-                Ok(()) => Outcome::HandedIn,
-                Err(IngestClosed) => Outcome::TurnedAway(id),
+                Ok(()) => StepOutcome::Submitted,
+                Err(IngestClosed) => StepOutcome::NotSubmitted(id),
             }
         }))
     }
 
-    /// AUTH (NIP-42): what is cheap to check is checked at once, the signature by the CPU workers.
+    /// AUTH (NIP-42): checks at once what is cheap to check; the CPU workers check the signature.
     fn authenticate(
         &mut self,
         event: Event,
         received_at: Instant,
-        gate: &Gate,
+        context: &ListenerContext,
         settings: &ConnectionSettings,
-    ) -> Option<Waiting> {
-        let as_seen = || RelayUrl::parse(self.client.own_url.as_deref()?).ok();
+    ) -> Option<PendingStep> {
+        let as_seen = || RelayUrl::parse(self.origin.relay_url.as_deref()?).ok();
         let own_url = settings.public_url.clone().or_else(as_seen);
         let checked = policy::check_auth(&event, &self.challenge, own_url.as_slice(), now());
-        let checked = checked.and_then(|_| match self.access.authenticated.len() < MAX_AUTHENTICATED {
+        let checked = checked.and_then(|_| match self.access.authenticated.len() < MAX_AUTHENTICATED_KEYS {
             true => Ok(()),
             false => Err(Refusal::WrongAuthentication("too many keys have authenticated here".to_owned())),
         });
         if let Err(refusal) = checked {
-            self.answer(event.id(), Verdict::Refused(refusal), &gate.services);
+            self.answer(event.id(), Verdict::Refused(refusal), &context.services);
             return None;
         }
-        let (event, ingest) = (Arc::new(event), gate.services.ingest.clone());
+        let (event, ingest) = (Arc::new(event), context.services.ingest.clone());
         Some(Box::pin(async move {
             let holds = ingest.signature_holds(event.clone()).await;
-            Outcome::Checked(event, holds, received_at)
+            StepOutcome::SignatureChecked(event, holds, received_at)
         }))
     }
 
-    /// Takes up what a [`Waiting`] has come to.
-    pub(super) fn resume(&mut self, outcome: Outcome, gate: &Gate) {
+    /// Goes on after a [`PendingStep`].
+    pub(super) fn resume(&mut self, outcome: StepOutcome, context: &ListenerContext) {
         let (event, holds) = match outcome {
-            Outcome::HandedIn => return,
-            Outcome::TurnedAway(id) => {
-                return self.answer(id, Verdict::Refused(Refusal::ShuttingDown), &gate.services);
+            StepOutcome::Submitted => return,
+            StepOutcome::NotSubmitted(id) => {
+                return self.answer(id, Verdict::Refused(Refusal::ShuttingDown), &context.services);
             }
-            Outcome::Checked(event, holds, received_at) => {
-                let latency = gate.services.metrics.query_latency.of(Operation::Auth);
+            StepOutcome::SignatureChecked(event, holds, received_at) => {
+                let latency = context.services.metrics.query_latency.of(Operation::Auth);
                 latency.record(received_at.elapsed());
                 (event, holds)
             }
         };
         let verdict = match holds {
             Ok(true) => {
-                self.add_reader(event.pubkey());
+                self.add_authenticated(event.pubkey());
                 Verdict::Accepted
             }
             Ok(false) => Verdict::Refused(Refusal::WrongSignature),
             Err(IngestClosed) => Verdict::Refused(Refusal::ShuttingDown),
         };
-        self.answer(event.id(), verdict, &gate.services);
+        self.answer(event.id(), verdict, &context.services);
     }
 
-    fn add_reader(&mut self, pubkey: PublicKey) {
+    fn add_authenticated(&mut self, pubkey: PublicKey) {
         if !self.access.authenticated.contains(&pubkey) {
             self.access.authenticated.push(pubkey);
         }
@@ -238,7 +242,7 @@ impl Session {
 
     fn reply(&mut self, reply: Reply, services: &Services) {
         if let Reply::Closed(id, _) = &reply {
-            // It tells the client that nothing more comes under this id.
+            // A CLOSED promises the client that nothing more comes under this id.
             self.subscriptions.forget(id, &services.log);
         }
         if let Reply::Ok { verdict: Verdict::Refused(refusal), .. }
@@ -250,22 +254,22 @@ impl Session {
         self.outbox.reply(reply);
     }
 
-    /// Ends the subscriptions that would be refused by now: rules may change while they are open. To be called before
-    /// anything is sent.
-    pub(super) fn hold_to_rules(&self, services: &Services) {
+    /// Closes every subscription where the present rules no longer let this client read: rules may change while
+    /// subscriptions are open. Called before anything is sent.
+    pub(super) fn close_if_no_longer_allowed(&self, services: &Services) {
         if let Err(refusal) = policy::check_reader(&services.rules.load(), &self.access) {
             self.subscriptions.end_all(&refusal, &services.log);
         }
     }
 
-    /// Ends every subscription and query. What was handed in goes on; its answers just find nobody.
-    pub(super) fn end(&mut self, gate: &Gate) {
-        self.subscriptions.close_all(&gate.services.log);
+    /// Ends every subscription and query. Events that were submitted are still stored; their OKs are dropped.
+    pub(super) fn end(&mut self, context: &ListenerContext) {
+        self.subscriptions.close_all(&context.services.log);
     }
 }
 
-/// The refusal of a message, in the form that its sender waits for.
-fn refused(message: Result<ClientMessage, Reply>, refusal: Refusal) -> Reply {
+/// The refusal of a message as the reply that its sender waits for.
+fn refusal_reply(message: Result<ClientMessage, Reply>, refusal: Refusal) -> Reply {
     match message {
         Ok(ClientMessage::Event(event) | ClientMessage::Auth(event)) => {
             Reply::Ok { id: ReplyId::Id(event.id()), verdict: Verdict::Refused(refusal) }

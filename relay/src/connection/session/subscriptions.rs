@@ -1,6 +1,6 @@
-//! A client's open subscriptions and its queries under way.
+//! A client's open subscriptions and its running queries.
 
-use crate::connection::Services;
+use crate::connection::services::Services;
 use crate::log::Log;
 use crate::outbox::{Outbox, Subscription};
 use crate::telemetry::{Metrics, Operation, Shed};
@@ -19,15 +19,15 @@ pub(super) struct Subscriptions {
     running: Arc<AtomicUsize>,
 }
 
-/// Counts one query as under way; wakes the connection when it is over, for it may be waiting to read on.
-struct Running {
+/// Counts one query as running. Its end wakes the connection, which may wait for it before it reads on.
+struct RunningQuery {
     count: Arc<AtomicUsize>,
     outbox: Arc<Outbox>,
     metrics: Arc<Metrics>,
     begun: Instant,
 }
 
-impl Running {
+impl RunningQuery {
     fn start(count: &Arc<AtomicUsize>, outbox: &Arc<Outbox>, services: &Services) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         let metrics = services.metrics.clone();
@@ -36,7 +36,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningQuery {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::AcqRel);
         self.metrics.queries_active.decrement(1);
@@ -45,21 +45,21 @@ impl Drop for Running {
 }
 
 impl Subscriptions {
-    /// How many queries are under way, those included that were aborted but have not noticed yet.
+    /// How many queries run, those included that were aborted and have not stopped yet.
     pub(super) fn running(&self) -> usize {
         self.running.load(Ordering::Acquire)
     }
 
-    /// Says whether one more subscription may be opened.
+    /// Checks that one more subscription may be opened.
     pub(super) fn check_room(&mut self, max: usize) -> Result<(), Refusal> {
         if self.open.len() >= max {
-            // Those that the relay ended itself still stand here.
+            // Subscriptions that the relay closed itself are still in the map.
             self.open.retain(|_, (subscription, _)| !subscription.is_closed());
         }
         if self.open.len() >= max { Err(Refusal::TooManySubscriptions { max }) } else { Ok(()) }
     }
 
-    /// Opens a subscription and answers it in a task of its own.
+    /// Opens a subscription; a task of its own answers it.
     pub(super) fn open(
         &mut self,
         id: SubscriptionId,
@@ -69,7 +69,7 @@ impl Subscriptions {
         services: &Services,
     ) {
         let subscription = Subscription::new(id.clone(), filters.into(), outbox.clone());
-        let running = Running::start(&self.running, outbox, services);
+        let running = RunningQuery::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
         let asked = subscription.clone();
         let task = tokio::spawn(async move {
@@ -79,7 +79,7 @@ impl Subscriptions {
         self.open.insert(id, (subscription, task.abort_handle()));
     }
 
-    /// Answers a COUNT in a task of its own.
+    /// Starts a task that answers a COUNT.
     pub(super) fn count(
         &mut self,
         id: SubscriptionId,
@@ -89,7 +89,7 @@ impl Subscriptions {
         services: &Services,
     ) {
         self.counts.retain(|(_, task)| !task.is_finished());
-        let running = Running::start(&self.running, outbox, services);
+        let running = RunningQuery::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
         let asked = id.clone();
         let task = tokio::spawn(async move {
@@ -110,7 +110,7 @@ impl Subscriptions {
         self.counts.push((id, task.abort_handle()));
     }
 
-    /// Forgets the subscription of this id. A COUNT goes on: it has an answer of its own.
+    /// Ends the subscription of this id without a word. A COUNT of this id goes on: it has a reply of its own.
     pub(super) fn forget(&mut self, id: &SubscriptionId, log: &Log) {
         if let Some((subscription, task)) = self.open.remove(id) {
             log.forget(&subscription);
@@ -118,8 +118,8 @@ impl Subscriptions {
         }
     }
 
-    /// Ends every subscription with a CLOSED that says `why`. They stay here until the client knows: one that gives an
-    /// id to a new subscription meanwhile is owed no CLOSED under it.
+    /// Ends every subscription with a CLOSED that says `why`. They stay in the map until the client knows: a client that
+    /// reuses an id meanwhile gets no CLOSED under it.
     pub(super) fn end_all(&self, why: &Refusal, log: &Log) {
         for (subscription, task) in self.open.values() {
             log.close(subscription, why.clone());
@@ -127,11 +127,11 @@ impl Subscriptions {
         }
     }
 
-    /// Ends whatever has this id.
+    /// Ends the subscription and the COUNTs of this id.
     pub(super) fn close(&mut self, id: &SubscriptionId, log: &Log) {
         self.forget(id, log);
-        self.counts.retain(|(asked, task)| {
-            let ended = asked == id;
+        self.counts.retain(|(count_id, task)| {
+            let ended = count_id == id;
             if ended {
                 task.abort();
             }
@@ -139,7 +139,7 @@ impl Subscriptions {
         });
     }
 
-    /// Ends everything.
+    /// Ends every subscription and COUNT.
     pub(super) fn close_all(&mut self, log: &Log) {
         for (_, (subscription, task)) in self.open.drain() {
             log.forget(&subscription);

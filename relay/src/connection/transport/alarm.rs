@@ -1,9 +1,8 @@
 //! Tells a connection why it was woken.
 //!
-//! A client that only listens is woken for each event that it gets. Whatever else it waits for (its socket, its timer, the end of
-//! what it has asked) lies in memory that has long left the processor's caches by then, and to look at it all costs as
-//! much as to send the event. So everything but the outbox wakes it through an alarm, and it looks there only when the
-//! alarm has rung.
+//! The task of a client that only receives is woken for each event. What else it waits for (its socket, its timer, the
+//! end of a query) has left the processor's caches by then, and polling it all costs as much as sending the event. So
+//! everything but the outbox wakes the task through an alarm, and the task polls them only when the alarm has rung.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -15,13 +14,13 @@ pub(super) struct Alarm {
     bell: Arc<Bell>,
     /// Of the bell.
     waker: Waker,
-    /// Whom the bell wakes, compared here, where it is at hand.
+    /// A copy of `bell.task`, which can be compared without the lock.
     task: Option<Waker>,
 }
 
 struct Bell {
     rung: AtomicBool,
-    /// Kept when it is woken: it hardly ever changes.
+    /// Woken by reference and kept: a connection stays in one task.
     task: Mutex<Option<Waker>>,
 }
 
@@ -31,7 +30,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // First, so that the task finds it whenever it looks.
+        // Before the wake, so that the woken task sees it.
         self.rung.store(true, Ordering::Release);
         if let Some(task) = &*self.task.lock() {
             task.wake_by_ref();
@@ -40,19 +39,19 @@ impl Wake for Bell {
 }
 
 impl Alarm {
-    /// An alarm that has rung: nothing was looked at yet.
+    /// An alarm that has rung: nothing was polled yet.
     pub(super) fn new() -> Self {
         let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::default() });
         Self { waker: bell.clone().into(), bell, task: None }
     }
 
-    /// Has the alarm wake `task` from now on; true: it has rung since it was last asked.
+    /// Makes the alarm wake `task` from now on; true: it has rung since the last call.
     pub(super) fn has_rung(&mut self, task: &Waker) -> bool {
         if !self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
             *self.bell.task.lock() = Some(task.clone());
             self.task = Some(task.clone());
         }
-        // Read before it is written: mostly it has not rung, and then nobody else need fetch the line again.
+        // Read before it is written: mostly it has not rung, and a write would take the cache line from other cores.
         self.bell.rung.load(Ordering::Acquire) && self.bell.rung.swap(false, Ordering::AcqRel)
     }
 

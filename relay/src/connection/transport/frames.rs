@@ -43,7 +43,7 @@ pub(super) struct FrameTracker {
 }
 
 impl FrameTracker {
-    /// Takes note of the next bytes.
+    /// Advances over the next bytes.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) {
         while let Some((byte, rest)) = bytes.split_first() {
             if self.payload_left > 0 {
@@ -65,7 +65,7 @@ impl FrameTracker {
         self.header_bytes > 0 || self.inside_message
     }
 
-    /// How often the client has come to the end of a message, or of a control frame between messages.
+    /// How many messages, and control frames between messages, have ended.
     pub(super) fn finished(&self) -> u64 {
         self.finished
     }

@@ -1,10 +1,12 @@
 //! One client's WebSocket: its socket, its frames, its deadlines, and the task that reads and writes.
 
 mod alarm;
-pub(super) mod client;
-mod clock;
+pub(super) mod buffer;
+mod close;
+mod connection;
+mod deadlines;
 mod frames;
 mod reading;
-mod reason;
 mod socket;
+pub(super) mod task;
 mod writing;

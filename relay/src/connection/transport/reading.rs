@@ -1,7 +1,9 @@
-//! The half of a connection that listens.
+//! The half of a connection that reads.
 
-use super::client::{Connection, READ_BUFFER_BYTES};
-use crate::connection::ConnectionSettings;
+use super::buffer::READ_BUFFER_BYTES;
+use super::close::reason_of;
+use super::connection::Connection;
+use crate::connection::settings::ConnectionSettings;
 use crate::telemetry::CloseReason;
 use crate::types::{Refusal, Reply};
 use futures_util::Stream;
@@ -9,69 +11,69 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-/// How many messages are read before what they led to is written.
-const MESSAGES_PER_TURN: usize = 64;
+/// How many messages are read before their replies are written.
+const MAX_MESSAGES_PER_TURN: usize = 64;
 
-/// After a message of this size the buffer that it needed is thrown away.
+/// A message of this size makes the connection replace its read buffer, which tungstenite never shrinks.
 const LARGE_MESSAGE_BYTES: usize = 4 * READ_BUFFER_BYTES;
 
-/// What stopped the reading.
-pub(super) enum Reading {
-    /// There is nothing to read.
-    Idle,
-    /// Something must be answered first.
+/// Why a read ended.
+pub(super) enum ReadEnd {
+    /// Nothing more has come.
+    Drained,
+    /// The client is owed replies, which go first.
     Paused,
-    /// There may be more: let others have a turn.
-    More,
+    /// There may be more; other tasks get a turn.
+    TurnOver,
 }
 
 impl Connection<'_> {
     /// True when the next message may be read.
     pub(super) fn may_read(&self) -> bool {
-        let settings = self.gate.services.settings.load();
-        self.may_go_on(&settings) && self.session.room(&settings) > 0
+        let settings = self.context.services.settings.load();
+        self.is_ready(&settings) && self.session.reply_capacity(&settings) > 0
     }
 
-    fn may_go_on(&self, settings: &ConnectionSettings) -> bool {
-        self.waiting.is_none() && !self.clock.is_leaving() && !self.session.is_busy(settings)
+    fn is_ready(&self, settings: &ConnectionSettings) -> bool {
+        self.pending_step.is_none() && !self.deadlines.is_closing() && !self.session.is_at_query_limit(settings)
     }
 
-    /// Reads what is there, as far as the answers that it leads to stay bounded.
-    pub(super) fn read(&mut self, cx: &mut Context<'_>) -> Result<Reading, CloseReason> {
-        let settings = self.gate.services.settings.load();
-        let room = self.session.room(&settings);
-        let mut reading = if room < MESSAGES_PER_TURN { Reading::Paused } else { Reading::More };
-        for _ in 0..room.min(MESSAGES_PER_TURN) {
-            if !self.may_go_on(&settings) {
-                reading = Reading::Paused;
+    /// Reads and handles the messages that have come, as far as the replies owed stay bounded.
+    pub(super) fn read(&mut self, cx: &mut Context<'_>) -> Result<ReadEnd, CloseReason> {
+        let settings = self.context.services.settings.load();
+        let capacity = self.session.reply_capacity(&settings);
+        let mut end = if capacity < MAX_MESSAGES_PER_TURN { ReadEnd::Paused } else { ReadEnd::TurnOver };
+        for _ in 0..capacity.min(MAX_MESSAGES_PER_TURN) {
+            if !self.is_ready(&settings) {
+                end = ReadEnd::Paused;
                 break;
             }
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => self.receive(message)?,
-                Poll::Ready(Some(Err(error))) => return Err(self.failed(error)),
+                Poll::Ready(Some(Err(error))) => return Err(self.close_reason(error)),
                 Poll::Ready(None) => return Err(CloseReason::Lost),
                 Poll::Pending => {
-                    reading = Reading::Idle;
+                    end = ReadEnd::Drained;
                     break;
                 }
             }
         }
-        self.idle = matches!(reading, Reading::Idle);
-        self.clock.heard(self.socket.get_ref());
-        if matches!(reading, Reading::Paused) {
-            self.clock.paused();
+        self.is_drained = matches!(end, ReadEnd::Drained);
+        self.deadlines.note_received(self.socket.get_ref());
+        if matches!(end, ReadEnd::Paused) {
+            self.deadlines.note_paused();
         }
-        Ok(reading)
+        Ok(end)
     }
 
     fn receive(&mut self, message: Message) -> Result<(), CloseReason> {
         match message {
             Message::Text(text) => {
-                self.bloated |= text.len() >= LARGE_MESSAGE_BYTES;
-                self.waiting = self.session.receive(text.as_str(), self.gate);
+                self.has_large_buffer |= text.len() >= LARGE_MESSAGE_BYTES;
+                self.pending_step = self.session.receive(text.as_str(), self.context);
             }
             Message::Binary(bytes) => {
-                self.bloated |= bytes.len() >= LARGE_MESSAGE_BYTES;
+                self.has_large_buffer |= bytes.len() >= LARGE_MESSAGE_BYTES;
                 let words = "messages are text, this one was binary".to_owned();
                 self.outbox.reply(Reply::Notice(Refusal::Invalid(words)));
             }
@@ -82,8 +84,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn failed(&self, error: tungstenite::Error) -> CloseReason {
-        let reason = super::reason::reason(&error);
+    fn close_reason(&self, error: tungstenite::Error) -> CloseReason {
+        let reason = reason_of(&error);
         if reason == CloseReason::TooLarge {
             let max_bytes = self.settings.max_message_bytes;
             self.outbox.reply(Reply::Notice(Refusal::MessageTooLarge { max_bytes }));

@@ -1,8 +1,8 @@
 //! The TCP stream under a WebSocket: one buffer of what is to be sent, counted and bounded.
 //!
-//! tungstenite reads, checks and answers pings and goodbyes; what it writes lands in the same buffer as our own
-//! frames, so nothing is ever sent in the middle of something else. Unlike tungstenite's own write buffer this one
-//! takes an event's text with a single copy and gives its memory back.
+//! tungstenite reads and checks frames, and answers pings and close frames; what it writes goes to the same buffer as
+//! our own frames, so no frame is ever sent inside another. Unlike tungstenite's own write buffer this one takes an
+//! event's text with a single copy and gives its memory back.
 
 use super::frames::{self, FrameTracker};
 use rustix::io::Errno;
@@ -14,18 +14,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Past this much, no more is put in: the kernel's buffer and this one are enough to keep a socket busy.
+/// Nothing is added to a buffer that holds this much: with the kernel's buffer it is enough to keep a socket busy.
 pub(super) const HIGH_WATER_BYTES: usize = 64 * 1024;
 
-/// A buffer larger than this is given back once it is empty.
-const KEPT_BYTES: usize = 4 * 1024;
+/// A buffer larger than this is freed once it is empty.
+const MAX_KEPT_BUFFER_BYTES: usize = 4 * 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
     out: Vec<u8>,
-    /// How much of `out` was sent already.
+    /// How many bytes of `out` were sent.
     sent: usize,
     blocked_since: Option<Instant>,
     frames: FrameTracker,
@@ -58,25 +58,25 @@ impl Socket {
 
     /// True while more may be buffered.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting() < HIGH_WATER_BYTES
+        self.pending_bytes() < HIGH_WATER_BYTES
     }
 
-    /// How many buffered bytes wait.
-    pub(super) fn waiting(&self) -> usize {
+    /// How many buffered bytes are not sent yet.
+    pub(super) fn pending_bytes(&self) -> usize {
         self.out.len() - self.sent
     }
 
-    /// Since when the client has taken no byte although some wait.
+    /// Since when the client has taken no byte although some are pending.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }
 
-    /// Where the client stands between frames.
+    /// Whether the client is inside a frame or a message.
     pub(super) fn frames(&self) -> &FrameTracker {
         &self.frames
     }
 
-    /// Takes note of bytes that were read before the stream came here.
+    /// Counts bytes from the client, those too that were read before the socket was made.
     pub(super) fn note_received(&mut self, bytes: &[u8]) {
         self.frames.advance(bytes);
         self.bytes_in += bytes.len() as u64;
@@ -87,10 +87,10 @@ impl Socket {
         (self.bytes_in, self.bytes_out)
     }
 
-    /// Sends what is buffered. Ready once nothing waits.
+    /// Sends what is buffered. Ready once nothing is pending.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing below asks the runtime as a rule, and a client that takes whatever it gets must not keep the others
-        // from their turn.
+        // `send` mostly bypasses the runtime, so the task's budget is charged here: else a client that reads as fast as
+        // the relay writes would starve the others.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
         turn.made_progress();
         let mut progress = false;
@@ -113,7 +113,7 @@ impl Socket {
         }
         self.blocked_since = None;
         self.sent = 0;
-        if self.out.capacity() > KEPT_BYTES {
+        if self.out.capacity() > MAX_KEPT_BUFFER_BYTES {
             self.out = Vec::new();
         } else {
             self.out.clear();
@@ -121,15 +121,14 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Hangs up at once. What the client has not taken is thrown away instead of waiting in the kernel.
+    /// Closes at once. The kernel drops what the client has not taken instead of keeping it.
     pub(super) fn abort(self) {
-        // If it fails, the kernel waits a little longer for the client.
+        // If it fails, the kernel keeps the bytes for a while.
         let _ = self.stream.set_zero_linger();
     }
 
-    /// Says that nothing more will be sent, then reads and drops what still comes until the client hangs up. Closing
-    /// a socket with unread bytes resets it, and the client would lose what it has not read yet. The caller sets a
-    /// deadline.
+    /// Shuts down the sending side, then reads and drops what still comes until the client closes too. Closing a socket
+    /// with unread bytes resets it, and the client would lose what it has not read yet. The caller sets a deadline.
     pub(super) async fn linger(mut self) -> io::Result<()> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         self.stream.shutdown().await?;
@@ -148,8 +147,8 @@ impl AsyncRead for Socket {
     }
 }
 
-/// Asks the kernel first and the runtime only where the kernel's buffer is full: what the runtime knows of a quiet
-/// socket is one more line of memory to wait for.
+/// Tries the system call first and registers with the runtime only where the kernel's buffer is full: the runtime's
+/// state of a quiet socket is one more cache miss.
 fn send(stream: &mut TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     match rustix::net::send(&*stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
         Ok(sent) => Poll::Ready(Ok(sent)),
@@ -158,10 +157,10 @@ fn send(stream: &mut TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::
     }
 }
 
-/// What tungstenite writes, pongs and goodbyes, is buffered; only [`Socket::poll_drain`] sends.
+/// Buffers what tungstenite writes: pongs and close frames. Only [`Socket::poll_drain`] sends.
 impl AsyncWrite for Socket {
-    /// Never wakes: whoever drains the buffer polls again. A client that pings without reading gets the last pong
-    /// only, which RFC 6455 allows.
+    /// Registers no waker: the task that drains the buffer polls again. A client that pings without reading gets the
+    /// last pong only, which RFC 6455, 5.5.3 allows.
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if !self.has_room() {
             return Poll::Pending;

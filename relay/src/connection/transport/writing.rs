@@ -1,8 +1,8 @@
-//! The half of a connection that speaks.
+//! The half of a connection that writes.
 
-use super::client::Connection;
-use super::clock::GOODBYE_TIMEOUT;
-use super::reason::farewell;
+use super::close::close_frame_for;
+use super::connection::Connection;
+use super::deadlines::CLOSE_TIMEOUT;
 use super::socket::{HIGH_WATER_BYTES, Socket};
 use crate::message;
 use crate::outbox::{Item, Subscription};
@@ -16,16 +16,16 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// How many items are taken from the outbox at a time.
-const GROUP: usize = 128;
+const MAX_ITEMS_PER_TAKE: usize = 128;
 
-/// Space for items beyond this is given back.
-const KEPT_ITEMS: usize = 8;
+/// The most items that an idle connection keeps space for.
+const MAX_KEPT_ITEMS: usize = 8;
 
-/// A scratch text larger than this is given back.
-const KEPT_SCRATCH_BYTES: usize = 2048;
+/// The most scratch space that an idle connection keeps.
+const MAX_KEPT_SCRATCH_BYTES: usize = 2048;
 
 impl Connection<'_> {
-    /// Sends what the socket takes; true: everything was sent.
+    /// Sends what the socket takes; true: nothing is left to send.
     pub(super) fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
         loop {
             let left = self.fill();
@@ -38,23 +38,23 @@ impl Connection<'_> {
         }
     }
 
-    /// Moves what may be sent from the outbox to the socket's buffer, as far as that has room; true: something is
+    /// Moves items from the outbox to the socket's buffer while the buffer is below its high-water mark; true: items are
     /// left.
     fn fill(&mut self) -> bool {
-        let services = &self.gate.services;
+        let services = &self.context.services;
         let left = loop {
             let socket = self.socket.get_mut();
             if !socket.has_room() {
                 break true;
             }
-            let left = self.outbox.take(&mut self.items, GROUP, HIGH_WATER_BYTES);
+            let left = self.outbox.take(&mut self.items, MAX_ITEMS_PER_TAKE, HIGH_WATER_BYTES);
             if self.items.is_empty() && !left.behind {
                 break false;
             }
-            self.session.hold_to_rules(services);
+            self.session.close_if_no_longer_allowed(services);
             let (now, access) = (now(), self.session.access(&services.settings.load()));
             for item in self.items.drain(..) {
-                // Death, expiry and access count as of the moment of sending.
+                // Removal, expiry and access are checked at the moment of sending: the item may have waited.
                 match item {
                     Item::Reply(reply) => socket.push_text(&message::reply(&reply)),
                     Item::Eose(subscription) => {
@@ -92,38 +92,38 @@ impl Connection<'_> {
                 break false;
             }
         };
-        if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
+        if self.scratch.capacity() > MAX_KEPT_SCRATCH_BYTES {
             self.scratch = String::new();
         }
-        if self.items.capacity() > KEPT_ITEMS {
+        if self.items.capacity() > MAX_KEPT_ITEMS {
             self.items = Vec::new();
         }
         left
     }
 
-    /// Says goodbye in the way that the reason asks for, and gives the bytes that were received and sent.
-    pub(super) async fn part(self, reason: CloseReason) -> (u64, u64) {
+    /// Closes the connection as `reason` asks for. Returns the bytes received and sent.
+    pub(super) async fn finish(self, reason: CloseReason) -> (u64, u64) {
         use CloseReason::{Lost, PongTimeout, WriteStall};
         let traffic = self.socket.get_ref().traffic();
         match reason {
             Lost | PongTimeout | WriteStall => self.socket.into_inner().abort(),
-            // However it ends, the connection is over.
-            _ => drop(timeout(GOODBYE_TIMEOUT, self.say_goodbye(reason)).await),
+            // Closed in time or not, the connection is over.
+            _ => drop(timeout(CLOSE_TIMEOUT, self.send_close(reason)).await),
         }
         traffic
     }
 
-    /// Sends the answers that are owed (events are not: their subscriptions are closed by now), then the close frame.
-    async fn say_goodbye(mut self, reason: CloseReason) -> Result<(), tungstenite::Error> {
+    /// Sends the replies owed, then the close frame. Events are not sent: their subscriptions are closed by now.
+    async fn send_close(mut self, reason: CloseReason) -> Result<(), tungstenite::Error> {
         poll_fn(|cx| match self.write(cx) {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,
             Err(_) => Poll::Ready(Err(tungstenite::Error::ConnectionClosed)),
         })
         .await?;
-        match farewell(reason) {
+        match close_frame_for(reason) {
             Some((code, words)) => self.socket.close(Some(CloseFrame { code, reason: words.into() })).await?,
-            // tungstenite has the answer to the client's goodbye ready.
+            // tungstenite has queued the answer to the client's close frame.
             None => self.socket.flush().await?,
         }
         let mut socket = self.socket.into_inner();

@@ -1,92 +1,92 @@
-//! Everything that has a deadline in a client's life, behind one timer.
+//! Every deadline of one connection, behind one timer.
 
 use super::socket::Socket;
-use crate::connection::ConnectionSettings;
+use crate::connection::settings::ConnectionSettings;
 use crate::telemetry::CloseReason;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long goodbyes may take: what is still owed, the closing handshake, and the client hanging up.
-pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long closing may take: the replies owed, the closing handshake, and the client closing its side.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For a deadline that never comes.
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// Stands for "no deadline".
+const FAR_FUTURE: Duration = Duration::from_secs(24 * 3600);
 
-/// When what happened. The socket knows since when it is blocked.
+/// What the deadlines count from. The socket knows since when it is blocked.
 #[derive(Debug)]
-pub(super) struct Clock {
-    heard_bytes: u64,
-    heard_at: Instant,
+pub(super) struct Deadlines {
+    received_bytes: u64,
+    received_at: Instant,
     pinged_at: Option<Instant>,
-    /// The message that is arriving, by [`FrameTracker::finished`](super::frames::FrameTracker::finished), and since
-    /// when.
+    /// The message that is arriving, by [`FrameTracker::finished`](super::frames::FrameTracker::finished), and when
+    /// its first byte came.
     message: Option<(u64, Instant)>,
-    leaving_since: Option<Instant>,
+    closing_since: Option<Instant>,
 }
 
-/// What is to be done at a moment.
+/// What to do when the timer fires.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// Nothing yet.
     Nothing,
-    /// The client was silent for long.
+    /// The client was silent for `ping_interval`.
     Ping,
     /// The connection is over.
     Close(CloseReason),
 }
 
-impl Clock {
+impl Deadlines {
     pub(super) fn new() -> Self {
-        Self { heard_bytes: 0, heard_at: Instant::now(), pinged_at: None, message: None, leaving_since: None }
+        Self { received_bytes: 0, received_at: Instant::now(), pinged_at: None, message: None, closing_since: None }
     }
 
-    /// Takes note of what was heard, after all that could be read was read.
-    pub(super) fn heard(&mut self, socket: &Socket) {
+    /// Notes what the client has sent. Called after a read, so a silent client is one that has sent nothing.
+    pub(super) fn note_received(&mut self, socket: &Socket) {
         let (bytes, _) = socket.traffic();
-        if bytes == self.heard_bytes {
+        if bytes == self.received_bytes {
             return;
         }
-        self.heard_bytes = bytes;
-        self.heard_at = Instant::now();
+        self.received_bytes = bytes;
+        self.received_at = Instant::now();
         self.pinged_at = None;
         let frames = socket.frames();
         if !frames.is_inside() {
             self.message = None;
         } else if self.message.is_none_or(|(message, _)| message != frames.finished()) {
-            self.message = Some((frames.finished(), self.heard_at));
+            self.message = Some((frames.finished(), self.received_at));
         }
     }
 
-    /// Takes note that the client is not listened to: it is not to blame for its silence.
-    pub(super) fn paused(&mut self) {
+    /// Notes that the relay does not read from the client at present, so its silence counts for nothing.
+    pub(super) fn note_paused(&mut self) {
         self.message = None;
         if self.pinged_at.is_some() {
             self.pinged_at = None;
-            self.heard_at = Instant::now();
+            self.received_at = Instant::now();
         }
     }
 
-    /// Begins the goodbyes.
-    pub(super) fn leave(&mut self) {
-        self.leaving_since = Some(Instant::now());
+    /// Starts the deadline of a connection that drains.
+    pub(super) fn start_closing(&mut self) {
+        self.closing_since = Some(Instant::now());
     }
 
-    /// True once the goodbyes have begun.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leaving_since.is_some()
+    /// True once the connection drains.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing_since.is_some()
     }
 
     /// The next moment at which something may be due.
     pub(super) fn next(&self, blocked_since: Option<Instant>, settings: &ConnectionSettings) -> Instant {
         let silence = match (self.pinged_at, settings.ping_interval) {
             (Some(pinged_at), _) => pinged_at + settings.pong_timeout,
-            (None, Some(interval)) => self.heard_at + interval,
-            (None, None) => self.heard_at + NEVER,
+            (None, Some(interval)) => self.received_at + interval,
+            (None, None) => self.received_at + FAR_FUTURE,
         };
         let deadlines = [
             self.message.map(|(_, since)| since + settings.message_timeout),
             blocked_since.map(|since| since + settings.write_stall),
-            self.leaving_since.map(|since| since + GOODBYE_TIMEOUT),
+            self.closing_since.map(|since| since + CLOSE_TIMEOUT),
         ];
         deadlines.into_iter().flatten().fold(silence, Instant::min)
     }
@@ -95,7 +95,7 @@ impl Clock {
     pub(super) fn due(&mut self, blocked_since: Option<Instant>, settings: &ConnectionSettings) -> Due {
         let now = Instant::now();
         let over = |since: Option<Instant>, time: Duration| since.is_some_and(|since| since + time <= now);
-        if over(self.leaving_since, GOODBYE_TIMEOUT) {
+        if over(self.closing_since, CLOSE_TIMEOUT) {
             Due::Close(CloseReason::Shutdown)
         } else if over(blocked_since, settings.write_stall) {
             Due::Close(CloseReason::WriteStall)
@@ -104,7 +104,7 @@ impl Clock {
         } else if over(self.pinged_at, settings.pong_timeout) {
             Due::Close(CloseReason::PongTimeout)
         } else if self.pinged_at.is_none()
-            && settings.ping_interval.is_some_and(|interval| self.heard_at + interval <= now)
+            && settings.ping_interval.is_some_and(|interval| self.received_at + interval <= now)
         {
             self.pinged_at = Some(now);
             Due::Ping

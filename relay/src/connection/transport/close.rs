@@ -4,9 +4,9 @@ use crate::telemetry::{CloseReason, Label};
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// The close code and the words that the client is sent (RFC 6455, 7.4.1). `None` where there is nobody left to tell,
-/// or where the goodbye is an answer to the client's own.
-pub(super) const fn farewell(reason: CloseReason) -> Option<(CloseCode, &'static str)> {
+/// The code and the words of the close frame (RFC 6455, 7.4.1). `None` where nobody is left to read it, or where the
+/// client has sent a close frame, which tungstenite answers.
+pub(super) const fn close_frame_for(reason: CloseReason) -> Option<(CloseCode, &'static str)> {
     match reason {
         CloseReason::Client | CloseReason::Lost | CloseReason::PongTimeout | CloseReason::WriteStall => None,
         CloseReason::Protocol => Some((CloseCode::Protocol, "WebSocket protocol error")),
@@ -17,8 +17,8 @@ pub(super) const fn farewell(reason: CloseReason) -> Option<(CloseCode, &'static
     }
 }
 
-/// The reason that lies in an error of tungstenite's.
-pub(super) fn reason(error: &Error) -> CloseReason {
+/// The reason for the end that an error of tungstenite's is.
+pub(super) fn reason_of(error: &Error) -> CloseReason {
     match error {
         Error::ConnectionClosed => CloseReason::Client,
         Error::Capacity(_) => CloseReason::TooLarge,
@@ -30,6 +30,6 @@ pub(super) fn reason(error: &Error) -> CloseReason {
 }
 
 /// A short name for the log, the same as in the metrics.
-pub(super) fn name(reason: CloseReason) -> &'static str {
+pub(super) fn label(reason: CloseReason) -> &'static str {
     CloseReason::VALUES.get(reason.index()).copied().unwrap_or_default()
 }
