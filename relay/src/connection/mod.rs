@@ -9,7 +9,7 @@
 //! message), the replies that it is owed ([`ConnectionSettings::max_pending_replies`]), what waits to be sent (the
 //! outbox, and the socket's own buffer), and how long each step may take (`transport::deadlines`).
 //!
-//! `services`, `context`, `settings`, `origin` and `rate` hold the types that several of these folders share; they
+//! `services`, `context`, `settings`, `origin`, `rate` and `stream` hold the types that several of these folders share; they
 //! import none of them but `listening::{slots, refusals}`.
 
 mod context;
@@ -20,6 +20,7 @@ mod rate;
 mod services;
 mod session;
 mod settings;
+mod stream;
 mod transport;
 
 pub use listening::listener::Listener;

@@ -1,12 +1,12 @@
-//! From a TCP stream to a WebSocket: where the client comes from, what its HTTP request wants, and the opening handshake
+//! From a byte stream to a WebSocket: where the client comes from, what its HTTP request wants, and the opening handshake
 //! (RFC 6455, 4.2). hyper and all its buffers are freed afterwards.
 
 use super::forwarded;
 use super::pages::{self, Page};
 use crate::connection::context::ListenerContext;
-use crate::connection::listening::proxy;
 use crate::connection::origin::ClientOrigin;
 use crate::connection::settings::ConnectionSettings;
+use crate::connection::stream::ClientStream;
 use crate::telemetry::ConnectionOutcome;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The most bytes of a request's headers.
@@ -31,7 +30,7 @@ const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client whose handshake is done.
 pub(in crate::connection) struct Upgraded {
     /// The bare stream.
-    pub(in crate::connection) stream: TcpStream,
+    pub(in crate::connection) stream: ClientStream,
     /// The bytes behind the request: the beginning of the first frames.
     pub(in crate::connection) leftover: Bytes,
     /// Where the client comes from.
@@ -40,22 +39,11 @@ pub(in crate::connection) struct Upgraded {
 
 /// Serves one HTTP request and returns the WebSocket if that is what became of it. The caller sets a deadline.
 pub(in crate::connection) async fn handshake(
-    mut stream: TcpStream,
+    stream: ClientStream,
     peer: IpAddr,
     context: &ListenerContext,
+    settings: &ConnectionSettings,
 ) -> Option<Upgraded> {
-    let settings = context.services.settings.load_full();
-    let peer = match settings.proxy_protocol {
-        true => match behind_proxy(&mut stream, peer, &settings).await {
-            Some(client) => client,
-            None => {
-                context.refuse(peer, ConnectionOutcome::Proxy);
-                return None;
-            }
-        },
-        false => peer,
-    };
-
     // Behind a proxy the request tells whose connection it is, and the slot is taken then.
     let max_per_address = settings.max_connections_per_address;
     let address_slot = match settings.trusts(peer) {
@@ -73,12 +61,12 @@ pub(in crate::connection) async fn handshake(
     let serve = |mut request: Request<Incoming>| {
         let headers = request.headers();
         let client = || {
-            let address = forwarded::client_address(headers, peer, &settings);
+            let address = forwarded::client_address(headers, peer, settings);
             let slot =
                 address_slot.lock().take().unwrap_or_else(|| context.slots.enter_from(address, max_per_address))?;
-            Some(ClientOrigin { address, relay_url: forwarded::relay_url(headers, peer, &settings), _slot: slot })
+            Some(ClientOrigin { address, relay_url: forwarded::relay_url(headers, peer, settings), _slot: slot })
         };
-        let who = || (forwarded::client_address(headers, peer, &settings), own_url(headers, peer, &settings));
+        let who = || (forwarded::client_address(headers, peer, settings), own_url(headers, peer, settings));
         let (mut page, client) = answer(&request, context, who, client);
         match client {
             Some(client) => *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client)),
@@ -95,23 +83,8 @@ pub(in crate::connection) async fn handshake(
         tracing::debug!(%peer, %error, "an HTTP request went wrong");
     }
     let (upgrade, origin): (OnUpgrade, ClientOrigin) = upgrade.into_inner()?;
-    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<ClientStream>>().ok()?;
     Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf, origin })
-}
-
-/// Reads the PROXY header that must come first and returns the address that it names.
-async fn behind_proxy(stream: &mut TcpStream, peer: IpAddr, settings: &ConnectionSettings) -> Option<IpAddr> {
-    if !settings.trusts(peer) {
-        tracing::debug!(%peer, "refused: the PROXY protocol is on, and this is no trusted proxy");
-        return None;
-    }
-    match proxy::read_header(stream).await {
-        Ok(client) => Some(client.map_or(peer, |client| client.ip())),
-        Err(error) => {
-            tracing::debug!(%peer, %error, "refused: the PROXY protocol is on");
-            None
-        }
-    }
 }
 
 /// The relay's URL: what the operator says, else what the client sees.

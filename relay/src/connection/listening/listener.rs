@@ -1,13 +1,16 @@
 //! Accepts connections, counts them, and refuses those beyond the limits.
 
+use super::proxy;
 use super::slots::Slot;
 use crate::connection::context::ListenerContext;
-use crate::connection::http::{pages, upgrade};
+use crate::connection::http::pages;
+use crate::connection::http::upgrade::{self, Upgraded};
 use crate::connection::services::Services;
+use crate::connection::stream::ClientStream;
 use crate::connection::transport::{buffer, task};
 use crate::telemetry::ConnectionOutcome;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -119,7 +122,7 @@ async fn serve(context: Arc<ListenerContext>, stream: TcpStream, peer: SocketAdd
     let deadline = context.services.settings.load().handshake_timeout;
     let buffer = buffer::read_buffer();
     // Boxed, so that the future of an open connection is not as large as hyper's.
-    let handshake = Box::pin(upgrade::handshake(stream, peer.ip(), &context));
+    let handshake = Box::pin(open(&context, stream, peer.ip()));
     match timeout(deadline, handshake).await {
         Ok(Some(upgraded)) => task::run(&context, upgraded, buffer).await,
         Ok(None) => {}
@@ -127,6 +130,24 @@ async fn serve(context: Arc<ListenerContext>, stream: TcpStream, peer: SocketAdd
     }
     context.services.metrics.connections_active.decrement(1);
     drop(slot);
+}
+
+/// From a TCP connection to a WebSocket: the PROXY protocol's header where it is on, then HTTP. The caller sets a
+/// deadline.
+async fn open(context: &ListenerContext, mut stream: TcpStream, peer: IpAddr) -> Option<Upgraded> {
+    let settings = context.services.settings.load_full();
+    let mut address = peer;
+    if settings.proxy_protocol {
+        match proxy::client_address(&mut stream, peer, &settings).await {
+            Ok(client) => address = client,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "refused: the PROXY protocol is on");
+                context.refuse(peer, ConnectionOutcome::Proxy);
+                return None;
+            }
+        }
+    }
+    upgrade::handshake(ClientStream::Tcp(stream), address, context, &settings).await
 }
 
 /// Answers 503 and closes the connection. The request is read first: closing a socket with unread bytes resets it, and

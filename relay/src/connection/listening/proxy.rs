@@ -1,6 +1,7 @@
 //! The PROXY protocol, version 2: how a TCP proxy says whose connection it forwards.
 //! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 
+use crate::connection::settings::ConnectionSettings;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -13,7 +14,10 @@ const MAX_REST_BYTES: usize = 2_048;
 
 /// Why a header was not taken.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::connection) enum ProxyError {
+pub(super) enum ProxyError {
+    /// Only trusted proxies are believed.
+    #[error("this is no trusted proxy")]
+    Untrusted,
     /// The connection failed or ended before the header was whole.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -25,11 +29,22 @@ pub(in crate::connection) enum ProxyError {
     Malformed,
 }
 
-/// Reads exactly one header and returns the client's address; `None` where the proxy speaks for itself (a health
-/// check) or does not know. The caller sets a deadline. Not cancel safe.
-pub(in crate::connection) async fn read_header(
+/// Reads the header that must come first and returns the client's address; the address of `peer` where the proxy speaks
+/// for itself. The caller sets a deadline. Not cancel safe.
+pub(super) async fn client_address(
     stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<SocketAddr>, ProxyError> {
+    peer: IpAddr,
+    settings: &ConnectionSettings,
+) -> Result<IpAddr, ProxyError> {
+    if !settings.trusts(peer) {
+        return Err(ProxyError::Untrusted);
+    }
+    Ok(read_header(stream).await?.map_or(peer, |client| client.ip()))
+}
+
+/// Reads exactly one header and returns the client's address; `None` where the proxy speaks for itself (a health
+/// check) or does not know.
+async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyError> {
     let mut fixed = [0; 16];
     stream.read_exact(&mut fixed).await?;
     let [signature @ .., command, family, high, low] = &fixed;

@@ -1,17 +1,15 @@
-//! The TCP stream under a WebSocket: one buffer of what is to be sent, counted and bounded.
+//! The stream under a WebSocket: one buffer of what is to be sent, counted and bounded.
 //!
 //! tungstenite reads and checks frames, and answers pings and close frames; what it writes goes to the same buffer as
 //! our own frames, so no frame is ever sent inside another. Unlike tungstenite's own write buffer this one takes an
 //! event's text with a single copy and gives its memory back.
 
 use super::frames::{self, FrameTracker};
-use rustix::io::Errno;
-use rustix::net::SendFlags;
+use crate::connection::stream::ClientStream;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// Nothing is added to a buffer that holds this much: with the kernel's buffer it is enough to keep a socket busy.
@@ -23,7 +21,7 @@ const MAX_KEPT_BUFFER_BYTES: usize = 4 * 1024;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: ClientStream,
     out: Vec<u8>,
     /// How many bytes of `out` were sent.
     sent: usize,
@@ -34,7 +32,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: ClientStream) -> Self {
         Self {
             stream,
             out: Vec::new(),
@@ -89,13 +87,13 @@ impl Socket {
 
     /// Sends what is buffered. Ready once nothing is pending.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // `send` mostly bypasses the runtime, so the task's budget is charged here: else a client that reads as fast as
+        // Sending mostly bypasses the runtime, so the task's budget is charged here: else a client that reads as fast as
         // the relay writes would starve the others.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
         turn.made_progress();
         let mut progress = false;
-        while let Some(waiting) = self.out.get(self.sent..).filter(|waiting| !waiting.is_empty()) {
-            match send(&mut self.stream, waiting, cx) {
+        while let Some(pending) = self.out.get(self.sent..).filter(|pending| !pending.is_empty()) {
+            match self.stream.poll_send(pending, cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.sent += written;
@@ -103,14 +101,16 @@ impl Socket {
                     progress = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if progress || self.blocked_since.is_none() {
-                        self.blocked_since = Some(Instant::now());
-                    }
-                    return Poll::Pending;
-                }
+                Poll::Pending => return self.blocked(progress),
             }
         }
+
+        // A stream with a buffer of its own has sent nothing until that is empty too.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => return self.blocked(progress),
+        }
+
         self.blocked_since = None;
         self.sent = 0;
         if self.out.capacity() > MAX_KEPT_BUFFER_BYTES {
@@ -121,10 +121,17 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Notes that the client takes nothing at present; `progress`: it has taken some of what was pending just now.
+    fn blocked(&mut self, progress: bool) -> Poll<io::Result<()>> {
+        if progress || self.blocked_since.is_none() {
+            self.blocked_since = Some(Instant::now());
+        }
+        Poll::Pending
+    }
+
     /// Closes at once. The kernel drops what the client has not taken instead of keeping it.
     pub(super) fn abort(self) {
-        // If it fails, the kernel keeps the bytes for a while.
-        let _ = self.stream.set_zero_linger();
+        self.stream.abort();
     }
 
     /// Shuts down the sending side, then reads and drops what still comes until the client closes too. Closing a socket
@@ -144,16 +151,6 @@ impl AsyncRead for Socket {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.note_received(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Tries the system call first and registers with the runtime only where the kernel's buffer is full: the runtime's
-/// state of a quiet socket is one more cache miss.
-fn send(stream: &mut TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    match rustix::net::send(&*stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        Ok(sent) => Poll::Ready(Ok(sent)),
-        Err(Errno::AGAIN | Errno::INTR) => Pin::new(stream).poll_write(cx, bytes),
-        Err(error) => Poll::Ready(Err(error.into())),
     }
 }
 
