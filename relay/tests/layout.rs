@@ -180,7 +180,8 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
 
 fn unknown_names(sources: &[Source]) -> Vec<String> {
     let document = relay::config::Document::embedded();
-    let mut variables = BTreeSet::from(["RELAY_CONFIG".to_owned(), "RELAY_LOG".to_owned()]);
+    let mut variables =
+        BTreeSet::from(["RELAY_CONFIG", "RELAY_LOG", "RELAY_SECTION_KEY", "RELAY_SECTION_KEY_FILE"].map(str::to_owned));
     variables.extend(document.settings().flat_map(|setting| [setting.variable(), setting.variable() + "_FILE"]));
     let mut faults = Vec::new();
     for source in sources.iter().filter(|source| source.module().is_some() && !source.path.ends_with("tests.rs")) {
