@@ -22,7 +22,7 @@ pub mod transfer;
 pub mod types;
 pub mod verify;
 
-/// The model of the protocol drives the crate's own code with mechanisms switched off, which only the crate's own tests
+/// The model of the protocol drives the crate's own code with safeguards switched off, which only the crate's own tests
 /// can do; so it is compiled in here.
 #[cfg(test)]
 #[path = "../tests/model/mod.rs"]

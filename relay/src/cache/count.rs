@@ -3,7 +3,7 @@
 
 use super::entry::was_read_by;
 use crate::store::Counted;
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Event, Head, LogEntry, Timestamp};
 
 /// How many distinct events some filters select, exactly as of `head`, while it [holds](Self::holds_at).
@@ -40,13 +40,13 @@ impl Count {
     pub fn advance(&mut self, entries: &[LogEntry], to: Head, selects: impl Fn(&Event) -> bool) -> Result<(), Unsure> {
         let read_at = self.head.position;
         let mut whole = true;
-        for entry in entries.iter().filter(|entry| entry.position > read_at && !is_off(Mechanism::Tail)) {
+        for entry in entries.iter().filter(|entry| entry.position > read_at && !ablated(Safeguard::Tail)) {
             whole &= entry.whole;
             for change in entry.changes.iter() {
                 match change {
                     Change::Inserted(insertion) if selects(&insertion.event) => self.insert(&insertion.event),
                     Change::Removed(removal) if selects(&removal.event) => {
-                        if !whole && !is_off(Mechanism::SureCounts) {
+                        if !whole && !ablated(Safeguard::SureCounts) {
                             return Err(Unsure);
                         }
                         self.remove(&removal.event)?;

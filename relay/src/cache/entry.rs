@@ -1,7 +1,7 @@
 //! One filter's rows at a position, and how the log moves them on: the same rules for what is kept and for what was just
 //! read.
 
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Event, Head, Key, LogEntry, Row, Timestamp};
 use std::collections::VecDeque;
 
@@ -85,7 +85,7 @@ impl<R: Listed + From<Row>> Entry<R> {
     pub fn advance(&mut self, entries: &[LogEntry], to: Head, selects: impl Fn(&Event) -> bool) {
         // Of another epoch, perhaps: then the log has said that this far both have the same entries.
         let read_at = self.head.position;
-        for entry in entries.iter().filter(|entry| entry.position > read_at && !is_off(Mechanism::Tail)) {
+        for entry in entries.iter().filter(|entry| entry.position > read_at && !ablated(Safeguard::Tail)) {
             for change in entry.changes.iter() {
                 match change {
                     Change::Inserted(insertion) if selects(&insertion.event) => self.insert(&insertion.event),
@@ -111,7 +111,7 @@ impl<R: Listed + From<Row>> Entry<R> {
             _ => self.rows.partition_point(|other| other.key().order() < order),
         };
         // Older than the last row we know: there may be others between, unless we know that there are none.
-        if at == self.rows.len() && !self.complete && !is_off(Mechanism::IgnoreOlder) {
+        if at == self.rows.len() && !self.complete && !ablated(Safeguard::IgnoreOlder) {
             return difference;
         }
         if self.rows.get(at).is_some_and(|other| other.key() == key) {

@@ -1,6 +1,6 @@
 //! What an answer is found by: what is asked, in canonical form, and who may be told.
 
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Access, Event, Filter, PrivateKinds};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum ReaderClass {
 impl ReaderClass {
     /// The class in which `access` reads `filters`; `None`: what they get is theirs alone (NIP-42, NIP-59).
     pub fn of(filters: &[Filter], access: &Access) -> Option<Self> {
-        if filters.iter().all(|filter| access.unrestricted(filter)) || is_off(Mechanism::ReaderClasses) {
+        if filters.iter().all(|filter| access.unrestricted(filter)) || ablated(Safeguard::ReaderClasses) {
             Some(Self::Anybody)
         } else if access.authenticated.is_empty() {
             Some(Self::Nobody(access.private_kinds.clone()))

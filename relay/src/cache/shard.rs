@@ -5,7 +5,7 @@ use super::admission::Popularity;
 use super::question::Name;
 use super::{Answer, FilterKey, Listed};
 use crate::matcher::Matcher;
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Filter, Head, LogEntry, Registration};
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
@@ -131,7 +131,7 @@ impl Shard {
     /// Forgets everything and continues after `head`.
     pub(super) fn flush(&mut self, head: Head) {
         self.head = head;
-        if !is_off(Mechanism::CacheFlush) {
+        if !ablated(Safeguard::CacheFlush) {
             self.kept.clear();
             self.matcher = Matcher::new();
             self.counts = 0;
@@ -141,7 +141,7 @@ impl Shard {
 
     /// Applies the entry after the head.
     pub(super) fn apply(&mut self, log_entry: &LogEntry) {
-        if !log_entry.whole && self.counts > 0 && !is_off(Mechanism::SureCounts) {
+        if !log_entry.whole && self.counts > 0 && !ablated(Safeguard::SureCounts) {
             // What was left out here will be removed, and none of these has counted it.
             let older = |answer: &Answer| answer.head().position < log_entry.position;
             self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
@@ -152,7 +152,7 @@ impl Shard {
             for change in log_entry.changes.iter() {
                 let (event, inserted) = match change {
                     Change::Inserted(insertion) => (&insertion.event, true),
-                    Change::Removed(_) if is_off(Mechanism::CachedRemovals) => continue,
+                    Change::Removed(_) if ablated(Safeguard::CachedRemovals) => continue,
                     Change::Removed(removal) => (&removal.event, false),
                 };
                 matcher.for_each_match(event, |name| {
@@ -242,7 +242,7 @@ impl Shard {
             if freed >= needed {
                 break;
             }
-            if self.popularity.of(victim.hash()) >= popularity && !is_off(Mechanism::Admission) {
+            if self.popularity.of(victim.hash()) >= popularity && !ablated(Safeguard::Admission) {
                 return false;
             }
             freed += kept.bytes;

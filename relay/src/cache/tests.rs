@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::telemetry::Metrics;
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Change, Event, EventId, Insertion, Key, Kind, Position, PublicKey};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -83,7 +83,7 @@ fn a_scan_of_a_million_filters_leaves_the_hot_set_where_it_was() {
 
 #[test]
 fn control_without_admission_a_scan_sweeps_the_hot_set_out() {
-    let (before, during) = without(Some(Mechanism::Admission), || scanned(50_000));
+    let (before, during) = without(Some(Safeguard::Admission), || scanned(50_000));
     assert!(during < before - 0.1, "{before} before, {during} during the scan");
 }
 

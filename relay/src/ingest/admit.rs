@@ -5,7 +5,7 @@ use crate::log::Log;
 use crate::policy::{self, Rules};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Stage;
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, EventId, Head, KindClass, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashSet;
@@ -90,7 +90,7 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
 /// was removed is not to be told that it is there. `None`: the log here does not say.
 fn gone_since(log: &Log, head: Head) -> Option<FxHashSet<EventId>> {
     let here = log.head();
-    if is_off(Mechanism::KnownRemovals) || head.epoch == here.epoch && head.position >= here.position {
+    if ablated(Safeguard::KnownRemovals) || head.epoch == here.epoch && head.position >= here.position {
         return Some(FxHashSet::default());
     }
     let tail = log.tail(head).ok()?;
@@ -120,7 +120,7 @@ mod tests {
     use crate::outbox::{Outbox, OutboxLimits};
     use crate::store::MemoryStore;
     use crate::telemetry::Metrics;
-    use crate::types::mechanism::without;
+    use crate::types::safeguard::without;
     use crate::types::{Access, Event, Kind, LogEntry, PublicKey, Removal, RemovalCause, Verified};
 
     /// Whether an event goes on to the writer that the log has removed, while the server that is asked still has it.
@@ -150,6 +150,6 @@ mod tests {
         let run =
             || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(sent_again());
         assert!(run());
-        assert!(!without(Some(Mechanism::KnownRemovals), run), "control: it is said to be there");
+        assert!(!without(Some(Safeguard::KnownRemovals), run), "control: it is said to be there");
     }
 }

@@ -4,7 +4,7 @@
 use super::follow::News;
 use crate::log::Log;
 use crate::store::{Appended, Store, StoreError};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, EventId, Filter, LogEntry, RemovalCause, Verified};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const GROUP: usize = 256;
 /// Submits `lost` again, until all of it is stored or the store is closed. Not cancel safe, like every write.
 /// What comes of it goes to the follower as the own writer's entries do: so the next failover does not lose it.
 pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry>, follow: mpsc::WeakSender<News>) {
-    if is_off(Mechanism::Resubmission) {
+    if ablated(Safeguard::Resubmission) {
         return;
     }
     tracing::warn!(entries = lost.len(), "a failover has cut off entries of the log: they are submitted again");
@@ -79,7 +79,7 @@ fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
         Change::Removed(removal) if is_the_operators(change) => Some(removal.id()),
         _ => None,
     });
-    removals.filter(|_| !is_off(Mechanism::ResubmittedRemovals)).collect()
+    removals.filter(|_| !ablated(Safeguard::ResubmittedRemovals)).collect()
 }
 
 /// The events of some entries, in their order. A removal by deletion or by a newer version follows from the event that

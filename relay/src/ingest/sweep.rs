@@ -4,8 +4,8 @@
 //! instance whose own clock is hours ahead must not take from the others what they still send.
 
 use crate::store::{Appended, Store, StoreError};
-use crate::types::mechanism::{Mechanism, is_off};
 use crate::types::now;
+use crate::types::safeguard::{Safeguard, ablated};
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -64,7 +64,7 @@ impl Sweeper {
 }
 
 async fn sweep(store: &dyn Store, Sweep { grace, batch, .. }: Sweep) -> Result<Appended, StoreError> {
-    let time = if is_off(Mechanism::SharedClock) { now() } else { store.now().await? };
+    let time = if ablated(Safeguard::SharedClock) { now() } else { store.now().await? };
     store.sweep_expired(time.saturating_sub_unsigned(grace.as_secs()), batch).await
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use crate::config::Redacted;
     use crate::store::MemoryStore;
     use crate::store::postgres::{Options, PostgresStore};
-    use crate::types::mechanism::without;
+    use crate::types::safeguard::without;
     use crate::types::{Event, EventId, Kind, Position, PublicKey, Timestamp, Verified};
     use deploy::PATIENCE;
     use deploy::postgres::{Cluster, Server};
@@ -137,7 +137,7 @@ mod tests {
         let cluster = runtime.block_on(async { Cluster::setup().start().await.unwrap() });
         let server = cluster.primary().unwrap();
         assert_eq!(runtime.block_on(swept_an_hour_ahead(server)), [true, false]);
-        let control = without(Some(Mechanism::SharedClock), || runtime.block_on(swept_an_hour_ahead(server)));
+        let control = without(Some(Safeguard::SharedClock), || runtime.block_on(swept_an_hour_ahead(server)));
         assert_eq!(control, [true, true], "control: by its own clock it takes both");
     }
 

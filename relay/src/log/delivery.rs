@@ -2,7 +2,7 @@
 
 use super::Log;
 use crate::outbox::{Delivery, Item, Life, Offered, Place, Subscription};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Log {
             if delivery.is_over() {
                 return;
             }
-            let from = if is_off(Mechanism::Replay) { self.head().position } else { head.position };
+            let from = if ablated(Safeguard::Replay) { self.head().position } else { head.position };
             *delivery = Delivery::Behind(Place::end_of(life, from));
             subscription.begin(life);
         }
@@ -148,7 +148,7 @@ impl Log {
     /// The life that has delivered this event before a failover cut it off, if one has.
     fn cut_off(&self, insertion: &Insertion) -> Option<Life> {
         let cut_off = self.cut_off.read();
-        if cut_off.is_empty() || is_off(Mechanism::SeenBefore) {
+        if cut_off.is_empty() || ablated(Safeguard::SeenBefore) {
             None
         } else {
             cut_off.get(&insertion.event.id()).copied()

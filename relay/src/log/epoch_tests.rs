@@ -4,7 +4,7 @@ use super::tests::{at, drain_all, entry, event, live_ids, metrics, of_kind, remo
 use super::{Log, OutOfReach, Standing};
 use crate::outbox::{Delivery, Item, Subscription};
 use crate::store::SharedHead;
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Epoch, Event, EventId, Head, Position, Refusal};
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ fn what_comes_again_after_a_failover_is_not_sent_twice() {
 
 #[test]
 fn control_without_that_memory_it_is() {
-    let got = without(Some(Mechanism::SeenBefore), what_a_live_subscription_gets);
+    let got = without(Some(Safeguard::SeenBefore), what_a_live_subscription_gets);
     assert_eq!(got.len(), 14);
 }
 

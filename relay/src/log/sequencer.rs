@@ -5,7 +5,7 @@
 use super::{Log, Standing};
 use crate::store::{SharedHead, Stretch};
 use crate::telemetry::{EntrySource, Metrics};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Epoch, Head, LogEntry, Position};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl Sequencer {
 
     /// Takes an entry from the own writer or from the bus.
     pub fn offer(&mut self, source: EntrySource, epoch: Epoch, entry: LogEntry, now: Instant) {
-        let standing = match is_off(Mechanism::Epochs) {
+        let standing = match ablated(Safeguard::Epochs) {
             true => Standing::Part,
             false => self.log.standing(Head { epoch, position: entry.position }),
         };
@@ -189,13 +189,13 @@ impl Sequencer {
     pub fn next(&mut self, now: Instant, patience: Patience) -> Step {
         // Whoever polls faster from now on need not wait for the slower poll to be due.
         self.ask_at = self.ask_at.min(now + patience.poll);
-        if now >= self.ask_at && !is_off(Mechanism::Poll) {
+        if now >= self.ask_at && !ablated(Safeguard::Poll) {
             self.ask_at = now + patience.poll;
             let read = patience.hole.is_zero() && !self.out_of_reach;
             return if read { Step::Read(self.log.head().position) } else { Step::Ask };
         }
         let mut wake = self.ask_at;
-        if let Some((_, since)) = self.missing.filter(|_| !self.out_of_reach && !is_off(Mechanism::Repair)) {
+        if let Some((_, since)) = self.missing.filter(|_| !self.out_of_reach && !ablated(Safeguard::Repair)) {
             let due = self.retry_at.unwrap_or(since + patience.hole);
             if now >= due {
                 return Step::Read(self.log.head().position);
@@ -213,7 +213,7 @@ impl Sequencer {
     fn follow_epoch(&mut self, to: SharedHead, now: Instant) {
         let head = self.log.head();
         let same = to.head.epoch == head.epoch;
-        if same && !self.out_of_reach || !same && is_off(Mechanism::Epochs) {
+        if same && !self.out_of_reach || !same && ablated(Safeguard::Epochs) {
             return;
         }
         if !same && self.log.knows(to.head.epoch) {
@@ -252,12 +252,12 @@ impl Sequencer {
     fn apply_held(&mut self) {
         while let Some(first) = self.held.first_entry() {
             let next = self.log.head().position.next();
-            if *first.key() > next && !is_off(Mechanism::Order) {
+            if *first.key() > next && !ablated(Safeguard::Order) {
                 return;
             }
             let (source, mut entry) = first.remove();
             self.held_bytes -= text_bytes(&entry);
-            if is_off(Mechanism::Order) {
+            if ablated(Safeguard::Order) {
                 entry.position = next;
             }
             // The log takes it: it is the next, or one that is there already.

@@ -21,7 +21,7 @@ use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
 use crate::store::{Page, Read, SharedLog, Store, StoreError, form_name};
 use crate::telemetry::{Metrics, Shed, Stage, Trace};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Access, Event, Filter, Head, Refusal, now};
 use cached::Source;
 use freshness::Primary;
@@ -158,13 +158,13 @@ impl Queries {
         let acknowledged = self.log.acknowledged();
         let reads = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits, Source::Any)));
         let (mut snapshots, ()) = try_join(reads, self.see_other_instances(filters, access, limits)).await?;
-        if !is_off(Mechanism::Acknowledged) {
+        if !ablated(Safeguard::Acknowledged) {
             self.reach(acknowledged, limits).await?;
         }
         for _ in 0..MAX_ROUNDS {
             let mut heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
             for head in &mut heads {
-                if is_off(Mechanism::Pull) {
+                if ablated(Safeguard::Pull) {
                     head.position = head.position.min(self.log.head().position);
                 }
                 self.reach(*head, limits).await?;
@@ -176,7 +176,7 @@ impl Queries {
                             |event: &Event| filter.matches(event) && !event.is_expired(now) && access.may_read(event);
                         snapshot.advance(&tail.entries, tail.head, selects);
                     }
-                    let short = |snapshot: &Snapshot| snapshot.is_short() && !is_off(Mechanism::Refetch);
+                    let short = |snapshot: &Snapshot| snapshot.is_short() && !ablated(Safeguard::Refetch);
                     let short: Vec<usize> = (0..filters.len()).filter(|at| short(&snapshots[*at])).collect();
                     if short.is_empty() {
                         return Ok((snapshots, tail.head));
@@ -205,7 +205,7 @@ impl Queries {
     ) -> Result<(), QueryError> {
         let named = |filter: &Filter| filter.ids.is_some() || filter.authors.is_some();
         let Some(primary) = &self.primary else { return Ok(()) };
-        if !(access.has_published || filters.iter().any(named)) || is_off(Mechanism::PrimaryHead) {
+        if !(access.has_published || filters.iter().any(named)) || ablated(Safeguard::PrimaryHead) {
             return Ok(());
         }
         match primary.head(&self.log).await {

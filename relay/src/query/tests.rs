@@ -4,7 +4,7 @@ use super::page::{Snapshot, merge, snapshot};
 use crate::cache::{Count, Listed, Unsure};
 use crate::log::Tail;
 use crate::store::Page;
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use crate::types::{
     Change, Event, EventId, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, Removal, RemovalCause, Row,
 };
@@ -126,7 +126,7 @@ fn a_snapshot_moved_on_by_the_log_is_what_the_store_would_answer() {
 
 #[test]
 fn control_without_ignoring_what_is_older_than_the_last_row_answers_are_wrong() {
-    let (wrong, _, _) = without(Some(Mechanism::IgnoreOlder), || run(50_000));
+    let (wrong, _, _) = without(Some(Safeguard::IgnoreOlder), || run(50_000));
     assert!(wrong > 100, "the oracle would not notice: only {wrong} wrong");
 }
 
@@ -196,6 +196,6 @@ fn a_count_moved_on_by_the_log_is_what_the_store_would_count() {
 
 #[test]
 fn control_where_every_removal_is_believed_counts_are_wrong() {
-    let (wrong, _, all) = without(Some(Mechanism::SureCounts), || run_counts(10_000));
+    let (wrong, _, all) = without(Some(Safeguard::SureCounts), || run_counts(10_000));
     assert!(wrong > 100, "the test would not notice: only {wrong} of {all} wrong");
 }

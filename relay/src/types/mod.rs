@@ -8,9 +8,9 @@ mod hex;
 mod id;
 pub(crate) mod json;
 mod kind;
-pub(crate) mod mechanism;
 mod position;
 mod row;
+pub(crate) mod safeguard;
 mod verdict;
 
 pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};

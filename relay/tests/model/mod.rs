@@ -3,7 +3,7 @@
 //! real log, the real sequencer and the real queries, one step at a time on one thread; what happens next is drawn
 //! from the seed, so every failure can be seen again. Afterwards each reader's transcript is held against the log.
 //!
-//! Each control takes one mechanism away; the model must then find what breaks.
+//! Each control takes one safeguard away; the model must then find what breaks.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod database;
@@ -12,7 +12,7 @@ mod oracle;
 mod reader;
 mod world;
 
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use database::Pool;
 use world::World;
 
@@ -54,18 +54,18 @@ fn one_schedule() {
     assert_eq!(failures(&Pool::new(), [seed].into_iter(), 1), []);
 }
 
-fn control(mechanism: Mechanism) {
+fn control(safeguard: Safeguard) {
     let pool = Pool::new();
-    let found = without(Some(mechanism), || failures(&pool, 0..3_000, 1));
-    let (seed, why) = found.into_iter().next().unwrap_or_else(|| panic!("nothing goes wrong without {mechanism:?}"));
-    println!("without {mechanism:?}, seed {seed}: {why}");
+    let found = without(Some(safeguard), || failures(&pool, 0..3_000, 1));
+    let (seed, why) = found.into_iter().next().unwrap_or_else(|| panic!("nothing goes wrong without {safeguard:?}"));
+    println!("without {safeguard:?}, seed {seed}: {why}");
 }
 
 macro_rules! controls {
-    ($($name:ident: $mechanism:ident;)+) => {$(
+    ($($name:ident: $safeguard:ident;)+) => {$(
         #[test]
         fn $name() {
-            control(Mechanism::$mechanism);
+            control(Safeguard::$safeguard);
         }
     )+};
 }

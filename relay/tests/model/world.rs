@@ -8,7 +8,7 @@ use crate::log::{Log, Patience, Sequencer, Step};
 use crate::query::Queries;
 use crate::store::{SharedHead, StoreError, Stretch};
 use crate::telemetry::{EntrySource, Metrics};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Kind, KindClass, LogEntry, Position, RemovalCause};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -312,7 +312,7 @@ impl<'a> World<'a> {
         let quiet = |instance: &Instance| {
             // Without epochs positions alone must do.
             let there = instance.log.head() == head
-                || is_off(Mechanism::Epochs) && instance.log.head().position >= head.position;
+                || ablated(Safeguard::Epochs) && instance.log.head().position >= head.position;
             there && instance.own.is_empty() && instance.again.1.is_empty() && instance.resubmitting.is_empty()
         };
         self.instances.iter().all(quiet)

@@ -18,7 +18,7 @@ pub use counts::SharedStatus;
 
 use super::{Answer, FilterKey, Purge, SharedLayer, Vacancy};
 use crate::config::RedisAddress;
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use codec::MAX_VALUE_BYTES;
 use counts::Counts;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -222,7 +222,7 @@ impl Shared {
 
     /// True when no other instance is reading the store for this: then this one is to.
     async fn is_first(&self, name: &Name) -> bool {
-        if is_off(Mechanism::Lease) {
+        if ablated(Safeguard::Lease) {
             return true;
         }
         let mut set = cmd("SET");

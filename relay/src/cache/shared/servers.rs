@@ -2,7 +2,7 @@
 
 use crate::config::RedisAddress;
 use crate::link::{Backoff, Layout, LinkError, Node, open};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, cmd};
@@ -96,7 +96,7 @@ impl Servers {
         F: Future<Output = RedisResult<T>>,
     {
         let live = self.live(key).ok_or(NoAnswer::Away)?;
-        let patience = if is_off(Mechanism::Patience) { FOR_EVER } else { longer.unwrap_or(self.patience) };
+        let patience = if ablated(Safeguard::Patience) { FOR_EVER } else { longer.unwrap_or(self.patience) };
         match timeout(patience, send(live.connection.clone())).await {
             Ok(Ok(answer)) => {
                 live.in_time();

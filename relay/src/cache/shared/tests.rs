@@ -1,9 +1,9 @@
-//! The layer against real Redis servers. Where only a control can show that a mechanism does something, it runs here too,
-//! with the mechanism switched off.
+//! The layer against real Redis servers. Where only a control can show that a safeguard does something, it runs here too,
+//! with the safeguard switched off.
 
 use super::*;
 use crate::cache::{Ask, Count, Entry, ReaderClass};
-use crate::types::mechanism::without;
+use crate::types::safeguard::without;
 use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, PublicKey, Row};
 use deploy::redis::{Cluster, Server};
 use deploy::{Home, PATIENCE, Signal, until};
@@ -179,7 +179,7 @@ fn an_older_entry_never_replaces_a_newer_one() {
 
 #[test]
 fn control_without_the_comparison_positions_go_back() {
-    without(Some(Mechanism::Compare), || {
+    without(Some(Safeguard::Compare), || {
         block_on(async {
             let server = Server::temporary().await.unwrap();
             assert!(positions_go_back(&server).await);
@@ -214,7 +214,7 @@ fn one_instance_reads_for_all() {
 
 #[test]
 fn control_without_the_lease_all_read() {
-    without(Some(Mechanism::Lease), || {
+    without(Some(Safeguard::Lease), || {
         block_on(async {
             assert_eq!(readers(&Server::temporary().await.unwrap()).await, 6);
         });
@@ -276,7 +276,7 @@ fn a_server_that_hangs_keeps_nobody_waiting_and_is_used_again() {
 
 #[test]
 fn control_without_patience_a_server_that_hangs_is_waited_for() {
-    without(Some(Mechanism::Patience), || {
+    without(Some(Safeguard::Patience), || {
         block_on(async {
             let server = Server::temporary().await.unwrap();
             let (layer, _purges) = layer(&server.url(), Duration::from_millis(50)).await;

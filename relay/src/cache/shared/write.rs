@@ -4,7 +4,7 @@ use super::codec::{Generation, encode};
 use super::servers::NoAnswer;
 use super::{Name, Shared};
 use crate::cache::{Answer, Vacancy};
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use redis::{Script, cmd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) struct Offer {
 
 /// Writes until nobody offers anything any more.
 pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
-    let script = match is_off(Mechanism::Compare) {
+    let script = match ablated(Safeguard::Compare) {
         false => Script::new(include_str!("put.lua")),
         true => Script::new("redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1"),
     };

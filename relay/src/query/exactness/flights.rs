@@ -6,7 +6,7 @@ use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::memory::MemoryStore;
 use crate::store::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use crate::types::{
     Access, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Row, Timestamp, Verified, now,
 };
@@ -377,8 +377,8 @@ async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
 #[test]
 fn control_without_readers_classes_it_does() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let got = without(Some(Mechanism::ReaderClasses), || {
-        // On this thread, which is the one without the mechanism.
+    let got = without(Some(Safeguard::ReaderClasses), || {
+        // On this thread, which is the one without the safeguard.
         runtime.block_on(async { others_get(&Scene::new(true).await).await })
     });
     assert!(got.contains(&3), "nobody would notice: {got:?}");

@@ -3,7 +3,7 @@
 //! counts and events by their ids, store reads that are older or newer than the local head, entries that are read late,
 //! and everything interleaved.
 //!
-//! Each control takes one mechanism away; then answers must be wrong.
+//! Each control takes one safeguard away; then answers must be wrong.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod database;
@@ -12,7 +12,7 @@ mod pool;
 mod shelf;
 mod world;
 
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use pool::Pool;
 use world::World;
 
@@ -87,32 +87,32 @@ fn the_oracle_agrees_with_answers_that_were_not_cached() {
     assert!(tally.reads >= tally.answered, "{tally:?}");
 }
 
-fn control(mechanism: Mechanism) {
-    let tally = without(Some(mechanism), || run(0..10, 100_000, true));
+fn control(safeguard: Safeguard) {
+    let tally = without(Some(safeguard), || run(0..10, 100_000, true));
     assert!(tally.wrong > 10, "the oracle would not notice: {tally:?}");
 }
 
 #[test]
 fn control_without_ignoring_what_is_older_than_the_last_row() {
-    control(Mechanism::IgnoreOlder);
+    control(Safeguard::IgnoreOlder);
 }
 
 #[test]
 fn control_without_removals() {
-    control(Mechanism::CachedRemovals);
+    control(Safeguard::CachedRemovals);
 }
 
 #[test]
 fn control_without_a_flush_at_the_end_of_an_epoch() {
-    control(Mechanism::CacheFlush);
+    control(Safeguard::CacheFlush);
 }
 
 #[test]
 fn control_without_care_for_what_was_not_counted() {
-    control(Mechanism::SureCounts);
+    control(Safeguard::SureCounts);
 }
 
 #[test]
 fn control_without_readers_classes() {
-    control(Mechanism::ReaderClasses);
+    control(Safeguard::ReaderClasses);
 }

@@ -1,12 +1,12 @@
 //! The primary is cut off from everybody but one replica, by a line on which nothing passes and nobody is told; another
 //! replica is promoted, and nobody fences the old primary; then the line heals, and there is a primary that has not heard
-//! of its end. Each control takes one mechanism away.
+//! of its end. Each control takes one safeguard away.
 #![allow(clippy::unwrap_used)]
 
 use super::{Condition, Options, PostgresStore};
 use crate::config::Redacted;
 use crate::store::{Page, Read, SharedLog, Store, StoreError};
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Event, EventId, Filter, Kind, Position, PublicKey, Timestamp, Verified};
 use deploy::postgres::Cluster;
 use deploy::proxy::Proxy;
@@ -23,9 +23,9 @@ const BOUND: Duration = Duration::from_secs(6);
 /// How soon after a promotion there must be writes again.
 const BACK: Duration = Duration::from_secs(30);
 
-fn tell(mechanism: Option<Mechanism>) -> Result<(), String> {
+fn tell(safeguard: Option<Safeguard>) -> Result<(), String> {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    without(mechanism, || runtime().block_on(isolation()))
+    without(safeguard, || runtime().block_on(isolation()))
 }
 
 #[test]
@@ -35,17 +35,17 @@ fn a_silent_primary_is_given_up_and_one_that_is_over_counts_for_nothing() {
 
 #[test]
 fn control_without_giving_up_a_write_hangs() {
-    assert_eq!(tell(Some(Mechanism::GiveUp)).unwrap_err(), "a write to a silent primary hangs");
+    assert_eq!(tell(Some(Safeguard::GiveUp)).unwrap_err(), "a write to a silent primary hangs");
 }
 
 #[test]
 fn control_without_the_newest_timeline_the_old_primary_acknowledges() {
-    assert_eq!(tell(Some(Mechanism::NewestTimeline)).unwrap_err(), "the new primary lacks acknowledged events");
+    assert_eq!(tell(Some(Safeguard::NewestTimeline)).unwrap_err(), "the new primary lacks acknowledged events");
 }
 
 #[test]
 fn control_where_past_servers_are_as_good_as_others_they_are_read() {
-    assert_eq!(tell(Some(Mechanism::PastServers)).unwrap_err(), "a read is of an epoch that is over");
+    assert_eq!(tell(Some(Safeguard::PastServers)).unwrap_err(), "a read is of an epoch that is over");
 }
 
 fn note(n: u32) -> Event {

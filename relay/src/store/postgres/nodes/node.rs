@@ -4,7 +4,7 @@ use super::super::options::{Connections, Options};
 use crate::store::postgres::plan::SESSION;
 use crate::store::postgres::warm::warm;
 use crate::types::Head;
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sqlx::Executor;
@@ -220,7 +220,7 @@ impl Node {
     pub(super) async fn open(&self, pool: PgPool) {
         let (begin, least) = (Instant::now(), pool.options().get_min_connections());
         let mut open = Vec::new();
-        while pool.size() < least && !is_off(Mechanism::Warming) {
+        while pool.size() < least && !ablated(Safeguard::Warming) {
             match pool.acquire().await {
                 Ok(connection) => open.push(connection),
                 Err(error) => {
@@ -292,7 +292,7 @@ fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
                 if role == Role::Primary {
                     connection.execute(sqlx::raw_sql(DURABLE)).await?;
                 }
-                if !is_off(Mechanism::Warming) {
+                if !ablated(Safeguard::Warming) {
                     warm(connection, role).await?;
                 }
                 Ok(())

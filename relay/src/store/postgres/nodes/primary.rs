@@ -5,7 +5,7 @@ use super::lease::{Lease, Server};
 use super::node::{Node, Role};
 use crate::store::StoreError;
 use crate::types::Epoch;
-use crate::types::mechanism::{Mechanism, is_off};
+use crate::types::safeguard::{Safeguard, ablated};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// True where `epoch` is another one than the primary's, as far as that is known: what happened at its end may be lost.
 pub(super) fn is_past(epoch: Epoch, current: Epoch) -> bool {
-    epoch != current && current != Epoch::default() && !is_off(Mechanism::PastServers)
+    epoch != current && current != Epoch::default() && !ablated(Safeguard::PastServers)
 }
 
 impl Shared {
@@ -36,7 +36,7 @@ impl Shared {
     }
 
     fn is_older(&self, timeline: u32) -> bool {
-        timeline < self.timeline.load(Ordering::Acquire) && !is_off(Mechanism::NewestTimeline)
+        timeline < self.timeline.load(Ordering::Acquire) && !ablated(Safeguard::NewestTimeline)
     }
 
     /// The server that is the primary, as far as is known.
@@ -72,7 +72,7 @@ impl Shared {
     /// Ends when `server` is lost and another one is the primary, or when it has been lost for as long as a call may
     /// wait.
     pub(super) async fn outlived(&self, server: &Server) {
-        if is_off(Mechanism::GiveUp) {
+        if ablated(Safeguard::GiveUp) {
             std::future::pending::<()>().await;
         }
         server.lost().await;

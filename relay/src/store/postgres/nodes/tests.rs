@@ -5,7 +5,7 @@ use super::*;
 use crate::config::Redacted;
 use crate::store::Store;
 use crate::store::postgres::{Connections, PostgresStore};
-use crate::types::mechanism::{Mechanism, without};
+use crate::types::safeguard::{Safeguard, without};
 use deploy::postgres::Cluster;
 use deploy::{PATIENCE, until};
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ async fn warm_when_told(cluster: &Cluster) -> [usize; 2] {
 
 #[test]
 fn connections_are_open_and_warm_before_clients_come() {
-    // On one thread, which is the one that a control switches the mechanism off on.
+    // On one thread, which is the one that a control switches the safeguard off on.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = runtime.block_on(async {
         let cluster = Cluster::setup().replicas(1).start().await.unwrap();
@@ -56,7 +56,7 @@ fn connections_are_open_and_warm_before_clients_come() {
     assert_eq!(replica, LEAST as usize);
     // One of them may have had its first other question by now.
     assert!(primary + 1 >= LEAST as usize, "{primary}");
-    assert_eq!(without(Some(Mechanism::Warming), run), [0, 0], "control");
+    assert_eq!(without(Some(Safeguard::Warming), run), [0, 0], "control");
 }
 
 /// sqlx's own idle timeout renews the least connections, too, whenever it is quiet for that long.

@@ -1,9 +1,9 @@
-//! The switches of the model's controls: each mechanism that the protocol needs can be taken away, in the crate's own
+//! The switches of the model's controls: each safeguard that the protocol needs can be taken away, in the crate's own
 //! tests only, and the model must then find what breaks. Elsewhere the question is answered when compiling.
 
-/// A mechanism that a control takes away.
+/// A safeguard that a control takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mechanism {
+pub(crate) enum Safeguard {
     /// A follower reads what it misses from the shared log.
     Repair,
     /// A follower asks where the shared log stands.
@@ -63,29 +63,29 @@ pub(crate) enum Mechanism {
 }
 
 #[cfg(not(test))]
-pub(crate) const fn is_off(_: Mechanism) -> bool {
+pub(crate) const fn ablated(_: Safeguard) -> bool {
     false
 }
 
 #[cfg(test)]
-pub(crate) use switches::{is_off, without};
+pub(crate) use switches::{ablated, without};
 
 #[cfg(test)]
 mod switches {
-    use super::Mechanism;
+    use super::Safeguard;
     use std::cell::Cell;
 
-    thread_local!(static OFF: Cell<Option<Mechanism>> = const { Cell::new(None) });
+    thread_local!(static ABLATED: Cell<Option<Safeguard>> = const { Cell::new(None) });
 
-    pub(crate) fn is_off(mechanism: Mechanism) -> bool {
-        OFF.get() == Some(mechanism)
+    pub(crate) fn ablated(safeguard: Safeguard) -> bool {
+        ABLATED.get() == Some(safeguard)
     }
 
-    /// Runs `test` on this thread without `mechanism`.
-    pub(crate) fn without<T>(mechanism: Option<Mechanism>, test: impl FnOnce() -> T) -> T {
-        let before = OFF.replace(mechanism);
+    /// Runs `test` on this thread without `safeguard`.
+    pub(crate) fn without<T>(safeguard: Option<Safeguard>, test: impl FnOnce() -> T) -> T {
+        let before = ABLATED.replace(safeguard);
         let result = test();
-        OFF.set(before);
+        ABLATED.set(before);
         result
     }
 }
