@@ -10,7 +10,6 @@ mod admission;
 mod answer;
 mod count;
 mod entry;
-mod flight;
 mod key;
 mod layer;
 mod purge;
@@ -18,25 +17,26 @@ mod question;
 mod rates;
 mod shard;
 pub mod shared;
+mod single_flight;
 #[cfg(test)]
 mod tests;
 
 pub use answer::Answer;
 pub use count::{Count, Unsure};
 pub use entry::{Difference, Entry, Listed};
-pub use flight::{Boarding, Landing, Passenger, Pilot};
 pub use key::{Ask, FilterKey, ReaderClass};
 pub use layer::{NoLayer, SharedLayer, Vacancy};
 pub use purge::{Purge, PurgeError};
 pub use question::{Asked, CountQuestion, Name, Question, only_few_ids};
 pub use shard::{Hot, ShardFacts};
+pub use single_flight::{FlightFollower, FlightLeader, Join, SharedResult};
 
 use crate::telemetry::{CacheLayer, CacheResult, Metrics};
 use crate::types::{Access, EventId, Filter, Head, LogEntry, Row, Timestamp};
-use flight::Flights;
 use parking_lot::Mutex;
 use rates::Rates;
 use shard::{Found, Handed, Shard};
+use single_flight::SingleFlight;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
     /// Nobody outside can tell which filters share a shard, a bucket or a counter.
     secret: RandomState,
-    flights: Flights,
+    single_flight: SingleFlight,
     behind: Arc<dyn SharedLayer>,
     max_bytes: usize,
     rates: Rates,
@@ -74,7 +74,7 @@ impl Cache {
         Arc::new(Self {
             shards,
             secret: RandomState::new(),
-            flights: Flights::default(),
+            single_flight: SingleFlight::default(),
             behind,
             max_bytes,
             rates: Rates::default(),
@@ -176,12 +176,12 @@ impl Cache {
     }
 
     /// A place in the flight that brings what was missed under `name`.
-    pub fn board(&self, name: &Name) -> Boarding<'_> {
-        let boarding = self.flights.board(name);
-        if let Boarding::Passenger(_) = &boarding {
-            self.metrics.cache_passengers.increment(1);
+    pub fn join(&self, name: &Name) -> Join<'_> {
+        let joined = self.single_flight.join(name);
+        if let Join::Follower(_) = &joined {
+            self.metrics.cache_followers.increment(1);
         }
-        boarding
+        joined
     }
 
     /// Keeps an answer, if it deserves the room. Where the log has gone on meanwhile, `bring_up` is to bring it up to date;

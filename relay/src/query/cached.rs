@@ -3,7 +3,7 @@
 use super::page::{Snapshot, snapshot};
 use super::{Queries, QueryError, QueryLimits};
 use crate::cache::{
-    Answer, Asked, Boarding, Cache, Entry, FilterKey, Landing, Name, Pilot, Question, Vacancy, only_few_ids,
+    Answer, Asked, Cache, Entry, FilterKey, FlightLeader, Join, Name, Question, SharedResult, Vacancy, only_few_ids,
 };
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How often a query boards: the flight may end early, or bring less than is asked.
-const BOARDINGS: usize = 3;
+/// How often a query joins a read: the leader may be dropped, or publish less than this query asks for.
+const MAX_JOINS: usize = 3;
 
 /// A shared answer that is this many log entries old is shared anew once it was brought up to date: going through more of
 /// them than this takes longer than a read of the store, and each instance would do so again.
@@ -103,12 +103,14 @@ impl Queries {
         // On the heap: most queries find what they want, and need not carry this about.
         async move {
             if let Some(question) = question
-                && let Some(answer) = self.fly(cache, question, source, self.read_rows(question, wanted.limits)).await?
+                && let Some(answer) =
+                    self.read_once(cache, question, source, self.read_rows(question, wanted.limits)).await?
             {
                 return Ok(answer);
             }
             if let Some(instead) = question.and_then(|question| cache.instead_of(question))
-                && let Some(answer) = self.fly(cache, &instead, source, self.read_rows(&instead, wanted.limits)).await?
+                && let Some(answer) =
+                    self.read_once(cache, &instead, source, self.read_rows(&instead, wanted.limits)).await?
             {
                 return Ok(answer);
             }
@@ -122,28 +124,28 @@ impl Queries {
         Ok(snapshot(self.read_store(filter, limit, access, limits).await?, limit))
     }
 
-    /// Joins the flight that brings the answer, or begins one, which reads what `read` reads unless another instance has
-    /// shared it. `None`: no flight can bring it.
-    pub(super) async fn fly<T>(
+    /// Joins the read that brings the answer, or leads it: takes what another instance has shared, else awaits `read`.
+    /// `None`: no shared read can bring the answer.
+    pub(super) async fn read_once<T>(
         &self,
         cache: &Cache,
         question: &(impl Asked<T> + Sync),
         source: Source,
         read: impl Future<Output = Result<Brought<T>, QueryError>>,
     ) -> Result<Option<T>, QueryError> {
-        for _ in 0..BOARDINGS {
-            match cache.board(question.name()) {
-                Boarding::Pilot(pilot) => {
-                    // Another flight may have landed since we looked.
+        for _ in 0..MAX_JOINS {
+            match cache.join(question.name()) {
+                Join::Leader(leader) => {
+                    // Another leader may have published since this query looked.
                     if source == Source::Any
                         && let Some(answer) = cache.find_now(question)
                     {
                         return Ok(Some(answer));
                     }
-                    return self.pilot(pilot, cache, question, source, read).await;
+                    return self.lead(leader, cache, question, source, read).await;
                 }
-                Boarding::Passenger(passenger) => match passenger.wait().await {
-                    Some(Landing::Answer(answer)) => {
+                Join::Follower(follower) => match follower.wait().await {
+                    Some(SharedResult::Answer(answer)) => {
                         if let Some(told) = question.told(&answer, answer.head()) {
                             return Ok(Some(told));
                         }
@@ -151,8 +153,8 @@ impl Queries {
                             return Ok(None);
                         }
                     }
-                    Some(Landing::TooLarge) => return Ok(None),
-                    Some(Landing::Failed(error)) => return Err(QueryError::Store(error)),
+                    Some(SharedResult::TooLarge) => return Ok(None),
+                    Some(SharedResult::Failed(error)) => return Err(QueryError::Store(error)),
                     None => {}
                 },
             }
@@ -161,9 +163,9 @@ impl Queries {
     }
 
     /// Reads for all who wait: from the layer that instances share, else from the store.
-    async fn pilot<T>(
+    async fn lead<T>(
         &self,
-        pilot: Pilot<'_>,
+        leader: FlightLeader<'_>,
         cache: &Cache,
         question: &(impl Asked<T> + Sync),
         source: Source,
@@ -192,7 +194,7 @@ impl Queries {
                     cache.behind().put(name.key(), answer.clone(), Vacancy::default());
                 }
                 self.keep(cache, name, answer.clone(), begun.elapsed());
-                pilot.land(Landing::Answer(answer));
+                leader.publish(SharedResult::Answer(answer));
                 return Ok(Some(told));
             }
         }
@@ -201,13 +203,13 @@ impl Queries {
             Ok(Brought::Answer(answer)) => answer,
             Ok(Brought::TooLarge(told)) => {
                 leave();
-                pilot.land(Landing::TooLarge);
+                leader.publish(SharedResult::TooLarge);
                 return Ok(told);
             }
             Err(error) => {
                 leave();
                 if let QueryError::Store(error) = &error {
-                    pilot.land(Landing::Failed(error.clone()));
+                    leader.publish(SharedResult::Failed(error.clone()));
                 }
                 return Err(error);
             }
@@ -217,7 +219,7 @@ impl Queries {
         cache.behind().put(name.key(), answer.clone(), vacant);
         self.keep(cache, name, answer.clone(), begun.elapsed());
         // Whoever waits finds it kept, should it not be enough.
-        pilot.land(Landing::Answer(answer));
+        leader.publish(SharedResult::Answer(answer));
         Ok(told)
     }
 

@@ -52,7 +52,7 @@ impl Queries {
                 self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
                 return Ok(count);
             }
-            if let Some(count) = self.fly(cache, &question, source, self.count_all(&question, at_least)).await? {
+            if let Some(count) = self.read_once(cache, &question, source, self.count_all(&question, at_least)).await? {
                 return Ok(count);
             }
         }

@@ -176,7 +176,7 @@ catalogue! {
     /// Reads for which the cache has gone to the layer behind or to the store.
     cache_flights: Counter = "nostr_cache_flights_total", Count, "cache";
     /// Queries that waited for the read of another one instead of reading the same.
-    cache_passengers: Counter = "nostr_cache_passengers_total", Count, "cache";
+    cache_followers: Counter = "nostr_cache_passengers_total", Count, "cache";
     /// Time to get the rows of one filter, or a count, by where they came from.
     cache_reads: By<ReadSource, Histogram> = "nostr_cache_read_seconds", Seconds, "cache", WORK_SECONDS;
     /// Looks into the cache that instances share.

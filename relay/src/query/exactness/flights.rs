@@ -320,14 +320,14 @@ async fn a_read_that_fails_fails_for_all_who_wait_and_for_nobody_after_them() {
 async fn when_the_one_who_reads_goes_away_another_one_reads() {
     let scene = Scene::new(true).await;
     let (filter, nobody) = (notes(), Access::default());
-    let mut pilot = Box::pin(scene.ask(&filter, &nobody));
-    assert!((&mut pilot).now_or_never().is_none());
-    let mut passenger = Box::pin(scene.ask(&filter, &nobody));
-    assert!((&mut passenger).now_or_never().is_none());
+    let mut leader = Box::pin(scene.ask(&filter, &nobody));
+    assert!((&mut leader).now_or_never().is_none());
+    let mut follower = Box::pin(scene.ask(&filter, &nobody));
+    assert!((&mut follower).now_or_never().is_none());
     assert_eq!(scene.reads(), 1);
-    drop(pilot);
+    drop(leader);
     scene.open();
-    assert!(matches!(passenger.await, Ok(2)));
+    assert!(matches!(follower.await, Ok(2)));
     assert_eq!(scene.reads(), 2);
 }
 
