@@ -1,7 +1,7 @@
 //! What the cache holds, and how an operator empties it.
 
 use super::pages::Shared;
-use crate::cache::{Cache, Hot, Purge, ReaderClass};
+use crate::cache::{Cache, HotEntry, Purge, ReaderClass};
 use crate::config::{Secret, percent_decode};
 use crate::telemetry::CacheLayer;
 use axum::extract::State;
@@ -41,12 +41,12 @@ fn describe(cache: &Cache) -> Value {
         "max_bytes": cache.max_bytes(),
         "evictions": facts.evictions,
     });
-    let l2 = cache.behind().status().map(|status| json!({ "hit_rate": rate(CacheLayer::L2), "traffic": status }));
+    let l2 = cache.shared_layer().status().map(|status| json!({ "hit_rate": rate(CacheLayer::L2), "traffic": status }));
     let hottest: Vec<Value> = cache.hottest(SHOWN).iter().map(describe_filter).collect();
     json!({ "l1": l1, "l2": l2, "hottest": hottest })
 }
 
-fn describe_filter(hot: &Hot) -> Value {
+fn describe_filter(hot: &HotEntry) -> Value {
     let readers = match hot.key.reader {
         ReaderClass::Anybody => "anybody",
         ReaderClass::Nobody(_) => "not authenticated",
@@ -80,7 +80,7 @@ async fn purge(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no cache");
     };
     // First the others' entries: what this instance reads anew must not come from them.
-    let everywhere = cache.behind().purge(&purge).await;
+    let everywhere = cache.shared_layer().purge(&purge).await;
     let entries = cache.purge(&purge);
     tracing::info!(%purge, entries, everywhere, "the cache was purged");
     Json(json!({ "entries": entries, "instances": if everywhere { "all" } else { "this one" } })).into_response()

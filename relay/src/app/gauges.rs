@@ -27,7 +27,7 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>)
             metrics.cache_entries.set(facts.entries as f64);
             metrics.cache_bytes.set(facts.bytes as f64);
             metrics.cache_evictions.absolute(facts.evictions);
-            if let Some(status) = cache.behind().status() {
+            if let Some(status) = cache.shared_layer().status() {
                 set_shared(&status, &metrics);
             }
             for (layer, rate) in cache.hit_rates() {

@@ -1,17 +1,17 @@
 //! Who may come in when there is no room: only what is asked more often than what it would push out (TinyLFU, Einziger,
-//! Friedman and Manes, 2017). So a scan of a million questions, each asked once, changes nothing.
+//! Friedman and Manes, 2017). So a scan of a million queries, each asked once, changes nothing.
 
 /// How many counters there are, and how many bits the door has for each.
 const COUNTERS: usize = 1 << 16;
 const DOOR_WORDS: usize = COUNTERS * 8 / 64;
 
-/// After so many questions all that was counted is halved: what is no longer asked is forgotten.
+/// After so many queries all that was counted is halved: what is no longer asked is forgotten.
 const PERIOD: u32 = COUNTERS as u32;
 
-/// How many places a question has.
+/// How many places a query has.
 const PLACES: u32 = 4;
 
-/// About how often each question was asked of late. What was asked once stands in the door, a Bloom filter; what was
+/// About how often each query was asked of late. What was asked once stands in the door, a Bloom filter; what was
 /// asked again, in a count-min sketch. 128 KiB, whatever is asked.
 pub(super) struct Popularity {
     door: Box<[u64]>,
@@ -24,7 +24,7 @@ impl Popularity {
         Self { door: vec![0; DOOR_WORDS].into(), counters: vec![0; COUNTERS].into(), noted: 0 }
     }
 
-    /// Notes that the question of this hash was asked. The hash must be one that nobody outside can foresee.
+    /// Notes that the query of this hash was asked. The hash must be one that nobody outside can foresee.
     pub(super) fn note(&mut self, hash: u64) {
         self.noted += 1;
         if self.noted >= PERIOD {
@@ -50,7 +50,7 @@ impl Popularity {
         }
     }
 
-    /// About how often the question of this hash was asked; never too little, but for what was halved.
+    /// About how often the query of this hash was asked; never too little, but for what was halved.
     pub(super) fn of(&self, hash: u64) -> u32 {
         u32::from(self.count(hash)) + 1
     }
@@ -66,7 +66,7 @@ impl Popularity {
     }
 }
 
-/// The places of a question, of 2^24: the low 19 bits are a place in the door, the high 16 one among the counters.
+/// The places of a query, of 2^24: the low 19 bits are a place in the door, the high 16 one among the counters.
 fn places(hash: u64) -> impl Iterator<Item = usize> {
     let (mut place, step) = (hash, hash.rotate_left(32) | 1);
     (0..PLACES).map(move |_| {

@@ -1,6 +1,6 @@
 //! What is kept under a key, and how the log moves it on.
 
-use super::{Ask, Count, Entry, FilterKey};
+use super::{Ask, Count, FilterKey, Snapshot};
 use crate::types::{EventId, Filter, Head, LogEntry, Row};
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Of [`Ask::Rows`].
-    Rows(Arc<Entry>),
+    Rows(Arc<Snapshot>),
     /// Of [`Ask::Count`].
     Count(Count),
 }
@@ -34,7 +34,7 @@ impl Answer {
     /// The same, said to be exact as of another head.
     pub(super) fn at(&self, head: Head) -> Self {
         match self {
-            Self::Rows(entry) => Self::Rows(Arc::new(Entry { head, ..Entry::clone(entry) })),
+            Self::Rows(entry) => Self::Rows(Arc::new(Snapshot { head, ..Snapshot::clone(entry) })),
             Self::Count(count) => Self::Count(Count { head, ..*count }),
         }
     }
@@ -63,7 +63,7 @@ impl Answer {
         let ids = super::only_few_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;
         let one = |id: &EventId| {
             let rows = entry.rows.iter().filter(|row| row.key.id == *id).cloned().collect();
-            let entry = Entry { limit: 1, rows, complete: true, ..*entry.as_ref() };
+            let entry = Snapshot { limit: 1, rows, complete: true, ..*entry.as_ref() };
             (by_id(*id, key), Self::Rows(Arc::new(entry)))
         };
         Some(ids.iter().map(one).collect())

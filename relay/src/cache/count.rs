@@ -1,7 +1,7 @@
 //! A number of events at a position, and how the log moves it on: the same rules for what is kept and for what was just
 //! counted.
 
-use super::entry::was_read_by;
+use super::snapshot::was_read_by;
 use crate::store::Counted;
 use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Event, Head, LogEntry, Timestamp};

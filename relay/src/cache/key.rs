@@ -45,7 +45,7 @@ pub enum Ask {
     Count(Box<[Filter]>),
 }
 
-/// What an answer is found by. Equal questions of the same class of readers are equal keys.
+/// What an answer is found by. Equal queries of the same class of readers are equal keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FilterKey {
     /// What is asked.

@@ -16,20 +16,20 @@ use std::time::Duration;
 pub trait SharedLayer: Send + Sync + 'static {
     /// The answer of `key`, if there is one that is `usable`: with room for as many rows as are asked for, its head not
     /// before the ring's floor and of an epoch that has it in common with the present one. An error: read the store, then
-    /// [`put`](Self::put) what was read in this place, or [`leave`](Self::leave) it. Cancel safe.
+    /// [`put`](Self::put) what was read in this place, or [`release_lease`](Self::release_lease) it. Cancel safe.
     fn get<'a>(
         &'a self,
         key: &'a FilterKey,
         usable: &'a (dyn Fn(&Answer) -> bool + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Vacancy>>;
+    ) -> BoxFuture<'a, Result<Answer, Miss>>;
 
     /// Offers an answer of the present epoch to all instances. Never waits: where there is no room, nothing is written.
     /// An older one never replaces a newer one of the same epoch, nor one with less room one with more; what made the
-    /// place `vacant` may be replaced by anything.
-    fn put(&self, key: &FilterKey, answer: Answer, vacant: Vacancy);
+    /// place `miss` may be replaced by anything.
+    fn put(&self, key: &FilterKey, answer: Answer, miss: Miss);
 
-    /// Nothing is put into the place that was `vacant`: others need not wait for it. Never waits.
-    fn leave(&self, key: &FilterKey, vacant: Vacancy);
+    /// Nothing is put into the place that was `miss`: others need not wait for it. Never waits.
+    fn release_lease(&self, key: &FilterKey, miss: Miss);
 
     /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
     /// `None`: never, for nothing is kept.
@@ -44,7 +44,7 @@ pub trait SharedLayer: Send + Sync + 'static {
 
 /// A place without an answer that is of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Vacancy {
+pub struct Miss {
     /// How what lies there begins, where it is something that cannot be used.
     pub(super) unusable: Option<[u8; HEADER_BYTES]>,
     /// Others wait for what is put there.
@@ -60,13 +60,13 @@ impl SharedLayer for NoLayer {
         &'a self,
         _: &'a FilterKey,
         _: &'a (dyn Fn(&Answer) -> bool + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Vacancy>> {
-        ready(Err(Vacancy::default())).boxed()
+    ) -> BoxFuture<'a, Result<Answer, Miss>> {
+        ready(Err(Miss::default())).boxed()
     }
 
-    fn put(&self, _: &FilterKey, _: Answer, _: Vacancy) {}
+    fn put(&self, _: &FilterKey, _: Answer, _: Miss) {}
 
-    fn leave(&self, _: &FilterKey, _: Vacancy) {}
+    fn release_lease(&self, _: &FilterKey, _: Miss) {}
 
     fn renew_after(&self) -> Option<Duration> {
         None

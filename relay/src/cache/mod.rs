@@ -9,33 +9,33 @@
 mod admission;
 mod answer;
 mod count;
-mod entry;
 mod key;
 mod layer;
 mod purge;
-mod question;
+mod query;
 mod rates;
 mod shard;
 pub mod shared;
 mod single_flight;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use answer::Answer;
 pub use count::{Count, Unsure};
-pub use entry::{Difference, Entry, Listed};
 pub use key::{Ask, FilterKey, ReaderClass};
-pub use layer::{NoLayer, SharedLayer, Vacancy};
+pub use layer::{Miss, NoLayer, SharedLayer};
 pub use purge::{Purge, PurgeError};
-pub use question::{Asked, CountQuestion, Name, Question, only_few_ids};
-pub use shard::{Hot, ShardFacts};
+pub use query::{CacheQuery, CountQuery, HashedKey, RowsQuery, only_few_ids};
+pub use shard::{HotEntry, ShardFacts};
 pub use single_flight::{FlightFollower, FlightLeader, Join, SharedResult};
+pub use snapshot::{Difference, Listed, Snapshot};
 
 use crate::telemetry::{CacheLayer, CacheResult, Metrics};
 use crate::types::{Access, EventId, Filter, Head, LogEntry, Row, Timestamp};
 use parking_lot::Mutex;
 use rates::Rates;
-use shard::{Found, Handed, Shard};
+use shard::{CacheHit, KeepOutcome, Shard};
 use single_flight::SingleFlight;
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub struct Cache {
     /// Nobody outside can tell which filters share a shard, a bucket or a counter.
     secret: RandomState,
     single_flight: SingleFlight,
-    behind: Arc<dyn SharedLayer>,
+    shared_layer: Arc<dyn SharedLayer>,
     max_bytes: usize,
     rates: Rates,
     metrics: Arc<Metrics>,
@@ -69,13 +69,13 @@ impl std::fmt::Debug for Cache {
 impl Cache {
     /// A cache that keeps about `max_bytes` in the process (0: nothing) and has `behind` behind it. The log that it is
     /// given to tells it where to begin.
-    pub fn new(max_bytes: usize, behind: Arc<dyn SharedLayer>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(max_bytes: usize, shared_layer: Arc<dyn SharedLayer>, metrics: Arc<Metrics>) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(max_bytes / SHARDS))).collect();
         Arc::new(Self {
             shards,
             secret: RandomState::new(),
             single_flight: SingleFlight::default(),
-            behind,
+            shared_layer,
             max_bytes,
             rates: Rates::default(),
             metrics,
@@ -83,26 +83,26 @@ impl Cache {
     }
 
     /// The layer that several instances share.
-    pub fn behind(&self) -> &dyn SharedLayer {
-        &*self.behind
+    pub fn shared_layer(&self) -> &dyn SharedLayer {
+        &*self.shared_layer
     }
 
     /// The newest events of a filter, asked in the cache's words; `None`: what the reader may read is theirs alone, and no
     /// other reader's answer will do. `limit`: at most so many rows.
-    pub fn question(&self, filter: &Filter, access: &Access, limit: usize, now: Timestamp) -> Option<Question> {
-        self.unless_bypassed(Question::new(filter, access, limit, now, &self.secret))
+    pub fn rows_query(&self, filter: &Filter, access: &Access, limit: usize, now: Timestamp) -> Option<RowsQuery> {
+        self.unless_bypassed(RowsQuery::new(filter, access, limit, now, &self.secret))
     }
 
-    /// How many events `filters` select, asked in the cache's words; `None` as for [`question`](Self::question).
-    pub fn count_question(&self, filters: &[Filter], access: &Access, now: Timestamp) -> Option<CountQuestion> {
-        self.unless_bypassed(CountQuestion::new(filters, access, now, &self.secret))
+    /// How many events `filters` select, asked in the cache's words; `None` as for [`query`](Self::rows_query).
+    pub fn count_query(&self, filters: &[Filter], access: &Access, now: Timestamp) -> Option<CountQuery> {
+        self.unless_bypassed(CountQuery::new(filters, access, now, &self.secret))
     }
 
-    fn unless_bypassed<T>(&self, question: Option<T>) -> Option<T> {
-        if question.is_none() {
+    fn unless_bypassed<T>(&self, query: Option<T>) -> Option<T> {
+        if query.is_none() {
             self.metrics.cache_requests.of(CacheLayer::L1, CacheResult::Bypass).increment(1);
         }
-        question
+        query
     }
 
     /// Counts that `layer` had, or had not, what was asked for.
@@ -128,29 +128,29 @@ impl Cache {
     }
 
     /// The answer, if there is one. Never waits.
-    pub fn find<T>(&self, question: &impl Asked<T>) -> Option<T> {
-        let found = self.look(question.name());
-        let answer = found.as_ref().and_then(|found| question.told(&found.answer, found.head));
+    pub fn find<T>(&self, query: &impl CacheQuery<T>) -> Option<T> {
+        let found = self.look(query.hashed_key());
+        let answer = found.as_ref().and_then(|found| query.answer_from(&found.answer, found.head));
         self.note(CacheLayer::L1, answer.is_some());
-        tracing::debug!(asked = %question.name().key().ask, hit = answer.is_some(), "cache");
+        tracing::debug!(asked = %query.hashed_key().key().ask, hit = answer.is_some(), "cache");
         if found.is_some() && answer.is_none() {
             self.metrics.cache_refetches.increment(1);
         }
         answer
     }
 
-    /// The answer to a question that was asked before, should another flight have brought it meanwhile.
-    pub fn find_now<T>(&self, question: &impl Asked<T>) -> Option<T> {
-        let found = self.shard(question.name()).lock().find_again(question.name())?;
-        question.told(&found.answer, found.head)
+    /// The answer to a query that was asked before, should another flight have brought it meanwhile.
+    pub fn find_now<T>(&self, query: &impl CacheQuery<T>) -> Option<T> {
+        let found = self.shard(query.hashed_key()).lock().find_again(query.hashed_key())?;
+        query.answer_from(&found.answer, found.head)
     }
 
-    /// How to ask `question` where what is kept for it, and would be if it were read again, is too new: many have published
+    /// How to ask `query` where what is kept for it, and would be if it were read again, is too new: many have published
     /// with dates ahead of those who ask for what there is now.
-    pub fn instead_of(&self, question: &Question) -> Option<Question> {
-        let kept = self.shard(question.name()).lock().find_again(question.name())?;
-        let passed = Asked::<Entry>::is_passed_by(question, &kept.answer);
-        passed.then(|| question.exact(&self.secret)).flatten()
+    pub fn instead_of(&self, query: &RowsQuery) -> Option<RowsQuery> {
+        let kept = self.shard(query.hashed_key()).lock().find_again(query.hashed_key())?;
+        let passed = CacheQuery::<Snapshot>::can_never_answer(query, &kept.answer);
+        passed.then(|| query.exact(&self.secret)).flatten()
     }
 
     /// Of each of `ids` that a reader with `access` asks for, whether there is such an event, and the head at which that
@@ -158,26 +158,26 @@ impl Cache {
     pub fn find_ids(&self, ids: &[EventId], access: &Access, now: Timestamp) -> Vec<Option<(Option<Row>, Head)>> {
         let one = |id: &EventId| {
             let filter = Filter { ids: Some([*id].into()), ..Filter::default() };
-            let question = Question::new(&filter, access, 1, now, &self.secret)?;
-            let found = self.look(question.name())?;
-            let mut entry: Entry = question.told(&found.answer, found.head)?;
+            let query = RowsQuery::new(&filter, access, 1, now, &self.secret)?;
+            let found = self.look(query.hashed_key())?;
+            let mut entry: Snapshot = query.answer_from(&found.answer, found.head)?;
             Some((entry.rows.pop_front(), entry.head))
         };
         ids.iter().map(one).collect()
     }
 
     /// Looks for what is kept under a name that is asked for, and offers it to the layer behind where it is time to.
-    fn look(&self, name: &Name) -> Option<Found> {
-        let found = self.shard(name).lock().find(name, self.behind.renew_after())?;
+    fn look(&self, hashed: &HashedKey) -> Option<CacheHit> {
+        let found = self.shard(hashed).lock().find(hashed, self.shared_layer.renew_after())?;
         if found.renew {
-            self.behind.put(name.key(), found.answer.at(found.head), Vacancy::default());
+            self.shared_layer.put(hashed.key(), found.answer.at(found.head), Miss::default());
         }
         Some(found)
     }
 
     /// A place in the flight that brings what was missed under `name`.
-    pub fn join(&self, name: &Name) -> Join<'_> {
-        let joined = self.single_flight.join(name);
+    pub fn join(&self, hashed: &HashedKey) -> Join<'_> {
+        let joined = self.single_flight.join(hashed);
         if let Join::Follower(_) = &joined {
             self.metrics.cache_followers.increment(1);
         }
@@ -188,16 +188,16 @@ impl Cache {
     /// `None`: that cannot be. `cost` is how long the read took.
     pub fn keep(
         &self,
-        name: &Name,
+        hashed: &HashedKey,
         answer: Answer,
         cost: Duration,
         bring_up: impl Fn(&FilterKey, Answer) -> Option<Answer>,
     ) {
-        match answer.by_id(name.key()) {
-            None => self.keep_one(name, answer, cost, bring_up),
+        match answer.by_id(hashed.key()) {
+            None => self.keep_one(hashed, answer, cost, bring_up),
             Some(each) => {
                 for (key, answer) in each {
-                    self.keep_one(&Name::new(key, &self.secret), answer, cost, &bring_up);
+                    self.keep_one(&HashedKey::new(key, &self.secret), answer, cost, &bring_up);
                 }
             }
         }
@@ -205,16 +205,16 @@ impl Cache {
 
     fn keep_one(
         &self,
-        name: &Name,
+        hashed: &HashedKey,
         mut answer: Answer,
         cost: Duration,
         bring_up: impl Fn(&FilterKey, Answer) -> Option<Answer>,
     ) {
-        let shard = self.shard(name);
+        let shard = self.shard(hashed);
         for _ in 0..ROUNDS {
-            let handed = shard.lock().keep(name, answer, cost);
-            let Handed::Old(old) = handed else { return };
-            let Some(brought_up) = bring_up(name.key(), old) else { return };
+            let outcome = shard.lock().keep(hashed, answer, cost);
+            let KeepOutcome::Outdated(old) = outcome else { return };
+            let Some(brought_up) = bring_up(hashed.key(), old) else { return };
             answer = brought_up;
         }
     }
@@ -235,8 +235,9 @@ impl Cache {
     }
 
     /// The `count` entries that have saved most time, those first.
-    pub fn hottest(&self, count: usize) -> Vec<Hot> {
-        let mut all: Vec<Hot> = self.shards.iter().flat_map(|shard| shard.lock().all().collect::<Vec<_>>()).collect();
+    pub fn hottest(&self, count: usize) -> Vec<HotEntry> {
+        let mut all: Vec<HotEntry> =
+            self.shards.iter().flat_map(|shard| shard.lock().all().collect::<Vec<_>>()).collect();
         all.sort_by_key(|hot| std::cmp::Reverse(hot.saved()));
         all.truncate(count);
         all
@@ -251,8 +252,8 @@ impl Cache {
         })
     }
 
-    fn shard(&self, name: &Name) -> &Mutex<Shard> {
+    fn shard(&self, hashed: &HashedKey) -> &Mutex<Shard> {
         // Their number is a constant; the highest bits choose, the lowest find the place in the map.
-        &self.shards[(name.hash() >> 56) as usize % SHARDS]
+        &self.shards[(hashed.hash() >> 56) as usize % SHARDS]
     }
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a look is worth after another look has come: looks are a second apart, so a minute ago counts for a third.
 const FADING: f64 = 0.98;
 
-/// Hits and questions of one layer.
+/// Hits and queries of one layer.
 #[derive(Debug, Default)]
-struct Asked {
+struct LayerRate {
     hits: AtomicU64,
     all: AtomicU64,
     faded: Mutex<(f64, f64)>,
@@ -18,18 +18,18 @@ struct Asked {
 /// The hit rates of both layers.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    l1: Asked,
-    l2: Asked,
+    l1: LayerRate,
+    l2: LayerRate,
 }
 
 impl Rates {
     pub(super) fn note(&self, layer: CacheLayer, hit: bool) {
-        let asked = match layer {
+        let layer_rate = match layer {
             CacheLayer::L1 => &self.l1,
             CacheLayer::L2 => &self.l2,
         };
-        asked.all.fetch_add(1, Ordering::Relaxed);
-        asked.hits.fetch_add(u64::from(hit), Ordering::Relaxed);
+        layer_rate.all.fetch_add(1, Ordering::Relaxed);
+        layer_rate.hits.fetch_add(u64::from(hit), Ordering::Relaxed);
     }
 
     /// What the last look saw.
@@ -37,13 +37,13 @@ impl Rates {
         [(CacheLayer::L1, self.l1.last()), (CacheLayer::L2, self.l2.last())]
     }
 
-    /// The share of hits of each layer, the latest counting most; 0 where nothing was asked.
+    /// The share of hits of each layer, the latest counting most; 0 where nothing was layer_rate.
     pub(super) fn look(&self) -> [(CacheLayer, f64); 2] {
         [(CacheLayer::L1, self.l1.look()), (CacheLayer::L2, self.l2.look())]
     }
 }
 
-impl Asked {
+impl LayerRate {
     /// What the last look saw.
     fn last(&self) -> f64 {
         rate(*self.faded.lock())

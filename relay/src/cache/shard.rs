@@ -2,7 +2,7 @@
 //! of it lies under one lock, so whoever looks sees whole entries of the log.
 
 use super::admission::Popularity;
-use super::question::Name;
+use super::query::HashedKey;
 use super::{Answer, FilterKey, Listed};
 use crate::matcher::Matcher;
 use crate::types::safeguard::{Safeguard, ablated};
@@ -25,7 +25,7 @@ const VALUE_BYTES: usize = 128;
 const IDLE_CHANGES: u32 = 256;
 
 /// An answer as it is kept.
-struct Kept {
+struct CacheEntry {
     /// Exact as of the shard's head, or as of its own where that is later.
     answer: Answer,
     registration: Registration,
@@ -42,7 +42,7 @@ struct Kept {
 }
 
 /// An answer that was found.
-pub(super) struct Found {
+pub(super) struct CacheHit {
     pub(super) answer: Answer,
     /// Where it stands: the answer's own head may be older.
     pub(super) head: Head,
@@ -50,26 +50,26 @@ pub(super) struct Found {
     pub(super) renew: bool,
 }
 
-impl Kept {
+impl CacheEntry {
     /// `head` is how far the log has come here.
-    fn found(&self, head: Head) -> Found {
+    fn found(&self, head: Head) -> CacheHit {
         let read_at = self.answer.head();
         let head = if read_at.position > head.position { read_at } else { head };
-        Found { answer: self.answer.clone(), head, renew: false }
+        CacheHit { answer: self.answer.clone(), head, renew: false }
     }
 }
 
 /// What became of an answer that was handed in.
-pub(super) enum Handed {
+pub(super) enum KeepOutcome {
     /// It is kept, or there was no room for it.
-    Taken,
+    Done,
     /// The log has come further here: bring it up to date and hand it in again.
-    Old(Answer),
+    Outdated(Answer),
 }
 
 /// What is told of an entry to operators.
 #[derive(Debug, Clone)]
-pub struct Hot {
+pub struct HotEntry {
     /// What it is found by.
     pub key: FilterKey,
     /// How often it has answered.
@@ -84,7 +84,7 @@ pub struct Hot {
     pub cost: Duration,
 }
 
-impl Hot {
+impl HotEntry {
     /// How much time its hits have saved.
     pub fn saved(&self) -> Duration {
         self.cost.saturating_mul(u32::try_from(self.hits).unwrap_or(u32::MAX))
@@ -104,8 +104,8 @@ pub struct ShardFacts {
 
 pub(super) struct Shard {
     head: Head,
-    kept: LruCache<Name, Kept, FxBuildHasher>,
-    matcher: Matcher<Name>,
+    entries: LruCache<HashedKey, CacheEntry, FxBuildHasher>,
+    matcher: Matcher<HashedKey>,
     popularity: Popularity,
     /// How many of the answers are counts.
     counts: usize,
@@ -118,7 +118,7 @@ impl Shard {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
             head: Head::default(),
-            kept: LruCache::unbounded_with_hasher(FxBuildHasher),
+            entries: LruCache::unbounded_with_hasher(FxBuildHasher),
             matcher: Matcher::new(),
             popularity: Popularity::new(),
             counts: 0,
@@ -132,7 +132,7 @@ impl Shard {
     pub(super) fn flush(&mut self, head: Head) {
         self.head = head;
         if !ablated(Safeguard::CacheFlush) {
-            self.kept.clear();
+            self.entries.clear();
             self.matcher = Matcher::new();
             self.counts = 0;
             self.bytes = 0;
@@ -146,24 +146,24 @@ impl Shard {
             let older = |answer: &Answer| answer.head().position < log_entry.position;
             self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
         }
-        let Self { kept, matcher, bytes, .. } = self;
+        let Self { entries, matcher, bytes, .. } = self;
         let (mut idle, mut unsure) = (Vec::new(), Vec::new());
-        if !kept.is_empty() {
+        if !entries.is_empty() {
             for change in log_entry.changes.iter() {
                 let (event, inserted) = match change {
                     Change::Inserted(insertion) => (&insertion.event, true),
                     Change::Removed(_) if ablated(Safeguard::CachedRemovals) => continue,
                     Change::Removed(removal) => (&removal.event, false),
                 };
-                matcher.for_each_match(event, |name| {
-                    let Some(kept) = kept.peek_mut(name).filter(|_| name.key().shows(event)) else { return };
+                matcher.for_each_match(event, |hashed| {
+                    let Some(kept) = entries.peek_mut(hashed).filter(|_| hashed.key().shows(event)) else { return };
                     if kept.answer.head().position >= log_entry.position {
                         // It was read after this.
                         return;
                     }
                     kept.idle_changes += 1;
                     if kept.idle_changes == IDLE_CHANGES {
-                        idle.push(name.clone());
+                        idle.push(hashed.clone());
                         return;
                     }
                     let entry = match &mut kept.answer {
@@ -171,7 +171,7 @@ impl Shard {
                         Answer::Count(count) if inserted => return count.insert(event),
                         Answer::Count(count) => {
                             if count.remove(event).is_err() {
-                                unsure.push(name.clone());
+                                unsure.push(hashed.clone());
                             }
                             return;
                         }
@@ -183,11 +183,11 @@ impl Shard {
                 });
             }
         }
-        for name in &unsure {
-            self.remove(name);
+        for hashed in &unsure {
+            self.remove(hashed);
         }
-        for name in &idle {
-            self.evictions += u64::from(self.remove(name).is_some());
+        for hashed in &idle {
+            self.evictions += u64::from(self.remove(hashed).is_some());
         }
         self.head.position = log_entry.position;
         while self.bytes > self.max_bytes && self.evict() {}
@@ -195,50 +195,50 @@ impl Shard {
 
     /// Notes that `name` was asked for and looks for it. With `renew_after`, says when it is time to offer the entry
     /// again.
-    pub(super) fn find(&mut self, name: &Name, renew_after: Option<Duration>) -> Option<Found> {
-        self.popularity.note(name.hash());
-        let kept = self.kept.get_mut(name)?;
+    pub(super) fn find(&mut self, hashed: &HashedKey, renew_after: Option<Duration>) -> Option<CacheHit> {
+        self.popularity.note(hashed.hash());
+        let kept = self.entries.get_mut(hashed)?;
         kept.hits += 1;
         kept.idle_changes = 0;
         let renew = renew_after.is_some_and(|after| kept.offered.elapsed() >= after);
         if renew {
             kept.offered = Instant::now();
         }
-        Some(Found { renew, ..kept.found(self.head) })
+        Some(CacheHit { renew, ..kept.found(self.head) })
     }
 
     /// Looks for `name`, which was asked for before.
-    pub(super) fn find_again(&mut self, name: &Name) -> Option<Found> {
-        self.kept.peek(name).map(|kept| kept.found(self.head))
+    pub(super) fn find_again(&mut self, hashed: &HashedKey) -> Option<CacheHit> {
+        self.entries.peek(hashed).map(|kept| kept.found(self.head))
     }
 
-    /// Takes an answer in, in the place of an older one of the same name, if it deserves the room. `cost` is how long the
+    /// Takes an answer in, in the place of an older one of the same key, if it deserves the room. `cost` is how long the
     /// read took.
-    pub(super) fn keep(&mut self, name: &Name, answer: Answer, cost: Duration) -> Handed {
+    pub(super) fn keep(&mut self, hashed: &HashedKey, answer: Answer, cost: Duration) -> KeepOutcome {
         let head = answer.head();
         if head.epoch != self.head.epoch || head.position < self.head.position {
-            return Handed::Old(answer);
+            return KeepOutcome::Outdated(answer);
         }
-        let bytes = bytes_of(name.key(), &answer);
-        let (hits, reads) = self.remove(name).unwrap_or_default();
-        if bytes > self.max_bytes / LARGEST_SHARE || !self.make_room(name, bytes) {
-            return Handed::Taken;
+        let bytes = bytes_of(hashed.key(), &answer);
+        let (hits, reads) = self.remove(hashed).unwrap_or_default();
+        if bytes > self.max_bytes / LARGEST_SHARE || !self.make_room(hashed, bytes) {
+            return KeepOutcome::Done;
         }
         self.bytes += bytes;
         self.counts += usize::from(matches!(answer, Answer::Count(_)));
-        let registration = self.matcher.insert(name.key().filters(), name.clone());
+        let registration = self.matcher.insert(hashed.key().filters(), hashed.clone());
         let (reads, offered) = (reads + 1, Instant::now());
-        let kept = Kept { answer, registration, bytes, idle_changes: 0, hits, reads, cost, offered };
-        self.kept.put(name.clone(), kept);
-        Handed::Taken
+        let kept = CacheEntry { answer, registration, bytes, idle_changes: 0, hits, reads, cost, offered };
+        self.entries.put(hashed.clone(), kept);
+        KeepOutcome::Done
     }
 
     /// Makes room for `bytes`, if what must go for it is asked for less often than `name`.
-    fn make_room(&mut self, name: &Name, bytes: usize) -> bool {
+    fn make_room(&mut self, hashed: &HashedKey, bytes: usize) -> bool {
         let needed = (self.bytes + bytes).saturating_sub(self.max_bytes);
-        let popularity = self.popularity.of(name.hash());
+        let popularity = self.popularity.of(hashed.hash());
         let (mut freed, mut count) = (0, 0);
-        for (victim, kept) in self.kept.iter().rev() {
+        for (victim, kept) in self.entries.iter().rev() {
             if freed >= needed {
                 break;
             }
@@ -253,21 +253,21 @@ impl Shard {
 
     /// Lets go of what was asked for longest ago; false where there is nothing.
     fn evict(&mut self) -> bool {
-        let Some((_, kept)) = self.kept.pop_lru() else { return false };
+        let Some((_, kept)) = self.entries.pop_lru() else { return false };
         self.evictions += 1;
         self.forget(kept);
         true
     }
 
     /// Takes an entry out and says how often it has answered and was read.
-    fn remove(&mut self, name: &Name) -> Option<(u64, u64)> {
-        let kept = self.kept.pop(name)?;
+    fn remove(&mut self, hashed: &HashedKey) -> Option<(u64, u64)> {
+        let kept = self.entries.pop(hashed)?;
         let history = (kept.hits, kept.reads);
         self.forget(kept);
         Some(history)
     }
 
-    fn forget(&mut self, kept: Kept) {
+    fn forget(&mut self, kept: CacheEntry) {
         self.bytes = self.bytes.saturating_sub(kept.bytes);
         self.counts -= usize::from(matches!(kept.answer, Answer::Count(_)));
         self.matcher.remove(kept.registration);
@@ -275,15 +275,15 @@ impl Shard {
 
     /// Forgets what `concerns` says, and counts it.
     pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey, &Answer) -> bool) -> usize {
-        let concerned = self.kept.iter().filter(|(name, kept)| concerns(name.key(), &kept.answer));
-        let names: Vec<Name> = concerned.map(|(name, _)| name.clone()).collect();
-        names.iter().filter(|name| self.remove(name).is_some()).count()
+        let concerned = self.entries.iter().filter(|(hashed, kept)| concerns(hashed.key(), &kept.answer));
+        let keys: Vec<HashedKey> = concerned.map(|(hashed, _)| hashed.clone()).collect();
+        keys.iter().filter(|hashed| self.remove(hashed).is_some()).count()
     }
 
     /// Every entry, as operators are told of it.
-    pub(super) fn all(&self) -> impl Iterator<Item = Hot> {
-        self.kept.iter().map(|(name, kept)| Hot {
-            key: name.key().clone(),
+    pub(super) fn all(&self) -> impl Iterator<Item = HotEntry> {
+        self.entries.iter().map(|(hashed, kept)| HotEntry {
+            key: hashed.key().clone(),
             hits: kept.hits,
             reads: kept.reads,
             rows: kept.answer.rows().count(),
@@ -293,7 +293,7 @@ impl Shard {
     }
 
     pub(super) fn facts(&self) -> ShardFacts {
-        ShardFacts { entries: self.kept.len(), bytes: self.bytes, evictions: self.evictions }
+        ShardFacts { entries: self.entries.len(), bytes: self.bytes, evictions: self.evictions }
     }
 }
 

@@ -2,7 +2,7 @@
 //! what it publishes.
 
 use super::Answer;
-use super::question::Name;
+use super::query::HashedKey;
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -23,7 +23,7 @@ pub enum SharedResult {
 /// The reads under way, by key. Each belongs to a query under way, which bounds their number.
 #[derive(Debug, Default)]
 pub(super) struct SingleFlight {
-    under_way: Mutex<FxHashMap<Name, watch::Receiver<Option<SharedResult>>>>,
+    under_way: Mutex<FxHashMap<HashedKey, watch::Receiver<Option<SharedResult>>>>,
 }
 
 /// The part that a query takes in a read.
@@ -37,7 +37,7 @@ pub enum Join<'a> {
 /// The query that reads for all. Dropping it ends the read; without a published result, each follower gets `None`.
 pub struct FlightLeader<'a> {
     single_flight: &'a SingleFlight,
-    name: Name,
+    hashed: HashedKey,
     sender: watch::Sender<Option<SharedResult>>,
 }
 
@@ -46,14 +46,14 @@ pub struct FlightFollower(watch::Receiver<Option<SharedResult>>);
 
 impl SingleFlight {
     /// Joins the read of `name`, or begins it as its leader.
-    pub(super) fn join(&self, name: &Name) -> Join<'_> {
+    pub(super) fn join(&self, hashed: &HashedKey) -> Join<'_> {
         let mut under_way = self.under_way.lock();
-        if let Some(flight) = under_way.get(name) {
+        if let Some(flight) = under_way.get(hashed) {
             return Join::Follower(FlightFollower(flight.clone()));
         }
         let (sender, receiver) = watch::channel(None);
-        under_way.insert(name.clone(), receiver);
-        Join::Leader(FlightLeader { single_flight: self, name: name.clone(), sender })
+        under_way.insert(hashed.clone(), receiver);
+        Join::Leader(FlightLeader { single_flight: self, hashed: hashed.clone(), sender })
     }
 }
 
@@ -66,7 +66,7 @@ impl FlightLeader<'_> {
 
 impl Drop for FlightLeader<'_> {
     fn drop(&mut self) {
-        self.single_flight.under_way.lock().remove(&self.name);
+        self.single_flight.under_way.lock().remove(&self.hashed);
     }
 }
 

@@ -29,14 +29,14 @@ fn row(number: u64, bytes: usize) -> Row {
 
 /// Asks as a query does: where nothing is found, something is read and kept. Says whether something was found.
 fn ask(cache: &Cache, number: u64) -> bool {
-    let question = cache.question(&filter(number), &Access::default(), 1, NOW).unwrap();
-    let found: Option<Entry> = cache.find(&question);
+    let query = cache.rows_query(&filter(number), &Access::default(), 1, NOW).unwrap();
+    let found: Option<Snapshot> = cache.find(&query);
     if found.is_some() {
         return true;
     }
     let entry =
-        Entry { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true, read_at: NOW };
-    cache.keep(question.name(), Answer::Rows(Arc::new(entry)), Duration::from_millis(1), |_, _| None);
+        Snapshot { head: Head::default(), limit: 2, rows: [row(number, 700)].into(), complete: true, read_at: NOW };
+    cache.keep(query.hashed_key(), Answer::Rows(Arc::new(entry)), Duration::from_millis(1), |_, _| None);
     false
 }
 
@@ -64,7 +64,7 @@ fn scanned(scan: u64) -> (f64, f64) {
     let (mut hits, mut asked) = (0, 0);
     for number in 0..scan {
         ask(&cache, 1_000_000 + number);
-        // One question in eleven is of the hot set.
+        // One query in eleven is of the hot set.
         if number % 10 == 0 {
             asked += 1;
             hits += usize::from(ask(&cache, hot[asked % hot.len()]));
@@ -114,7 +114,7 @@ fn it_stays_within_its_bytes_as_entries_grow_and_lets_all_of_them_go() {
 fn a_purge_by_filter_finds_its_rows_and_counts_whatever_their_windows() {
     let cache = cache(1 << 20);
     let parse = |json: &str| Filter::parse(json).unwrap();
-    let entry = Entry { head: Head::default(), limit: 2, rows: [].into(), complete: true, read_at: NOW };
+    let entry = Snapshot { head: Head::default(), limit: 2, rows: [].into(), complete: true, read_at: NOW };
     let author = "07".repeat(32);
     let fill = || {
         for json in [
@@ -124,14 +124,14 @@ fn a_purge_by_filter_finds_its_rows_and_counts_whatever_their_windows() {
             r#"{"kinds":[1,7]}"#.to_owned(),
             format!(r#"{{"kinds":[1],"authors":["{author}"]}}"#),
         ] {
-            let question = cache.question(&parse(&json), &Access::default(), 20, NOW).unwrap();
-            cache.keep(question.name(), Answer::Rows(Arc::new(entry.clone())), Duration::ZERO, |_, _| None);
+            let query = cache.rows_query(&parse(&json), &Access::default(), 20, NOW).unwrap();
+            cache.keep(query.hashed_key(), Answer::Rows(Arc::new(entry.clone())), Duration::ZERO, |_, _| None);
         }
         for filters in [&[r#"{"kinds":[1]}"#][..], &[r#"{"kinds":[7]}"#, r#"{"kinds":[1],"since":5}"#], &["{}"]] {
             let filters: Vec<Filter> = filters.iter().map(|json| parse(json)).collect();
-            let question = cache.count_question(&filters, &Access::default(), NOW).unwrap();
+            let query = cache.count_query(&filters, &Access::default(), NOW).unwrap();
             let count = Count { head: Head::default(), number: 0, counted_at: NOW, until: None };
-            cache.keep(question.name(), Answer::Count(count), Duration::ZERO, |_, _| None);
+            cache.keep(query.hashed_key(), Answer::Count(count), Duration::ZERO, |_, _| None);
         }
         assert_eq!(cache.facts().entries, 8);
     };

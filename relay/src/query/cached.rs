@@ -1,9 +1,10 @@
 //! Reading through the cache: what it has, else one flight for all who miss the same.
 
-use super::page::{Snapshot, snapshot};
+use super::page::{PageSnapshot, snapshot};
 use super::{Queries, QueryError, QueryLimits};
 use crate::cache::{
-    Answer, Asked, Cache, Entry, FilterKey, FlightLeader, Join, Name, Question, SharedResult, Vacancy, only_few_ids,
+    Answer, Cache, CacheQuery, FilterKey, FlightLeader, HashedKey, Join, Miss, RowsQuery, SharedResult, Snapshot,
+    only_few_ids,
 };
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
@@ -39,13 +40,13 @@ pub(super) enum Source {
 pub(super) enum Brought<T> {
     /// An answer that can be kept.
     Answer(Answer),
-    /// More text than is held in memory at once, and what is told of it to the one who has read it.
+    /// More text than is held in memory at once, and what is own_answer of it to the one who has read it.
     TooLarge(Option<T>),
 }
 
 /// One filter's newest rows, as one reader wants them.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct PageRequest<'a> {
     pub(super) filter: &'a Filter,
     /// At most so many.
     pub(super) limit: usize,
@@ -61,66 +62,66 @@ impl Queries {
         access: &Access,
         limits: QueryLimits,
         source: Source,
-    ) -> Result<Snapshot, QueryError> {
+    ) -> Result<PageSnapshot, QueryError> {
         let limit = filter.limit.map_or(limits.default_limit, |limit| limit as usize).min(limits.max_limit);
         if limit == 0 || filter.is_impossible() {
-            return Ok(Snapshot::nothing(self.log.head()));
+            return Ok(PageSnapshot::nothing(self.log.head()));
         }
-        let wanted = Wanted { filter, limit, access, limits };
-        let Some(cache) = self.log.cache() else { return self.read_alone(wanted).await };
+        let request = PageRequest { filter, limit, access, limits };
+        let Some(cache) = self.log.cache() else { return self.read_alone(request).await };
         if source == Source::Any
             && let Some(ids) = only_few_ids(filter)
         {
-            return self.read_ids(cache, wanted, ids).await;
+            return self.read_ids(cache, request, ids).await;
         }
         let begun = Instant::now();
-        let find = |question: &Question| {
-            let answer = (source == Source::Any).then(|| cache.find(question)).flatten()?;
+        let find = |query: &RowsQuery| {
+            let answer = (source == Source::Any).then(|| cache.find(query)).flatten()?;
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
             Some(answer)
         };
-        let mut question = cache.question(filter, access, limit, now());
-        if let Some(answer) = question.as_ref().and_then(find) {
+        let mut query = cache.rows_query(filter, access, limit, now());
+        if let Some(answer) = query.as_ref().and_then(find) {
             return Ok(answer);
         }
-        if let Some(instead) = question.as_ref().and_then(|question| cache.instead_of(question)) {
+        if let Some(instead) = query.as_ref().and_then(|query| cache.instead_of(query)) {
             if let Some(answer) = find(&instead) {
                 return Ok(answer);
             }
-            question = Some(instead);
+            query = Some(instead);
         }
-        self.read_anew(cache, wanted, question.as_ref(), source).await
+        self.read_anew(cache, request, query.as_ref(), source).await
     }
 
-    /// Rows that this process does not have: by the flight of `question`, or for this reader alone.
+    /// Rows that this process does not have: by the flight of `query`, or for this reader alone.
     pub(super) fn read_anew<'a>(
         &'a self,
         cache: &'a Cache,
-        wanted: Wanted<'a>,
-        question: Option<&'a Question>,
+        request: PageRequest<'a>,
+        query: Option<&'a RowsQuery>,
         source: Source,
-    ) -> BoxFuture<'a, Result<Snapshot, QueryError>> {
+    ) -> BoxFuture<'a, Result<PageSnapshot, QueryError>> {
         // On the heap: most queries find what they want, and need not carry this about.
         async move {
-            if let Some(question) = question
+            if let Some(query) = query
                 && let Some(answer) =
-                    self.read_once(cache, question, source, self.read_rows(question, wanted.limits)).await?
+                    self.read_once(cache, query, source, self.read_rows(query, request.limits)).await?
             {
                 return Ok(answer);
             }
-            if let Some(instead) = question.and_then(|question| cache.instead_of(question))
+            if let Some(instead) = query.and_then(|query| cache.instead_of(query))
                 && let Some(answer) =
-                    self.read_once(cache, &instead, source, self.read_rows(&instead, wanted.limits)).await?
+                    self.read_once(cache, &instead, source, self.read_rows(&instead, request.limits)).await?
             {
                 return Ok(answer);
             }
-            self.read_alone(wanted).await
+            self.read_alone(request).await
         }
         .boxed()
     }
 
-    pub(super) async fn read_alone(&self, wanted: Wanted<'_>) -> Result<Snapshot, QueryError> {
-        let Wanted { filter, limit, access, limits } = wanted;
+    pub(super) async fn read_alone(&self, request: PageRequest<'_>) -> Result<PageSnapshot, QueryError> {
+        let PageRequest { filter, limit, access, limits } = request;
         Ok(snapshot(self.read_store(filter, limit, access, limits).await?, limit))
     }
 
@@ -129,27 +130,27 @@ impl Queries {
     pub(super) async fn read_once<T>(
         &self,
         cache: &Cache,
-        question: &(impl Asked<T> + Sync),
+        query: &(impl CacheQuery<T> + Sync),
         source: Source,
         read: impl Future<Output = Result<Brought<T>, QueryError>>,
     ) -> Result<Option<T>, QueryError> {
         for _ in 0..MAX_JOINS {
-            match cache.join(question.name()) {
+            match cache.join(query.hashed_key()) {
                 Join::Leader(leader) => {
                     // Another leader may have published since this query looked.
                     if source == Source::Any
-                        && let Some(answer) = cache.find_now(question)
+                        && let Some(answer) = cache.find_now(query)
                     {
                         return Ok(Some(answer));
                     }
-                    return self.lead(leader, cache, question, source, read).await;
+                    return self.lead(leader, cache, query, source, read).await;
                 }
                 Join::Follower(follower) => match follower.wait().await {
                     Some(SharedResult::Answer(answer)) => {
-                        if let Some(told) = question.told(&answer, answer.head()) {
-                            return Ok(Some(told));
+                        if let Some(own_answer) = query.answer_from(&answer, answer.head()) {
+                            return Ok(Some(own_answer));
                         }
-                        if question.is_passed_by(&answer) {
+                        if query.can_never_answer(&answer) {
                             return Ok(None);
                         }
                     }
@@ -167,47 +168,47 @@ impl Queries {
         &self,
         leader: FlightLeader<'_>,
         cache: &Cache,
-        question: &(impl Asked<T> + Sync),
+        query: &(impl CacheQuery<T> + Sync),
         source: Source,
         read: impl Future<Output = Result<Brought<T>, QueryError>>,
     ) -> Result<Option<T>, QueryError> {
         self.metrics.cache_flights.increment(1);
-        let (name, begun) = (question.name(), Instant::now());
-        let mut vacant = Vacancy::default();
-        if source == Source::Any && cache.behind().renew_after().is_some() {
+        let (hashed, begun) = (query.hashed_key(), Instant::now());
+        let mut miss = Miss::default();
+        if source == Source::Any && cache.shared_layer().renew_after().is_some() {
             let usable = |answer: &Answer| {
-                self.log.reaches_back_to(answer.head()) && question.told(answer, answer.head()).is_some()
+                self.log.reaches_back_to(answer.head()) && query.answer_from(answer, answer.head()).is_some()
             };
-            let found = cache.behind().get(name.key(), &usable).await.inspect_err(|place| vacant = *place).ok();
+            let found = cache.shared_layer().get(hashed.key(), &usable).await.inspect_err(|place| miss = *place).ok();
             let is_old = found.as_ref().is_some_and(|answer| self.is_old(answer.head()));
             if let Some(head) = found.as_ref().map(Answer::head).filter(|head| self.is_near(*head)) {
                 // Whoever has read it may be ahead by a moment: about as long as a read takes.
                 let _ = timeout(AHEAD, self.log.reach(head)).await;
             }
             // Once, for who asks and for what is kept.
-            let found = found.and_then(|answer| self.bring_up(name.key(), answer));
-            let told = found.as_ref().and_then(|answer| question.told(answer, answer.head()));
-            cache.note(CacheLayer::L2, told.is_some());
-            if let (Some(answer), Some(told)) = (found, told) {
+            let found = found.and_then(|answer| self.bring_up(hashed.key(), answer));
+            let own_answer = found.as_ref().and_then(|answer| query.answer_from(answer, answer.head()));
+            cache.note(CacheLayer::L2, own_answer.is_some());
+            if let (Some(answer), Some(own_answer)) = (found, own_answer) {
                 self.metrics.cache_reads.of(ReadSource::L2).record(begun.elapsed());
                 if is_old {
-                    cache.behind().put(name.key(), answer.clone(), Vacancy::default());
+                    cache.shared_layer().put(hashed.key(), answer.clone(), Miss::default());
                 }
-                self.keep(cache, name, answer.clone(), begun.elapsed());
+                self.keep(cache, hashed, answer.clone(), begun.elapsed());
                 leader.publish(SharedResult::Answer(answer));
-                return Ok(Some(told));
+                return Ok(Some(own_answer));
             }
         }
-        let leave = || cache.behind().leave(name.key(), vacant);
+        let release_lease = || cache.shared_layer().release_lease(hashed.key(), miss);
         let answer = match read.await {
             Ok(Brought::Answer(answer)) => answer,
-            Ok(Brought::TooLarge(told)) => {
-                leave();
+            Ok(Brought::TooLarge(own_answer)) => {
+                release_lease();
                 leader.publish(SharedResult::TooLarge);
-                return Ok(told);
+                return Ok(own_answer);
             }
             Err(error) => {
-                leave();
+                release_lease();
                 if let QueryError::Store(error) = &error {
                     leader.publish(SharedResult::Failed(error.clone()));
                 }
@@ -215,12 +216,12 @@ impl Queries {
             }
         };
         self.metrics.cache_reads.of(ReadSource::Store).record(begun.elapsed());
-        let told = question.told(&answer, answer.head());
-        cache.behind().put(name.key(), answer.clone(), vacant);
-        self.keep(cache, name, answer.clone(), begun.elapsed());
+        let own_answer = query.answer_from(&answer, answer.head());
+        cache.shared_layer().put(hashed.key(), answer.clone(), miss);
+        self.keep(cache, hashed, answer.clone(), begun.elapsed());
         // Whoever waits finds it kept, should it not be enough.
         leader.publish(SharedResult::Answer(answer));
-        Ok(told)
+        Ok(own_answer)
     }
 
     /// True where the local head is there, or will soon be.
@@ -235,23 +236,23 @@ impl Queries {
     }
 
     /// Keeps what was read, brought up to date where the log has gone on.
-    pub(super) fn keep(&self, cache: &Cache, name: &Name, answer: Answer, cost: Duration) {
-        cache.keep(name, answer, cost, |key, answer| self.bring_up(key, answer));
+    pub(super) fn keep(&self, cache: &Cache, hashed: &HashedKey, answer: Answer, cost: Duration) {
+        cache.keep(hashed, answer, cost, |key, answer| self.bring_up(key, answer));
     }
 
-    /// Reads for an entry that can answer `question`.
-    async fn read_rows(&self, question: &Question, limits: QueryLimits) -> Result<Brought<Snapshot>, QueryError> {
-        let (key, rows) = (question.key(), question.rows_to_read());
+    /// Reads for an entry that can answer `query`.
+    async fn read_rows(&self, query: &RowsQuery, limits: QueryLimits) -> Result<Brought<PageSnapshot>, QueryError> {
+        let (key, rows) = (query.key(), query.rows_to_read());
         let [filter] = key.filters() else { return Ok(Brought::TooLarge(None)) };
         let page = self.read_store(filter, rows, &key.reader.access(), limits).await?;
         if !page.rest.is_empty() {
             let read = snapshot(page, rows);
-            return Ok(Brought::TooLarge(question.answer(&read, read.head)));
+            return Ok(Brought::TooLarge(query.answer(&read, read.head)));
         }
         let Page { mut rows, head, complete, .. } = page;
         // It may be kept for long.
         rows.shrink_to_fit();
-        let entry = Entry { head, limit: question.rows_to_keep(), rows: rows.into(), complete, read_at: now() };
+        let entry = Snapshot { head, limit: query.rows_to_keep(), rows: rows.into(), complete, read_at: now() };
         Ok(Brought::Answer(Answer::Rows(Arc::new(entry))))
     }
 

@@ -2,7 +2,7 @@
 
 use super::cached::{Brought, Source};
 use super::{MAX_ROUNDS, Queries, QueryError, QueryLimits};
-use crate::cache::{Answer, Asked, Count, CountQuestion};
+use crate::cache::{Answer, CacheQuery, Count, CountQuery};
 use crate::telemetry::ReadSource;
 use crate::types::{Access, Event, Filter, Position, now};
 use std::time::Instant;
@@ -44,27 +44,27 @@ impl Queries {
     ) -> Result<Count, QueryError> {
         let begun = Instant::now();
         let Some(cache) = self.log.cache() else { return self.count_store(filters, access, at_least).await };
-        let Some(question) = cache.count_question(filters, access, now()) else {
+        let Some(query) = cache.count_query(filters, access, now()) else {
             return self.count_store(filters, access, at_least).await;
         };
         if source == Source::Any {
-            if let Some(count) = cache.find(&question) {
+            if let Some(count) = cache.find(&query) {
                 self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
                 return Ok(count);
             }
-            if let Some(count) = self.read_once(cache, &question, source, self.count_all(&question, at_least)).await? {
+            if let Some(count) = self.read_once(cache, &query, source, self.count_all(&query, at_least)).await? {
                 return Ok(count);
             }
         }
         // What a flight brings may be older than that.
         let count = self.count_store(filters, access, at_least).await?;
-        self.keep(cache, question.name(), Answer::Count(count), begun.elapsed());
+        self.keep(cache, query.hashed_key(), Answer::Count(count), begun.elapsed());
         Ok(count)
     }
 
-    /// Counts for all readers of the question's class.
-    async fn count_all(&self, question: &CountQuestion, at_least: Position) -> Result<Brought<Count>, QueryError> {
-        let key = question.key();
+    /// Counts for all readers of the query's class.
+    async fn count_all(&self, query: &CountQuery, at_least: Position) -> Result<Brought<Count>, QueryError> {
+        let key = query.key();
         let count = self.count_store(key.filters(), &key.reader.access(), at_least).await?;
         Ok(Brought::Answer(Answer::Count(count)))
     }

@@ -1,8 +1,8 @@
-//! Events by their ids. An id's event never changes, so each id is a question of its own, whatever the company in which
+//! Events by their ids. An id's event never changes, so each id is a query of its own, whatever the company in which
 //! it is asked for: what the ring or the cache has of them is taken from there, and only the rest is read.
 
-use super::cached::{Source, Wanted};
-use super::page::{Candidate, Snapshot};
+use super::cached::{PageRequest, Source};
+use super::page::{Candidate, PageSnapshot};
 use super::{Queries, QueryError};
 use crate::cache::{Cache, Listed};
 use crate::telemetry::{CacheLayer, ReadSource};
@@ -14,20 +14,25 @@ impl Queries {
     pub(super) async fn read_ids(
         &self,
         cache: &Cache,
-        wanted: Wanted<'_>,
+        request: PageRequest<'_>,
         ids: &[EventId],
-    ) -> Result<Snapshot, QueryError> {
-        let all = Wanted { limit: wanted.limit.max(ids.len()), ..wanted };
+    ) -> Result<PageSnapshot, QueryError> {
+        let all = PageRequest { limit: request.limit.max(ids.len()), ..request };
         let mut read = self.read_all_ids(cache, all, ids).await?;
-        read.complete &= read.rows.len() <= wanted.limit;
-        read.rows.truncate(wanted.limit);
-        read.limit = wanted.limit;
+        read.complete &= read.rows.len() <= request.limit;
+        read.rows.truncate(request.limit);
+        read.limit = request.limit;
         Ok(read)
     }
 
-    async fn read_all_ids(&self, cache: &Cache, wanted: Wanted<'_>, ids: &[EventId]) -> Result<Snapshot, QueryError> {
+    async fn read_all_ids(
+        &self,
+        cache: &Cache,
+        request: PageRequest<'_>,
+        ids: &[EventId],
+    ) -> Result<PageSnapshot, QueryError> {
         let begun = Instant::now();
-        let (known, missing) = self.gather(cache, ids, wanted);
+        let (known, missing) = self.gather(cache, ids, request);
         if missing.is_empty() {
             cache.note(CacheLayer::L1, true);
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
@@ -35,31 +40,31 @@ impl Queries {
         }
         let nothing_known = missing.len() == ids.len();
         let rest = Filter { ids: Some(missing.into()), ..Filter::default() };
-        let question = cache.question(&rest, wanted.access, wanted.limit, now());
-        if question.is_some() {
+        let query = cache.rows_query(&rest, request.access, request.limit, now());
+        if query.is_some() {
             cache.note(CacheLayer::L1, false);
         }
-        let asked = Wanted { filter: &rest, ..wanted };
-        let read = self.read_anew(cache, asked, question.as_ref(), Source::Any).await?;
+        let asked = PageRequest { filter: &rest, ..request };
+        let read = self.read_anew(cache, asked, query.as_ref(), Source::Any).await?;
         if nothing_known {
             return Ok(read);
         }
-        self.reach(read.head, wanted.limits).await?;
+        self.reach(read.head, request.limits).await?;
         let mut both = [known, read];
-        if self.level(&mut both, wanted) {
+        if self.level(&mut both, request) {
             let [known, read] = both;
             let mut rows: Vec<Candidate> = known.rows.into_iter().chain(read.rows).collect();
             rows.sort_by_key(|row| row.key().order());
             // What has come since came to both.
             rows.dedup_by_key(|row| row.key());
-            return Ok(Snapshot { rows: rows.into(), ..read });
+            return Ok(PageSnapshot { rows: rows.into(), ..read });
         }
-        self.read_alone(wanted).await
+        self.read_alone(request).await
     }
 
     /// What is known here of these ids, and those of which nothing is.
-    fn gather(&self, cache: &Cache, ids: &[EventId], wanted: Wanted<'_>) -> (Snapshot, Vec<EventId>) {
-        let (now, access) = (now(), wanted.access);
+    fn gather(&self, cache: &Cache, ids: &[EventId], request: PageRequest<'_>) -> (PageSnapshot, Vec<EventId>) {
+        let (now, access) = (now(), request.access);
         let (held, head) = self.log.held(ids);
         let (mut rows, mut others, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (id, held) in ids.iter().zip(held) {
@@ -84,25 +89,26 @@ impl Queries {
             }
         }
         rows.sort_by_key(|row| row.key().order());
-        let mut known = [Snapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true, read_at: now }];
-        let level = even || self.level(&mut known, wanted);
+        let mut known =
+            [PageSnapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true, read_at: now }];
+        let level = even || self.level(&mut known, request);
         let [known] = known;
-        if level { (known, missing) } else { (Snapshot::nothing(head), ids.to_vec()) }
+        if level { (known, missing) } else { (PageSnapshot::nothing(head), ids.to_vec()) }
     }
 
     /// Brings what is known of some ids to one head, though parts of it may be of a later one than it says: where all that
     /// is asked for is known, an entry that is applied twice changes nothing. `false`: that cannot be, since not all is, or
     /// since an epoch has ended, and what a part holds may have been cut off.
-    fn level(&self, snapshots: &mut [Snapshot], wanted: Wanted<'_>) -> bool {
+    fn level(&self, snapshots: &mut [PageSnapshot], request: PageRequest<'_>) -> bool {
         let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
         let Ok(tail) = self.log.tail_of_all(&heads) else { return false };
-        let same = |snapshot: &Snapshot| snapshot.head.epoch == tail.head.epoch && snapshot.complete;
+        let same = |snapshot: &PageSnapshot| snapshot.head.epoch == tail.head.epoch && snapshot.complete;
         if !snapshots.iter().all(same) {
             return false;
         }
         let now = now();
         let selects =
-            |event: &Event| wanted.filter.matches(event) && !event.is_expired(now) && wanted.access.may_read(event);
+            |event: &Event| request.filter.matches(event) && !event.is_expired(now) && request.access.may_read(event);
         for snapshot in snapshots {
             // All of them, whatever they know of already.
             snapshot.advance(&tail.entries, tail.head, selects);

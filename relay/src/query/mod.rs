@@ -26,7 +26,7 @@ use crate::types::{Access, Event, Filter, Head, Refusal, now};
 use cached::Source;
 use freshness::Primary;
 use futures_util::future::{try_join, try_join_all};
-use page::Snapshot;
+use page::PageSnapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,7 +151,7 @@ impl Queries {
         filters: &[Filter],
         access: &Access,
         limits: QueryLimits,
-    ) -> Result<(Vec<Snapshot>, Head), QueryError> {
+    ) -> Result<(Vec<PageSnapshot>, Head), QueryError> {
         let now = now();
         // Everyone reads their own writes: what was acknowledged here is part of every later answer, and so is what
         // the primary had before we ask it. The snapshots may be older than either: the log brings them up to date.
@@ -176,7 +176,7 @@ impl Queries {
                             |event: &Event| filter.matches(event) && !event.is_expired(now) && access.may_read(event);
                         snapshot.advance(&tail.entries, tail.head, selects);
                     }
-                    let short = |snapshot: &Snapshot| snapshot.is_short() && !ablated(Safeguard::Refetch);
+                    let short = |snapshot: &PageSnapshot| snapshot.is_short() && !ablated(Safeguard::Refetch);
                     let short: Vec<usize> = (0..filters.len()).filter(|at| short(&snapshots[*at])).collect();
                     if short.is_empty() {
                         return Ok((snapshots, tail.head));

@@ -1,12 +1,12 @@
 //! What an answer is made of before it is sent.
 
-use crate::cache::{Entry, Listed};
+use crate::cache::{Listed, Snapshot};
 use crate::store::Page;
 use crate::types::{Key, Row, Timestamp};
 use std::collections::HashSet;
 
 /// The newest events of one filter, exactly as of its head.
-pub(super) type Snapshot = Entry<Candidate>;
+pub(super) type PageSnapshot = Snapshot<Candidate>;
 
 /// One event of an answer: with its text, or still to be fetched.
 #[derive(Debug, Clone)]
@@ -39,13 +39,13 @@ impl From<Row> for Candidate {
 }
 
 /// What the store has read for at most `limit` rows.
-pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) -> Snapshot {
+pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) -> PageSnapshot {
     let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
-    Snapshot { head, limit, rows, complete, read_at: Timestamp::MIN }
+    PageSnapshot { head, limit, rows, complete, read_at: Timestamp::MIN }
 }
 
 /// Merges the filters' rows: newest first, ties by lowest id, each event once.
-pub(super) fn merge(snapshots: Vec<Snapshot>) -> Vec<Candidate> {
+pub(super) fn merge(snapshots: Vec<PageSnapshot>) -> Vec<Candidate> {
     let single = snapshots.len() == 1;
     let mut all: Vec<Candidate> = snapshots.into_iter().flat_map(|snapshot| snapshot.rows).collect();
     if !single {

@@ -1,6 +1,6 @@
 //! Snapshots moved on by the log, against a naive model.
 
-use super::page::{Snapshot, merge, snapshot};
+use super::page::{PageSnapshot, merge, snapshot};
 use crate::cache::{Count, Listed, Unsure};
 use crate::log::Tail;
 use crate::store::Page;
@@ -58,7 +58,7 @@ impl History {
         rows
     }
 
-    fn snapshot(&self, filter: &Filter, position: Position, limit: usize) -> Snapshot {
+    fn snapshot(&self, filter: &Filter, position: Position, limit: usize) -> PageSnapshot {
         let mut rows = self.answer(filter, position);
         let complete = rows.len() <= limit;
         rows.truncate(limit);

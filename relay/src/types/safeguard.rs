@@ -57,7 +57,7 @@ pub(crate) enum Safeguard {
     /// A server that knows nothing of the primary's epoch answers only where nobody else can.
     PastServers,
     /// A server of the shared cache has so long for an answer, and no longer.
-    Patience,
+    LayerTimeout,
     /// A server's connections are open, and have been asked, before the first client asks.
     Warming,
 }

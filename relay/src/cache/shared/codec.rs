@@ -1,7 +1,7 @@
 //! How an answer is written into Redis: a header that a script can compare without understanding the rest, then the rows,
 //! compressed where that pays, or the count.
 
-use crate::cache::{Answer, Count, Entry};
+use crate::cache::{Answer, Count, Snapshot};
 use crate::types::bytes::{Damaged, Reader, push_number};
 use crate::types::{Epoch, Head, LEAST_PACKED_ROW_BYTES, Position, Row};
 use std::collections::VecDeque;
@@ -61,7 +61,7 @@ fn encode_count(count: &Count, generation: Generation) -> Vec<u8> {
 
 /// Measured on 100 notes of 50 authors, 69 KB of JSON: packed 52 KB, with LZ4 33 KB in 80 µs and back in 12 µs; zstd and
 /// deflate gain another 10 % and take 5 and 15 times as long to read.
-fn encode_rows(entry: &Entry, generation: Generation) -> Option<Vec<u8>> {
+fn encode_rows(entry: &Snapshot, generation: Generation) -> Option<Vec<u8>> {
     let mut rows = Vec::with_capacity(64 + entry.rows.iter().map(|row| row.text.len()).sum::<usize>());
     push_number(entry.rows.len() as u64, &mut rows);
     if !entry.rows.iter().all(|row| row.pack(&mut rows)) || rows.len() > MAX_ROWS_BYTES {
@@ -114,7 +114,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
         let unfolded = lz4_flex::block::decompress(compressed, length).map_err(|_| Damaged)?;
         read_rows(Reader::new(&unfolded), limit)?
     };
-    let entry = Entry { head, limit, rows, complete: flags & COMPLETE != 0, read_at };
+    let entry = Snapshot { head, limit, rows, complete: flags & COMPLETE != 0, read_at };
     Ok((Answer::Rows(Arc::new(entry)), generation))
 }
 
@@ -159,7 +159,7 @@ mod tests {
         prop_oneof![entries().prop_map(rows), counts().prop_map(Answer::Count)]
     }
 
-    fn rows(entry: Entry) -> Answer {
+    fn rows(entry: Snapshot) -> Answer {
         Answer::Rows(Arc::new(entry))
     }
 
@@ -178,14 +178,14 @@ mod tests {
         })
     }
 
-    fn entries() -> impl Strategy<Value = Entry> {
+    fn entries() -> impl Strategy<Value = Snapshot> {
         let row = (0..i64::MAX / 2, any::<u8>(), ".{0,200}", any::<bool>())
             .prop_map(|(created_at, salt, words, expires)| Row::from(&event(created_at, salt, &words, expires)));
         (heads(), prop::collection::vec(row, 0..12), any::<bool>(), 0..20_usize, any::<i64>()).prop_map(
             |(head, mut rows, complete, spare, read_at)| {
                 rows.sort_by_key(|row| row.key.order());
                 rows.dedup_by_key(|row| row.key.id);
-                Entry { head, limit: rows.len() + spare, rows: rows.into(), complete, read_at }
+                Snapshot { head, limit: rows.len() + spare, rows: rows.into(), complete, read_at }
             },
         )
     }
@@ -217,9 +217,9 @@ mod tests {
         }
     }
 
-    fn two() -> Entry {
+    fn two() -> Snapshot {
         let rows = [event(9, 1, "new", false), event(8, 2, "old", false)].iter().map(Row::from).collect();
-        Entry { head: Head::default(), limit: 2, rows, complete: false, read_at: 0 }
+        Snapshot { head: Head::default(), limit: 2, rows, complete: false, read_at: 0 }
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
             words.push_str(&number.to_string());
         }
         let large = vec![Row::from(&event(9, 1, &words, false))];
-        assert_eq!(encode(&rows(Entry { rows: large.into(), ..two() }), Generation(0)), None);
+        assert_eq!(encode(&rows(Snapshot { rows: large.into(), ..two() }), Generation(0)), None);
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
         let words = "words that people write again and again, ".repeat(4);
         let notes: Vec<Row> = (0..50).map(|at| Row::from(&event(1_700_000_000 - at, 7, &words, false))).collect();
         let json: usize = notes.iter().map(|row| row.text.len()).sum();
-        let bytes = encode(&rows(Entry { limit: 50, rows: notes.into(), ..two() }), Generation(0)).unwrap();
+        let bytes = encode(&rows(Snapshot { limit: 50, rows: notes.into(), ..two() }), Generation(0)).unwrap();
         println!("{json} bytes of JSON, {} packed and compressed", bytes.len());
         assert!(bytes.len() * 2 < json);
     }

@@ -7,7 +7,7 @@ macro_rules! counts {
         /// What the shared layer has done since it was made.
         #[derive(Debug, Default)]
         pub(super) struct Counts {
-            $(pub(super) $name: Count,)+
+            $(pub(super) $name: AtomicCounter,)+
         }
 
         /// What the shared layer has done since it was made, and how its servers are.
@@ -66,9 +66,9 @@ counts! {
 
 /// One number that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct AtomicCounter(AtomicU64);
 
-impl Count {
+impl AtomicCounter {
     pub(super) fn add(&self, number: usize) {
         self.0.fetch_add(number as u64, Ordering::Relaxed);
     }

@@ -16,7 +16,7 @@ mod write;
 pub(super) use codec::HEADER_BYTES;
 pub use counts::SharedStatus;
 
-use super::{Answer, FilterKey, Purge, SharedLayer, Vacancy};
+use super::{Answer, FilterKey, Miss, Purge, SharedLayer};
 use crate::config::RedisAddress;
 use crate::types::safeguard::{Safeguard, ablated};
 use codec::MAX_VALUE_BYTES;
@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use write::{Offer, Order};
+use write::{PutRequest, WriteCommand};
 
 /// Entries and leases that may wait to be written and given back. What is more is not shared this time.
 const QUEUE: usize = 256;
@@ -58,12 +58,12 @@ pub struct SharedSettings {
 
 /// A layer over Redis. Dropped, it lets all connections go.
 pub struct RedisLayer {
-    shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    shared: Arc<LayerState>,
+    commands: mpsc::Sender<WriteCommand>,
     tasks: [JoinHandle<()>; 2],
 }
 
-struct Shared {
+struct LayerState {
     servers: Servers,
     prefix: String,
     lifetime: Duration,
@@ -73,17 +73,17 @@ struct Shared {
 }
 
 /// What an entry and its lease are called. Both lie on the same server: a Cluster looks at what is in braces.
-struct Name {
+struct RedisKeys {
     entry: String,
     lease: String,
 }
 
 /// What came of a look.
-enum Found {
+enum Lookup {
     Answer(Answer),
     Nothing,
     /// Too old, of too little room, purged, or not understood.
-    Unusable(Vacancy),
+    Unusable(Miss),
     NoAnswer,
 }
 
@@ -92,7 +92,7 @@ impl RedisLayer {
     /// receiver.
     pub fn start(address: RedisAddress, settings: SharedSettings) -> (Arc<Self>, mpsc::Receiver<Purge>) {
         let SharedSettings { prefix, patience, lifetime, keeps } = settings;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LayerState {
             servers: Servers::new(address, patience),
             purges: Purges::new(&prefix, lifetime),
             prefix,
@@ -100,21 +100,21 @@ impl RedisLayer {
             keeps,
             counts: Counts::default(),
         });
-        let (orders, ordered) = mpsc::channel(QUEUE);
+        let (commands, received) = mpsc::channel(QUEUE);
         let (purged, to_purge) = mpsc::channel(PURGES);
         let follower = shared.clone();
         let tasks = [
-            tokio::spawn(write::run(shared.clone(), ordered)),
+            tokio::spawn(write::run(shared.clone(), received)),
             tokio::spawn(async move { follower.purges.follow(&follower.servers, &purged).await }),
         ];
-        (Arc::new(Self { shared, orders, tasks }), to_purge)
+        (Arc::new(Self { shared, commands, tasks }), to_purge)
     }
 }
 
 impl RedisLayer {
     /// False where there is no room for it.
-    fn order(&self, key: &FilterKey, order: impl FnOnce(Name) -> Order) -> bool {
-        !self.shared.keeps || self.orders.try_send(order(self.shared.name(key))).is_ok()
+    fn send(&self, key: &FilterKey, command: impl FnOnce(RedisKeys) -> WriteCommand) -> bool {
+        !self.shared.keeps || self.commands.try_send(command(self.shared.redis_keys(key))).is_ok()
     }
 }
 
@@ -129,21 +129,20 @@ impl SharedLayer for RedisLayer {
         &'a self,
         key: &'a FilterKey,
         usable: &'a (dyn Fn(&Answer) -> bool + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Vacancy>> {
-        async move { if self.shared.keeps { self.shared.get(key, usable).await } else { Err(Vacancy::default()) } }
-            .boxed()
+    ) -> BoxFuture<'a, Result<Answer, Miss>> {
+        async move { if self.shared.keeps { self.shared.get(key, usable).await } else { Err(Miss::default()) } }.boxed()
     }
 
-    fn put(&self, key: &FilterKey, answer: Answer, vacant: Vacancy) {
+    fn put(&self, key: &FilterKey, answer: Answer, miss: Miss) {
         let generation = self.shared.purges.latest();
-        if !self.order(key, |name| Order::Put(Offer { name, answer, generation, vacant })) {
+        if !self.send(key, |keys| WriteCommand::Put(PutRequest { keys, answer, generation, miss })) {
             self.shared.counts.dropped.one();
         }
     }
 
-    fn leave(&self, key: &FilterKey, vacant: Vacancy) {
+    fn release_lease(&self, key: &FilterKey, miss: Miss) {
         // Where there is no room for this either, the lease runs out.
-        let _ = vacant.leased && self.order(key, Order::Leave);
+        let _ = miss.leased && self.send(key, WriteCommand::ReleaseLease);
     }
 
     fn renew_after(&self) -> Option<Duration> {
@@ -163,73 +162,73 @@ impl SharedLayer for RedisLayer {
     }
 }
 
-impl Shared {
-    fn name(&self, key: &FilterKey) -> Name {
+impl LayerState {
+    fn redis_keys(&self, key: &FilterKey) -> RedisKeys {
         let mut entry = format!("{}:cache:{{", self.prefix);
         faster_hex::hex_append(&key.digest(), &mut entry);
         entry.push('}');
-        Name { lease: format!("{entry}:lease"), entry }
+        RedisKeys { lease: format!("{entry}:lease"), entry }
     }
 
-    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Result<Answer, Vacancy> {
-        let name = self.name(key);
-        let mut vacant = Vacancy::default();
-        match self.look(&name, key, usable).await {
-            Found::Answer(answer) => {
+    async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Result<Answer, Miss> {
+        let keys = self.redis_keys(key);
+        let mut miss = Miss::default();
+        match self.look(&keys, key, usable).await {
+            Lookup::Answer(answer) => {
                 self.counts.hits.one();
                 return Ok(answer);
             }
-            Found::Nothing => self.counts.misses.one(),
-            Found::Unusable(found) => {
+            Lookup::Nothing => self.counts.misses.one(),
+            Lookup::Unusable(unusable) => {
                 self.counts.unusable.one();
-                vacant = found;
+                miss = unusable;
             }
-            Found::NoAnswer => return Err(vacant),
+            Lookup::NoAnswer => return Err(miss),
         }
-        vacant.leased = self.is_first(&name).await;
-        if vacant.leased { Err(vacant) } else { self.wait(&name, key, usable).await.ok_or(vacant) }
+        miss.leased = self.is_first(&keys).await;
+        if miss.leased { Err(miss) } else { self.wait(&keys, key, usable).await.ok_or(miss) }
     }
 
     /// One look at what is there.
-    async fn look(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Found {
+    async fn look(&self, keys: &RedisKeys, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Lookup {
         let counts = &self.counts;
         let mut get = cmd("GETRANGE");
-        get.arg(&name.entry).arg(0).arg(MAX_VALUE_BYTES - 1);
+        get.arg(&keys.entry).arg(0).arg(MAX_VALUE_BYTES - 1);
         let get = |mut connection| async move { get.query_async::<Vec<u8>>(&mut connection).await };
-        let bytes = match self.servers.ask(name.entry.as_bytes(), None, get).await {
+        let bytes = match self.servers.ask(keys.entry.as_bytes(), None, get).await {
             Ok(bytes) => bytes,
             Err(no_answer) => {
                 self.count(&no_answer);
-                return Found::NoAnswer;
+                return Lookup::NoAnswer;
             }
         };
         if bytes.is_empty() {
-            return Found::Nothing;
+            return Lookup::Nothing;
         }
         counts.read_bytes.add(bytes.len());
         match codec::decode(&bytes) {
             Ok((answer, generation)) if !self.purges.concern(key, generation) && usable(&answer) => {
-                Found::Answer(answer)
+                Lookup::Answer(answer)
             }
             read => {
                 if read.is_err() {
                     counts.damaged.one();
                 }
-                Found::Unusable(Vacancy { unusable: bytes.first_chunk().copied(), leased: false })
+                Lookup::Unusable(Miss { unusable: bytes.first_chunk().copied(), leased: false })
             }
         }
     }
 
     /// True when no other instance is reading the store for this: then this one is to.
-    async fn is_first(&self, name: &Name) -> bool {
+    async fn is_first(&self, keys: &RedisKeys) -> bool {
         if ablated(Safeguard::Lease) {
             return true;
         }
         let mut set = cmd("SET");
         let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        set.arg(&name.lease).arg(1).arg("NX").arg("PX").arg(lease);
+        set.arg(&keys.lease).arg(1).arg("NX").arg("PX").arg(lease);
         let set = |mut connection| async move { set.query_async::<Option<String>>(&mut connection).await };
-        match self.servers.ask(name.entry.as_bytes(), None, set).await {
+        match self.servers.ask(keys.entry.as_bytes(), None, set).await {
             Ok(set) => set.is_some(),
             Err(no_answer) => {
                 self.count(&no_answer);
@@ -239,19 +238,24 @@ impl Shared {
     }
 
     /// Waits, not for long, for what another instance is reading.
-    async fn wait(&self, name: &Name, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Option<Answer> {
+    async fn wait(
+        &self,
+        keys: &RedisKeys,
+        key: &FilterKey,
+        usable: &(dyn Fn(&Answer) -> bool + Sync),
+    ) -> Option<Answer> {
         let until = Instant::now() + LEASE_WAIT;
         let (mut pause, longest) = LOOK_AGAIN;
         while Instant::now() < until {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
-            match self.look(name, key, usable).await {
-                Found::Answer(answer) => {
+            match self.look(keys, key, usable).await {
+                Lookup::Answer(answer) => {
                     self.counts.hits_after_wait.one();
                     return Some(answer);
                 }
-                Found::Nothing | Found::Unusable(_) => {}
-                Found::NoAnswer => return None,
+                Lookup::Nothing | Lookup::Unusable(_) => {}
+                Lookup::NoAnswer => return None,
             }
         }
         self.counts.waited_in_vain.one();

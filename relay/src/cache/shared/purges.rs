@@ -25,11 +25,11 @@ pub(super) struct Purges {
     stream: String,
     /// Entries do not outlive this, so purges need not either.
     lifetime: Duration,
-    known: RwLock<Known>,
+    known: RwLock<KnownPurges>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownPurges {
     /// The oldest first.
     recent: VecDeque<(Generation, Purge)>,
     /// Everything before this is purged.

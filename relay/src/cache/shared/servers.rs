@@ -39,11 +39,11 @@ pub(super) enum NoAnswer {
 pub(super) struct Servers {
     patience: Duration,
     map: Arc<ArcSwap<Map>>,
-    keeper: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 /// What whoever keeps a connection needs to know.
-struct Known {
+struct LinkContext {
     address: RedisAddress,
     /// What a server has for one answer.
     patience: Duration,
@@ -61,7 +61,7 @@ struct Map {
 struct Link {
     node: Node,
     live: Arc<ArcSwapOption<Live>>,
-    keeper: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 /// A connection that stands.
@@ -78,9 +78,9 @@ struct Live {
 impl Servers {
     /// Starts to look for the servers; none is there yet. Each has `patience` for an answer.
     pub(super) fn new(address: RedisAddress, patience: Duration) -> Self {
-        let known = Arc::new(Known { address, patience, moved: Notify::new() });
+        let context = Arc::new(LinkContext { address, patience, moved: Notify::new() });
         let map = Arc::<ArcSwap<Map>>::default();
-        Self { patience, keeper: tokio::spawn(keep_map(known, map.clone())), map }
+        Self { patience, task: tokio::spawn(keep_map(context, map.clone())), map }
     }
 
     /// Sends what `send` sends to the server that carries `key`, and waits for the answer no longer than the patience,
@@ -96,7 +96,7 @@ impl Servers {
         F: Future<Output = RedisResult<T>>,
     {
         let live = self.live(key).ok_or(NoAnswer::Away)?;
-        let patience = if ablated(Safeguard::Patience) { FOR_EVER } else { longer.unwrap_or(self.patience) };
+        let patience = if ablated(Safeguard::LayerTimeout) { FOR_EVER } else { longer.unwrap_or(self.patience) };
         match timeout(patience, send(live.connection.clone())).await {
             Ok(Ok(answer)) => {
                 live.in_time();
@@ -152,13 +152,13 @@ impl Live {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.task.abort();
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.task.abort();
     }
 }
 
@@ -170,18 +170,18 @@ fn is_about_the_value(error: &RedisError) -> bool {
 }
 
 /// Knows which server carries what, and looks again when something is not where it was.
-async fn keep_map(known: Arc<Known>, map: Arc<ArcSwap<Map>>) {
+async fn keep_map(context: Arc<LinkContext>, map: Arc<ArcSwap<Map>>) {
     let mut backoff = Backoff::new();
     let mut told = false;
     loop {
-        match Layout::find(&known.address).await {
+        match Layout::find(&context.address).await {
             Ok(layout) => {
-                adopt(&known, &map, layout);
+                adopt(&context, &map, layout);
                 (backoff, told) = (Backoff::new(), false);
-                known.moved.notified().await;
+                context.moved.notified().await;
             }
             Err(error) if !std::mem::replace(&mut told, true) => {
-                tracing::warn!(%error, address = ?known.address, "the shared cache cannot be found");
+                tracing::warn!(%error, address = ?context.address, "the shared cache cannot be found");
             }
             Err(_) => {}
         }
@@ -190,7 +190,7 @@ async fn keep_map(known: Arc<Known>, map: Arc<ArcSwap<Map>>) {
     }
 }
 
-fn adopt(known: &Arc<Known>, map: &ArcSwap<Map>, layout: Layout) {
+fn adopt(context: &Arc<LinkContext>, map: &ArcSwap<Map>, layout: Layout) {
     let before = map.load();
     if before.layout.as_ref() == Some(&layout) {
         return;
@@ -199,17 +199,17 @@ fn adopt(known: &Arc<Known>, map: &ArcSwap<Map>, layout: Layout) {
     for node in layout.nodes() {
         if !links.iter().any(|link| link.node == *node) {
             let kept = before.links.iter().find(|link| link.node == *node).cloned();
-            links.push(kept.unwrap_or_else(|| Link::to(node.clone(), known)));
+            links.push(kept.unwrap_or_else(|| Link::to(node.clone(), context)));
         }
     }
     map.store(Arc::new(Map { layout: Some(layout), links }));
 }
 
 impl Link {
-    fn to(node: Node, known: &Arc<Known>) -> Arc<Self> {
+    fn to(node: Node, context: &Arc<LinkContext>) -> Arc<Self> {
         let live = Arc::new(ArcSwapOption::empty());
-        let keeper = tokio::spawn(keep_link(node.clone(), live.clone(), known.clone()));
-        Arc::new(Self { node, live, keeper })
+        let task = tokio::spawn(keep_link(node.clone(), live.clone(), context.clone()));
+        Arc::new(Self { node, live, task })
     }
 
     fn live(&self) -> Option<Arc<Live>> {
@@ -219,11 +219,11 @@ impl Link {
 
 /// Connects, and again whenever the connection is lost or the server is late. Says so when that is news: not while a
 /// server comes and goes.
-async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, known: Arc<Known>) {
+async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<LinkContext>) {
     let mut backoff = Backoff::new();
     let (mut told_up, mut told_down) = (false, false);
     loop {
-        let why = match connect(&node, &known).await {
+        let why = match connect(&node, &context).await {
             Ok(connection) => {
                 let since = Instant::now();
                 let stands = Arc::new(Live {
@@ -250,18 +250,18 @@ async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, known: Arc<Known>
             tracing::warn!(why, ?node, "the shared cache is down: this instance goes without it until it is back");
             told_up = false;
         }
-        known.moved.notify_one();
+        context.moved.notify_one();
         sleep(backoff.next_wait()).await;
     }
 }
 
 /// A connection to a server that answers in time: one that has stopped lets everybody connect.
-async fn connect(node: &Node, known: &Known) -> Result<MultiplexedConnection, NoAnswer> {
-    let mut connection = open(&known.address, node, None).await.map_err(|error| match error {
+async fn connect(node: &Node, context: &LinkContext) -> Result<MultiplexedConnection, NoAnswer> {
+    let mut connection = open(&context.address, node, None).await.map_err(|error| match error {
         LinkError::Redis(error) => NoAnswer::Failed(error),
         _ => NoAnswer::Away,
     })?;
     let ping = cmd("PING");
-    timeout(known.patience, ping.query_async::<()>(&mut connection)).await.map_err(|_| NoAnswer::Late)??;
+    timeout(context.patience, ping.query_async::<()>(&mut connection)).await.map_err(|_| NoAnswer::Late)??;
     Ok(connection)
 }

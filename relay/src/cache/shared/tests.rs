@@ -2,13 +2,13 @@
 //! with the safeguard switched off.
 
 use super::*;
-use crate::cache::{Ask, Count, Entry, ReaderClass};
+use crate::cache::{Ask, Count, ReaderClass, Snapshot};
 use crate::types::safeguard::without;
 use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, PublicKey, Row};
 use deploy::redis::{Cluster, Server};
 use deploy::{Home, PATIENCE, Signal, until};
 
-mod vacant;
+mod miss;
 
 /// Patience where it is not what is tested: other tests keep this machine busy.
 const PATIENT: Duration = Duration::from_millis(500);
@@ -23,17 +23,17 @@ fn key(author: u8) -> FilterKey {
     FilterKey { ask: Ask::Rows(Filter { authors, ..Filter::default() }), reader: ReaderClass::Anybody }
 }
 
-fn rows(entry: Entry) -> Answer {
+fn rows(entry: Snapshot) -> Answer {
     Answer::Rows(Arc::new(entry))
 }
 
-fn entry(epoch: Epoch, position: u64) -> Entry {
+fn entry(epoch: Epoch, position: u64) -> Snapshot {
     let event = |created_at| {
         let author = PublicKey::from_bytes([1; 32]);
         Row::from(&Event::build(author, created_at, Kind(1), &[], &format!("at {position}"), |_| [3; 64]))
     };
     let rows = vec![event(2_000), event(1_000)];
-    Entry {
+    Snapshot {
         head: Head { epoch, position: Position(position) },
         limit: 10,
         rows: rows.into(),
@@ -63,17 +63,17 @@ async fn up(layer: &RedisLayer) {
 }
 
 /// Puts an entry and waits until the server has it, or has refused it. True: it was written.
-async fn put(layer: &RedisLayer, key: &FilterKey, entry: Entry) -> bool {
+async fn put(layer: &RedisLayer, key: &FilterKey, entry: Snapshot) -> bool {
     put_answer(layer, key, rows(entry)).await
 }
 
 async fn put_answer(layer: &RedisLayer, key: &FilterKey, answer: Answer) -> bool {
-    put_at(layer, key, answer, Vacancy::default()).await
+    put_at(layer, key, answer, Miss::default()).await
 }
 
-async fn put_at(layer: &RedisLayer, key: &FilterKey, answer: Answer, vacant: Vacancy) -> bool {
+async fn put_at(layer: &RedisLayer, key: &FilterKey, answer: Answer, miss: Miss) -> bool {
     let before = status(layer);
-    layer.put(key, answer, vacant);
+    layer.put(key, answer, miss);
     until("the entry to be handed over", PATIENCE, async || {
         let now = status(layer);
         let done = now.written + now.not_newer + now.not_taken + now.too_large;
@@ -85,7 +85,7 @@ async fn put_at(layer: &RedisLayer, key: &FilterKey, answer: Answer, vacant: Vac
     status(layer).written > before.written
 }
 
-async fn get(layer: &RedisLayer, key: &FilterKey) -> Option<Entry> {
+async fn get(layer: &RedisLayer, key: &FilterKey) -> Option<Snapshot> {
     match layer.get(key, &|_| true).await.ok()? {
         Answer::Rows(entry) => Some(Arc::unwrap_or_clone(entry)),
         Answer::Count(count) => panic!("{count:?}"),
@@ -141,7 +141,7 @@ async fn positions_go_back(server: &Server) -> bool {
     for round in 0..60_u64 {
         for (at, layer) in layers.iter().enumerate() {
             // The second is behind, the third far behind.
-            layer.put(&key(1), rows(entry(EPOCH, 100 + round - at as u64 * round.min(30))), Vacancy::default());
+            layer.put(&key(1), rows(entry(EPOCH, 100 + round - at as u64 * round.min(30))), Miss::default());
         }
         let seen = get(&layers[0], &key(1)).await.map_or(0, |entry| entry.head.position.0);
         if seen < last {
@@ -165,9 +165,9 @@ fn an_older_entry_never_replaces_a_newer_one() {
         let newest = entry(EPOCH, 159);
         for (what, offered, taken) in [
             ("the same", newest.clone(), false),
-            ("one with more room", Entry { limit: 20, ..newest.clone() }, true),
+            ("one with more room", Snapshot { limit: 20, ..newest.clone() }, true),
             ("newer, but with less room", entry(EPOCH, 160), false),
-            ("newer, with less room, and complete", Entry { complete: true, ..entry(EPOCH, 161) }, true),
+            ("newer, with less room, and complete", Snapshot { complete: true, ..entry(EPOCH, 161) }, true),
             ("newer across half of a number", entry(EPOCH, 1 << 40), true),
             ("older across half of a number", entry(EPOCH, (1 << 33) - 1), false),
             ("of another epoch, where positions mean nothing", entry(Epoch(8), 3), true),
@@ -198,7 +198,7 @@ async fn readers(server: &Server) -> usize {
         let found = get(layer, key).await;
         if found.is_none() {
             sleep(Duration::from_millis(20)).await;
-            layer.put(key, rows(entry(EPOCH, 5)), Vacancy::default());
+            layer.put(key, rows(entry(EPOCH, 5)), Miss::default());
         }
         usize::from(found.is_none())
     };
@@ -276,7 +276,7 @@ fn a_server_that_hangs_keeps_nobody_waiting_and_is_used_again() {
 
 #[test]
 fn control_without_patience_a_server_that_hangs_is_waited_for() {
-    without(Some(Safeguard::Patience), || {
+    without(Some(Safeguard::LayerTimeout), || {
         block_on(async {
             let server = Server::temporary().await.unwrap();
             let (layer, _purges) = layer(&server.url(), Duration::from_millis(50)).await;
@@ -312,7 +312,7 @@ fn what_is_no_entry_is_none_and_is_replaced() {
     block_on(async {
         let server = Server::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
-        let name = layer.shared.name(&key(1)).entry;
+        let name = layer.shared.redis_keys(&key(1)).entry;
         for garbage in [&b"x"[..], b"C\x01", &[0xff; 4096], &[b'C'; 2_000_000]] {
             let _: () = server.ask(redis::cmd("SET").arg(&name).arg(garbage)).await.unwrap();
             assert_eq!(get(&layer, &key(1)).await, None);

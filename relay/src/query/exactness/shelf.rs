@@ -2,7 +2,7 @@
 
 use super::flights::{Scene, notes};
 use crate::cache::shared::SharedStatus;
-use crate::cache::{Answer, Count, Entry, FilterKey, Purge, SharedLayer, Vacancy};
+use crate::cache::{Answer, Count, FilterKey, Miss, Purge, SharedLayer, Snapshot};
 use crate::types::{Access, EventId, Position, Row, Timestamp, now};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join, join_all, ready};
@@ -23,11 +23,11 @@ impl SharedLayer for Shelf {
         &'a self,
         _: &'a FilterKey,
         usable: &'a (dyn Fn(&Answer) -> bool + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Vacancy>> {
-        ready(self.answer.lock().clone().filter(|answer| usable(answer)).ok_or(Vacancy::default())).boxed()
+    ) -> BoxFuture<'a, Result<Answer, Miss>> {
+        ready(self.answer.lock().clone().filter(|answer| usable(answer)).ok_or(Miss::default())).boxed()
     }
-    fn leave(&self, _: &FilterKey, _: Vacancy) {}
-    fn put(&self, _: &FilterKey, answer: Answer, _: Vacancy) {
+    fn release_lease(&self, _: &FilterKey, _: Miss) {}
+    fn put(&self, _: &FilterKey, answer: Answer, _: Miss) {
         self.puts.fetch_add(1, Ordering::SeqCst);
         *self.answer.lock() = Some(answer);
     }
@@ -75,7 +75,7 @@ async fn shared_from(seconds_ahead: Timestamp) -> (usize, u64) {
     scene.open();
     scene.publish(1, &[vec!["expiration".to_owned(), (now() + 3_600).to_string()]], 4).await;
     let (head, read_at) = (scene.log.head(), now() + seconds_ahead);
-    let entry = Entry { head, limit: 40, rows: [].into(), complete: true, read_at };
+    let entry = Snapshot { head, limit: 40, rows: [].into(), complete: true, read_at };
     *shelf.answer.lock() = Some(Answer::Rows(Arc::new(entry)));
     let rows = scene.ask(&notes(), &nobody).await.unwrap();
     *shelf.answer.lock() = Some(Answer::Count(Count { head, number: 0, counted_at: read_at, until: None }));
@@ -97,7 +97,7 @@ async fn an_answer_that_is_ahead_by_a_moment_is_waited_for() {
     head.position = head.position.next();
     let row = |n: u8| crate::types::Key { created_at: 1, id: EventId::from_bytes([n; 32]) };
     let rows = (1..=5).map(|n| Row { key: row(n), expires_at: None, text: "{}".into() }).collect();
-    let entry = Entry { head, limit: 40, rows, complete: true, read_at: now() };
+    let entry = Snapshot { head, limit: 40, rows, complete: true, read_at: now() };
     *shelf.answer.lock() = Some(Answer::Rows(Arc::new(entry)));
     // It is asked for first, and the entry of the log comes while it waits.
     let (filter, id) = (notes(), Mutex::new(None));

@@ -6,7 +6,7 @@ use super::database::{Alive, Database, Reached, distinct, select};
 use super::pool::{Pool, author};
 use crate::cache::{Cache, NoLayer, only_few_ids};
 use crate::log::Log;
-use crate::query::page::{Candidate, Snapshot};
+use crate::query::page::{Candidate, PageSnapshot};
 use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::SharedHead;
 use crate::telemetry::Metrics;
@@ -37,7 +37,7 @@ enum Question {
 }
 
 enum Answer {
-    Rows(Snapshot, Head),
+    Rows(PageSnapshot, Head),
     Count(u64),
 }
 
@@ -288,7 +288,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn is_right(snapshot: &Snapshot, filter: &Filter, mut expected: Vec<Row>) -> bool {
+fn is_right(snapshot: &PageSnapshot, filter: &Filter, mut expected: Vec<Row>) -> bool {
     let limit = filter.limit.map_or(LIMITS.default_limit, |limit| limit as usize).min(LIMITS.max_limit);
     let complete = expected.len() <= limit;
     expected.truncate(limit);

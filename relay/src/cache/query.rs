@@ -1,18 +1,18 @@
-//! Canonical questions: what many clients ask in different words is one key, and each is answered from its entry by a
+//! Canonical queries: what many clients ask in different words is one key, and each is answered from its entry by a
 //! cut. docs/decisions/0009-the-cache.md says what that saves.
 
-use super::entry::was_read_by;
-use super::{Answer, Ask, Count, Entry, FilterKey, Listed, ReaderClass};
+use super::snapshot::was_read_by;
+use super::{Answer, Ask, Count, FilterKey, Listed, ReaderClass, Snapshot};
 use crate::types::{Access, EventId, Filter, Head, Row, Timestamp};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
-/// A key with its hash, so that a filter of a thousand authors is hashed once a question.
+/// A key with its hash, so that a filter of a thousand authors is hashed once a query.
 #[derive(Debug, Clone)]
-pub struct Name(Arc<(u64, FilterKey)>);
+pub struct HashedKey(Arc<(u64, FilterKey)>);
 
-impl Name {
+impl HashedKey {
     pub(super) fn new(key: FilterKey, secret: &RandomState) -> Self {
         Self(Arc::new((secret.hash_one(&key), key)))
     }
@@ -28,44 +28,44 @@ impl Name {
     }
 }
 
-impl PartialEq for Name {
+impl PartialEq for HashedKey {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
 }
 
-impl Eq for Name {}
+impl Eq for HashedKey {}
 
-impl Hash for Name {
+impl Hash for HashedKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0.0);
     }
 }
 
-/// What one reader asks, whose answer `T` may lie in what is kept under a name.
-pub trait Asked<T> {
-    /// The name.
-    fn name(&self) -> &Name;
+/// What one reader asks, whose answer `T` may lie in what is kept under a key.
+pub trait CacheQuery<T> {
+    /// The key, with its hash.
+    fn hashed_key(&self) -> &HashedKey;
 
     /// The answer that `kept`, exact as of `head`, holds for it; `None` where it holds none.
-    fn told(&self, kept: &Answer, head: Head) -> Option<T>;
+    fn answer_from(&self, kept: &Answer, head: Head) -> Option<T>;
 
     /// True where asking again under the same name will bring no answer, since what `kept` has, and whatever else is read, is
     /// newer than what is asked for.
-    fn is_passed_by(&self, _kept: &Answer) -> bool {
+    fn can_never_answer(&self, _kept: &Answer) -> bool {
         false
     }
 }
 
 /// How many events some filters select, asked at some second.
 #[derive(Debug, Clone)]
-pub struct CountQuestion {
-    name: Name,
+pub struct CountQuery {
+    hashed: HashedKey,
     now: Timestamp,
 }
 
-impl CountQuestion {
-    /// What a reader with `access` asks at the second `now`; `None` as for [`Question::new`].
+impl CountQuery {
+    /// What a reader with `access` asks at the second `now`; `None` as for [`RowsQuery::new`].
     pub(super) fn new(filters: &[Filter], access: &Access, now: Timestamp, secret: &RandomState) -> Option<Self> {
         let reader = ReaderClass::of(filters, access)?;
         let mut filters: Vec<Filter> = filters.iter().map(|filter| Filter { limit: None, ..filter.clone() }).collect();
@@ -73,21 +73,21 @@ impl CountQuestion {
             filters.sort_by_cached_key(Filter::to_json);
             filters.dedup();
         }
-        Some(Self { name: Name::new(FilterKey { ask: Ask::Count(filters.into()), reader }, secret), now })
+        Some(Self { hashed: HashedKey::new(FilterKey { ask: Ask::Count(filters.into()), reader }, secret), now })
     }
 
     /// What its answer is found by.
     pub fn key(&self) -> &FilterKey {
-        self.name.key()
+        self.hashed.key()
     }
 }
 
-impl Asked<Count> for CountQuestion {
-    fn name(&self) -> &Name {
-        &self.name
+impl CacheQuery<Count> for CountQuery {
+    fn hashed_key(&self) -> &HashedKey {
+        &self.hashed
     }
 
-    fn told(&self, kept: &Answer, head: Head) -> Option<Count> {
+    fn answer_from(&self, kept: &Answer, head: Head) -> Option<Count> {
         match kept {
             Answer::Count(count) if count.holds_at(self.now) => Some(Count { head, ..*count }),
             Answer::Count(_) | Answer::Rows(_) => None,
@@ -97,8 +97,8 @@ impl Asked<Count> for CountQuestion {
 
 /// The newest events of a filter: the key of the entry that can answer it, and what is cut from that entry.
 #[derive(Debug, Clone)]
-pub struct Question {
-    name: Name,
+pub struct RowsQuery {
+    hashed: HashedKey,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     limit: usize,
@@ -111,7 +111,7 @@ const PRESENT_SECONDS: Timestamp = 10;
 /// No window is taken to be shorter, in seconds.
 const LEAST_WINDOW: Timestamp = 64;
 
-impl Question {
+impl RowsQuery {
     /// What a reader with `access` asks by `filter` at the second `now`, for at most `limit` rows. `None`: the answer is
     /// theirs alone, and the cache has no part in it.
     pub(super) fn new(
@@ -125,8 +125,8 @@ impl Question {
         let since = filter.since.and_then(|since| coarse(since, now));
         let until = filter.until.filter(|until| *until < now.saturating_sub(PRESENT_SECONDS));
         let ask = Ask::Rows(Filter { since, until, limit: None, ..filter.clone() });
-        let name = Name::new(FilterKey { ask, reader }, secret);
-        Some(Self { name, since: filter.since, until: filter.until, limit, now })
+        let hashed = HashedKey::new(FilterKey { ask, reader }, secret);
+        Some(Self { hashed, since: filter.since, until: filter.until, limit, now })
     }
 
     /// The same with its own `until` in the key, where that was taken for the present.
@@ -134,17 +134,17 @@ impl Question {
         let FilterKey { ask: Ask::Rows(filter), reader } = self.key() else { return None };
         let until = self.until.filter(|_| filter.until.is_none())?;
         let ask = Ask::Rows(Filter { until: Some(until), ..filter.clone() });
-        Some(Self { name: Name::new(FilterKey { ask, reader: reader.clone() }, secret), ..self.clone() })
+        Some(Self { hashed: HashedKey::new(FilterKey { ask, reader: reader.clone() }, secret), ..self.clone() })
     }
 
     /// What its entry is found by, with its hash.
-    pub fn name(&self) -> &Name {
-        &self.name
+    pub fn hashed_key(&self) -> &HashedKey {
+        &self.hashed
     }
 
     /// What its entry is found by.
     pub fn key(&self) -> &FilterKey {
-        self.name.key()
+        self.hashed.key()
     }
 
     /// How many rows to read for an entry: some more than are asked for, so that a few removals leave enough, in steps,
@@ -159,9 +159,9 @@ impl Question {
         self.rows_to_read().max(self.limit.saturating_mul(2))
     }
 
-    /// The answer that `entry`, exact as of `head`, holds for this question; `None` where it does not reach back far
+    /// The answer that `entry`, exact as of `head`, holds for this query; `None` where it does not reach back far
     /// enough.
-    pub fn answer<R: Listed + Clone, T: From<R>>(&self, entry: &Entry<R>, head: Head) -> Option<Entry<T>> {
+    pub fn answer<R: Listed + Clone, T: From<R>>(&self, entry: &Snapshot<R>, head: Head) -> Option<Snapshot<T>> {
         if !was_read_by(self.now, entry.read_at) {
             return None;
         }
@@ -178,23 +178,23 @@ impl Question {
             return None;
         }
         let complete = knows_all && alive.next().is_none();
-        Some(Entry { head, limit: self.limit, rows, complete, read_at: entry.read_at })
+        Some(Snapshot { head, limit: self.limit, rows, complete, read_at: entry.read_at })
     }
 }
 
-impl<T: From<Row>> Asked<Entry<T>> for Question {
-    fn name(&self) -> &Name {
-        &self.name
+impl<T: From<Row>> CacheQuery<Snapshot<T>> for RowsQuery {
+    fn hashed_key(&self) -> &HashedKey {
+        &self.hashed
     }
 
-    fn told(&self, kept: &Answer, head: Head) -> Option<Entry<T>> {
+    fn answer_from(&self, kept: &Answer, head: Head) -> Option<Snapshot<T>> {
         match kept {
             Answer::Rows(entry) => self.answer(entry, head),
             Answer::Count(_) => None,
         }
     }
 
-    fn is_passed_by(&self, kept: &Answer) -> bool {
+    fn can_never_answer(&self, kept: &Answer) -> bool {
         let newest = kept.rows().next().map(|row| row.key.created_at);
         // Where there are fewer, another read brings more.
         kept.rows().count() >= self.rows_to_read()
@@ -202,7 +202,7 @@ impl<T: From<Row>> Asked<Entry<T>> for Question {
     }
 }
 
-/// So many ids are as many questions; more are one.
+/// So many ids are as many queries; more are one.
 const FEW_IDS: usize = 64;
 
 /// The ids of a filter that asks for a few events by their ids and nothing else.
@@ -223,5 +223,5 @@ fn coarse(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-#[path = "question_tests.rs"]
+#[path = "query_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What a layer has that is not before a position; the place where there is nothing.
-async fn since(layer: &RedisLayer, key: &FilterKey, floor: u64) -> Result<Answer, Vacancy> {
+async fn since(layer: &RedisLayer, key: &FilterKey, floor: u64) -> Result<Answer, Miss> {
     layer.get(key, &|answer| answer.head().position.0 >= floor).await
 }
 
@@ -12,32 +12,32 @@ fn what_is_of_no_use_does_not_keep_its_place() {
     block_on(async {
         let server = Server::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
-        let large = Entry { limit: 1_000, ..entry(EPOCH, 100) };
+        let large = Snapshot { limit: 1_000, ..entry(EPOCH, 100) };
         assert!(put(&layer, &key(1), large).await);
-        let small = rows(Entry { limit: 40, ..entry(EPOCH, 6_000) });
-        let vacant = since(&layer, &key(1), 5_000).await.unwrap_err();
+        let small = rows(Snapshot { limit: 40, ..entry(EPOCH, 6_000) });
+        let miss = since(&layer, &key(1), 5_000).await.unwrap_err();
         assert!(
             !put_answer(&layer, &key(1), small.clone()).await,
             "control: one with less room is not taken otherwise"
         );
-        assert!(put_at(&layer, &key(1), small.clone(), vacant).await);
+        assert!(put_at(&layer, &key(1), small.clone(), miss).await);
         assert_eq!(since(&layer, &key(1), 5_000).await, Ok(small));
         // What another has put there meanwhile is not what was found to be of no use.
-        assert!(!put_at(&layer, &key(1), rows(entry(EPOCH, 5_999)), vacant).await);
+        assert!(!put_at(&layer, &key(1), rows(entry(EPOCH, 5_999)), miss).await);
     });
 }
 
 /// How long the next one waits for what is read for this key, and whether in vain; what it finds.
-async fn next_waits(layer: &RedisLayer) -> (Duration, u64, Vacancy) {
-    until("all to be done", PATIENCE, async || match layer.orders.capacity() {
+async fn next_waits(layer: &RedisLayer) -> (Duration, u64, Miss) {
+    until("all to be done", PATIENCE, async || match layer.commands.capacity() {
         QUEUE => Ok(()),
         left => Err(left.to_string()),
     })
     .await
     .unwrap();
     let (begin, before) = (Instant::now(), status(layer).waited_in_vain);
-    let vacant = since(layer, &key(1), 0).await.unwrap_err();
-    (begin.elapsed(), status(layer).waited_in_vain - before, vacant)
+    let miss = since(layer, &key(1), 0).await.unwrap_err();
+    (begin.elapsed(), status(layer).waited_in_vain - before, miss)
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn nobody_waits_for_what_will_not_come() {
         let leased = since(&layer, &key(1), 0).await.unwrap_err();
         let (waited, in_vain, not_leased) = next_waits(&layer).await;
         assert!(waited >= LEASE_WAIT && in_vain == 1, "control: a lease is waited for, {waited:?}");
-        layer.leave(&key(1), not_leased);
+        layer.release_lease(&key(1), not_leased);
         assert_eq!(next_waits(&layer).await.1, 1, "it was another's to give back");
-        layer.leave(&key(1), leased);
+        layer.release_lease(&key(1), leased);
         // Whoever asks next has the lease.
         assert_eq!(next_waits(&layer).await.1, 0);
         // No event's text: it cannot be written.

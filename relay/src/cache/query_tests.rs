@@ -1,12 +1,12 @@
-//! Which questions share a key, what is cut from an entry, and what that saves.
+//! Which queries share a key, what is cut from an entry, and what that saves.
 
 use super::*;
 use crate::types::{EventId, Key, Kind, Row};
 
 const NOW: Timestamp = 1_790_000_000;
 
-fn ask(filter: &Filter, limit: usize) -> Question {
-    Question::new(filter, &Access::default(), limit, NOW, &SECRET.with(Clone::clone)).unwrap()
+fn ask(filter: &Filter, limit: usize) -> RowsQuery {
+    RowsQuery::new(filter, &Access::default(), limit, NOW, &SECRET.with(Clone::clone)).unwrap()
 }
 
 thread_local!(static SECRET: RandomState = RandomState::new());
@@ -23,9 +23,9 @@ fn what_means_the_same_now_has_one_key() {
         Filter { limit: Some(500), until: Some(NOW), ..kind_1() },
         Filter { until: Some(NOW + 3_600), since: Some(1), ..kind_1() },
     ] {
-        assert_eq!(ask(&filter, 20).name, plain.name, "{filter:?}");
+        assert_eq!(ask(&filter, 20).hashed, plain.hashed, "{filter:?}");
     }
-    assert_ne!(ask(&Filter { until: Some(NOW - 3_600), ..kind_1() }, 20).name, plain.name);
+    assert_ne!(ask(&Filter { until: Some(NOW - 3_600), ..kind_1() }, 20).hashed, plain.hashed);
 }
 
 #[test]
@@ -52,18 +52,18 @@ fn no_more_is_read_than_a_quarter_beyond_what_is_asked_for_and_a_few() {
     }
 }
 
-fn entry(seconds: &[Timestamp], complete: bool) -> Entry {
+fn entry(seconds: &[Timestamp], complete: bool) -> Snapshot {
     let row = |(at, created_at): (usize, &Timestamp)| Row {
         key: Key { created_at: *created_at, id: EventId::from_bytes([at as u8; 32]) },
         expires_at: (created_at % 10 == 9).then_some(NOW),
         text: "".into(),
     };
     let rows = seconds.iter().enumerate().map(row).collect();
-    Entry { head: Head::default(), limit: 100, rows, complete, read_at: 0 }
+    Snapshot { head: Head::default(), limit: 100, rows, complete, read_at: 0 }
 }
 
-fn answer(filter: &Filter, limit: usize, entry: &Entry) -> Option<(Vec<Timestamp>, bool)> {
-    let answer: Entry = ask(filter, limit).answer(entry, entry.head)?;
+fn answer(filter: &Filter, limit: usize, entry: &Snapshot) -> Option<(Vec<Timestamp>, bool)> {
+    let answer: Snapshot = ask(filter, limit).answer(entry, entry.head)?;
     Some((answer.rows.iter().map(|row| row.key.created_at).collect(), answer.complete))
 }
 
@@ -98,14 +98,14 @@ fn readers_who_may_see_different_things_have_different_keys_or_none() {
     let me = crate::types::PublicKey::from_bytes([1; 32]);
     let known = Access { authenticated: [me].into_iter().collect(), ..Access::default() };
     let open = Access { private_kinds: crate::types::PrivateKinds::new(Vec::new()), ..Access::default() };
-    let name =
-        |filter: &Filter, access: &Access| Question::new(filter, access, 5, NOW, &secret).map(|question| question.name);
-    assert!(name(&any, &known).is_none(), "it may hold what only they may read");
-    assert_ne!(name(&any, &Access::default()), name(&any, &open));
-    assert_eq!(name(&kind_1(), &known), name(&kind_1(), &Access::default()));
+    let hashed =
+        |filter: &Filter, access: &Access| RowsQuery::new(filter, access, 5, NOW, &secret).map(|query| query.hashed);
+    assert!(hashed(&any, &known).is_none(), "it may hold what only they may read");
+    assert_ne!(hashed(&any, &Access::default()), hashed(&any, &open));
+    assert_eq!(hashed(&kind_1(), &known), hashed(&kind_1(), &Access::default()));
     let wraps = Filter { kinds: Some([Kind(1), Kind::GIFT_WRAP].into()), ..Filter::default() };
-    assert!(name(&wraps, &known).is_none());
-    assert_ne!(name(&wraps, &Access::default()), name(&wraps, &open));
+    assert!(hashed(&wraps, &known).is_none());
+    assert_ne!(hashed(&wraps, &Access::default()), hashed(&wraps, &open));
 }
 
 /// What a thousand users of five sorts of clients ask in an hour, in the order of asking: the second and the filter.
@@ -161,7 +161,7 @@ fn a_mix_of_clients() -> Vec<(Timestamp, Filter)> {
         .collect()
 }
 
-/// The share of questions whose key was asked before: what a cache without bounds would answer.
+/// The share of queries whose key was asked before: what a cache without bounds would answer.
 fn repeated(key: impl Fn(Timestamp, &Filter) -> Filter) -> f64 {
     let mix = a_mix_of_clients();
     let mut seen = std::collections::HashSet::new();
@@ -175,7 +175,7 @@ fn canonical_keys_make_most_questions_of_a_mix_of_clients_repetitions() {
     let no_limit = repeated(|_, filter| Filter { limit: None, ..filter.clone() });
     let canonical = repeated(|now, filter| {
         let secret = RandomState::new();
-        Question::new(filter, &Access::default(), 20, now, &secret).unwrap().name.key().filters()[0].clone()
+        RowsQuery::new(filter, &Access::default(), 20, now, &secret).unwrap().hashed.key().filters()[0].clone()
     });
     let no_since = repeated(|_, filter| Filter { limit: None, since: None, until: None, ..filter.clone() });
     println!(

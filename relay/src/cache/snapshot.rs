@@ -45,7 +45,7 @@ pub struct Difference {
 
 /// The newest events of one filter, exactly as of `head`. Some may have expired since: that is for the reader to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry<R = Row> {
+pub struct Snapshot<R = Row> {
     /// The rows hold the log up to here and nothing later.
     pub head: Head,
     /// There is room for so many rows.
@@ -68,7 +68,7 @@ pub(super) fn was_read_by(now: Timestamp, read_at: Timestamp) -> bool {
     read_at <= now.saturating_add(CLOCKS_APART)
 }
 
-impl<R: Listed + From<Row>> Entry<R> {
+impl<R: Listed + From<Row>> Snapshot<R> {
     /// The answer to a filter that wants, or can have, no stored event.
     pub fn nothing(head: Head) -> Self {
         Self { head, limit: 0, rows: VecDeque::new(), complete: true, read_at: Timestamp::MIN }
