@@ -1,7 +1,7 @@
-//! How much of the shared log the follower asks for at a time. A stretch that could never be read in time, be the line slow
+//! How much of the shared log the follower asks for at a time. A slice that could never be read in time, be the line slow
 //! or the events large, would hold up everything after it for good.
 
-use crate::store::{StoreError, Stretch};
+use crate::store::{LogSlice, StoreError};
 use std::time::Duration;
 
 /// How many changes one read of the shared log brings, about.
@@ -26,7 +26,7 @@ impl Bite {
     pub(super) const WHOLE: Self = Self { changes: CHANGES, patience: PATIENCE };
 
     /// The next one, after this one's result.
-    pub(super) fn after(self, result: &Result<Stretch, StoreError>) -> Self {
+    pub(super) fn after(self, result: &Result<LogSlice, StoreError>) -> Self {
         match result {
             Err(StoreError::Timeout) if self.changes > 1 => Self { changes: (self.changes / 4).max(1), ..self },
             Err(StoreError::Timeout) => Self { patience: (self.patience * 2).min(LONGEST), ..self },
@@ -53,7 +53,7 @@ mod tests {
             let takes = Duration::from_millis(asked.iter().sum::<u64>() * 1_000 / bytes_per_second);
             let head = crate::store::SharedHead { head: Head::default(), base: Position(0), previous: Epoch(0) };
             let result = match takes <= bite.patience {
-                true => Ok(Stretch { head, entries: Vec::new() }),
+                true => Ok(LogSlice { head, entries: Vec::new() }),
                 false => Err(StoreError::Timeout),
             };
             millis += takes.min(bite.patience).as_millis() as u64;

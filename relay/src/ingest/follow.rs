@@ -4,8 +4,8 @@
 use super::bite::{self, Bite};
 use super::resubmit;
 use crate::log::bus::{Attached, Message};
-use crate::log::{Hole, Log, Patience, Sequencer, Step};
-use crate::store::{SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::log::{FollowTimings, Hole, Log, Sequencer, Step};
+use crate::store::{LogSlice, SharedHead, SharedLog, Store, StoreError};
 use crate::telemetry::{EntrySource, Metrics};
 use crate::types::{Epoch, Event, Head, LogEntry, Position};
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
@@ -22,11 +22,14 @@ mod tests;
 pub(super) const QUEUE: usize = 16;
 
 /// While the bus works, the log is asked only for what the bus has lost.
-const WITH_BUS: Patience =
-    Patience { hole: Duration::from_millis(5), poll: Duration::from_millis(200), retry: Duration::from_millis(50) };
+const WITH_BUS: FollowTimings = FollowTimings {
+    hole: Duration::from_millis(5),
+    poll: Duration::from_millis(200),
+    retry: Duration::from_millis(50),
+};
 /// Without it, the log is all there is.
-const WITHOUT_BUS: Patience =
-    Patience { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
+const WITHOUT_BUS: FollowTimings =
+    FollowTimings { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
 
 /// What reaches the follower from its own writer.
 pub(crate) enum News {
@@ -55,7 +58,7 @@ pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(He
     for back in LOADED_AT_START.into_iter().chain(LOADED_FOR_CACHE.into_iter().filter(|_| shared_cache)) {
         let to = Position(head.position.0.saturating_sub(back));
         match shared.entries(to, 1).await {
-            Ok(stretch) => size = size.max(stretch.entries.first().map_or(0, |entry| entry.changes.len() as u64)),
+            Ok(slice) => size = size.max(slice.entries.first().map_or(0, |entry| entry.changes.len() as u64)),
             Err(StoreError::OutOfReach) => break,
             Err(error) => return Err(error),
         }
@@ -119,7 +122,7 @@ async fn broadcast(log: &Log, event: Arc<Event>) {
 /// What the shared log has answered.
 enum Answer {
     Head(Result<SharedHead, StoreError>),
-    Stretch(Result<Stretch, StoreError>),
+    LogSlice(Result<LogSlice, StoreError>),
 }
 
 /// Follows as one of several instances, until the own writer is gone.
@@ -195,7 +198,7 @@ fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
 }
 
 fn read(shared: Arc<dyn SharedLog>, after: Position, bite: Bite) -> BoxFuture<'static, Answer> {
-    async move { Answer::Stretch(in_time(bite.patience, shared.entries(after, bite.changes)).await) }.boxed()
+    async move { Answer::LogSlice(in_time(bite.patience, shared.entries(after, bite.changes)).await) }.boxed()
 }
 
 async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -215,7 +218,7 @@ struct Follower {
 impl Follower {
     /// Has what a failover has cut off submitted again.
     fn resubmit(&mut self) {
-        let lost = self.sequencer.take_lost();
+        let lost = self.sequencer.take_cut_off();
         if lost.is_empty() {
             return;
         }
@@ -240,9 +243,9 @@ impl Follower {
         }
     }
 
-    fn answered(&mut self, answer: Answer, patience: Patience) {
+    fn answered(&mut self, answer: Answer, patience: FollowTimings) {
         let now = Instant::now();
-        if let Answer::Stretch(result) = &answer {
+        if let Answer::LogSlice(result) = &answer {
             self.bite = self.bite.after(result);
         }
         let looked = match answer {
@@ -250,15 +253,15 @@ impl Follower {
                 self.sequencer.learn(head, now);
                 Ok(())
             }
-            Answer::Stretch(Ok(stretch)) => {
-                self.sequencer.take(stretch, now, patience);
+            Answer::LogSlice(Ok(slice)) => {
+                self.sequencer.take(slice, now, patience);
                 Ok(())
             }
-            Answer::Stretch(Err(StoreError::OutOfReach)) => {
+            Answer::LogSlice(Err(StoreError::OutOfReach)) => {
                 self.sequencer.out_of_reach(now);
                 Ok(())
             }
-            Answer::Head(Err(error)) | Answer::Stretch(Err(error)) => Err(error),
+            Answer::Head(Err(error)) | Answer::LogSlice(Err(error)) => Err(error),
         };
         match looked {
             Ok(()) => {

@@ -3,7 +3,7 @@
 use super::{News, QUEUE, alone, beginning};
 use crate::log::Log;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
-use crate::store::{SharedHead, SharedLog, StoreError, Stretch};
+use crate::store::{LogSlice, SharedHead, SharedLog, StoreError};
 use crate::telemetry::Metrics;
 use crate::types::{
     Change, Epoch, Event, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, SubscriptionId,
@@ -59,7 +59,7 @@ impl SharedLog for Tail {
         ready(Ok(SharedHead { head, base: Position(0), previous: Epoch(0) })).boxed()
     }
 
-    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<Stretch, StoreError>> {
+    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<LogSlice, StoreError>> {
         if after.0 < self.trimmed {
             return ready(Err(StoreError::OutOfReach)).boxed();
         }
@@ -67,7 +67,7 @@ impl SharedLog for Tail {
         let count = if after.0 + self.large >= self.head { self.changes } else { 1 };
         let changes = vec![Change::Inserted(Insertion::new(Arc::new(event))); count];
         let entry = LogEntry::new(after.next(), changes);
-        async { Ok(Stretch { head: self.shared_head().await?, entries: vec![entry] }) }.boxed()
+        async { Ok(LogSlice { head: self.shared_head().await?, entries: vec![entry] }) }.boxed()
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the log to the outboxes: live pushes, and the replay for whoever starts late or fell behind.
 
 use super::Log;
-use crate::outbox::{Delivery, Item, Life, Offered, Place, Subscription};
+use crate::outbox::{Delivery, Item, Offered, Place, RingGeneration, Subscription};
 use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ impl Log {
     /// comes is pushed, each once. A subscription that was closed meanwhile stays closed; one that has seen what a
     /// failover has cut off since is closed with a reason.
     pub fn open(&self, subscription: &Arc<Subscription>, head: Head) {
-        let Some(life) = self.ring.read().life_of(head.epoch) else {
+        let Some(generation) = self.ring.read().generation_of(head.epoch) else {
             self.close(subscription, Refusal::LogCut);
             return;
         };
@@ -24,8 +24,8 @@ impl Log {
                 return;
             }
             let from = if ablated(Safeguard::Replay) { self.head().position } else { head.position };
-            *delivery = Delivery::Behind(Place::end_of(life, from));
-            subscription.begin(life);
+            *delivery = Delivery::Behind(Place::end_of(generation, from));
+            subscription.begin(generation);
         }
         let registration = self.matcher.lock().insert(&subscription.filters, subscription.clone());
         if let Err(registration) = subscription.register(registration) {
@@ -78,7 +78,11 @@ impl Log {
             let place = match ring.place_now(stood) {
                 // It has had what an earlier failover cut off and not what this one did: too much to remember for one
                 // that was slow through both.
-                Some(place) if place.life != stood.life && subscription.has_seen_before(stood.life) => None,
+                Some(place)
+                    if place.generation != stood.generation && subscription.has_seen_before(stood.generation) =>
+                {
+                    None
+                }
                 place => place,
             };
             place.ok_or(Refusal::LogCut).and_then(|place| {
@@ -94,20 +98,20 @@ impl Log {
                 return false;
             }
         };
-        if place.life != stood.life {
+        if place.generation != stood.generation {
             // It stood before the cut, so nothing of what was cut off has reached it.
-            subscription.begin(place.life);
+            subscription.begin(place.generation);
         }
         if entries.is_empty() {
             *delivery = Delivery::Live(place);
             return false;
         }
         for entry in &entries {
-            for (at, insertion) in insertions(entry, place.life) {
+            for (at, insertion) in insertions(entry, place.generation) {
                 if at <= place || insertion.is_dead() || !wants(subscription, insertion) {
                     continue;
                 }
-                if self.cut_off(insertion).is_some_and(|life| subscription.has_seen(life)) {
+                if self.cut_off(insertion).is_some_and(|generation| subscription.has_seen(generation)) {
                     continue;
                 }
                 let item = Item::Live { subscription: subscription.clone(), insertion: insertion.clone() };
@@ -118,16 +122,16 @@ impl Log {
                 }
                 place = at;
             }
-            place = Place::end_of(place.life, entry.position);
+            place = Place::end_of(place.generation, entry.position);
         }
         *delivery = Delivery::Behind(place);
         true
     }
 
     /// Pushes one new entry to every live subscription that it concerns.
-    pub(super) fn deliver(&self, entry: &LogEntry, life: Life) {
+    pub(super) fn deliver(&self, entry: &LogEntry, generation: RingGeneration) {
         let (mut pushed, mut fell_behind) = (0, 0);
-        for (place, insertion) in insertions(entry, life) {
+        for (place, insertion) in insertions(entry, generation) {
             if !insertion.is_dead() {
                 let cut_off = self.cut_off(insertion);
                 // Locked for each event anew, so that a large batch does not keep new subscriptions waiting.
@@ -145,8 +149,8 @@ impl Log {
         self.metrics.slow_clients.increment(fell_behind);
     }
 
-    /// The life that has delivered this event before a failover cut it off, if one has.
-    fn cut_off(&self, insertion: &Insertion) -> Option<Life> {
+    /// The generation that has delivered this event before a failover cut it off, if one has.
+    fn cut_off(&self, insertion: &Insertion) -> Option<RingGeneration> {
         let cut_off = self.cut_off.read();
         if cut_off.is_empty() || ablated(Safeguard::SeenBefore) {
             None
@@ -159,12 +163,16 @@ impl Log {
 /// The position to read the ring from: the entry at `place` may be half delivered, so it comes first unless it was
 /// finished.
 fn before_entry(place: Place) -> Position {
-    if place == Place::end_of(place.life, place.position) { place.position } else { Position(place.position.0 - 1) }
+    if place == Place::end_of(place.generation, place.position) {
+        place.position
+    } else {
+        Position(place.position.0 - 1)
+    }
 }
 
-fn insertions(entry: &LogEntry, life: Life) -> impl Iterator<Item = (Place, &Arc<Insertion>)> {
+fn insertions(entry: &LogEntry, generation: RingGeneration) -> impl Iterator<Item = (Place, &Arc<Insertion>)> {
     entry.changes.iter().zip(0..).filter_map(move |(change, index)| match change {
-        Change::Inserted(insertion) => Some((Place { life, position: entry.position, index }, insertion)),
+        Change::Inserted(insertion) => Some((Place { generation, position: entry.position, index }, insertion)),
         Change::Removed(_) => None,
     })
 }

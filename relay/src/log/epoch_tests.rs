@@ -1,7 +1,7 @@
 //! Failovers, as the ring and the subscriptions see them.
 
 use super::tests::{at, drain_all, entry, event, live_ids, metrics, of_kind, removal, subscription};
-use super::{Log, OutOfReach, Standing};
+use super::{EntryFate, Log, OutOfReach};
 use crate::outbox::{Delivery, Item, Subscription};
 use crate::store::SharedHead;
 use crate::types::safeguard::{Safeguard, without};
@@ -53,7 +53,7 @@ fn behind(log: &Log, max_events: usize) -> Arc<Subscription> {
 
 /// Ten entries, of which the new epoch lacks the last three; then these come again, and a new one.
 fn fail_over(log: &Log, all: &[Arc<Event>]) {
-    let lost = log.leap(after(0, 7));
+    let lost = log.switch_epoch(after(0, 7));
     assert_eq!(lost.iter().map(|entry| entry.position.0).collect::<Vec<_>>(), [8, 9, 10]);
     assert_eq!(log.head(), of_epoch(1, 7));
     apply(log, 8, &[all[7..10].to_vec(), all[10..].to_vec()].concat());
@@ -89,7 +89,7 @@ fn an_event_whose_removal_a_failover_undoes_is_sent_to_new_subscriptions_only() 
     log.open(&early, at(0));
     apply(&log, 1, &all);
     log.apply(&removal(2, &all[0])).expect("contiguous");
-    log.leap(after(0, 0));
+    log.switch_epoch(after(0, 0));
     log.open(&late, log.head());
     apply(&log, 1, &all);
     assert_eq!(live_ids(&drain_all(&log, &early.outbox)), []);
@@ -100,7 +100,7 @@ fn an_event_whose_removal_a_failover_undoes_is_sent_to_new_subscriptions_only() 
 fn whoever_comes_after_the_failover_is_sent_what_comes_again() {
     let all = events(11);
     let log = log_of(&all[..10]);
-    let lost = log.leap(after(0, 7));
+    let lost = log.switch_epoch(after(0, 7));
     assert_eq!(lost.len(), 3);
     let late = subscription(of_kind(1), 100);
     log.open(&late, log.head());
@@ -128,8 +128,8 @@ fn heads_of_an_earlier_epoch_count_as_far_as_nothing_was_cut_off() {
     assert_eq!(log.tail(at(7)).map(|tail| (tail.entries.len(), tail.head)), Ok((4, of_epoch(1, 11))));
     assert_eq!(log.tail(at(8)).map(|tail| tail.head), Err(OutOfReach));
     assert_eq!(log.tail(of_epoch(9, 3)).map(|tail| tail.head), Err(OutOfReach));
-    let standings = [at(7), at(8), of_epoch(1, 50), of_epoch(9, 3)].map(|head| log.standing(head));
-    assert_eq!(standings, [Standing::Part, Standing::CutOff, Standing::Part, Standing::Unheard]);
+    let fates = [at(7), at(8), of_epoch(1, 50), of_epoch(9, 3)].map(|head| log.fate(head));
+    assert_eq!(fates, [EntryFate::InLog, EntryFate::CutOff, EntryFate::InLog, EntryFate::UnknownEpoch]);
     assert_eq!(log.tail_of_all(&[at(7), of_epoch(1, 9), at(9)]).map(|tail| tail.head), Err(vec![2]));
     for (head, closed) in [(at(7), false), (at(8), true), (of_epoch(9, 3), true)] {
         let subscription = subscription(of_kind(1), 100);
@@ -146,7 +146,7 @@ fn what_was_acknowledged_before_a_failover_is_not_waited_for_and_what_after_is()
     log.acknowledge(at(12));
     log.acknowledge(of_epoch(1, 8));
     assert_eq!(log.acknowledged(), of_epoch(1, 8), "the writer knew of the new epoch first");
-    log.leap(after(0, 7));
+    log.switch_epoch(after(0, 7));
     assert_eq!(log.acknowledged(), of_epoch(1, 8));
     log.acknowledge(at(13));
     assert_eq!(log.acknowledged(), of_epoch(1, 8), "that epoch is over");
@@ -159,7 +159,7 @@ fn a_log_that_continues_elsewhere_closes_what_is_open() {
     let open = subscription(of_kind(1), 100);
     log.open(&open, log.head());
     log.restart(SharedHead { head: of_epoch(5, 100), base: Position(90), previous: Epoch(4) });
-    assert_eq!(log.standing(of_epoch(4, 1)), Standing::Unclear, "never followed, and over");
+    assert_eq!(log.fate(of_epoch(4, 1)), EntryFate::Undecidable, "never followed, and over");
     let items = drain_all(&log, &open.outbox);
     assert!(was_closed(&items, Refusal::LogCut));
     assert_eq!(log.tail(at(3)).map(|tail| tail.head), Err(OutOfReach));
@@ -175,7 +175,7 @@ fn a_cut_before_the_ring_closes_what_is_open() {
     log.open(&open, at(0));
     apply(&log, 1, &events(100));
     assert!(log.floor() > Position(7));
-    log.leap(after(0, 7));
+    log.switch_epoch(after(0, 7));
     assert_eq!(log.head(), of_epoch(1, 7));
     assert!(was_closed(&drain_all(&log, &open.outbox), Refusal::LogCut));
 }
@@ -190,7 +190,7 @@ fn what_a_late_read_left_out_may_be_back_after_a_failover() {
             log.apply(&entry).unwrap();
         }
         assert!(log.tail(at(1)).is_ok());
-        log.leap(after(0, 3));
+        log.switch_epoch(after(0, 3));
         assert_eq!(log.tail(at(1)).is_ok(), whole, "the ring goes on from before it");
         assert_eq!(log.tail(at(2)).unwrap().entries.len(), 1);
     }

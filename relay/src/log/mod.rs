@@ -12,12 +12,12 @@ mod sequencer;
 #[cfg(test)]
 mod tests;
 
-pub use ring::{Hole, Standing};
-pub use sequencer::{Patience, Sequencer, Step};
+pub use ring::{EntryFate, Hole};
+pub use sequencer::{FollowTimings, Sequencer, Step};
 
 use crate::cache::Cache;
 use crate::matcher::{Matcher, MatcherStats};
-use crate::outbox::{Life, Place, Subscription};
+use crate::outbox::{Place, RingGeneration, Subscription};
 use crate::store::SharedHead;
 use crate::telemetry::Metrics;
 use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, LogEntry, Position};
@@ -53,9 +53,9 @@ pub struct Log {
     matcher: Mutex<Matcher<Arc<Subscription>>>,
     head: watch::Sender<Head>,
     acknowledged: Mutex<Head>,
-    /// Events that a failover has cut off after they were delivered, and the life that delivered them: when they come
+    /// Events that a failover has cut off after they were delivered, and the generation that delivered them: when they come
     /// again, whoever had them is not told twice.
-    cut_off: RwLock<FxHashMap<EventId, Life>>,
+    cut_off: RwLock<FxHashMap<EventId, RingGeneration>>,
     /// Whether the follower's last look at the shared log succeeded.
     primary_reachable: AtomicBool,
     /// Answers that are kept up to date as subscriptions are.
@@ -100,15 +100,15 @@ impl Log {
     /// Applies the next entry: ring, head, every subscription that it concerns, then the cached answers. To be called by one task only,
     /// in order. An entry that is already there is ignored; one that would leave a hole is refused.
     pub fn apply(&self, entry: &LogEntry) -> Result<(), Hole> {
-        let life = {
+        let generation = {
             let mut ring = self.ring.write();
             if !ring.push(entry)? {
                 return Ok(());
             }
-            ring.life()
+            ring.generation()
         };
         self.head.send_modify(|head| head.position = entry.position);
-        self.deliver(entry, life);
+        self.deliver(entry, generation);
         if let Some(cache) = &self.cache {
             cache.apply(entry);
         }
@@ -118,19 +118,19 @@ impl Log {
     /// Goes over to the epoch that follows the present one, as `to` tells of it. Returns the entries of the old epoch
     /// that the new one lacks, oldest first: they are to be submitted again. Subscriptions go on; one that has fallen
     /// behind into what was cut off is closed when it catches up. To be called by the task that applies.
-    pub fn leap(&self, to: SharedHead) -> Vec<LogEntry> {
-        let (cut_off, whole, life, head) = {
+    pub fn switch_epoch(&self, to: SharedHead) -> Vec<LogEntry> {
+        let (cut_off, whole, generation, head) = {
             let mut ring = self.ring.write();
-            let life = ring.life();
-            let (cut_off, whole) = ring.leap(to.head.epoch, to.base);
-            (cut_off, whole, life, ring.head())
+            let generation = ring.generation();
+            let (cut_off, whole) = ring.switch_epoch(to.head.epoch, to.base);
+            (cut_off, whole, generation, ring.head())
         };
         {
             let mut known = self.cut_off.write();
-            // Two lives back everything has long come again, or never will.
-            known.retain(|_, before| before.0 + 1 >= life.0);
+            // Two generations back everything has long come again, or never will.
+            known.retain(|_, before| before.0 + 1 >= generation.0);
             let inserted = cut_off.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
-                Change::Inserted(insertion) => Some((insertion.event.id(), life)),
+                Change::Inserted(insertion) => Some((insertion.event.id(), generation)),
                 Change::Removed(_) => None,
             });
             known.extend(inserted);
@@ -199,11 +199,11 @@ impl Log {
             if head.epoch == wanted.epoch {
                 return head.position >= wanted.position;
             }
-            match self.standing(wanted) {
+            match self.fate(wanted) {
                 // Of an earlier epoch, but this far both are the same, and the head may not have come so far yet.
-                Standing::Part => head.position >= wanted.position,
-                Standing::CutOff | Standing::Unclear => true,
-                Standing::Unheard => false,
+                EntryFate::InLog => head.position >= wanted.position,
+                EntryFate::CutOff | EntryFate::Undecidable => true,
+                EntryFate::UnknownEpoch => false,
             }
         };
         head.wait_for(over).await.map(|head| *head).map_err(|_| LogClosed)
@@ -235,14 +235,16 @@ impl Log {
     /// True when a snapshot of `head` can be brought up to date, now or once the local head is there.
     pub fn reaches_back_to(&self, head: Head) -> bool {
         let ring = self.ring.read();
-        let place = ring.life_of(head.epoch).and_then(|life| ring.place_now(Place::end_of(life, head.position)));
+        let place = ring
+            .generation_of(head.epoch)
+            .and_then(|generation| ring.place_now(Place::end_of(generation, head.position)));
         place.is_some_and(|place| place.position >= ring.floor())
     }
 
     /// Everything after the oldest of `heads`, up to the local head; or which of them are out of reach.
     pub fn tail_of_all(&self, heads: &[Head]) -> Result<Tail, Vec<usize>> {
         let ring = self.ring.read();
-        let now = |head: &Head| ring.place_now(Place::end_of(ring.life_of(head.epoch)?, head.position));
+        let now = |head: &Head| ring.place_now(Place::end_of(ring.generation_of(head.epoch)?, head.position));
         let held = ring.floor()..=ring.head().position;
         let reached = |head: &Head| now(head).is_some_and(|place| held.contains(&place.position));
         let lost: Vec<usize> = (0..heads.len()).filter(|at| !heads.get(*at).is_some_and(reached)).collect();
@@ -260,13 +262,13 @@ impl Log {
     }
 
     /// What has become of the entry at `head`.
-    pub fn standing(&self, head: Head) -> Standing {
-        self.ring.read().standing(head)
+    pub fn fate(&self, head: Head) -> EntryFate {
+        self.ring.read().fate(head)
     }
 
     /// True for an epoch that this instance follows or has followed.
     pub fn knows(&self, epoch: Epoch) -> bool {
-        self.ring.read().life_of(epoch).is_some()
+        self.ring.read().generation_of(epoch).is_some()
     }
 
     /// Notes whether the shared log could be read; true: that is news.

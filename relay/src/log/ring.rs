@@ -1,8 +1,8 @@
-//! The ring: recent entries, contiguous from `floor` to `head`, bounded in bytes; and its lives, one for each epoch that
+//! The ring: recent entries, contiguous from `floor` to `head`, bounded in bytes; and its generations, one for each epoch that
 //! it has followed.
 
 use super::RingFacts;
-use crate::outbox::{Life, Place};
+use crate::outbox::{Place, RingGeneration};
 use crate::store::SharedHead;
 use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, LogEntry, Position};
 use rustc_hash::FxHashMap;
@@ -23,36 +23,36 @@ pub struct Hole {
 /// the bound honest for small events.
 const OVERHEAD_BYTES: usize = 512;
 
-/// How many earlier lives are remembered; whoever stands in one before them is out of reach.
-const LIVES_KEPT: usize = 16;
+/// How many earlier generations are remembered; whoever stands in one before them is out of reach.
+const GENERATIONS_KEPT: usize = 16;
 
 /// What has become of an entry of some epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum EntryFate {
     /// It is part of the log that this instance follows, or will be once the instance has come so far.
-    Part,
+    InLog,
     /// A failover has cut it off.
     CutOff,
     /// Its epoch is over, and how that ended was never learned.
-    Unclear,
+    Undecidable,
     /// Its epoch was never heard of.
-    Unheard,
+    UnknownEpoch,
 }
 
-/// A life that is over.
+/// A generation that is over.
 #[derive(Debug, Clone, Copy)]
-struct Past {
-    life: Life,
+struct PastGeneration {
+    generation: RingGeneration,
     epoch: Epoch,
-    /// The last position that it has in common with the life after it; `None`: nothing is known to be.
+    /// The last position that it has in common with the generation after it; `None`: nothing is known to be.
     base: Option<Position>,
 }
 
 pub(super) struct Ring {
     head: Head,
-    life: Life,
-    /// The earlier lives, the latest last.
-    past: VecDeque<Past>,
+    generation: RingGeneration,
+    /// The earlier generations, the latest last.
+    past: VecDeque<PastGeneration>,
     entries: VecDeque<(LogEntry, usize)>,
     bytes: usize,
     max_bytes: usize,
@@ -64,7 +64,7 @@ impl Ring {
     pub(super) fn new(head: Head, max_bytes: usize) -> Self {
         Self {
             head,
-            life: Life(0),
+            generation: RingGeneration(0),
             past: VecDeque::new(),
             entries: VecDeque::new(),
             bytes: 0,
@@ -77,45 +77,45 @@ impl Ring {
         self.head
     }
 
-    pub(super) fn life(&self) -> Life {
-        self.life
+    pub(super) fn generation(&self) -> RingGeneration {
+        self.generation
     }
 
-    /// The life that `epoch` is or last was followed in; `None` for one that this ring has not followed.
-    pub(super) fn life_of(&self, epoch: Epoch) -> Option<Life> {
+    /// The generation that `epoch` is or last was followed in; `None` for one that this ring has not followed.
+    pub(super) fn generation_of(&self, epoch: Epoch) -> Option<RingGeneration> {
         if epoch == self.head.epoch {
-            return Some(self.life);
+            return Some(self.generation);
         }
-        self.past.iter().rev().find(|past| past.epoch == epoch).map(|past| past.life)
+        self.past.iter().rev().find(|past| past.epoch == epoch).map(|past| past.generation)
     }
 
-    /// The same place in the present life; `None` where a failover has cut off what lies before it, or may have.
+    /// The same place in the present generation; `None` where a failover has cut off what lies before it, or may have.
     pub(super) fn place_now(&self, place: Place) -> Option<Place> {
-        if place.life == self.life {
+        if place.generation == self.generation {
             return Some(place);
         }
-        let later = self.past.iter().filter(|past| past.life >= place.life);
-        // Every life from that one on must be remembered, and must have the place in common with the next.
-        let remembered = self.past.front().is_some_and(|oldest| oldest.life <= place.life);
-        let common = |past: &Past| past.base.is_some_and(|base| place.position <= base);
-        (remembered && later.into_iter().all(common)).then_some(Place { life: self.life, ..place })
+        let later = self.past.iter().filter(|past| past.generation >= place.generation);
+        // Every generation from that one on must be remembered, and must have the place in common with the next.
+        let remembered = self.past.front().is_some_and(|oldest| oldest.generation <= place.generation);
+        let common = |past: &PastGeneration| past.base.is_some_and(|base| place.position <= base);
+        (remembered && later.into_iter().all(common)).then_some(Place { generation: self.generation, ..place })
     }
 
     /// What has become of the entry at `head`.
-    pub(super) fn standing(&self, head: Head) -> Standing {
-        let Some(life) = self.life_of(head.epoch) else { return Standing::Unheard };
-        let place = Place::end_of(life, head.position);
+    pub(super) fn fate(&self, head: Head) -> EntryFate {
+        let Some(generation) = self.generation_of(head.epoch) else { return EntryFate::UnknownEpoch };
+        let place = Place::end_of(generation, head.position);
         if self.place_now(place).is_some() {
-            return Standing::Part;
+            return EntryFate::InLog;
         }
-        let remembered = self.past.front().is_some_and(|oldest| oldest.life <= life);
-        let told = self.past.iter().filter(|past| past.life >= life).all(|past| past.base.is_some());
-        if remembered && told { Standing::CutOff } else { Standing::Unclear }
+        let remembered = self.past.front().is_some_and(|oldest| oldest.generation <= generation);
+        let told = self.past.iter().filter(|past| past.generation >= generation).all(|past| past.base.is_some());
+        if remembered && told { EntryFate::CutOff } else { EntryFate::Undecidable }
     }
 
     /// Goes over to a new epoch that has everything up to `base` in common with the present one. What lies beyond is
     /// cut off and returned, with whether that is all there was.
-    pub(super) fn leap(&mut self, epoch: Epoch, base: Position) -> (Vec<LogEntry>, bool) {
+    pub(super) fn switch_epoch(&mut self, epoch: Epoch, base: Position) -> (Vec<LogEntry>, bool) {
         let whole = self.floor() <= base;
         let mut cut_off = Vec::new();
         while self.head.position > base {
@@ -131,7 +131,7 @@ impl Ring {
         }
         cut_off.reverse();
         self.drop_what_was_read_late();
-        self.begin_life(epoch, Some(base));
+        self.begin_generation(epoch, Some(base));
         (cut_off, whole)
     }
 
@@ -142,9 +142,9 @@ impl Ring {
         self.alive.clear();
         self.bytes = 0;
         if to.head.epoch != self.head.epoch && to.previous != self.head.epoch {
-            self.begin_life(to.previous, None);
+            self.begin_generation(to.previous, None);
         }
-        self.begin_life(to.head.epoch, None);
+        self.begin_generation(to.head.epoch, None);
         self.head = to.head;
     }
 
@@ -158,12 +158,12 @@ impl Ring {
         }
     }
 
-    fn begin_life(&mut self, epoch: Epoch, base: Option<Position>) {
-        self.past.push_back(Past { life: self.life, epoch: self.head.epoch, base });
-        if self.past.len() > LIVES_KEPT {
+    fn begin_generation(&mut self, epoch: Epoch, base: Option<Position>) {
+        self.past.push_back(PastGeneration { generation: self.generation, epoch: self.head.epoch, base });
+        if self.past.len() > GENERATIONS_KEPT {
             self.past.pop_front();
         }
-        self.life.0 += 1;
+        self.generation.0 += 1;
         self.head.epoch = epoch;
     }
 
@@ -199,7 +199,7 @@ impl Ring {
         Ok(true)
     }
 
-    /// Up to `max_changes` changes' worth of whole entries after `position` in the present life, at least one entry
+    /// Up to `max_changes` changes' worth of whole entries after `position` in the present generation, at least one entry
     /// where there is one; `None` when the ring no longer reaches back to it.
     pub(super) fn after(&self, position: Position, max_changes: usize) -> Option<Vec<LogEntry>> {
         let skip = position.0.checked_sub(self.floor().0)?;

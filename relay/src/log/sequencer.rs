@@ -2,8 +2,8 @@
 //! order or not at all, and from the shared log; out of it go entries in order. What to do next is a question to
 //! [`Sequencer::next`]; the follower does it, and the model of the protocol drives the same code.
 
-use super::{Log, Standing};
-use crate::store::{SharedHead, Stretch};
+use super::{EntryFate, Log};
+use crate::store::{LogSlice, SharedHead};
 use crate::telemetry::{EntrySource, Metrics};
 use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Epoch, Head, LogEntry, Position};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How long a follower waits for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct FollowTimings {
     /// For an entry that may still be on its way over the bus, before it is read from the log. Zero: there is no bus,
     /// so every poll reads at once.
     pub hole: Duration,
@@ -35,21 +35,21 @@ pub enum Step {
 }
 
 /// The most entries that wait for one before them. More are dropped: the log has them.
-const MAX_HELD_ENTRIES: usize = 1_024;
+const MAX_PENDING_ENTRIES: usize = 1_024;
 /// The most bytes of event text that they may hold.
-const MAX_HELD_BYTES: usize = 16 << 20;
+const MAX_PENDING_BYTES: usize = 16 << 20;
 /// The most own entries that wait for their epoch to become known.
-const MAX_EARLY_ENTRIES: usize = 256;
+const MAX_UNKNOWN_EPOCH_ENTRIES: usize = 256;
 
 /// Puts the log's entries in order.
 pub struct Sequencer {
     log: Arc<Log>,
     metrics: Arc<Metrics>,
     /// Entries of the present epoch that came before their time.
-    held: BTreeMap<Position, (EntrySource, LogEntry)>,
-    held_bytes: usize,
+    pending: BTreeMap<Position, (EntrySource, LogEntry)>,
+    pending_bytes: usize,
     /// The last position that is known to exist in the present epoch.
-    goal: Position,
+    target: Position,
     /// The local head after which something is missing, and since when.
     missing: Option<(Position, Instant)>,
     /// When the next question is due.
@@ -59,80 +59,80 @@ pub struct Sequencer {
     /// The shared log no longer reaches back to the local head.
     out_of_reach: bool,
     /// Own entries of an epoch that nobody here has heard of yet.
-    early: Vec<(Epoch, LogEntry)>,
+    unknown_epoch: Vec<(Epoch, LogEntry)>,
     /// What a failover has cut off, oldest first, until somebody takes it.
-    lost: Vec<LogEntry>,
+    cut_off: Vec<LogEntry>,
 }
 
 impl Sequencer {
     /// Continues after the local head of `log`. The only one that applies to it.
     pub fn new(log: Arc<Log>, metrics: Arc<Metrics>, now: Instant) -> Self {
-        let goal = log.head().position;
+        let target = log.head().position;
         Self {
             log,
             metrics,
-            held: BTreeMap::new(),
-            held_bytes: 0,
-            goal,
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            target,
             missing: None,
             ask_at: now,
             retry_at: None,
             out_of_reach: false,
-            early: Vec::new(),
-            lost: Vec::new(),
+            unknown_epoch: Vec::new(),
+            cut_off: Vec::new(),
         }
     }
 
     /// What is to be submitted again, oldest first: entries of an epoch that is over which the new one lacks. To be
     /// asked after every other call.
-    pub fn take_lost(&mut self) -> Vec<LogEntry> {
-        std::mem::take(&mut self.lost)
+    pub fn take_cut_off(&mut self) -> Vec<LogEntry> {
+        std::mem::take(&mut self.cut_off)
     }
 
     /// Takes an entry from the own writer or from the bus.
     pub fn offer(&mut self, source: EntrySource, epoch: Epoch, entry: LogEntry, now: Instant) {
-        let standing = match ablated(Safeguard::Epochs) {
-            true => Standing::Part,
-            false => self.log.standing(Head { epoch, position: entry.position }),
+        let fate = match ablated(Safeguard::Epochs) {
+            true => EntryFate::InLog,
+            false => self.log.fate(Head { epoch, position: entry.position }),
         };
-        match standing {
+        match fate {
             // Of the present epoch, or of an earlier one and before the cut: then it is the same in both.
-            Standing::Part => {}
+            EntryFate::InLog => {}
             // Of a new epoch: the log will tell how it began.
-            Standing::Unheard => {
+            EntryFate::UnknownEpoch => {
                 self.ask_at = now;
-                if source == EntrySource::Own && self.early.len() < MAX_EARLY_ENTRIES {
-                    self.early.push((epoch, entry));
+                if source == EntrySource::Own && self.unknown_epoch.len() < MAX_UNKNOWN_EPOCH_ENTRIES {
+                    self.unknown_epoch.push((epoch, entry));
                 }
                 return;
             }
-            Standing::CutOff => {
+            EntryFate::CutOff => {
                 if source == EntrySource::Own {
                     // Its client was told "stored" before anybody here knew of the failover.
-                    self.lost.push(entry);
+                    self.cut_off.push(entry);
                 }
                 return;
             }
             // Of an epoch that is over: nothing to us.
-            Standing::Unclear => return,
+            EntryFate::Undecidable => return,
         }
         let head = self.log.head().position;
-        if entry.position.0 > head.0.saturating_add(MAX_HELD_ENTRIES as u64) {
+        if entry.position.0 > head.0.saturating_add(MAX_PENDING_ENTRIES as u64) {
             // So far ahead that the log must say whether it is true; if so, it is read from there.
             self.ask_at = now;
             return;
         }
-        self.goal = self.goal.max(entry.position);
+        self.target = self.target.max(entry.position);
         if entry.position > head {
-            self.held_bytes += text_bytes(&entry);
-            if let Some((_, before)) = self.held.insert(entry.position, (source, entry)) {
-                self.held_bytes -= text_bytes(&before);
+            self.pending_bytes += text_bytes(&entry);
+            if let Some((_, before)) = self.pending.insert(entry.position, (source, entry)) {
+                self.pending_bytes -= text_bytes(&before);
             }
         }
-        self.apply_held();
-        while self.held.len() > MAX_HELD_ENTRIES || self.held_bytes > MAX_HELD_BYTES {
-            let Some((_, (_, dropped))) = self.held.pop_last() else { break };
-            self.held_bytes -= text_bytes(&dropped);
+        self.apply_pending();
+        while self.pending.len() > MAX_PENDING_ENTRIES || self.pending_bytes > MAX_PENDING_BYTES {
+            let Some((_, (_, dropped))) = self.pending.pop_last() else { break };
+            self.pending_bytes -= text_bytes(&dropped);
         }
         self.note_missing(now);
     }
@@ -141,42 +141,42 @@ impl Sequencer {
     pub fn learn(&mut self, head: SharedHead, now: Instant) {
         self.follow_epoch(head, now);
         if head.head.epoch == self.log.head().epoch {
-            self.goal = self.goal.max(head.head.position);
+            self.target = self.target.max(head.head.position);
         }
         self.note_missing(now);
     }
 
     /// Takes the answer to [`Step::Read`].
-    pub fn take(&mut self, stretch: Stretch, now: Instant, patience: Patience) {
+    pub fn take(&mut self, slice: LogSlice, now: Instant, timings: FollowTimings) {
         self.retry_at = None;
         let before = self.log.head();
-        self.follow_epoch(stretch.head, now);
-        if stretch.head.head.epoch == self.log.head().epoch {
-            self.goal = self.goal.max(stretch.head.head.position);
-            if !stretch.entries.is_empty() {
+        self.follow_epoch(slice.head, now);
+        if slice.head.head.epoch == self.log.head().epoch {
+            self.target = self.target.max(slice.head.head.position);
+            if !slice.entries.is_empty() {
                 self.metrics.hole_repairs.increment(1);
             }
-            for entry in stretch.entries {
-                let missing = entry.position > self.log.head().position && !self.held.contains_key(&entry.position);
+            for entry in slice.entries {
+                let missing = entry.position > self.log.head().position && !self.pending.contains_key(&entry.position);
                 if missing {
-                    self.held_bytes += text_bytes(&entry);
-                    self.held.insert(entry.position, (EntrySource::Log, entry));
+                    self.pending_bytes += text_bytes(&entry);
+                    self.pending.insert(entry.position, (EntrySource::Log, entry));
                 }
             }
-            self.apply_held();
+            self.apply_pending();
         }
         self.note_missing(now);
         if self.missing.is_some() {
             // A long way is read at one go; what the log itself does not have yet is not asked for again at once.
             let progress = self.log.head() != before;
-            self.retry_at = Some(if progress { now } else { now + patience.retry });
+            self.retry_at = Some(if progress { now } else { now + timings.retry });
         }
     }
 
     /// The shared log could not be asked or read.
-    pub fn failed(&mut self, now: Instant, patience: Patience) {
-        self.ask_at = now + patience.retry;
-        self.retry_at = Some(now + patience.retry);
+    pub fn failed(&mut self, now: Instant, timings: FollowTimings) {
+        self.ask_at = now + timings.retry;
+        self.retry_at = Some(now + timings.retry);
     }
 
     /// The shared log no longer reaches back to the local head: the next answer to [`Step::Ask`] is where to go on.
@@ -186,17 +186,17 @@ impl Sequencer {
     }
 
     /// What to do now. A caller that has begun an [`Step::Ask`] or a [`Step::Read`] asks again once it has the answer.
-    pub fn next(&mut self, now: Instant, patience: Patience) -> Step {
+    pub fn next(&mut self, now: Instant, timings: FollowTimings) -> Step {
         // Whoever polls faster from now on need not wait for the slower poll to be due.
-        self.ask_at = self.ask_at.min(now + patience.poll);
+        self.ask_at = self.ask_at.min(now + timings.poll);
         if now >= self.ask_at && !ablated(Safeguard::Poll) {
-            self.ask_at = now + patience.poll;
-            let read = patience.hole.is_zero() && !self.out_of_reach;
+            self.ask_at = now + timings.poll;
+            let read = timings.hole.is_zero() && !self.out_of_reach;
             return if read { Step::Read(self.log.head().position) } else { Step::Ask };
         }
         let mut wake = self.ask_at;
         if let Some((_, since)) = self.missing.filter(|_| !self.out_of_reach && !ablated(Safeguard::Repair)) {
-            let due = self.retry_at.unwrap_or(since + patience.hole);
+            let due = self.retry_at.unwrap_or(since + timings.hole);
             if now >= due {
                 return Step::Read(self.log.head().position);
             }
@@ -207,7 +207,7 @@ impl Sequencer {
 
     /// How many positions are known to exist and were not applied yet.
     pub fn behind(&self) -> u64 {
-        self.goal.0.saturating_sub(self.log.head().position.0)
+        self.target.0.saturating_sub(self.log.head().position.0)
     }
 
     fn follow_epoch(&mut self, to: SharedHead, now: Instant) {
@@ -227,11 +227,11 @@ impl Sequencer {
         self.missing = None;
         if to.previous == head.epoch && !same {
             self.metrics.epochs.increment(1);
-            self.lost.extend(self.log.leap(to));
+            self.cut_off.extend(self.log.switch_epoch(to));
             // What waited for an entry before it: up to the base it is part of the new epoch too, and the next failover
             // may cut it off; beyond, it was cut off now. Either way it may be known to nobody else.
-            let beyond = self.held.split_off(&to.base.next());
-            self.lost.extend(beyond.into_values().map(|(_, entry)| entry));
+            let beyond = self.pending.split_off(&to.base.next());
+            self.cut_off.extend(beyond.into_values().map(|(_, entry)| entry));
         } else {
             tracing::warn!(
                 from = head.position.0,
@@ -239,24 +239,25 @@ impl Sequencer {
                 "the log continues beyond what this instance could follow: subscriptions are closed"
             );
             self.log.restart(to);
-            self.held.clear();
+            self.pending.clear();
         }
-        self.held_bytes = self.held.values().map(|(_, entry)| text_bytes(entry)).sum();
+        self.pending_bytes = self.pending.values().map(|(_, entry)| text_bytes(entry)).sum();
         self.out_of_reach = false;
-        self.goal = self.held.last_key_value().map_or(Position(0), |(last, _)| *last).max(self.log.head().position);
-        for (epoch, entry) in std::mem::take(&mut self.early) {
+        self.target =
+            self.pending.last_key_value().map_or(Position(0), |(last, _)| *last).max(self.log.head().position);
+        for (epoch, entry) in std::mem::take(&mut self.unknown_epoch) {
             self.offer(EntrySource::Own, epoch, entry, now);
         }
     }
 
-    fn apply_held(&mut self) {
-        while let Some(first) = self.held.first_entry() {
+    fn apply_pending(&mut self) {
+        while let Some(first) = self.pending.first_entry() {
             let next = self.log.head().position.next();
             if *first.key() > next && !ablated(Safeguard::Order) {
                 return;
             }
             let (source, mut entry) = first.remove();
-            self.held_bytes -= text_bytes(&entry);
+            self.pending_bytes -= text_bytes(&entry);
             if ablated(Safeguard::Order) {
                 entry.position = next;
             }
@@ -270,7 +271,7 @@ impl Sequencer {
     fn note_missing(&mut self, now: Instant) {
         self.metrics.log_behind.set(self.behind() as f64);
         let head = self.log.head().position;
-        if self.goal <= head {
+        if self.target <= head {
             self.missing = None;
             self.retry_at = None;
         } else if self.missing.is_none_or(|(after, _)| after != head) {

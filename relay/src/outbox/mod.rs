@@ -10,4 +10,4 @@ mod subscription;
 mod tests;
 
 pub use queue::{Closed, Item, Left, Outbox, OutboxLimits};
-pub use subscription::{Delivery, Life, Offered, Place, Subscription};
+pub use subscription::{Delivery, Offered, Place, RingGeneration, Subscription};

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// delivered, everything after it was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Which life of the ring the position counts in. Positions start anew where a failover has cut entries off; so
-    /// whatever comes in a later life lies after every place of an earlier one.
-    pub life: Life,
+    /// Which generation of the ring the position counts in. Positions start anew where a failover has cut entries off; so
+    /// whatever comes in a later generation lies after every place of an earlier one.
+    pub generation: RingGeneration,
     /// The entry.
     pub position: Position,
     /// The change inside it, counted from 0.
@@ -21,22 +21,22 @@ pub struct Place {
 
 impl Place {
     /// The place after the last change of the entry at `position`.
-    pub const fn end_of(life: Life, position: Position) -> Self {
-        Self { life, position, index: u32::MAX }
+    pub const fn end_of(generation: RingGeneration, position: Position) -> Self {
+        Self { generation, position, index: u32::MAX }
     }
 
     /// The place right before this change.
     pub const fn before(self) -> Self {
         match self.index.checked_sub(1) {
             Some(index) => Self { index, ..self },
-            None => Self::end_of(self.life, Position(self.position.0.saturating_sub(1))),
+            None => Self::end_of(self.generation, Position(self.position.0.saturating_sub(1))),
         }
     }
 }
 
 /// How often the ring of this instance has begun anew: once for each change of epoch that it has followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Life(pub u32);
+pub struct RingGeneration(pub u32);
 
 /// How live events reach a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub struct Subscription {
     pub outbox: Arc<Outbox>,
     delivery: Mutex<Delivery>,
     registration: Mutex<Option<Registration>>,
-    /// The life in which it began, or the first of which it has missed nothing. Written under the delivery's lock.
+    /// The generation in which it began, or the first of which it has missed nothing. Written under the delivery's lock.
     since: AtomicU32,
 }
 
@@ -97,21 +97,21 @@ impl Subscription {
         self.delivery.lock()
     }
 
-    /// Notes that whatever lives before `life` brought and a failover cut off was never sent to it. To be called with
+    /// Notes that whatever generations before `generation` brought and a failover cut off was never sent to it. To be called with
     /// the delivery locked.
-    pub fn begin(&self, life: Life) {
-        self.since.store(life.0, Ordering::Relaxed);
+    pub fn begin(&self, generation: RingGeneration) {
+        self.since.store(generation.0, Ordering::Relaxed);
     }
 
-    /// True for a subscription that was sent, in `life`, whatever it wanted of what a failover then cut off: when that
+    /// True for a subscription that was sent, in `generation`, whatever it wanted of what a failover then cut off: when that
     /// comes again, it is no news.
-    pub fn has_seen(&self, life: Life) -> bool {
-        self.since.load(Ordering::Relaxed) <= life.0
+    pub fn has_seen(&self, generation: RingGeneration) -> bool {
+        self.since.load(Ordering::Relaxed) <= generation.0
     }
 
-    /// True for a subscription that was there in a life before `life`.
-    pub fn has_seen_before(&self, life: Life) -> bool {
-        self.since.load(Ordering::Relaxed) < life.0
+    /// True for a subscription that was there in a generation before `generation`.
+    pub fn has_seen_before(&self, generation: RingGeneration) -> bool {
+        self.since.load(Ordering::Relaxed) < generation.0
     }
 
     /// Notes where the matcher has filed the subscription; gives it back when the subscription was closed meanwhile:
@@ -161,14 +161,19 @@ impl Subscription {
     }
 
     /// Offers a live match. Pushes it if the subscription is live and has not had it; falls behind if the outbox is
-    /// full. `cut_off` says that the event is one that a failover has cut off after that life had delivered it. Never
+    /// full. `cut_off` says that the event is one that a failover has cut off after that generation had delivered it. Never
     /// waits.
-    pub fn offer(self: &Arc<Self>, place: Place, insertion: &Arc<Insertion>, cut_off: Option<Life>) -> Offered {
+    pub fn offer(
+        self: &Arc<Self>,
+        place: Place,
+        insertion: &Arc<Insertion>,
+        cut_off: Option<RingGeneration>,
+    ) -> Offered {
         let mut delivery = self.delivery.lock();
         if let Delivery::Live(delivered) = *delivery
             && place > delivered
         {
-            if cut_off.is_some_and(|life| self.has_seen(life)) {
+            if cut_off.is_some_and(|generation| self.has_seen(generation)) {
                 *delivery = Delivery::Live(place);
                 return Offered::NotNow;
             }

@@ -1,7 +1,7 @@
 //! Who gets the room that sending makes.
 #![allow(clippy::unwrap_used)]
 
-use super::{Delivery, Item, Life, Outbox, OutboxLimits, Place, Subscription};
+use super::{Delivery, Item, Outbox, OutboxLimits, Place, RingGeneration, Subscription};
 use crate::types::{Event, Filter, Insertion, Key, Kind, Position, PublicKey, Refusal, Row, SubscriptionId};
 use futures_util::FutureExt;
 use std::sync::Arc;
@@ -109,9 +109,9 @@ fn a_closed_that_was_overtaken_is_not_owed() {
 fn a_closed_outbox_holds_nothing() {
     let outbox = Outbox::new(LIMITS);
     let one = subscription("s", &outbox);
-    *one.delivery() = Delivery::Live(Place::end_of(Life(0), Position(0)));
+    *one.delivery() = Delivery::Live(Place::end_of(RingGeneration(0), Position(0)));
     for position in 1..20 {
-        one.offer(Place { life: Life(0), position: Position(position), index: 0 }, &insertion(1), None);
+        one.offer(Place { generation: RingGeneration(0), position: Position(position), index: 0 }, &insertion(1), None);
     }
     assert!(Arc::strong_count(&one) > 1);
     outbox.close();

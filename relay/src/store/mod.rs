@@ -91,12 +91,12 @@ pub trait SharedLog: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] where the log no longer reaches back to `after`.
-    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Stretch, StoreError>>;
+    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<LogSlice, StoreError>>;
 }
 
 /// A part of a shared log and where the log stood then: one snapshot.
 #[derive(Debug, Clone)]
-pub struct Stretch {
+pub struct LogSlice {
     /// The head as of this snapshot; `entries` are of its epoch.
     pub head: SharedHead,
     /// Contiguous, from right after the position that was asked for.

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use relay::store::{Appended, Counted, MemoryStore, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use relay::store::{Appended, Counted, LogSlice, MemoryStore, Page, Read, SharedHead, SharedLog, Store, StoreError};
 use relay::types::{Access, Change, EventId, Filter, Head, Insertion, LogEntry, Position, Row, Timestamp, Verified};
 
 #[derive(Default)]
@@ -59,13 +59,13 @@ impl SharedLog for SharedMemory {
         .boxed()
     }
 
-    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<Stretch, StoreError>> {
+    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<LogSlice, StoreError>> {
         async move {
             let head = self.shared_head().await?;
             let log = self.log.lock();
             let entries =
                 log.iter().filter(|entry| entry.position > after && !self.mute).take(500).map(fresh).collect();
-            Ok(Stretch { head, entries })
+            Ok(LogSlice { head, entries })
         }
         .boxed()
     }

@@ -93,8 +93,8 @@ pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option
     let mut epoch: Option<Epoch> = None;
     loop {
         let last = *last.lock();
-        if let Ok(stretch) = store.entries(after, 2_048).await {
-            let shared = stretch.head;
+        if let Ok(slice) = store.entries(after, 2_048).await {
+            let shared = slice.head;
             let known = epoch.replace(shared.head.epoch);
             if known.is_some_and(|known| known != shared.head.epoch) && after > shared.base {
                 let kept = record.entries.partition_point(|entry| entry.position <= shared.base);
@@ -103,11 +103,11 @@ pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option
                 continue;
             }
             let entries = &mut record.entries;
-            for entry in &stretch.entries {
+            for entry in &slice.entries {
                 assert_eq!(entry.position, after.next(), "the log has a hole");
                 after = entry.position;
             }
-            entries.extend(stretch.entries);
+            entries.extend(slice.entries);
             world.head.store(after.0, Ordering::Relaxed);
             let ended = |id| entries.iter().rev().take(50).any(|entry| inserts(entry, id));
             if last.is_some_and(ended) {

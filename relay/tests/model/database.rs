@@ -1,6 +1,6 @@
 //! The primary and its replicas: the rules of the real oracle store, a log, and every snapshot of it.
 
-use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
 use crate::store::{MemoryStore, Outcome};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Kind, LogEntry, Position, PublicKey, Removal, Row,
@@ -127,12 +127,12 @@ impl Database {
         self.head = SharedHead { head: Head { epoch: Epoch(self.rng.random()), position: base }, base, previous };
     }
 
-    pub(crate) fn stretch(&self, after: Position) -> Result<Stretch, StoreError> {
+    pub(crate) fn slice(&self, after: Position) -> Result<LogSlice, StoreError> {
         if after.0 < self.trimmed {
             return Err(StoreError::OutOfReach);
         }
         let entries = self.log.iter().filter(|entry| entry.position > after).take(3).map(fresh).collect();
-        Ok(Stretch { head: self.head, entries })
+        Ok(LogSlice { head: self.head, entries })
     }
 
     /// True where a failover has cut off an insertion of this event.
@@ -251,8 +251,8 @@ impl SharedLog for Reached {
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>> {
         self.later(|database| database.head)
     }
-    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<Stretch, StoreError>> {
-        async move { self.0.lock().stretch(after) }.boxed()
+    fn entries(&self, after: Position, _: usize) -> BoxFuture<'_, Result<LogSlice, StoreError>> {
+        async move { self.0.lock().slice(after) }.boxed()
     }
 }
 

@@ -4,9 +4,9 @@ use super::database::{Database, Pool, Reached, fresh, stored};
 use super::reader::Reader;
 use crate::cache::{Cache, NoLayer};
 use crate::ingest::{News, resubmission};
-use crate::log::{Log, Patience, Sequencer, Step};
+use crate::log::{FollowTimings, Log, Sequencer, Step};
 use crate::query::Queries;
-use crate::store::{SharedHead, StoreError, Stretch};
+use crate::store::{LogSlice, SharedHead, StoreError};
 use crate::telemetry::{EntrySource, Metrics};
 use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Kind, KindClass, LogEntry, Position, RemovalCause};
@@ -24,14 +24,14 @@ use tokio::sync::mpsc;
 const STEPS: usize = 160;
 /// Far more rounds than it takes to bring everybody to the head.
 const LAST_ROUNDS: usize = 400;
-const WITH_BUS: Patience =
-    Patience { hole: Duration::from_millis(5), poll: Duration::from_millis(40), retry: Duration::from_millis(10) };
-const WITHOUT_BUS: Patience = Patience { hole: Duration::ZERO, ..WITH_BUS };
+const WITH_BUS: FollowTimings =
+    FollowTimings { hole: Duration::from_millis(5), poll: Duration::from_millis(40), retry: Duration::from_millis(10) };
+const WITHOUT_BUS: FollowTimings = FollowTimings { hole: Duration::ZERO, ..WITH_BUS };
 
 /// What a follower waits for. An answer may have been given long before it arrives.
 enum Asked {
     Head(Option<SharedHead>),
-    Stretch(Position, Option<Result<Stretch, StoreError>>),
+    LogSlice(Position, Option<Result<LogSlice, StoreError>>),
 }
 
 struct Instance {
@@ -54,7 +54,7 @@ pub(crate) struct World<'a> {
     pool: &'a Pool,
     rng: StdRng,
     now: Instant,
-    patience: Patience,
+    patience: FollowTimings,
     database: Arc<Mutex<Database>>,
     instances: Vec<Instance>,
     readers: Vec<Reader>,
@@ -221,15 +221,15 @@ impl<'a> World<'a> {
         let database = self.database.lock();
         match instance.asked.take() {
             Some(Asked::Head(answer)) => instance.sequencer.learn(answer.unwrap_or(database.head), self.now),
-            Some(Asked::Stretch(after, answer)) => match answer.unwrap_or_else(|| database.stretch(after)) {
-                Ok(stretch) => instance.sequencer.take(stretch, self.now, self.patience),
+            Some(Asked::LogSlice(after, answer)) => match answer.unwrap_or_else(|| database.slice(after)) {
+                Ok(slice) => instance.sequencer.take(slice, self.now, self.patience),
                 Err(_) => instance.sequencer.out_of_reach(self.now),
             },
             None => {
                 let early = self.rng.random_bool(0.5);
                 instance.asked = match instance.sequencer.next(self.now, self.patience) {
                     Step::Ask => Some(Asked::Head(early.then_some(database.head))),
-                    Step::Read(after) => Some(Asked::Stretch(after, early.then(|| database.stretch(after)))),
+                    Step::Read(after) => Some(Asked::LogSlice(after, early.then(|| database.slice(after)))),
                     Step::Wait(_) => None,
                 };
             }
@@ -240,7 +240,7 @@ impl<'a> World<'a> {
 
     fn resubmit(&mut self, at: usize) {
         let instance = &mut self.instances[at];
-        let lost = instance.sequencer.take_lost();
+        let lost = instance.sequencer.take_cut_off();
         let before = std::mem::replace(&mut instance.followed, instance.log.head());
         if before.epoch != instance.followed.epoch {
             for reader in self.readers.iter_mut().filter(|reader| reader.instance == at) {

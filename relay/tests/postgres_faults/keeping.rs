@@ -114,8 +114,8 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     until("the month to be cut", PATIENCE, cut).await.unwrap();
     assert_eq!(ids(&store).await, stay);
     // Whoever follows the log hears of each removal.
-    let stretch = store.entries(before.position, 10_000).await.unwrap();
-    let changes = stretch.entries.iter().flat_map(|entry| entry.changes.iter());
+    let slice = store.entries(before.position, 10_000).await.unwrap();
+    let changes = slice.entries.iter().flat_map(|entry| entry.changes.iter());
     let heard = changes.filter_map(|change| match change {
         Change::Removed(removal) => Some(removal.event.id()),
         Change::Inserted(_) => None,

@@ -182,7 +182,7 @@ impl<'a> World<'a> {
             self.local = alive;
         } else if let Some(to) = self.failover.take() {
             if self.rng.random_bool(0.8) {
-                self.log.leap(to);
+                self.log.switch_epoch(to);
                 self.local = database.at(to.base.0).unwrap().1.clone();
             } else {
                 let head = Head { position: Position(database.last()), ..to.head };

@@ -1,7 +1,7 @@
 //! The log as the database keeps it (see [`crate::store::SharedLog`]), read on the primary.
 
 use super::error::translate;
-use crate::store::{SharedHead, StoreError, Stretch};
+use crate::store::{LogSlice, SharedHead, StoreError};
 use crate::types::{Change, Epoch, Event, Head, Insertion, LogEntry, Position, Removal, RemovalCause};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -54,28 +54,28 @@ pub(super) async fn entries(
     conn: &mut PgConnection,
     after: Position,
     max_changes: usize,
-) -> Result<Stretch, StoreError> {
+) -> Result<LogSlice, StoreError> {
     let query = sqlx::query("SELECT epoch, head, base, previous, position, ops, texts FROM entries($1, $2)")
         .bind(after.0.cast_signed())
         .bind(i64::try_from(max_changes.max(1)).unwrap_or(i64::MAX));
     let rows = query.fetch_all(conn).await.map_err(translate)?;
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the head is missing".into()))?;
-    let mut stretch = Stretch { head: head(first)?, entries: Vec::with_capacity(rows.len()) };
+    let mut slice = LogSlice { head: head(first)?, entries: Vec::with_capacity(rows.len()) };
     for row in &rows {
         let position = row.try_get::<Option<i64>, _>(4).map_err(translate)?.map(i64::cast_unsigned).map(Position);
-        let expected = stretch.entries.last().map_or(after, |entry| entry.position).next();
+        let expected = slice.entries.last().map_or(after, |entry| entry.position).next();
         match position {
-            None if stretch.head.head.position <= after => {}
+            None if slice.head.head.position <= after => {}
             Some(position) if position == expected => {
-                stretch.entries.push(entry(position, row)?);
+                slice.entries.push(entry(position, row)?);
             }
-            Some(_) if !stretch.entries.is_empty() => {
+            Some(_) if !slice.entries.is_empty() => {
                 return Err(StoreError::Damaged(format!("the log lacks position {}", expected.0)));
             }
             _ => return Err(StoreError::OutOfReach),
         }
     }
-    Ok(stretch)
+    Ok(slice)
 }
 
 fn entry(position: Position, row: &PgRow) -> Result<LogEntry, StoreError> {

@@ -6,7 +6,7 @@ use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
 use super::planner::{Planner, WaysGone};
 use super::{count, log, lookup, read, schema, statistics, write};
-use crate::store::{Appended, Counted, Page, Read, SharedHead, SharedLog, Store, StoreError, Stretch};
+use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -377,7 +377,7 @@ impl SharedLog for PostgresStore {
         async { on_the_primary!(self.shared, |connection| log::shared_head(connection)) }.boxed()
     }
 
-    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<Stretch, StoreError>> {
+    fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<LogSlice, StoreError>> {
         async move { on_the_primary!(self.shared, |connection| log::entries(connection, after, max_changes)) }.boxed()
     }
 }
