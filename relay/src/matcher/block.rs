@@ -1,8 +1,8 @@
 //! The piece of memory in which a value lies together with the filters that are filed under it.
 
-use super::filing::{Key, Part, SHORT};
-use super::members::Member;
+use super::filing::{IndexKey, Part, SHORT};
 use super::slab::Slab;
+use super::subscribers::Posting;
 use std::hash::RandomState;
 
 /// How many filters have room in one block.
@@ -21,7 +21,7 @@ const ELSEWHERE: u8 = u8::MAX;
 #[repr(align(64))]
 pub(super) struct Block {
     /// The filters, or in the first place where else they are.
-    questions: [u32; ROOM],
+    filters: [u32; ROOM],
     /// Which of the filter's keys this is.
     ordinals: [u16; ROOM],
     head: u32,
@@ -63,11 +63,11 @@ impl OwnedPart {
 impl Block {
     /// An empty one.
     pub(super) const fn new(head: u32, part: OwnedPart, number: u8) -> Self {
-        Self { questions: [0; ROOM], ordinals: [0; ROOM], head, part, number, used: 0 }
+        Self { filters: [0; ROOM], ordinals: [0; ROOM], head, part, number, used: 0 }
     }
 
     /// Compares where things lie: to make a [`Part`] first costs an event twenty nanoseconds.
-    pub(super) fn is_of(&self, key: &Key<'_>, texts: &Texts) -> bool {
+    pub(super) fn is_of(&self, key: &IndexKey<'_>, texts: &Texts) -> bool {
         self.head == key.head()
             && match (&self.part, &key.part) {
                 (OwnedPart::Fixed(mine), Part::Fixed(theirs)) => mine == theirs,
@@ -98,19 +98,19 @@ impl Block {
     }
 
     /// The filters that lie here.
-    pub(super) fn questions(&self) -> &[u32] {
-        self.questions.get(..usize::from(self.used)).unwrap_or_default()
+    pub(super) fn filters(&self) -> &[u32] {
+        self.filters.get(..usize::from(self.used)).unwrap_or_default()
     }
 
     /// Where all filters of this value are, if not here.
     pub(super) fn elsewhere(&self) -> Option<u32> {
-        self.questions.first().copied().filter(|_| self.used == ELSEWHERE)
+        self.filters.first().copied().filter(|_| self.used == ELSEWHERE)
     }
 
     /// Says that all filters of this value are elsewhere; or, with `None`, that there are none.
     pub(super) fn move_out(&mut self, place: Option<u32>) {
         self.used = if place.is_some() { ELSEWHERE } else { 0 };
-        if let (Some(first), Some(place)) = (self.questions.first_mut(), place) {
+        if let (Some(first), Some(place)) = (self.filters.first_mut(), place) {
             *first = place;
         }
     }
@@ -119,34 +119,34 @@ impl Block {
         self.used == 0
     }
 
-    fn get(&self, place: usize) -> Option<Member> {
+    fn get(&self, place: usize) -> Option<Posting> {
         let ordinal = u32::from(*self.ordinals.get(place)?);
-        self.questions().get(place).map(|owner| Member { owner: *owner, ordinal })
+        self.filters().get(place).map(|owner| Posting { owner: *owner, ordinal })
     }
 
-    /// Overwrites a place. False, and nothing has changed, if `member` does not fit in.
-    pub(super) fn set(&mut self, place: usize, member: Member) -> bool {
-        let slots = self.questions.get_mut(place).zip(self.ordinals.get_mut(place));
-        let Some(((owner, ordinal), short)) = slots.zip(u16::try_from(member.ordinal).ok()) else { return false };
-        (*owner, *ordinal) = (member.owner, short);
+    /// Overwrites a place. False, and nothing has changed, if `posting` does not fit in.
+    pub(super) fn set(&mut self, place: usize, posting: Posting) -> bool {
+        let slots = self.filters.get_mut(place).zip(self.ordinals.get_mut(place));
+        let Some(((owner, ordinal), short)) = slots.zip(u16::try_from(posting.ordinal).ok()) else { return false };
+        (*owner, *ordinal) = (posting.owner, short);
         true
     }
 
     /// Adds a filter and returns its place in the list, if it fits in.
-    pub(super) fn push(&mut self, member: Member) -> Option<u32> {
+    pub(super) fn push(&mut self, posting: Posting) -> Option<u32> {
         let place = usize::from(self.used);
-        self.set(place, member).then(|| {
+        self.set(place, posting).then(|| {
             self.used += 1;
             place as u32 + u32::from(self.number) * ROOM as u32
         })
     }
 
     /// Takes the last filter out, and says which place of the list it had.
-    pub(super) fn pop(&mut self) -> Option<(u32, Member)> {
+    pub(super) fn pop(&mut self) -> Option<(u32, Posting)> {
         let last = usize::from(self.used).checked_sub(1)?;
-        let member = self.get(last)?;
+        let posting = self.get(last)?;
         self.used -= 1;
-        Some((last as u32 + u32::from(self.number) * ROOM as u32, member))
+        Some((last as u32 + u32::from(self.number) * ROOM as u32, posting))
     }
 }
 

@@ -78,7 +78,7 @@ impl Field {
 
 /// A value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key<'a> {
+pub(super) struct IndexKey<'a> {
     pub(super) field: Field,
     kind: u16,
     pub(super) part: Part<'a>,
@@ -131,7 +131,7 @@ impl<'a> Part<'a> {
     }
 }
 
-impl<'a> Key<'a> {
+impl<'a> IndexKey<'a> {
     const fn fixed(field: Field, kind: u16, bytes: [u8; 32]) -> Self {
         Self { field, kind, part: Part::Fixed(bytes) }
     }

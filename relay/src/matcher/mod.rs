@@ -8,33 +8,33 @@
 mod block;
 mod filing;
 mod frequencies;
-mod members;
+mod indexed_filter;
 mod postings;
 mod probe;
-mod question;
 mod slab;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 
 use crate::types::{Event, Filter, Registration};
 #[cfg(test)]
 use filing::Field;
-use filing::{Key, rarest_field};
+use filing::{IndexKey, rarest_field};
 use frequencies::Frequencies;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use members::Member;
-use postings::{Hashed, Postings};
-use question::Question;
+use indexed_filter::IndexedFilter;
+use postings::{HashedIndexKey, Postings};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
+use subscribers::Posting;
 
 /// The working memory that is kept from one event to the next, in numbers of 4 bytes a list.
 const SCRATCH_KEPT: usize = 1 << 16;
 
-/// How many questions are fetched before the first of them is looked at: more than a processor can fetch at once, and few
+/// How many filters are fetched before the first of them is looked at: more than a processor can fetch at once, and few
 /// enough to stay in its nearest cache.
 const AHEAD: usize = 64;
 
@@ -49,21 +49,21 @@ pub struct MatcherStats {
     pub hits: u64,
 }
 
-/// One insertion: who asks one or more questions.
-struct Asker<T> {
+/// One insertion: who asks one or more filters.
+struct Subscriber<T> {
     target: T,
     /// The last event it was told of.
-    told: u64,
-    asks: SmallVec<[Tie; 2]>,
+    last_event: u64,
+    subscriptions: SmallVec<[SubscriptionFilter; 2]>,
     /// Tells it from those that had its index before it.
     generation: u32,
 }
 
-/// That an asker asks a question.
+/// That a subscriber asks for a filter.
 #[derive(Clone, Copy)]
-struct Tie {
-    question: u32,
-    /// Where in its list of askers.
+struct SubscriptionFilter {
+    filter: u32,
+    /// Where in its list of subscribers.
     place: u32,
 }
 
@@ -72,11 +72,11 @@ struct Tie {
 ///
 /// Memory at 1,000,000 distinct filters of one to ten values is about 560 bytes a filter, the filter included.
 pub struct Matcher<T> {
-    questions: Slab<Question<T>>,
-    askers: Slab<Asker<T>>,
-    /// The questions by the values they are filed under.
+    filters: Slab<IndexedFilter<T>>,
+    subscribers: Slab<Subscriber<T>>,
+    /// The filters by the values they are filed under.
     filed: Postings,
-    /// Finds equal questions.
+    /// Finds equal filters.
     distinct: HashTable<u32>,
     distinct_secret: RandomState,
     frequencies: Frequencies,
@@ -106,8 +106,8 @@ impl<T: Clone> Matcher<T> {
     /// An empty matcher with hash secrets of its own.
     pub fn new() -> Self {
         Self {
-            questions: Slab::new(),
-            askers: Slab::new(),
+            filters: Slab::new(),
+            subscribers: Slab::new(),
             filed: Postings::new(),
             distinct: HashTable::new(),
             distinct_secret: RandomState::new(),
@@ -122,7 +122,7 @@ impl<T: Clone> Matcher<T> {
 
     /// How many targets are registered.
     pub fn len(&self) -> usize {
-        self.askers.len()
+        self.subscribers.len()
     }
 
     /// True when nothing is registered.
@@ -132,12 +132,12 @@ impl<T: Clone> Matcher<T> {
 
     /// Tells every target.
     pub fn for_each_target(&self, mut tell: impl FnMut(&T)) {
-        self.askers.values().for_each(|asker| tell(&asker.target));
+        self.subscribers.values().for_each(|subscriber| tell(&subscriber.target));
     }
 
     /// How many different filters are filed; filters that no event can match are not.
     pub fn distinct_filters(&self) -> usize {
-        self.questions.len()
+        self.filters.len()
     }
 
     /// The work done so far.
@@ -150,46 +150,49 @@ impl<T: Clone> Matcher<T> {
     pub fn insert(&mut self, filters: &[Filter], target: T) -> Registration {
         self.insertions = self.insertions.wrapping_add(1);
         let generation = self.insertions;
-        let asker = self.askers.vacant();
-        let mut asks = SmallVec::<[Tie; 2]>::new();
+        let subscriber = self.subscribers.vacant();
+        let mut subscriptions = SmallVec::<[SubscriptionFilter; 2]>::new();
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
-            let index = self.question(filter);
-            if let Some(question) = self.questions.get_mut(index) {
-                let ordinal = u32::try_from(asks.len()).unwrap_or(u32::MAX);
-                asks.push(Tie { question: index, place: question.askers.push(Member { owner: asker, ordinal }) });
+            let index = self.index_filter(filter);
+            if let Some(indexed) = self.filters.get_mut(index) {
+                let ordinal = u32::try_from(subscriptions.len()).unwrap_or(u32::MAX);
+                subscriptions.push(SubscriptionFilter {
+                    filter: index,
+                    place: indexed.subscribers.push(Posting { owner: subscriber, ordinal }),
+                });
             }
         }
-        if let [tie] = *asks {
-            let question = self.questions.get_mut(tie.question);
-            if let Some(asked_by) = question.and_then(|question| question.askers.get_mut(tie.place)) {
-                asked_by.direct = Some(target.clone());
+        if let [subscription] = *subscriptions {
+            let indexed = self.filters.get_mut(subscription.filter);
+            if let Some(subscriber_ref) = indexed.and_then(|indexed| indexed.subscribers.get_mut(subscription.place)) {
+                subscriber_ref.direct = Some(target.clone());
             }
         }
-        self.askers.insert(Asker { target, told: 0, asks, generation });
-        Registration(u64::from(generation) << 32 | u64::from(asker))
+        self.subscribers.insert(Subscriber { target, last_event: 0, subscriptions, generation });
+        Registration(u64::from(generation) << 32 | u64::from(subscriber))
     }
 
     /// Ends a registration and returns its target, once. Takes time in proportion to the values in its own filters, no
     /// matter how many others share them.
     pub fn remove(&mut self, registration: Registration) -> Option<T> {
         let (generation, index) = ((registration.0 >> 32) as u32, registration.0 as u32);
-        self.askers.get(index).filter(|asker| asker.generation == generation)?;
-        let Asker { target, mut asks, .. } = self.askers.remove(index)?;
+        self.subscribers.get(index).filter(|subscriber| subscriber.generation == generation)?;
+        let Subscriber { target, mut subscriptions, .. } = self.subscribers.remove(index)?;
         let mut ordinal = 0;
-        while let Some(tie) = asks.get(ordinal).copied() {
+        while let Some(subscription) = subscriptions.get(ordinal).copied() {
             ordinal += 1;
-            let Some(question) = self.questions.get_mut(tie.question) else { continue };
-            let moved = question.askers.swap_remove(tie.place);
-            if question.askers.as_slice().is_empty() {
-                self.forget(tie.question);
+            let Some(indexed) = self.filters.get_mut(subscription.filter) else { continue };
+            let moved = indexed.subscribers.swap_remove(subscription.place);
+            if indexed.subscribers.as_slice().is_empty() {
+                self.forget(subscription.filter);
                 continue;
             }
             if let Some(moved) = moved {
-                // Whoever has moved into its place learns the new one; that may be this asker, which asked twice.
-                let others = self.askers.get_mut(moved.owner).map(|asker| &mut asker.asks);
-                let asks = if moved.owner == index { Some(&mut asks) } else { others };
-                if let Some(entry) = asks.and_then(|asks| asks.get_mut(moved.ordinal as usize)) {
-                    entry.place = tie.place;
+                // Whoever has moved into its place learns the new one; that may be this subscriber, which asked twice.
+                let others = self.subscribers.get_mut(moved.owner).map(|subscriber| &mut subscriber.subscriptions);
+                let subscriptions = if moved.owner == index { Some(&mut subscriptions) } else { others };
+                if let Some(entry) = subscriptions.and_then(|subscriptions| subscriptions.get_mut(moved.ordinal as usize)) {
+                    entry.place = subscription.place;
                 }
             }
         }
@@ -205,25 +208,25 @@ impl<T: Clone> Matcher<T> {
 
         // Each stage is a loop of its own over independent memory, so that the processor waits for many cache
         // misses at once rather than for one after the other.
-        let Self { questions, askers, scratch: Scratch { found, several }, .. } = self;
+        let Self { filters, subscribers, scratch: Scratch { found, several }, .. } = self;
         let (probe, mut candidates, mut hits) = (OnceCell::new(), 0, 0);
         several.clear();
         for some in found.chunks(AHEAD) {
-            touch(some.iter().filter_map(|index| questions.get(*index)).map(|question| question.seen));
+            prefetch(some.iter().filter_map(|index| filters.get(*index)).map(|indexed| indexed.seen));
             for index in some {
-                let Some(question) = questions.get_mut(*index) else { continue };
-                if std::mem::replace(&mut question.seen, now) == now {
+                let Some(indexed) = filters.get_mut(*index) else { continue };
+                if std::mem::replace(&mut indexed.seen, now) == now {
                     continue;
                 }
                 candidates += 1;
-                if !question.suits(event, &probe) {
+                if !indexed.suits(event, &probe) {
                     continue;
                 }
                 hits += 1;
-                for asked_by in question.askers.as_slice() {
-                    match &asked_by.direct {
+                for subscriber_ref in indexed.subscribers.as_slice() {
+                    match &subscriber_ref.direct {
                         Some(target) => tell(target),
-                        None => several.push(asked_by.asker.owner),
+                        None => several.push(subscriber_ref.subscriber.owner),
                     }
                 }
             }
@@ -231,15 +234,15 @@ impl<T: Clone> Matcher<T> {
         self.stats.candidates += candidates;
         self.stats.hits += hits;
         for index in several.drain(..) {
-            let Some(asker) = askers.get_mut(index) else { continue };
-            if std::mem::replace(&mut asker.told, now) != now {
-                tell(&asker.target);
+            let Some(subscriber) = subscribers.get_mut(index) else { continue };
+            if std::mem::replace(&mut subscriber.last_event, now) != now {
+                tell(&subscriber.target);
             }
         }
         self.scratch.shrink();
     }
 
-    /// Fills `scratch.found` with the questions that are filed under a key of `event`; one may come several times.
+    /// Fills `scratch.found` with the filters that are filed under a key of `event`; one may come several times.
     fn find_candidates(&mut self, event: &Event) {
         let filed = &self.filed;
         let wanted = |field| {
@@ -249,10 +252,10 @@ impl<T: Clone> Matcher<T> {
             }
             filed.has(field)
         };
-        let mut keys = SmallVec::<[Hashed<'_>; 8]>::new();
+        let mut keys = SmallVec::<[HashedIndexKey<'_>; 8]>::new();
         // Their text is what is needed first.
-        touch(event.tags().iter().filter_map(|tag| tag.value.as_bytes().first().copied()));
-        Key::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
+        prefetch(event.tags().iter().filter_map(|tag| tag.value.as_bytes().first().copied()));
+        IndexKey::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
         // An event that repeats a tag 2,000 times must not walk that tag's list 2,000 times.
         keys.sort_unstable();
         keys.dedup();
@@ -262,47 +265,47 @@ impl<T: Clone> Matcher<T> {
     }
 
     /// The index of `filter`, which is filed if nobody asked it before.
-    fn question(&mut self, filter: &Filter) -> u32 {
-        let Self { questions, filed, distinct, .. } = self;
+    fn index_filter(&mut self, filter: &Filter) -> u32 {
+        let Self { filters, filed, distinct, .. } = self;
         let hash = self.distinct_secret.hash_one(meaning(filter));
         let equal =
-            |index: &u32| questions.get(*index).is_some_and(|known| meaning(&known.detail.filter) == meaning(filter));
-        let hash_of = |index: &u32| questions.get(*index).map_or(0, |known| known.detail.hash);
+            |index: &u32| filters.get(*index).is_some_and(|known| meaning(&known.detail.filter) == meaning(filter));
+        let hash_of = |index: &u32| filters.get(*index).map_or(0, |known| known.detail.hash);
         match distinct.entry(hash, equal, hash_of) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(place) => {
                 let filter = Filter { limit: None, ..filter.clone() };
                 let field = rarest_field(&filter, &self.frequencies);
-                let mut question = Question::new(filter, hash, field);
-                let index = questions.vacant();
-                let detail = &mut *question.detail;
+                let mut indexed = IndexedFilter::new(filter, hash, field);
+                let index = filters.vacant();
+                let detail = &mut *indexed.detail;
                 let (filter, places) = (&detail.filter, &mut detail.places);
-                Key::of_filter(filter, field, |key| {
+                IndexKey::of_filter(filter, field, |key| {
                     let ordinal = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                    places.push(filed.insert(key, Member { owner: index, ordinal }));
+                    places.push(filed.insert(key, Posting { owner: index, ordinal }));
                 });
                 places.shrink_to_fit();
-                place.insert(questions.insert(question));
+                place.insert(filters.insert(indexed));
                 index
             }
         }
     }
 
-    /// Takes a question out that nobody asks any more.
+    /// Takes out a filter that nobody asks for any more.
     fn forget(&mut self, index: u32) {
-        let Some(mut question) = self.questions.remove(index) else { return };
-        let detail = &mut *question.detail;
+        let Some(mut indexed) = self.filters.remove(index) else { return };
+        let detail = &mut *indexed.detail;
         if let Ok(known) = self.distinct.find_entry(detail.hash, |known| *known == index) {
             known.remove();
         }
         let mut ordinal = 0;
-        Key::of_filter(&detail.filter, detail.field, |key| {
+        IndexKey::of_filter(&detail.filter, detail.field, |key| {
             let place = detail.places.get(ordinal).copied();
             ordinal += 1;
             let Some(place) = place else { return };
             let Some(moved) = self.filed.remove(key, place) else { return };
-            // Whoever has moved into its place learns the new one; that may be this question under another key.
-            let owner = self.questions.get_mut(moved.owner).map(|owner| &mut owner.detail.places);
+            // Whoever has moved into its place learns the new one; that may be this filter under another key.
+            let owner = self.filters.get_mut(moved.owner).map(|owner| &mut owner.detail.places);
             let places = if moved.owner == index { Some(&mut detail.places) } else { owner };
             if let Some(entry) = places.and_then(|places| places.get_mut(moved.ordinal as usize)) {
                 *entry = place;
@@ -328,6 +331,6 @@ fn meaning(filter: &Filter) -> impl Eq + std::hash::Hash {
 
 /// Reads one word of each of several places in memory. The decisions that come later depend on what is there, and a
 /// processor that guesses one wrong forgets what it has begun to fetch; here there is nothing to guess.
-fn touch<N: Into<u64>>(words: impl Iterator<Item = N>) {
+fn prefetch<N: Into<u64>>(words: impl Iterator<Item = N>) {
     std::hint::black_box(words.fold(0, |sum, word| sum ^ word.into()));
 }

@@ -9,10 +9,10 @@
 //! flooding).
 
 use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts};
-use super::filing::{Field, Key};
-use super::members::{Member, swap_remove};
+use super::filing::{Field, IndexKey};
+use super::prefetch;
 use super::slab::Slab;
-use super::touch;
+use super::subscribers::{Posting, swap_remove};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::RandomState;
@@ -22,7 +22,7 @@ pub(super) struct Postings {
     blocks: HashTable<Block>,
     texts: Texts,
     /// The lists that are too long for blocks.
-    long: Slab<Vec<Member>>,
+    long: Slab<Vec<Posting>>,
     secret: RandomState,
     /// How many postings each sort of field has: where there is none, nothing is looked up.
     filed: [usize; Field::SORTS],
@@ -31,9 +31,9 @@ pub(super) struct Postings {
 /// A key and its hash. The order brings equal keys together; different keys of one hash are rare, but must not come
 /// between them.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Hashed<'a> {
+pub(super) struct HashedIndexKey<'a> {
     hash: u64,
-    key: Key<'a>,
+    key: IndexKey<'a>,
 }
 
 impl Postings {
@@ -58,44 +58,44 @@ impl Postings {
     }
 
     /// Prepares a key to be looked up.
-    pub(super) fn hashed<'a>(&self, key: Key<'a>) -> Hashed<'a> {
-        Hashed { hash: key.part.hash(key.head(), &self.secret), key }
+    pub(super) fn hashed<'a>(&self, key: IndexKey<'a>) -> HashedIndexKey<'a> {
+        HashedIndexKey { hash: key.part.hash(key.head(), &self.secret), key }
     }
 
     /// Appends to `found` what is filed under `keys`.
     ///
     /// In stages, each of which reads what the one before has found in memory: so the processor waits for all keys at
     /// once, not for one after the other.
-    pub(super) fn look_up(&self, keys: &[Hashed<'_>], found: &mut Vec<u32>) {
+    pub(super) fn look_up(&self, keys: &[HashedIndexKey<'_>], found: &mut Vec<u32>) {
         // To make such an iterator is to read the table's directory at that hash.
         let near: SmallVec<[_; 8]> = keys.iter().map(|key| self.blocks.iter_hash(key.hash)).collect();
-        let mut blocks = SmallVec::<[(&Key<'_>, &Block); 16]>::new();
+        let mut blocks = SmallVec::<[(&IndexKey<'_>, &Block); 16]>::new();
         for (key, near) in keys.iter().zip(near) {
             for block in near {
                 blocks.push((&key.key, block));
             }
         }
-        touch(blocks.iter().map(|(_, block)| block.word()));
+        prefetch(blocks.iter().map(|(_, block)| block.word()));
         for (_, block) in blocks.iter().filter(|(key, block)| block.is_of(key, &self.texts)) {
             match block.elsewhere() {
-                None => found.extend_from_slice(block.questions()),
-                Some(list) => found.extend(self.long.get(list).into_iter().flatten().map(|member| member.owner)),
+                None => found.extend_from_slice(block.filters()),
+                Some(list) => found.extend(self.long.get(list).into_iter().flatten().map(|posting| posting.owner)),
             }
         }
     }
 
     /// The last block of a key.
-    fn last_block(&self, key: &Hashed<'_>) -> Option<u8> {
+    fn last_block(&self, key: &HashedIndexKey<'_>) -> Option<u8> {
         let near = self.blocks.iter_hash(key.hash);
         near.filter(|block| block.is_of(&key.key, &self.texts)).map(|block| block.number).max()
     }
 
-    fn block_mut(&mut self, key: &Hashed<'_>, number: u8) -> Option<&mut Block> {
+    fn block_mut(&mut self, key: &HashedIndexKey<'_>, number: u8) -> Option<&mut Block> {
         let texts = &self.texts;
         self.blocks.find_mut(key.hash, |block| block.number == number && block.is_of(&key.key, texts))
     }
 
-    fn remove_block(&mut self, key: &Hashed<'_>, number: u8) {
+    fn remove_block(&mut self, key: &HashedIndexKey<'_>, number: u8) {
         let texts = &self.texts;
         let found = self.blocks.find_entry(key.hash, |block| block.number == number && block.is_of(&key.key, texts));
         let Ok(block) = found.map(|found| found.remove().0) else { return };
@@ -106,7 +106,7 @@ impl Postings {
     }
 
     /// Files a filter under a key and returns its place in the list.
-    pub(super) fn insert(&mut self, key: Key<'_>, posting: Member) -> u32 {
+    pub(super) fn insert(&mut self, key: IndexKey<'_>, posting: Posting) -> u32 {
         if let Some(count) = self.filed.get_mut(key.field.sort()) {
             *count += 1;
         }
@@ -136,12 +136,12 @@ impl Postings {
     }
 
     /// Moves a key's postings out of its blocks, all of them and one more, and returns the place of that.
-    fn move_out(&mut self, key: &Hashed<'_>, posting: Member) -> u32 {
+    fn move_out(&mut self, key: &HashedIndexKey<'_>, posting: Posting) -> u32 {
         let mut list = Vec::new();
         for number in (0..BLOCKS).rev() {
             let Some(block) = self.block_mut(key, number) else { continue };
-            while let Some((_, member)) = block.pop() {
-                list.push(member);
+            while let Some((_, posting)) = block.pop() {
+                list.push(posting);
             }
             if number > 0 {
                 self.remove_block(key, number);
@@ -158,7 +158,7 @@ impl Postings {
     }
 
     /// Takes out what is at `place` of the key's list. Returns the posting that has moved there, if one has.
-    pub(super) fn remove(&mut self, key: Key<'_>, place: u32) -> Option<Member> {
+    pub(super) fn remove(&mut self, key: IndexKey<'_>, place: u32) -> Option<Posting> {
         let sort = key.field.sort();
         let key = self.hashed(key);
         let last = self.last_block(&key)?;
@@ -169,7 +169,7 @@ impl Postings {
         if let Some(list) = block.elsewhere() {
             return self.remove_long(&key, list, place);
         }
-        let (from, member) = block.pop()?;
+        let (from, posting) = block.pop()?;
         if block.is_empty() {
             self.remove_block(&key, last);
         }
@@ -177,11 +177,11 @@ impl Postings {
             return None;
         }
         let target = self.block_mut(&key, u8::try_from(place / ROOM as u32).ok()?)?;
-        target.set(place as usize % ROOM, member).then_some(member)
+        target.set(place as usize % ROOM, posting).then_some(posting)
     }
 
     /// Takes out what is at `place` of a long list, and moves a list back that is short enough.
-    fn remove_long(&mut self, key: &Hashed<'_>, index: u32, place: u32) -> Option<Member> {
+    fn remove_long(&mut self, key: &HashedIndexKey<'_>, index: u32, place: u32) -> Option<Posting> {
         let list = self.long.get_mut(index)?;
         if place as usize >= list.len() {
             return None;
@@ -189,11 +189,11 @@ impl Postings {
         swap_remove(list, place as usize);
         let moved = list.get(place as usize).copied();
         // Half a block: so that a list that comes and goes about some length does not move with every step.
-        if list.len() <= ROOM / 2 && list.iter().all(|member| u16::try_from(member.ordinal).is_ok()) {
+        if list.len() <= ROOM / 2 && list.iter().all(|posting| u16::try_from(posting.ordinal).is_ok()) {
             let list = self.long.remove(index)?;
             let block = self.block_mut(key, 0)?;
             block.move_out(None);
-            let placed = list.into_iter().filter_map(|member| block.push(member)).count();
+            let placed = list.into_iter().filter_map(|posting| block.push(posting)).count();
             if placed == 0 {
                 self.remove_block(key, 0);
             }

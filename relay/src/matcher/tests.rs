@@ -205,7 +205,7 @@ fn nobody_is_held_or_told_after_the_end_whoever_shares_the_filter() {
     let mut matcher = Matcher::new();
     let mut open: Vec<(Registration, Arc<u32>)> = Vec::new();
     for number in 0..2_000 {
-        // Between none and few, so that a filter has one asker, several, and one again.
+        // Between none and few, so that a filter has one subscriber, several, and one again.
         if open.is_empty() || (open.len() < 6 && rng.random_bool(0.5)) {
             let target = Arc::new(number);
             open.push((matcher.insert(sets.choose(&mut rng).unwrap(), target.clone()), target));
@@ -294,6 +294,6 @@ fn a_registration_ends_once_even_if_its_place_is_taken_again() {
 
 #[test]
 fn a_question_takes_one_cache_line() {
-    assert_eq!(size_of::<super::slab::Place<super::Question<u32>>>(), 64);
-    assert_eq!(size_of::<super::slab::Place<super::Question<Arc<()>>>>(), 64);
+    assert_eq!(size_of::<super::slab::Slot<super::IndexedFilter<u32>>>(), 64);
+    assert_eq!(size_of::<super::slab::Slot<super::IndexedFilter<Arc<()>>>>(), 64);
 }

@@ -1,8 +1,8 @@
 //! A distinct filter as the matcher keeps it: what every event looks at in one cache line, the rest elsewhere.
 
 use super::filing::Field;
-use super::members::Askers;
 use super::probe::Probe;
+use super::subscribers::Subscribers;
 use crate::types::{Event, Filter, Timestamp};
 use std::cell::OnceCell;
 
@@ -11,11 +11,11 @@ const KINDS: usize = 7;
 
 /// A filter, its `limit` aside. What it is filed under is met by whoever finds it there.
 #[repr(align(64))]
-pub(super) struct Question<T> {
+pub(super) struct IndexedFilter<T> {
     /// The last event it was compared with.
     pub(super) seen: u64,
     /// Who asks it.
-    pub(super) askers: Askers<T>,
+    pub(super) subscribers: Subscribers<T>,
     /// The earliest and the latest time; 0 and the greatest number: none.
     since: u32,
     until: u32,
@@ -42,7 +42,7 @@ pub(super) struct Detail {
     tags_left: bool,
 }
 
-impl<T> Question<T> {
+impl<T> IndexedFilter<T> {
     pub(super) fn new(filter: Filter, hash: u64, field: Field) -> Self {
         let by_kind = matches!(field, Field::Kind | Field::Pair);
         let wanted = filter.kinds.as_deref().filter(|_| !by_kind).unwrap_or_default();
@@ -60,7 +60,7 @@ impl<T> Question<T> {
         let tags_left = !matches!(field, Field::Tag(letter) if by_its_tag(letter)) && !filter.tags.is_empty();
         Self {
             seen: 0,
-            askers: Askers::new(),
+            subscribers: Subscribers::new(),
             since: since.unwrap_or(0),
             until: until.unwrap_or(u32::MAX),
             kinds,
@@ -89,7 +89,7 @@ impl<T> Question<T> {
     }
 }
 
-/// The nearest time that [`Question`] has room for. The outermost two stand for all beyond, so no bound of a question is
+/// The nearest time that [`IndexedFilter`] has room for. The outermost two stand for all beyond, so no bound of a filter is
 /// one of them.
 fn within_u32(at: Timestamp) -> u32 {
     u32::try_from(at.max(0)).unwrap_or(u32::MAX)
