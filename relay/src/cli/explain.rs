@@ -1,7 +1,7 @@
 //! `relay explain`: how each server answers a filter, and which indexes nothing reads.
 
 use crate::config::{Redacted, Sources, load};
-use crate::store::postgres::{IndexUse, Inspector, Role, Standing};
+use crate::store::postgres::{IndexUse, Inspector, Role, ServerPosition};
 use crate::store::{Read, StoreError};
 use crate::types::{Filter, Head, Position, now};
 use anyhow::{anyhow, bail};
@@ -63,8 +63,12 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     runtime.block_on(async {
         // All at once: one that says nothing keeps nobody waiting for another.
         let mut servers = join_all(urls.iter().map(look)).await;
-        let standings = servers.iter().filter_map(|(_, looked)| looked.as_ref().ok().map(|(_, standing)| *standing));
-        let head = standings.filter(|standing| standing.role == Role::Primary).map(|primary| primary.head).next_back();
+        let positions =
+            servers.iter().filter_map(|(_, looked)| looked.as_ref().ok().map(|(_, server_position)| *server_position));
+        let head = positions
+            .filter(|server_position| server_position.role == Role::Primary)
+            .map(|primary| primary.head)
+            .next_back();
         let mut indexes = Vec::new();
         let mut failed = 0;
         for (url, looked) in &mut servers {
@@ -72,9 +76,9 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
                 println!("{url}");
             }
             let asked = async {
-                let (inspector, standing) = looked.as_mut().map_err(|error| anyhow!("{error}"))?;
+                let (inspector, server_position) = looked.as_mut().map_err(|error| anyhow!("{error}"))?;
                 if let Some(filter) = filter {
-                    println!("role     {}", describe(standing, head));
+                    println!("role     {}", describe(server_position, head));
                     explain(inspector, filter).await?;
                 }
                 if unused {
@@ -95,18 +99,18 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     })
 }
 
-async fn look(url: &Redacted) -> (&Redacted, Result<(Inspector, Standing), StoreError>) {
+async fn look(url: &Redacted) -> (&Redacted, Result<(Inspector, ServerPosition), StoreError>) {
     let looked = async {
         let mut inspector = Inspector::connect(url).await?;
-        let standing = inspector.standing().await?;
-        Ok((inspector, standing))
+        let server_position = inspector.server_position().await?;
+        Ok((inspector, server_position))
     };
     (url, timeout(PATIENCE, looked).await.unwrap_or(Err(StoreError::Timeout)))
 }
 
 /// A line about a server; `head`: the primary's, where there is one.
-fn describe(standing: &Standing, head: Option<Head>) -> String {
-    let Standing { role, head: Head { epoch, position }, seconds_behind } = standing;
+fn describe(server_position: &ServerPosition, head: Option<Head>) -> String {
+    let ServerPosition { role, head: Head { epoch, position }, seconds_behind } = server_position;
     let at = format!("at position {}", position.0);
     match (role, head) {
         (Role::Replica, None) => format!("replica {at}; no primary answers"),

@@ -191,7 +191,9 @@ impl<T: Clone> Matcher<T> {
                 // Whoever has moved into its place learns the new one; that may be this subscriber, which asked twice.
                 let others = self.subscribers.get_mut(moved.owner).map(|subscriber| &mut subscriber.subscriptions);
                 let subscriptions = if moved.owner == index { Some(&mut subscriptions) } else { others };
-                if let Some(entry) = subscriptions.and_then(|subscriptions| subscriptions.get_mut(moved.ordinal as usize)) {
+                if let Some(entry) =
+                    subscriptions.and_then(|subscriptions| subscriptions.get_mut(moved.ordinal as usize))
+                {
                     entry.place = subscription.place;
                 }
             }

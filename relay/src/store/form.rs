@@ -58,7 +58,7 @@ const MANY_PAIRS: usize = 32_768;
 
 /// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
 /// looked up first. At least two.
-pub(crate) type Rivals = smallvec::SmallVec<[Form; 4]>;
+pub(crate) type Candidates = smallvec::SmallVec<[Form; 4]>;
 
 /// What the planner says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(crate) enum Choice {
     /// Take this one.
     Take(Form),
     /// Take the one whose lists are shortest.
-    Rarest(Rivals),
+    Rarest(Candidates),
 }
 
 /// Chooses by the filter alone.
@@ -74,21 +74,22 @@ pub(crate) fn choose(filter: &Filter) -> Choice {
     if filter.ids.is_some() {
         return Choice::Take(Form::Ids);
     }
-    let mut rivals: Rivals = filter.tags.iter().enumerate().map(|(at, condition)| by_tag(at, condition)).collect();
+    let mut candidates: Candidates =
+        filter.tags.iter().enumerate().map(|(at, condition)| by_tag(at, condition)).collect();
     if let Some(authors) = &filter.authors {
-        rivals.push(match filter.kinds.as_deref() {
+        candidates.push(match filter.kinds.as_deref() {
             None => Form::Authors,
             Some([_]) if authors.len() == 1 => Form::AuthorKind,
             Some(kinds) if authors.len().saturating_mul(kinds.len()) > MANY_PAIRS => Form::Authors,
             Some(_) => Form::AuthorsKinds,
         });
     }
-    match (rivals.as_slice(), filter.kinds.as_deref()) {
+    match (candidates.as_slice(), filter.kinds.as_deref()) {
         ([], None) => Choice::Take(Form::Time),
         ([], Some([_])) => Choice::Take(Form::Kind),
         ([], Some(_)) => Choice::Take(Form::Kinds),
         ([only], _) => Choice::Take(*only),
-        _ => Choice::Rarest(rivals),
+        _ => Choice::Rarest(candidates),
     }
 }
 
@@ -96,7 +97,7 @@ pub(crate) fn choose(filter: &Filter) -> Choice {
 pub(crate) fn form_name(filter: &Filter) -> String {
     match choose(filter) {
         Choice::Take(form) => form.name().to_owned(),
-        Choice::Rarest(rivals) => rivals.iter().map(|form| form.name()).collect::<Vec<_>>().join(" or "),
+        Choice::Rarest(candidates) => candidates.iter().map(|form| form.name()).collect::<Vec<_>>().join(" or "),
     }
 }
 

@@ -226,7 +226,7 @@ pub async fn postgres(hash_bits: u32) -> PostgresStore {
 pub async fn postgres_of_small_thresholds(hash_bits: u32) -> PostgresStore {
     let thresholds = Thresholds {
         first_bound: 2,
-        first_look_rows: 12,
+        probe_rows: 12,
         further_bound: 8,
         recent_rows: 6,
         least_lists: 1,

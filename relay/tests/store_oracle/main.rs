@@ -10,7 +10,7 @@ mod store_kit;
 use maker::Maker;
 use rand::RngExt;
 use relay::store::memory::MemoryStore;
-use relay::store::postgres::{PostgresStore, WaysGone};
+use relay::store::postgres::{PlanCounts, PostgresStore};
 use relay::store::sqlite::SqliteStore;
 use relay::store::{Appended, Counted, Page, Read, Store};
 use relay::types::{Event, Filter, Key, Position, Timestamp, Verified};
@@ -30,7 +30,7 @@ struct Tally {
     cut: usize,
     counted: usize,
     /// How often PostgreSQL's planner went which way: see `compare`.
-    ways: [u64; 5],
+    plan_counts: [u64; 5],
 }
 
 fn same_write(one: &Appended, two: &Appended) -> Result<(), String> {
@@ -140,7 +140,7 @@ enum Tested {
 }
 
 impl Tested {
-    /// The store, and, where it is on PostgreSQL, the same to ask which ways it went.
+    /// The store, and, where it is on PostgreSQL, the same to ask how it planned.
     async fn open(self, folder: &std::path::Path, hash_bits: u32) -> (Box<dyn Store>, Option<PostgresStore>) {
         let store: Box<dyn Store> = match self {
             Self::Sqlite => Box::new(store_kit::sqlite(folder, hash_bits).await),
@@ -172,11 +172,11 @@ async fn compare(store: Tested, hash_bits: u32, pairs: usize, first_seed: u64) -
             panic!("seed {seed}, {hash_bits} bits: {difference}");
         }
         tested.close().await;
-        if let Some(WaysGone { recent, recent_full, looks, looks_full, counted_further }) =
-            asked.map(|store| store.ways_gone())
+        if let Some(PlanCounts { recent, recent_full, probes, probes_full, counted_further }) =
+            asked.map(|store| store.plan_counts())
         {
-            let ways = [recent_full, recent - recent_full, looks_full, looks - looks_full, counted_further];
-            tally.ways.iter_mut().zip(ways).for_each(|(sum, ways)| *sum += ways);
+            let plan_counts = [recent_full, recent - recent_full, probes_full, probes - probes_full, counted_further];
+            tally.plan_counts.iter_mut().zip(plan_counts).for_each(|(sum, plan_counts)| *sum += plan_counts);
         }
         seed += 1;
     }
@@ -196,8 +196,11 @@ async fn postgres_agrees_with_the_oracle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_agrees_with_the_oracle_whichever_way_it_goes() {
     let [exact, _] = agrees_with_the_oracle(Tested::PostgresSmallThresholds, PAIRS / 10).await;
-    let [recent_full, recent_not, _, looks_not, counted_further] = exact.ways;
-    assert!([recent_full, recent_not, looks_not, counted_further].iter().all(|ways| *ways > 10), "{exact:?}");
+    let [recent_full, recent_not, _, probes_not, counted_further] = exact.plan_counts;
+    assert!(
+        [recent_full, recent_not, probes_not, counted_further].iter().all(|plan_counts| *plan_counts > 10),
+        "{exact:?}"
+    );
 }
 
 /// A page that the newest rows of one long list fill, which is rare among the oracle's few events.
@@ -218,7 +221,7 @@ async fn a_first_look_that_fills_the_page_answers_alone() {
         let read = store_kit::ask(&filter, limit);
         let (expected, page) = (oracle.read(&read).await.unwrap(), store.read(&read).await.unwrap());
         assert!(same_page(&expected, &page), "limit {limit}");
-        assert_eq!(store.ways_gone().looks_full, full, "limit {limit}: {:?}", store.ways_gone());
+        assert_eq!(store.plan_counts().probes_full, full, "limit {limit}: {:?}", store.plan_counts());
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::store::StoreError;
 
 /// Translates what sqlx reports. What speaks of the server rather than of the statement stays
-/// [`StoreError::Database`], so that [`Trouble::of`] can tell.
+/// [`StoreError::Database`], so that [`FailureClass::of`] can tell.
 pub(super) fn translate(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::PoolTimedOut => StoreError::Overloaded,
@@ -25,7 +25,7 @@ pub(super) fn translate(error: sqlx::Error) -> StoreError {
 
 /// What an error says about the server that it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum FailureClass {
     /// Nothing: another server would say the same.
     None,
     /// It is well, but could not do this one: a standby's replay was in the way (40001, 40P01).
@@ -37,7 +37,7 @@ pub(super) enum Trouble {
     Gone,
 }
 
-impl Trouble {
+impl FailureClass {
     pub(super) fn of(error: &StoreError) -> Self {
         let StoreError::Database(error) = error else { return Self::None };
         match error {
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn a_lost_connection_speaks_of_the_server_and_a_missing_row_does_not() {
         let lost = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        assert_eq!(Trouble::of(&translate(lost())), Trouble::Gone);
-        assert_eq!(Trouble::of(&translate(sqlx::Error::RowNotFound)), Trouble::None);
+        assert_eq!(FailureClass::of(&translate(lost())), FailureClass::Gone);
+        assert_eq!(FailureClass::of(&translate(sqlx::Error::RowNotFound)), FailureClass::None);
         assert!(matches!(translate(sqlx::Error::PoolTimedOut), StoreError::Overloaded));
     }
 }

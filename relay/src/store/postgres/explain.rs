@@ -4,7 +4,7 @@ use super::error::translate;
 use super::inventory::{self, Partition};
 use super::nodes::Role;
 use super::plan::{Question, SESSION, Statement, page};
-use super::planner::{FirstLook, Picked, Planner, Thresholds};
+use super::planner::{PageProbe, Picked, Planner, Thresholds};
 use super::read::question;
 use super::schema;
 use crate::config::Redacted;
@@ -70,7 +70,7 @@ pub struct IndexUse {
 
 /// What a server is, and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
+pub struct ServerPosition {
     /// What it says that it is.
     pub role: Role,
     /// How far its log has come.
@@ -105,11 +105,11 @@ impl Inspector {
     }
 
     /// What the server is, and how far it has come.
-    pub async fn standing(&mut self) -> Result<Standing, StoreError> {
+    pub async fn server_position(&mut self) -> Result<ServerPosition, StoreError> {
         let row = sqlx::query(STANDING).fetch_one(&mut self.connection).await.map_err(translate)?;
         let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
         let replica: bool = row.try_get(0).map_err(translate)?;
-        Ok(Standing {
+        Ok(ServerPosition {
             role: if replica { Role::Replica } else { Role::Primary },
             head: Head { epoch: Epoch(number(1)?), position: Position(number(2)?) },
             seconds_behind: row.try_get(3).map_err(translate)?,
@@ -121,25 +121,25 @@ impl Inspector {
     pub async fn explain(&mut self, read: &Read<'_>) -> Result<Explanation, StoreError> {
         let question = question(read, read.limit.saturating_add(1));
         let mut picked = self.planner.pick(&mut self.connection, &question).await?;
-        let look = self.planner.first_look(&mut self.connection, &question, &picked).await?;
+        let probe = self.planner.probe_page(&mut self.connection, &question, &picked).await?;
         let mut steps = Vec::new();
         let mut found = 0;
-        if let Some(look) = look {
-            let statement = page(look.form, &Question { rows: Some(look.rows), ..question }, &self.planner.hasher);
-            let step = self.step(look.form.name(), &statement).await?;
+        if let Some(probe) = probe {
+            let statement = page(probe.form, &Question { rows: Some(probe.rows), ..question }, &self.planner.hasher);
+            let step = self.step(probe.form.name(), &statement).await?;
             found = usize::try_from(step.rows).unwrap_or(usize::MAX);
             steps.push(step);
         }
-        // As when reading: a first look that fills the page answers alone.
+        // As when reading: a probe that fills the page answers alone.
         if found <= read.limit {
-            let look = look.map(|look| (look, found));
-            let (after, walked) = self.planner.after_look(&mut self.connection, &question, picked, look).await?;
+            let probe = probe.map(|probe| (probe, found));
+            let (after, walked) = self.planner.after_probe(&mut self.connection, &question, picked, probe).await?;
             picked = after;
             let question = Question { lengths: picked.lengths.as_ref(), walked, ..question };
             steps.push(self.step(picked.form.name(), &page(picked.form, &question, &self.planner.hasher)).await?);
         }
         let form = steps.last().map_or(picked.form.name(), |step| step.name);
-        Ok(Explanation { form, why: why(&picked, look, read.filter), steps })
+        Ok(Explanation { form, why: why(&picked, probe, read.filter), steps })
     }
 
     async fn step(&mut self, name: &'static str, statement: &Statement) -> Result<Step, StoreError> {
@@ -197,7 +197,7 @@ impl Inspector {
 }
 
 /// The reasons for a choice, for a person.
-fn why(picked: &Picked, look: Option<FirstLook>, filter: &Filter) -> String {
+fn why(picked: &Picked, probe: Option<PageProbe>, filter: &Filter) -> String {
     let name = |form: &Form| match form {
         Form::Tag(at) | Form::Tags(at) => {
             let letter = filter.tags.get(*at).map_or('?', |tag| char::from(tag.letter));
@@ -208,17 +208,17 @@ fn why(picked: &Picked, look: Option<FirstLook>, filter: &Filter) -> String {
     let mut why = match &picked.lengths {
         None => format!("{}: the filter leaves no other choice", name(&picked.form)),
         Some(lengths) => {
-            let rivals = lengths
+            let candidates = lengths
                 .iter()
                 .map(|(form, rows, all)| format!("{} {rows} rows{}", name(&form), if all { "" } else { " or more" }));
-            format!("{}: the least work of {}", name(&picked.form), rivals.collect::<Vec<_>>().join(", "))
+            format!("{}: the least work of {}", name(&picked.form), candidates.collect::<Vec<_>>().join(", "))
         }
     };
-    match look {
-        Some(FirstLook { form: Form::Recent, .. }) => {
+    match probe {
+        Some(PageProbe { form: Form::Recent, .. }) => {
             why.push_str("; so many of the newest events match that they are tried first")
         }
-        Some(FirstLook { rows, .. }) => {
+        Some(PageProbe { rows, .. }) => {
             let _ = write!(why, "; since all were long, the newest {rows} rows of one were tried first");
         }
         None => {}

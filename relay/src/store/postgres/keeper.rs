@@ -2,7 +2,7 @@
 //! is beyond the retention. Every instance has one; the one that holds a session's lock on the primary is elected, and the others ask for that lock now and
 //! then. The lock ends with its session, and so does the term of an instance that dies.
 
-use super::error::{Trouble, translate};
+use super::error::{FailureClass, translate};
 use super::nodes::Nodes;
 use super::store::PostgresStore;
 use super::{partitions, retention, schema};
@@ -61,7 +61,7 @@ pub(super) async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<Kee
         if let Err(error) = result {
             tracing::warn!(%error, "partitions could not be kept; the next round tries again");
             status.lock().failures += 1;
-            if Trouble::of(&error) == Trouble::Gone || matches!(error, StoreError::Timeout) {
+            if FailureClass::of(&error) == FailureClass::Gone || matches!(error, StoreError::Timeout) {
                 term = None;
             }
         }

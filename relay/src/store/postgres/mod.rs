@@ -36,10 +36,10 @@ mod store;
 mod warm;
 mod write;
 
-pub use explain::{Explanation, IndexUse, Inspector, Standing, Step};
+pub use explain::{Explanation, IndexUse, Inspector, ServerPosition, Step};
 pub use inventory::Partition;
 pub use keeper::KeeperStatus;
 pub use nodes::{Condition, NodeStatus, Role};
 pub use options::{Connections, Options};
-pub use planner::{Thresholds, WaysGone};
+pub use planner::{PlanCounts, Thresholds};
 pub use store::PostgresStore;

@@ -99,7 +99,7 @@ impl Newest {
     /// True when the newest events should be looked through before the lists of `form` are merged: a page is likely to be
     /// among them. Asks the server for a new sample where the last one is too old: one read does, and others go by the last
     /// one meanwhile, as they do for another while where that read is dropped.
-    pub(super) async fn foretell_a_page(
+    pub(super) async fn recent_scan_likely_fills_page(
         &self,
         connection: &mut PgConnection,
         thresholds: &Thresholds,

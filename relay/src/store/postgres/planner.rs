@@ -6,7 +6,7 @@ use super::newest::Newest;
 use super::plan::{self, Lengths, Question, has_few_authors};
 use super::read::run;
 use crate::store::StoreError;
-use crate::store::form::{Choice, Form, RECENT_ROWS, Rivals, choose};
+use crate::store::form::{Candidates, Choice, Form, RECENT_ROWS, choose};
 use crate::store::hash::Hasher;
 use crate::types::Filter;
 use smallvec::SmallVec;
@@ -18,12 +18,12 @@ use std::time::Duration;
 /// Where one way becomes better than another. A wrong choice costs time, never an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
-    /// The first count of rivals' lists stops here: where one is shorter, it does not matter how much longer the others
+    /// The first count of candidates' lists stops here: where one is shorter, it does not matter how much longer the others
     /// are.
     pub first_bound: usize,
     /// Where all are longer, a page is first looked for among so many of the newest rows of one of them, or twice as many as
     /// are wanted: where the filter's conditions meet often, that fills it.
-    pub first_look_rows: usize,
+    pub probe_rows: usize,
     /// Where it does not, the lists are counted up to here: that costs less than a wrong choice.
     pub further_bound: usize,
     /// So many of the newest events are looked through where that is likely to fill a page.
@@ -38,7 +38,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         Self {
             first_bound: 1_000,
-            first_look_rows: 1_000,
+            probe_rows: 1_000,
             further_bound: 8_000,
             recent_rows: RECENT_ROWS,
             least_lists: 50,
@@ -48,9 +48,9 @@ impl Default for Thresholds {
 }
 
 /// A filter has hardly more conditions that rival: the lists of a stranger one are not counted further.
-const RIVALS: usize = 4;
-/// A first look goes through no more than so many times [`Thresholds::first_look_rows`]: in vain it would cost too much.
-const LONGEST_LOOK: usize = 4;
+const MAX_CANDIDATES: usize = 4;
+/// A probe goes through no more than so many times [`Thresholds::probe_rows`]: in vain it would cost too much.
+const MAX_PROBE_FACTOR: usize = 4;
 
 /// What choosing rests upon, apart from the question.
 #[derive(Debug)]
@@ -58,53 +58,53 @@ pub(super) struct Planner {
     pub(super) hasher: Hasher,
     thresholds: Thresholds,
     newest: Newest,
-    pub(super) ways: Ways,
+    pub(super) counters: PlanCounters,
 }
 
 /// How often which way was gone, so far.
 #[derive(Debug, Default)]
-pub(super) struct Ways {
+pub(super) struct PlanCounters {
     recent: AtomicU64,
     recent_full: AtomicU64,
-    looks: AtomicU64,
-    looks_full: AtomicU64,
+    probes: AtomicU64,
+    probes_full: AtomicU64,
     counted_further: AtomicU64,
 }
 
 /// How often the planner has gone which way, so far: for tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WaysGone {
+pub struct PlanCounts {
     /// Pages that were looked for among the newest events.
     pub recent: u64,
     /// Of these, found there.
     pub recent_full: u64,
     /// Pages that were looked for among the newest rows of one long list.
-    pub looks: u64,
+    pub probes: u64,
     /// Of these, found there.
-    pub looks_full: u64,
+    pub probes_full: u64,
     /// Questions whose lists were counted further, all being long.
     pub counted_further: u64,
 }
 
-impl Ways {
+impl PlanCounters {
     fn count(of: &AtomicU64) {
         of.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The look has found a whole page.
-    pub(super) fn full(&self, look: FirstLook) {
-        Self::count(if look.form == Form::Recent { &self.recent_full } else { &self.looks_full });
+    /// The probe has found a whole page.
+    pub(super) fn full(&self, probe: PageProbe) {
+        Self::count(if probe.form == Form::Recent { &self.recent_full } else { &self.probes_full });
     }
 
-    pub(super) fn gone(&self) -> WaysGone {
-        let [recent, recent_full, looks, looks_full, counted_further] =
-            [&self.recent, &self.recent_full, &self.looks, &self.looks_full, &self.counted_further]
+    pub(super) fn counts(&self) -> PlanCounts {
+        let [recent, recent_full, probes, probes_full, counted_further] =
+            [&self.recent, &self.recent_full, &self.probes, &self.probes_full, &self.counted_further]
                 .map(|way| way.load(Ordering::Relaxed));
-        WaysGone { recent, recent_full, looks, looks_full, counted_further }
+        PlanCounts { recent, recent_full, probes, probes_full, counted_further }
     }
 }
 
-/// A form, and how long the lists of its rivals are where there are any.
+/// A form, and how long the lists of its candidates are where there are any.
 #[derive(Debug)]
 pub(super) struct Picked {
     pub(super) form: Form,
@@ -116,7 +116,7 @@ impl Picked {
         self.lengths.as_ref().is_some_and(Lengths::all_long)
     }
 
-    /// How many rows will have to be walked where no first look has told: where all lists are long, they are taken to be
+    /// How many rows will have to be walked where no probe has told: where all lists are long, they are taken to be
     /// walked whole. `None`: nobody knows. The lists of many authors cost most to begin with.
     fn walked_unseen(&self, filter: &Filter) -> Option<usize> {
         (self.all_long() && (filter.authors.is_none() || has_few_authors(filter))).then_some(usize::MAX)
@@ -125,13 +125,13 @@ impl Picked {
 
 /// A form of one list, of which only the newest rows are looked at: answers alone if they fill the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FirstLook {
+pub(super) struct PageProbe {
     pub(super) form: Form,
     pub(super) rows: usize,
 }
 
-impl FirstLook {
-    /// How many rows of the list will have to be walked for `wanted` of them, after this look has found so many; `None`
+impl PageProbe {
+    /// How many rows of the list will have to be walked for `wanted` of them, after this probe has found so many; `None`
     /// where it says nothing about the form that is to be walked.
     fn rows_for(self, wanted: usize, found: usize) -> Option<usize> {
         (self.form != Form::Recent).then(|| wanted.saturating_mul(self.rows) / found.max(1))
@@ -140,7 +140,7 @@ impl FirstLook {
 
 impl Planner {
     pub(super) fn new(hasher: Hasher, thresholds: Thresholds) -> Self {
-        Self { hasher, thresholds, newest: Newest::default(), ways: Ways::default() }
+        Self { hasher, thresholds, newest: Newest::default(), counters: PlanCounters::default() }
     }
 
     /// The form that answers `question`; asks the server how long the lists are where that matters.
@@ -151,20 +151,22 @@ impl Planner {
     ) -> Result<Picked, StoreError> {
         match choose(question.filter) {
             Choice::Take(form) => Ok(Picked { form, lengths: None }),
-            Choice::Rarest(rivals) => self.rarest(connection, question, &rivals, self.thresholds.first_bound).await,
+            Choice::Rarest(candidates) => {
+                self.rarest(connection, question, &candidates, self.thresholds.first_bound).await
+            }
         }
     }
 
-    /// What to walk for the whole page, and how many rows of its list are likely to be walked, where that is known. `look`:
-    /// the first look, where there was one, and the rows that it found, too few of them.
-    pub(super) async fn after_look(
+    /// What to walk for the whole page, and how many rows of its list are likely to be walked, where that is known. `probe`:
+    /// the probe, where there was one, and the rows that it found, too few of them.
+    pub(super) async fn after_probe(
         &self,
         connection: &mut PgConnection,
         question: &Question<'_>,
         picked: Picked,
-        look: Option<(FirstLook, usize)>,
+        probe: Option<(PageProbe, usize)>,
     ) -> Result<(Picked, Option<usize>), StoreError> {
-        let told = look.and_then(|(look, found)| look.rows_for(question.elements, found));
+        let told = probe.and_then(|(probe, found)| probe.rows_for(question.elements, found));
         let walked = told.or_else(|| picked.walked_unseen(question.filter));
         let picked = if walked.is_some() { self.further(connection, question, picked).await? } else { picked };
         Ok((picked, walked))
@@ -178,25 +180,25 @@ impl Planner {
         picked: Picked,
     ) -> Result<Picked, StoreError> {
         let Some(lengths) = picked.lengths.as_ref().filter(|lengths| lengths.all_long()) else { return Ok(picked) };
-        let rivals: Rivals = lengths.iter().map(|(form, ..)| form).collect();
-        if rivals.len() > RIVALS {
+        let candidates: Candidates = lengths.iter().map(|(form, ..)| form).collect();
+        if candidates.len() > MAX_CANDIDATES {
             return Ok(picked);
         }
-        Ways::count(&self.ways.counted_further);
-        self.rarest(connection, question, &rivals, self.thresholds.further_bound).await
+        PlanCounters::count(&self.counters.counted_further);
+        self.rarest(connection, question, &candidates, self.thresholds.further_bound).await
     }
 
     /// What is likely to answer alone and soon, where there is such a thing.
-    pub(super) async fn first_look(
+    pub(super) async fn probe_page(
         &self,
         connection: &mut PgConnection,
         question: &Question<'_>,
         picked: &Picked,
-    ) -> Result<Option<FirstLook>, StoreError> {
-        let Thresholds { recent_rows, first_look_rows, .. } = self.thresholds;
-        if self.newest.foretell_a_page(connection, &self.thresholds, picked.form, question).await? {
-            Ways::count(&self.ways.recent);
-            return Ok(Some(FirstLook { form: Form::Recent, rows: recent_rows }));
+    ) -> Result<Option<PageProbe>, StoreError> {
+        let Thresholds { recent_rows, probe_rows, .. } = self.thresholds;
+        if self.newest.recent_scan_likely_fills_page(connection, &self.thresholds, picked.form, question).await? {
+            PlanCounters::count(&self.counters.recent);
+            return Ok(Some(PageProbe { form: Form::Recent, rows: recent_rows }));
         }
         // Of a tag's rows the authors would have to be looked up one by one.
         let one_list = match picked.form {
@@ -204,26 +206,26 @@ impl Planner {
             Form::Tag(_) => question.filter.authors.is_none(),
             _ => false,
         };
-        let rows = first_look_rows.max(question.elements.saturating_mul(2));
-        let looks = one_list && picked.all_long() && rows <= first_look_rows.saturating_mul(LONGEST_LOOK);
-        let look = looks.then_some(FirstLook { form: picked.form, rows });
-        if look.is_some() {
-            Ways::count(&self.ways.looks);
+        let rows = probe_rows.max(question.elements.saturating_mul(2));
+        let probes = one_list && picked.all_long() && rows <= probe_rows.saturating_mul(MAX_PROBE_FACTOR);
+        let probe = probes.then_some(PageProbe { form: picked.form, rows });
+        if probe.is_some() {
+            PlanCounters::count(&self.counters.probes);
         }
-        Ok(look)
+        Ok(probe)
     }
 
     async fn rarest(
         &self,
         connection: &mut PgConnection,
         question: &Question<'_>,
-        rivals: &[Form],
+        candidates: &[Form],
         bound: usize,
     ) -> Result<Picked, StoreError> {
-        let row = run(connection, &plan::lengths(rivals, question, &self.hasher, bound)).await?.into_iter().next();
+        let row = run(connection, &plan::lengths(candidates, question, &self.hasher, bound)).await?.into_iter().next();
         let row = row.ok_or_else(|| StoreError::Damaged("nothing was counted".into()))?;
         let length = |at| row.try_get::<i64, _>(at).map(|length| usize::try_from(length).unwrap_or(0));
-        let counted = rivals.iter().enumerate().map(|(at, form)| Ok((*form, length(at)?)));
+        let counted = candidates.iter().enumerate().map(|(at, form)| Ok((*form, length(at)?)));
         let counted: SmallVec<[_; 4]> = counted.collect::<Result<_, _>>().map_err(translate)?;
         let lengths = Lengths::new(counted, bound);
         Ok(Picked { form: lengths.rarest(question.filter), lengths: Some(lengths) })

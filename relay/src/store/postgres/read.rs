@@ -21,18 +21,20 @@ pub(super) async fn page(
     // One more than asked for, to know whether that was all.
     let mut question = question(read, read.limit.saturating_add(1));
     let picked = planner.pick(connection, &question).await?;
-    let look = planner.first_look(connection, &question, &picked).await?;
+    let probe = planner.probe_page(connection, &question, &picked).await?;
     let mut found = 0;
-    if let Some(look) = look {
+    if let Some(probe) = probe {
         // Only a full answer is one: the rest might lie further back.
-        let answer = ask(connection, planner, read, look.form, &Question { rows: Some(look.rows), ..question }).await?;
+        let answer =
+            ask(connection, planner, read, probe.form, &Question { rows: Some(probe.rows), ..question }).await?;
         if answer.cut && answer.is_enough(read.limit) {
-            planner.ways.full(look);
+            planner.counters.full(probe);
             return Ok(answer.page(read.limit));
         }
         found = answer.found.len();
     }
-    let (picked, walked) = planner.after_look(connection, &question, picked, look.map(|look| (look, found))).await?;
+    let (picked, walked) =
+        planner.after_probe(connection, &question, picked, probe.map(|probe| (probe, found))).await?;
     question.walked = walked;
     question.lengths = picked.lengths.as_ref();
     loop {

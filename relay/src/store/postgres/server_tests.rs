@@ -130,8 +130,8 @@ async fn forms_walk_their_indexes(connection: &mut PgConnection) {
         }
     }
     let filter = filter(r##"{"#e":['01'],"#t":["x","y"],"authors":['01'],"kinds":[1]}"##);
-    let rivals = [Form::Tag(0), Form::Tags(1), Form::AuthorKind, Form::Authors];
-    let counted = plan(connection, &lengths(&rivals, &question(&filter), &hasher(), 1_000)).await;
+    let candidates = [Form::Tag(0), Form::Tags(1), Form::AuthorKind, Form::Authors];
+    let counted = plan(connection, &lengths(&candidates, &question(&filter), &hasher(), 1_000)).await;
     assert_eq!(faults(&counted), Vec::<&str>::new(), "{counted}");
     assert!(counted.contains("event_author") && !counted.contains("event_time"), "{counted}");
     for (form, index) in [(Form::Tag(0), "tag_h on tag c"), (Form::AuthorKind, "event_author on event c")] {

@@ -1,10 +1,10 @@
 //! [`PostgresStore`]: the trait's calls, each on a connection to the right server.
 
-use super::error::Trouble;
+use super::error::FailureClass;
 use super::keeper::{self, KeeperStatus};
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
-use super::planner::{Planner, WaysGone};
+use super::planner::{PlanCounts, Planner};
 use super::{count, log, lookup, read, schema, statistics, write};
 use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
 use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
@@ -30,10 +30,10 @@ const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 /// The store of a cluster. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct PostgresStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
 }
 
-struct Shared {
+struct StoreState {
     nodes: Nodes,
     planner: Planner,
     /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
@@ -69,9 +69,9 @@ macro_rules! on_the_primary {
         let ($connection, server) = lease.parts()?;
         let result = server.bound($read).await;
         if let Err(error) = &result
-            && Trouble::of(error) == Trouble::Gone
+            && FailureClass::of(error) == FailureClass::Gone
         {
-            lease.server.distrust(error);
+            lease.server.mark_down(error);
             lease.discard();
         }
         result
@@ -120,8 +120,13 @@ impl PostgresStore {
         nodes.start();
         let first = nodes.primary(nodes.deadline()).await?;
         drop(first);
-        let shared =
-            Shared { nodes, planner, shown: Mutex::default(), keeping: Mutex::default(), writing: RwLock::default() };
+        let shared = StoreState {
+            nodes,
+            planner,
+            shown: Mutex::default(),
+            keeping: Mutex::default(),
+            writing: RwLock::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -143,8 +148,8 @@ impl PostgresStore {
     }
 
     /// How reads were answered so far.
-    pub fn ways_gone(&self) -> WaysGone {
-        self.shared.planner.ways.gone()
+    pub fn plan_counts(&self) -> PlanCounts {
+        self.shared.planner.counters.counts()
     }
 
     /// What [`keep`](Self::keep) has done so far.
@@ -182,7 +187,7 @@ impl Order {
     async fn carry_out(
         &self,
         connection: &mut PgConnection,
-        shared: &Shared,
+        shared: &StoreState,
         epoch: Epoch,
     ) -> Result<Appended, StoreError> {
         let hasher = &shared.planner.hasher;
@@ -212,7 +217,7 @@ impl Order {
     }
 }
 
-impl Shared {
+impl StoreState {
     /// Writes on whichever server is the primary; begins again on the next where one is lost, as long as a call may
     /// wait. Beginning again is safe: what the lost attempt did commit is a duplicate then, or already removed.
     async fn write(&self, order: &Order) -> Result<Appended, StoreError> {
@@ -248,18 +253,19 @@ impl Shared {
                     begun = true;
                 }
                 Err(error)
-                    if Trouble::of(&error) == Trouble::ReadOnly && !write::is_standby(lease.parts()?.0).await =>
+                    if FailureClass::of(&error) == FailureClass::ReadOnly
+                        && !write::is_standby(lease.parts()?.0).await =>
                 {
                     tracing::error!(%error, "the primary takes no writes: see its setting default_transaction_read_only");
                     return Err(if begun { StoreError::Unknown } else { StoreError::ReadOnly });
                 }
-                Err(error) if matches!(Trouble::of(&error), Trouble::Gone | Trouble::ReadOnly) => {
+                Err(error) if matches!(FailureClass::of(&error), FailureClass::Gone | FailureClass::ReadOnly) => {
                     tracing::warn!(%error, "the primary was lost during a write");
-                    lease.server.distrust(&error);
+                    lease.server.mark_down(&error);
                     lease.discard();
                     begun = true;
                 }
-                Err(error) if Trouble::of(&error) == Trouble::Busy && Instant::now() < deadline => {}
+                Err(error) if FailureClass::of(&error) == FailureClass::Busy && Instant::now() < deadline => {}
                 result => {
                     lease.server.answered(result.as_ref().ok().map(|appended| appended.head));
                     return result;

@@ -48,10 +48,10 @@ use write::Writer;
 /// The embedded store. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
+    shared: Arc<SqliteState>,
 }
 
-struct Shared {
+struct SqliteState {
     hasher: Hasher,
     readers: Arc<Pool>,
     /// `None` once closed.
@@ -81,7 +81,7 @@ impl SqliteStore {
         let hasher = writer.hasher;
         let writer = Arc::new(Mutex::new(Some(Owner { writer, _ownership: ownership })));
         let checkpointer = Checkpointer::start(&options, writer.clone()).await?;
-        let shared = Shared { hasher, readers: Arc::new(readers), writer, options, checkpointer };
+        let shared = SqliteState { hasher, readers: Arc::new(readers), writer, options, checkpointer };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -119,7 +119,7 @@ enum Order {
 }
 
 impl Order {
-    async fn carry_out(self, shared: &Shared, writer: &mut Writer) -> Result<Appended, StoreError> {
+    async fn carry_out(self, shared: &SqliteState, writer: &mut Writer) -> Result<Appended, StoreError> {
         match self {
             Self::Append(batch, now) => writer.append(&batch, now).await,
             Self::Sweep(now, max) => writer.sweep_expired(now, max).await,
@@ -142,7 +142,7 @@ impl Order {
     }
 }
 
-async fn read_page(shared: &Shared, read: &Read<'_>) -> Result<Page, StoreError> {
+async fn read_page(shared: &SqliteState, read: &Read<'_>) -> Result<Page, StoreError> {
     let mut lease = shared.readers.lend().await?;
     if read.filter.is_impossible() {
         let head = head_from(&lease.one(HEAD.into(), Default::default()).await?)?;

@@ -82,15 +82,15 @@ fn more(elements: usize, rows: usize, limit: usize) -> usize {
 
 /// The form that answers `question`; asks the database how long the lists are where that matters.
 pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question<'_>) -> Result<Form, StoreError> {
-    let rivals = match choose(question.filter) {
+    let candidates = match choose(question.filter) {
         Choice::Take(form) => return Ok(form),
-        Choice::Rarest(rivals) => rivals,
+        Choice::Rarest(candidates) => candidates,
     };
-    let sql = sql::lengths(&rivals, question.filter);
+    let sql = sql::lengths(&candidates, question.filter);
     let row = lease.one(sql.into(), arguments(question, Form::Time, hasher)).await?;
-    let lengths = (0..rivals.len()).map(|at| row.try_get::<i64, _>(at).unwrap_or(i64::MAX));
+    let lengths = (0..candidates.len()).map(|at| row.try_get::<i64, _>(at).unwrap_or(i64::MAX));
     // Where all are long, the last: by author, for a tag is checked faster on the way than an author.
-    let shortest = lengths.zip(&rivals).rev().min_by_key(|(length, _)| *length);
+    let shortest = lengths.zip(&candidates).rev().min_by_key(|(length, _)| *length);
     Ok(shortest.map_or(Form::Time, |(_, form)| *form))
 }
 

@@ -209,13 +209,13 @@ pub(super) fn rows(form: Form, filter: &Filter, rights: Rights) -> String {
 }
 
 /// For each rival, in order, how long its lists are: a column that stops counting at [`LENGTH_CAP`].
-pub(super) fn lengths(rivals: &[Form], filter: &Filter) -> String {
+pub(super) fn lengths(candidates: &[Form], filter: &Filter) -> String {
     let within = "c.ord BETWEEN ?1 AND ?2";
     let column = |lists: &str, one: &str| {
         format!("(SELECT count(*) FROM (SELECT 1 FROM {lists} CROSS JOIN {one} LIMIT {LENGTH_CAP}))")
     };
     let by_author = "event c INDEXED BY event_author WHERE c.author = a.value";
-    let columns = rivals.iter().map(|form| match form {
+    let columns = candidates.iter().map(|form| match form {
         Form::Tag(at) | Form::Tags(at) => {
             let one = format!("tag c WHERE c.hash = j.value AND {within}");
             column(&format!("json_each(?{}) j", FIRST_TAG + at), &one)

@@ -1,6 +1,6 @@
 //! The listener: subscribed, or about to be.
 
-use super::{BEAT, DEAF_AFTER, Failure, IN_QUEUE, Shared};
+use super::{BEAT, BusState, DEAF_AFTER, Failure, IN_QUEUE};
 use crate::config::RedisTopology;
 use crate::link::{self, ANSWER_TIMEOUT, Backoff};
 use crate::log::bus::{Message, decode, sender};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Listens until nobody takes what is heard.
-pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<Message>) {
+pub(super) async fn run(shared: Arc<BusState>, out: mpsc::Sender<Message>) {
     let mut backoff = Backoff::new();
     let mut told = false;
     while !out.is_closed() {
@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<Message>) {
 }
 
 /// One connection's life. `Ok`: nobody listens any more.
-async fn listen(shared: &Shared, out: &mpsc::Sender<Message>) -> Result<(), Failure> {
+async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), Failure> {
     let (pushed, mut pushes) = mpsc::channel(IN_QUEUE);
     let mut connection = link::connect(&shared.address, &shared.channel, Some(pushed)).await?;
     let sharded = shared.address.topology == RedisTopology::Cluster;
@@ -84,7 +84,7 @@ enum Heard {
     Other,
 }
 
-fn receive(shared: &Shared, out: &mpsc::Sender<Message>, bytes: &[u8]) -> Heard {
+fn receive(shared: &BusState, out: &mpsc::Sender<Message>, bytes: &[u8]) -> Heard {
     match sender(bytes) {
         Ok(own) if own == shared.own => {
             shared.count(BusTraffic::Own, 1);

@@ -44,13 +44,13 @@ enum Failure {
 
 /// A bus over Redis. Dropping it ends both loops.
 pub struct RedisBus {
-    shared: Arc<Shared>,
+    shared: Arc<BusState>,
     queue: mpsc::Sender<Message>,
     tasks: [JoinHandle<()>; 2],
 }
 
 /// What both loops know.
-struct Shared {
+struct BusState {
     address: RedisAddress,
     channel: String,
     own: Sender,
@@ -68,7 +68,7 @@ struct Shared {
 impl RedisBus {
     /// Starts to listen and to speak on the channel of `prefix`, and goes on whatever happens to the server.
     pub fn attach(address: RedisAddress, prefix: &str, metrics: Arc<Metrics>) -> Attached {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BusState {
             address,
             channel: format!("{prefix}:log"),
             own: Sender(rand::random()),
@@ -110,7 +110,7 @@ impl Drop for RedisBus {
     }
 }
 
-impl Shared {
+impl BusState {
     fn count(&self, outcome: BusTraffic, messages: u64) {
         self.metrics.bus_messages.of(outcome).increment(messages);
     }

@@ -1,6 +1,6 @@
 //! The speaker: takes what waits, joins it, and sends it in one go.
 
-use super::{BEAT, Failure, Shared};
+use super::{BEAT, BusState, Failure};
 use crate::config::RedisTopology;
 use crate::link::{self, Backoff};
 use crate::log::bus::{Message, encode};
@@ -17,7 +17,7 @@ const JOINED_CHANGES: usize = 256;
 const BATCH: usize = 64;
 
 /// Speaks until the bus is dropped.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Message>) {
+pub(super) async fn run(shared: Arc<BusState>, mut queue: mpsc::Receiver<Message>) {
     let mut connection = None;
     let mut backoff = Backoff::new();
     let mut beat = interval(BEAT);
@@ -57,7 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Message>)
 }
 
 async fn send(
-    shared: &Shared,
+    shared: &BusState,
     connection: &mut Option<MultiplexedConnection>,
     messages: Vec<Message>,
 ) -> Result<(), Failure> {

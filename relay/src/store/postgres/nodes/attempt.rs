@@ -1,7 +1,7 @@
 //! Which server a read goes to next, and what a failure means for the server and for the call.
 
-use super::super::error::Trouble;
-use super::Shared;
+use super::super::error::FailureClass;
+use super::NodesState;
 use super::lease::Lease;
 use super::node::{Condition, Node, Role};
 use super::primary::is_past;
@@ -19,7 +19,7 @@ const ROUNDS: usize = 3;
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// What a server offers to a read.
-enum Offer {
+enum Availability {
     Now,
     /// All connections are at work.
     Queue,
@@ -31,10 +31,10 @@ enum Offer {
 }
 
 /// Places in the list of servers.
-type Servers = SmallVec<[usize; 8]>;
+type ServerList = SmallVec<[usize; 8]>;
 
 /// What an attempt does next.
-enum Choice {
+enum Pick {
     /// Asks this server.
     Server(usize, Role),
     /// Waits for a replica that is about to come far enough.
@@ -45,21 +45,21 @@ enum Choice {
 
 /// The attempts at one read. Servers take turns; one that fails is not asked again while there are others.
 pub(in super::super) struct Attempts {
-    shared: Arc<Shared>,
+    shared: Arc<NodesState>,
     at_least: Position,
     deadline: Instant,
     /// Until when a replica may catch up.
     catch_up: Instant,
-    tried: Servers,
+    tried: ServerList,
     rounds: usize,
     failure: Option<StoreError>,
 }
 
 impl Attempts {
-    pub(super) fn new(shared: Arc<Shared>, at_least: Position) -> Self {
+    pub(super) fn new(shared: Arc<NodesState>, at_least: Position) -> Self {
         let now = Instant::now();
         let (deadline, catch_up) = (now + shared.options.acquire_timeout, now + CATCH_UP);
-        Self { shared, at_least, deadline, catch_up, tried: Servers::new(), rounds: 0, failure: None }
+        Self { shared, at_least, deadline, catch_up, tried: ServerList::new(), rounds: 0, failure: None }
     }
 
     /// The next server to try. Waits for one, and for a connection, only up to the deadline.
@@ -74,13 +74,13 @@ impl Attempts {
                 return Err(StoreError::Closed);
             }
             let (at, role) = match self.choose() {
-                Choice::Server(at, role) => (at, role),
-                Choice::Wait => {
+                Pick::Server(at, role) => (at, role),
+                Pick::Wait => {
                     // Whether a look ends this or the time does, the next choice knows.
                     let _ = timeout_at(self.catch_up, changed.changed()).await;
                     continue;
                 }
-                Choice::Nothing => {
+                Pick::Nothing => {
                     self.tried.clear();
                     self.rounds += 1;
                     if self.rounds >= ROUNDS
@@ -131,14 +131,14 @@ impl Attempts {
                 lease.server.answered(head);
                 Some(Ok(value))
             }
-            Err(error) => match Trouble::of(&error) {
-                Trouble::None => {
+            Err(error) => match FailureClass::of(&error) {
+                FailureClass::None => {
                     lease.server.answered(None);
                     Some(Err(error))
                 }
-                trouble => {
-                    if trouble == Trouble::Gone {
-                        lease.server.distrust(&error);
+                class => {
+                    if class == FailureClass::Gone {
+                        lease.server.mark_down(&error);
                         lease.discard();
                     }
                     tracing::debug!(%error, "a read is tried on another server");
@@ -151,56 +151,56 @@ impl Attempts {
 
     /// The server whose turn it is: a replica with a free connection; one where a connection has to be waited for; one
     /// that is about to come far enough; the primary; at last a replica that is behind.
-    fn choose(&self) -> Choice {
-        let (mut now, mut queue, mut reluctant) = (Servers::new(), Servers::new(), Servers::new());
+    fn choose(&self) -> Pick {
+        let (mut now, mut queue, mut reluctant) = (ServerList::new(), ServerList::new(), ServerList::new());
         let mut late = SmallVec::<[&Node; 8]>::new();
         let epoch = self.shared.history.lock().epoch();
         for (at, node) in self.shared.nodes.iter().enumerate().filter(|(at, _)| !self.tried.contains(at)) {
-            match self.offer(node, epoch) {
-                Offer::Now => now.push(at),
-                Offer::Queue => queue.push(at),
-                Offer::Reluctantly => reluctant.push(at),
-                Offer::NotYet => late.push(node),
-                Offer::No => {}
+            match self.availability(node, epoch) {
+                Availability::Now => now.push(at),
+                Availability::Queue => queue.push(at),
+                Availability::Reluctantly => reluctant.push(at),
+                Availability::NotYet => late.push(node),
+                Availability::No => {}
             }
         }
         // The turn is taken among equals: over all servers, whoever follows one that cannot serve would serve for it.
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
-        let among = |servers: Servers| {
+        let take_turn = |servers: ServerList| {
             let at = servers.get(turn.checked_rem(servers.len())?).copied();
-            at.map(|at| Choice::Server(at, Role::Replica))
+            at.map(|at| Pick::Server(at, Role::Replica))
         };
-        if let Some(choice) = among(now).or_else(|| among(queue)) {
+        if let Some(choice) = take_turn(now).or_else(|| take_turn(queue)) {
             return choice;
         }
         if !late.is_empty() && Instant::now() < self.catch_up {
             late.iter().for_each(|node| node.look.notify_one());
-            return Choice::Wait;
+            return Pick::Wait;
         }
         match self.shared.current_primary().filter(|at| !self.tried.contains(at)) {
-            Some(at) => Choice::Server(at, Role::Primary),
-            None => among(reluctant).unwrap_or(Choice::Nothing),
+            Some(at) => Pick::Server(at, Role::Primary),
+            None => take_turn(reluctant).unwrap_or(Pick::Nothing),
         }
     }
 
     /// What a replica offers; `epoch` is the primary's.
-    fn offer(&self, node: &Node, epoch: Epoch) -> Offer {
+    fn availability(&self, node: &Node, epoch: Epoch) -> Availability {
         let state = node.state.lock();
         if state.role != Role::Replica || state.pool.is_none() {
-            return Offer::No;
+            return Availability::No;
         }
         // A position of an epoch that is over says nothing about this one.
         let far_enough = self.at_least.0 == 0 || (state.head.position >= self.at_least && state.head.epoch == epoch);
         match state.condition {
-            Condition::Down => Offer::No,
-            Condition::Healthy if !far_enough => Offer::NotYet,
-            _ if !far_enough => Offer::No,
-            Condition::Behind => Offer::Reluctantly,
+            Condition::Down => Availability::No,
+            Condition::Healthy if !far_enough => Availability::NotYet,
+            _ if !far_enough => Availability::No,
+            Condition::Behind => Availability::Reluctantly,
             // It has not come to this epoch yet, or follows whoever was the primary before.
-            _ if is_past(state.head.epoch, epoch) => Offer::Reluctantly,
-            Condition::Trial if state.on_trial => Offer::Reluctantly,
-            _ if state.is_busy() => Offer::Queue,
-            _ => Offer::Now,
+            _ if is_past(state.head.epoch, epoch) => Availability::Reluctantly,
+            Condition::Trial if state.on_trial => Availability::Reluctantly,
+            _ if state.is_busy() => Availability::Queue,
+            _ => Availability::Now,
         }
     }
 }

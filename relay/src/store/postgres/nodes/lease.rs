@@ -1,7 +1,7 @@
 //! Connections on loan: how one is had, and in what state it comes back.
 
 use super::super::error::translate;
-use super::Shared;
+use super::NodesState;
 use super::node::{Condition, Node, Role};
 use crate::store::StoreError;
 use crate::types::Head;
@@ -28,7 +28,7 @@ const LAST_RETRY: Duration = Duration::from_millis(320);
 
 /// How long a read waits for one of the connections that a replica always has before it takes, or opens, another. A burst
 /// of short reads is over sooner by few connections than by as many as there may be; slow ones get those.
-const FEW: Duration = Duration::from_millis(200);
+const COLD_START_WAIT: Duration = Duration::from_millis(200);
 
 /// A connection on loan.
 pub(in super::super) struct Lease {
@@ -67,7 +67,7 @@ pub(in super::super) struct Server {
     on_trial: bool,
     primary_read: Option<OwnedSemaphorePermit>,
     /// It is among the few reads for which the connections are enough that are always there.
-    among_few: Option<OwnedSemaphorePermit>,
+    cold_start_slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Server {
@@ -90,8 +90,8 @@ impl Server {
     }
 
     /// A call on this connection failed for a reason that lies with the server: its pool is dropped.
-    pub(in super::super) fn distrust(&self, error: &StoreError) {
-        self.node.distrust(&self.pool, error);
+    pub(in super::super) fn mark_down(&self, error: &StoreError) {
+        self.node.mark_down(&self.pool, error);
     }
 
     pub(super) fn node(&self) -> &Arc<Node> {
@@ -127,7 +127,7 @@ impl Drop for Lease {
             Ok(runtime) if since.elapsed() <= SHORT => {
                 // The next read may come once this one no longer needs its connection, not before: else whoever drops
                 // reads fast enough would take the connections for writing, too.
-                let permits = (self.server.primary_read.take(), self.server.among_few.take());
+                let permits = (self.server.primary_read.take(), self.server.cold_start_slot.take());
                 runtime.spawn(async move {
                     if !matches!(timeout(SHORT, connection.ping()).await, Ok(Ok(()))) {
                         connection.close_on_drop();
@@ -140,7 +140,7 @@ impl Drop for Lease {
     }
 }
 
-impl Shared {
+impl NodesState {
     /// A connection from the pool of `node`, in time.
     pub(super) async fn lease(
         &self,
@@ -150,8 +150,8 @@ impl Shared {
     ) -> Result<Lease, StoreError> {
         let waiting = Waiting::new(&node.waiting);
         let is_replica = node.state.lock().role == Role::Replica;
-        let few = async { if is_replica { node.few.clone().acquire_owned().await.ok() } else { None } };
-        let among_few = timeout_at(deadline.min(Instant::now() + FEW), few).await.ok().flatten();
+        let slot = async { if is_replica { node.cold_start_slots.clone().acquire_owned().await.ok() } else { None } };
+        let cold_start_slot = timeout_at(deadline.min(Instant::now() + COLD_START_WAIT), slot).await.ok().flatten();
         let (pool, role, on_trial) = {
             let mut state = node.state.lock();
             let pool = state.pool.clone().ok_or(StoreError::Database(sqlx::Error::PoolClosed))?;
@@ -163,8 +163,15 @@ impl Shared {
             Role::Primary => self.options.primary_statement_timeout,
             _ => self.options.replica_statement_timeout,
         };
-        let server =
-            Server { node: node.clone(), pool, statement_timeout, running: None, on_trial, primary_read, among_few };
+        let server = Server {
+            node: node.clone(),
+            pool,
+            statement_timeout,
+            running: None,
+            on_trial,
+            primary_read,
+            cold_start_slot,
+        };
         let connection = acquire(&server, deadline).await;
         drop(waiting);
         match connection.map_err(translate) {
@@ -194,7 +201,7 @@ async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Po
                 }
                 if retry > LAST_RETRY || timeout_at(deadline, sleep(retry)).await.is_err() {
                     tracing::debug!(node = %server.node.name, %error, "a connection could not be opened");
-                    server.node.doubt();
+                    server.node.mark_suspect();
                     return Err(error);
                 }
                 retry *= 2;

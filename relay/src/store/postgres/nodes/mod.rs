@@ -38,11 +38,11 @@ const FOR_WRITING: u32 = 2;
 
 /// The servers of one store.
 pub(super) struct Nodes {
-    shared: Arc<Shared>,
+    shared: Arc<NodesState>,
     probers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct NodesState {
     options: Options,
     nodes: Vec<Arc<Node>>,
     history: Mutex<History>,
@@ -97,7 +97,7 @@ impl Nodes {
         let nodes = options.urls.iter().map(node).collect::<Result<Vec<_>, _>>()?;
         let most = options.primary_connections.max.saturating_sub(FOR_WRITING).max(1);
         let primary_reads = if nodes.len() == 1 { most } else { options.primary_reads.clamp(1, most) };
-        let shared = Shared {
+        let shared = NodesState {
             options,
             nodes,
             history: Mutex::default(),

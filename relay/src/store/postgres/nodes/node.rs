@@ -81,7 +81,7 @@ pub(super) struct Node {
     pub(super) connect: PgConnectOptions,
     pub(super) state: Mutex<State>,
     /// As many reads as a replica has connections at the least.
-    pub(super) few: Arc<Semaphore>,
+    pub(super) cold_start_slots: Arc<Semaphore>,
     /// Reads that it has answered.
     pub(super) reads: AtomicU64,
     /// Calls that wait for a connection.
@@ -110,7 +110,7 @@ impl Node {
             name,
             connect,
             state: Mutex::new(state),
-            few: Arc::new(Semaphore::new(options.replica_connections.min.max(1) as usize)),
+            cold_start_slots: Arc::new(Semaphore::new(options.replica_connections.min.max(1) as usize)),
             reads: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             timeouts: AtomicU64::new(0),
@@ -151,7 +151,7 @@ impl Node {
 
     /// A call on a connection of `pool` has met a failure that speaks of the server: takes it out and has it looked at
     /// again. What was met in a pool that was replaced since means nothing any more.
-    pub(super) fn distrust(&self, pool: &PgPool, why: &dyn Display) {
+    pub(super) fn mark_down(&self, pool: &PgPool, why: &dyn Display) {
         if !pool.is_closed() {
             self.lost(why);
             self.look.notify_one();
@@ -159,7 +159,7 @@ impl Node {
     }
 
     /// It could not give a call a connection: it has to prove itself again.
-    pub(super) fn doubt(&self) {
+    pub(super) fn mark_suspect(&self) {
         let mut state = self.state.lock();
         if state.condition == Condition::Healthy {
             (state.condition, state.on_trial) = (Condition::Trial, false);

@@ -1,6 +1,6 @@
 //! Which server is the primary, and what was said by one that is it no more.
 
-use super::Shared;
+use super::NodesState;
 use super::lease::{Lease, Server};
 use super::node::{Node, Role};
 use crate::store::StoreError;
@@ -19,7 +19,7 @@ pub(super) fn is_past(epoch: Epoch, current: Epoch) -> bool {
     epoch != current && current != Epoch::default() && !ablated(Safeguard::PastServers)
 }
 
-impl Shared {
+impl NodesState {
     /// The server that takes writes. Two may say so after a failover that left the old one running: a promotion begins
     /// a greater timeline, so whoever is not of the greatest that was ever seen is no primary any more.
     pub(super) fn current_primary(&self) -> Option<usize> {

@@ -3,7 +3,7 @@
 
 use super::super::error::translate;
 use super::super::write;
-use super::Shared;
+use super::NodesState;
 use super::node::{Node, Role, Sighting};
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
@@ -46,7 +46,7 @@ async fn connect(options: &PgConnectOptions, limit: std::time::Duration) -> Resu
 }
 
 /// Looks at `node` until the store is closed.
-pub(super) async fn run(shared: Arc<Shared>, node: Arc<Node>) {
+pub(super) async fn run(shared: Arc<NodesState>, node: Arc<Node>) {
     let mut ticks = interval(shared.options.probe_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connection = None;
@@ -84,7 +84,7 @@ pub(super) async fn run(shared: Arc<Shared>, node: Arc<Node>) {
 }
 
 /// Opens the connections of a pool that was just made, and tells who waits for that.
-async fn open(shared: Arc<Shared>, node: Arc<Node>, pool: PgPool) {
+async fn open(shared: Arc<NodesState>, node: Arc<Node>, pool: PgPool) {
     node.open(pool).await;
     shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));
 }
@@ -110,7 +110,7 @@ async fn settle(node: Arc<Node>, pool: PgPool, epoch: Epoch) {
     }
 }
 
-async fn look(shared: &Shared, node: &Node, connection: &mut Option<PgConnection>) -> Result<Sighting, Failure> {
+async fn look(shared: &NodesState, node: &Node, connection: &mut Option<PgConnection>) -> Result<Sighting, Failure> {
     let limit = shared.options.connect_timeout;
     let (asked, greet) = match connection {
         Some(connection) => (connection, false),
@@ -136,7 +136,7 @@ fn role(row: &sqlx::postgres::PgRow) -> Result<(Role, u32), sqlx::Error> {
 }
 
 /// Warns where the pools of all instances together may ask for more connections than the server gives.
-fn warn_if_crowded(shared: &Shared, node: &Node, role: Role, available: i64, seen: i64) {
+fn warn_if_crowded(shared: &NodesState, node: &Node, role: Role, available: i64, seen: i64) {
     let options = &shared.options;
     let pool = match role {
         Role::Primary => options.primary_connections,

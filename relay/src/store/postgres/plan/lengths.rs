@@ -60,12 +60,12 @@ pub(crate) fn has_few_authors(filter: &Filter) -> bool {
 }
 
 /// For each rival, in order, how long its lists are: a column that stops counting at `bound`.
-pub(crate) fn lengths(rivals: &[Form], question: &Question<'_>, hasher: &Hasher, bound: usize) -> Statement {
+pub(crate) fn lengths(candidates: &[Form], question: &Question<'_>, hasher: &Hasher, bound: usize) -> Statement {
     let mut parameters = Parameters::default();
     let since = parameters.number(question.filter.since.unwrap_or(0));
     let until = parameters.number(question.filter.until.unwrap_or(Timestamp::MAX));
     let bound = parameters.size(bound);
-    let columns: Vec<_> = rivals
+    let columns: Vec<_> = candidates
         .iter()
         .map(|form| {
             let window = format!("c.created_at BETWEEN {since} AND {until}");

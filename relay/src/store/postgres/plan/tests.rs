@@ -30,7 +30,7 @@ pub(crate) fn question(filter: &Filter) -> Question<'_> {
 pub(crate) fn forms() -> Vec<(&'static str, Form, Filter)> {
     let form = |filter: &Filter| match choose(filter) {
         Choice::Take(form) => form,
-        Choice::Rarest(rivals) => rivals[0],
+        Choice::Rarest(candidates) => candidates[0],
     };
     let cases = [
         ("ids", r#"{"ids":['01','02'],"kinds":[1]}"#),
@@ -121,9 +121,9 @@ fn an_author_is_walked_rather_than_checked() {
 #[test]
 fn a_first_look_is_bounded() {
     let filter = filter(r##"{"#e":['01'],"#p":['02']}"##);
-    let look = |rows| page(Form::Tag(0), &Question { rows: Some(rows), ..question(&filter) }, &hasher());
-    insta::assert_snapshot!("first_look", lines(&look(1_000).sql));
-    assert!(look(1_000).sql == look(2_000).sql && look(1_000).literals() != look(2_000).literals());
+    let probe = |rows| page(Form::Tag(0), &Question { rows: Some(rows), ..question(&filter) }, &hasher());
+    insta::assert_snapshot!("page_probe", lines(&probe(1_000).sql));
+    assert!(probe(1_000).sql == probe(2_000).sql && probe(1_000).literals() != probe(2_000).literals());
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn counting_and_lengths_have_their_statements() {
     let filters = [filter(r##"{"#e":['01','02'],"authors":['01']}"##), filter(r#"{"authors":['01']}"#)];
     let questions = [(Form::Tags(0), question(&filters[0])), (Form::Authors, question(&filters[1]))];
     insta::assert_snapshot!("count", lines(&count(&questions, &hasher()).sql));
-    let rivals = [Form::Tags(0), Form::Authors];
-    insta::assert_snapshot!("lengths", lines(&lengths(&rivals, &question(&filters[0]), &hasher(), 1_000).sql));
+    let candidates = [Form::Tags(0), Form::Authors];
+    insta::assert_snapshot!("lengths", lines(&lengths(&candidates, &question(&filters[0]), &hasher(), 1_000).sql));
 }
 
 #[test]
