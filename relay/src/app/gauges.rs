@@ -153,13 +153,13 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
         let nodes = store.status();
         set_servers(&nodes, &metrics);
         metrics.pool_timeouts.absolute(nodes.iter().map(|node| node.timeouts).sum());
-        let keeping = store.keeping();
-        metrics.keeper_elected.set(f64::from(u8::from(keeping.elected)));
-        metrics.partitions_missing.set(keeping.missing as f64);
-        metrics.partitions_made.absolute(keeping.made);
-        metrics.partitions_dropped.absolute(keeping.dropped);
-        metrics.retention_removed.absolute(keeping.removed);
-        metrics.keeper_failures.absolute(keeping.failures);
+        let maintenance = store.maintenance_status();
+        metrics.keeper_elected.set(f64::from(u8::from(maintenance.elected)));
+        metrics.partitions_missing.set(maintenance.missing as f64);
+        metrics.partitions_made.absolute(maintenance.made);
+        metrics.partitions_dropped.absolute(maintenance.dropped);
+        metrics.retention_removed.absolute(maintenance.removed);
+        metrics.keeper_failures.absolute(maintenance.failures);
         health.set_nodes(nodes);
     }
 }

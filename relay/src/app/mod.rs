@@ -46,7 +46,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
 
     health.drain();
     notify(&[sd_notify::NotifyState::Stopping]);
-    background.keeper.abort_all();
+    background.maintenance.abort_all();
     let drained = tokio::select! {
         drained = serving.drain(loaded.config.timeouts.drain) => drained,
         name = signals.stop() => Err(anyhow::anyhow!("{name} came twice: stopped without a goodbye")),
@@ -70,7 +70,7 @@ struct Started {
 #[derive(Default)]
 struct Background {
     /// Looks after the store, while that takes writes.
-    keeper: JoinSet<()>,
+    maintenance: JoinSet<()>,
     /// What is told about the relay, to its end.
     samplers: JoinSet<()>,
 }
@@ -91,7 +91,7 @@ async fn start(config: &Config) -> anyhow::Result<Started> {
     let samplers = &mut background.samplers;
     if let Some(store) = opened.postgres() {
         samplers.spawn(gauges::sample_servers(store.clone(), health.clone(), metrics.clone()));
-        background.keeper.spawn(async move { store.keep().await });
+        background.maintenance.spawn(async move { store.run_maintenance().await });
     }
     let serving = Serving::start(config, opened.store(), opened.shared_log(), metrics.clone()).await?;
     samplers.spawn(health.clone().heartbeat());

@@ -7,10 +7,10 @@
 mod clients;
 mod explain;
 mod failover;
-mod keeping;
 mod kit;
 mod large;
 mod limits;
+mod maintenance;
 mod operator;
 mod replicas;
 #[path = "../store_kit/mod.rs"]

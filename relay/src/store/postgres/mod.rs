@@ -8,7 +8,7 @@
 //! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
 //! - `schema`: migrations and the database's own secret.
 //! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
-//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts; `keeper`: the one
+//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts; `maintenance`: the one
 //!   instance that makes and drops them; `retention`: what is too old leaves; `inventory`: what there is of them, for `relay partitions`.
 
 mod count;
@@ -17,9 +17,9 @@ mod explain;
 mod inventory;
 #[cfg(test)]
 mod isolation_tests;
-mod keeper;
 mod log;
 mod lookup;
+mod maintenance;
 mod newest;
 mod nodes;
 mod options;
@@ -38,7 +38,7 @@ mod write;
 
 pub use explain::{Explanation, IndexUse, Inspector, ServerPosition, Step};
 pub use inventory::Partition;
-pub use keeper::KeeperStatus;
+pub use maintenance::MaintenanceStatus;
 pub use nodes::{Condition, NodeStatus, Role};
 pub use options::{Connections, Options};
 pub use planner::{PlanCounts, Thresholds};

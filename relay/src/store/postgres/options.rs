@@ -33,7 +33,7 @@ pub struct Options {
     /// A replica that is further behind the primary serves nothing. Default: 10 s.
     pub max_replica_lag: Duration,
     /// How often the keeper looks after the partitions, or stands for election. Default: 60 s.
-    pub keeper_interval: Duration,
+    pub maintenance_interval: Duration,
     /// The log keeps what is no more than so many whole days old. Default: 7.
     pub log_days: u32,
     /// Events are kept for so many whole months by their created_at, for ever where 0; but what is replaceable and
@@ -73,7 +73,7 @@ impl Options {
             acquire_timeout: Duration::from_secs(5),
             probe_interval: Duration::from_millis(200),
             max_replica_lag: Duration::from_secs(10),
-            keeper_interval: Duration::from_secs(60),
+            maintenance_interval: Duration::from_secs(60),
             log_days: 7,
             retention_months: 0,
             retention_kinds: Vec::new(),

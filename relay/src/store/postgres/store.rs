@@ -1,7 +1,7 @@
 //! [`PostgresStore`]: the trait's calls, each on a connection to the right server.
 
 use super::error::FailureClass;
-use super::keeper::{self, KeeperStatus};
+use super::maintenance::{self, MaintenanceStatus};
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
 use super::planner::{PlanCounts, Planner};
@@ -38,7 +38,7 @@ struct StoreState {
     planner: Planner,
     /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
     shown: Mutex<Head>,
-    keeping: Mutex<KeeperStatus>,
+    maintenance_status: Mutex<MaintenanceStatus>,
     /// Writes hold it shared; closing takes it, and so waits for them.
     writing: RwLock<()>,
 }
@@ -124,7 +124,7 @@ impl PostgresStore {
             nodes,
             planner,
             shown: Mutex::default(),
-            keeping: Mutex::default(),
+            maintenance_status: Mutex::default(),
             writing: RwLock::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -143,8 +143,8 @@ impl PostgresStore {
 
     /// Looks after the partitions whenever this instance is the one elected to: makes the coming ones, drops old days of
     /// the log, and removes events that are older than the retention. Never ends; run it as one task, and drop it before the store is closed.
-    pub async fn keep(&self) {
-        keeper::run(self, &self.shared.nodes, &self.shared.keeping).await;
+    pub async fn run_maintenance(&self) {
+        maintenance::run(self, &self.shared.nodes, &self.shared.maintenance_status).await;
     }
 
     /// How reads were answered so far.
@@ -153,8 +153,8 @@ impl PostgresStore {
     }
 
     /// What [`keep`](Self::keep) has done so far.
-    pub fn keeping(&self) -> KeeperStatus {
-        *self.shared.keeping.lock()
+    pub fn maintenance_status(&self) -> MaintenanceStatus {
+        *self.shared.maintenance_status.lock()
     }
 
     /// Removes the events with these ids, as the operator's will. Keep the list at a few hundred.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 mod epochs;
 mod faults;
 mod following;
-mod keeping;
+mod maintenance;
 mod races;
 mod speed;
 

@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 
 /// An instance that keeps.
 async fn instance(urls: &[String]) -> (PostgresStore, JoinHandle<()>) {
-    let store = open(Options { keeper_interval: Duration::from_millis(50), log_days: 3, ..options(urls) }).await;
-    let keeper = store.clone();
-    (store, tokio::spawn(async move { keeper.keep().await }))
+    let store = open(Options { maintenance_interval: Duration::from_millis(50), log_days: 3, ..options(urls) }).await;
+    let maintained = store.clone();
+    (store, tokio::spawn(async move { maintained.run_maintenance().await }))
 }
 
 /// Three months ago, one month ago.
@@ -29,8 +29,11 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     let cluster = Cluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
-    let with =
-        |retention_months| Options { keeper_interval: Duration::from_millis(50), retention_months, ..options(&urls) };
+    let with = |retention_months| Options {
+        maintenance_interval: Duration::from_millis(50),
+        retention_months,
+        ..options(&urls)
+    };
     let store = open(with(0)).await;
     let row = sqlx::query(OLD_AND_RECENT).fetch_one(&mut operator).await.unwrap();
     let (old, recent): (i64, i64) = (row.get(0), row.get(1));
@@ -51,13 +54,15 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     let month: String = sqlx::query_scalar(month).fetch_one(&mut operator).await.unwrap();
 
     // Control: without a retention, the keeper leaves everything alone.
-    let keeper = store.clone();
-    let keeping = tokio::spawn(async move { keeper.keep().await });
-    until("the keeper to be elected", PATIENCE, async || store.keeping().elected.then_some(()).ok_or_else(String::new))
-        .await
-        .unwrap();
-    assert_eq!((ids(&store).await.len(), store.keeping().removed), (stay.len() + go.len(), 0));
-    keeping.abort();
+    let maintained = store.clone();
+    let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
+    until("the keeper to be elected", PATIENCE, async || {
+        store.maintenance_status().elected.then_some(()).ok_or_else(String::new)
+    })
+    .await
+    .unwrap();
+    assert_eq!((ids(&store).await.len(), store.maintenance_status().removed), (stay.len() + go.len(), 0));
+    maintenance.abort();
     store.close().await;
 
     // A read that stays open on every month: the cut waits for it, and writers do not wait for the cut.
@@ -65,10 +70,10 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     reader.execute("SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT FROM event_text").await.unwrap();
     let store = open(with(2)).await;
     let before = store.head().await.unwrap();
-    let keeper = store.clone();
-    let keeping = tokio::spawn(async move { keeper.keep().await });
+    let maintained = store.clone();
+    let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     let removed = async || {
-        let status = store.keeping();
+        let status = store.maintenance_status();
         if status.removed == go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
     };
     until("the old to be removed", PATIENCE, removed).await.unwrap();
@@ -98,7 +103,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     stay.insert(note.id());
     assert!(started.elapsed() > Duration::from_secs(1), "control: {:?}", started.elapsed());
     assert!(waiting.await.unwrap().is_err());
-    assert_eq!(store.keeping().dropped, 0, "the read still holds the months");
+    assert_eq!(store.maintenance_status().dropped, 0, "the read still holds the months");
     reader.execute("COMMIT").await.unwrap();
     let listed = "SELECT coalesce(string_agg(inhrelid::regclass::text, ' '), '') FROM pg_inherits \
                   WHERE inhparent = 'event_text'::regclass AND inhrelid::regclass::text LIKE $1 || '%'";
@@ -125,7 +130,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     // The month still takes events, and lets a profile be replaced.
     append(&store, &event(0, old + 9)).await.unwrap();
     assert!(!ids(&store).await.contains(stay.iter().find(|id| **id == event(0, old).id()).unwrap()));
-    keeping.abort();
+    maintenance.abort();
     store.close().await;
 }
 
@@ -145,7 +150,7 @@ async fn kinds_have_retentions_of_their_own() {
         days: 30,
     };
     let options = Options {
-        keeper_interval: Duration::from_millis(50),
+        maintenance_interval: Duration::from_millis(50),
         retention_kinds: vec![rule(5..=62), rule(10_000..=19_999)],
         ..options(&urls)
     };
@@ -153,10 +158,10 @@ async fn kinds_have_retentions_of_their_own() {
     for batch in [&stay[..], &go] {
         store.append(batch.iter().cloned().map(Verified::vouch).collect(), NOW).await.unwrap();
     }
-    let keeper = store.clone();
-    let keeping = tokio::spawn(async move { keeper.keep().await });
+    let maintained = store.clone();
+    let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     let removed = async || {
-        let status = store.keeping();
+        let status = store.maintenance_status();
         if status.removed >= go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
     };
     until("the old to be removed", PATIENCE, removed).await.unwrap();
@@ -167,7 +172,7 @@ async fn kinds_have_retentions_of_their_own() {
     // A rule removes; it does not forbid: the same version may be sent in again.
     let again = store.append(vec![Verified::vouch(event(10_003, old))], NOW).await.unwrap();
     assert_eq!(again.outcomes, [Outcome::Stored]);
-    keeping.abort();
+    maintenance.abort();
     store.close().await;
 }
 
@@ -197,28 +202,30 @@ async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let (first, first_keeper) = instance(&urls).await;
-    until("the first to be elected", PATIENCE, async || first.keeping().elected.then_some(()).ok_or_else(String::new))
-        .await
-        .unwrap();
+    until("the first to be elected", PATIENCE, async || {
+        first.maintenance_status().elected.then_some(()).ok_or_else(String::new)
+    })
+    .await
+    .unwrap();
     let whole = partitions(&mut operator).await;
     let (second, second_keeper) = instance(&urls).await;
 
     operator.execute(NEGLECT).await.unwrap();
     assert!(partitions(&mut operator).await < whole);
     let kept = async || {
-        let status = first.keeping();
+        let status = first.maintenance_status();
         if (status.made, status.dropped) == (6, 1) { Ok(()) } else { Err(format!("{status:?}")) }
     };
     until("the neglected to be made good", PATIENCE, kept).await.unwrap();
     assert_eq!(partitions(&mut operator).await, whole);
     // Control: while the first lives, the second does nothing.
-    let status = second.keeping();
+    let status = second.maintenance_status();
     assert_eq!((status.elected, status.made, status.dropped), (false, 0, 0));
 
     first_keeper.abort();
     operator.execute(NEGLECT).await.unwrap();
     let kept = async || {
-        let status = second.keeping();
+        let status = second.maintenance_status();
         if status.elected && (status.made, status.dropped) == (6, 1) { Ok(()) } else { Err(format!("{status:?}")) }
     };
     until("the second to take over", PATIENCE, kept).await.unwrap();

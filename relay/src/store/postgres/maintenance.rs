@@ -1,6 +1,6 @@
 //! The keeper: makes the coming partitions, drops the days of the log that nobody follows from any more, and removes what
 //! is beyond the retention. Every instance has one; the one that holds a session's lock on the primary is elected, and the others ask for that lock now and
-//! then. The lock ends with its session, and so does the term of an instance that dies.
+//! then. The lock ends with its session, and so does the leader_session of an instance that dies.
 
 use super::error::{FailureClass, translate};
 use super::nodes::Nodes;
@@ -29,7 +29,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What the keeper of this instance has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KeeperStatus {
+pub struct MaintenanceStatus {
     /// It is the one that keeps.
     pub elected: bool,
     /// Partitions of the coming days and months that it could not make.
@@ -44,41 +44,41 @@ pub struct KeeperStatus {
     pub failures: u64,
 }
 
-/// Keeps, round after round. Never ends. Dropping it ends this instance's term.
-pub(super) async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<KeeperStatus>) {
-    let mut ticks = interval(nodes.options().keeper_interval);
+/// Keeps, round after round. Never ends. Dropping it ends this instance's leader_session.
+pub(super) async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<MaintenanceStatus>) {
+    let mut ticks = interval(nodes.options().maintenance_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut term: Option<PgConnection> = None;
+    let mut leader_session: Option<PgConnection> = None;
     let mut timeline = nodes.timeline();
     loop {
         ticks.tick().await;
         if timeline != nodes.timeline() {
             // Another server is the primary now, even if the one before still lets this one keep.
-            (timeline, term) = (nodes.timeline(), None);
+            (timeline, leader_session) = (nodes.timeline(), None);
         }
-        let round = timeout(ROUND_TIMEOUT, round(store, nodes, &mut term, status));
+        let round = timeout(ROUND_TIMEOUT, round(store, nodes, &mut leader_session, status));
         let result = round.await.unwrap_or(Err(StoreError::Timeout));
         if let Err(error) = result {
             tracing::warn!(%error, "partitions could not be kept; the next round tries again");
             status.lock().failures += 1;
             if FailureClass::of(&error) == FailureClass::Gone || matches!(error, StoreError::Timeout) {
-                term = None;
+                leader_session = None;
             }
         }
-        status.lock().elected = term.is_some();
+        status.lock().elected = leader_session.is_some();
     }
 }
 
 async fn round(
     store: &PostgresStore,
     nodes: &Nodes,
-    term: &mut Option<PgConnection>,
-    status: &Mutex<KeeperStatus>,
+    leader_session: &mut Option<PgConnection>,
+    status: &Mutex<MaintenanceStatus>,
 ) -> Result<(), StoreError> {
-    if term.is_none() {
-        *term = stand(nodes).await?;
+    if leader_session.is_none() {
+        *leader_session = try_become_leader(nodes).await?;
     }
-    let Some(connection) = term else { return Ok(()) };
+    let Some(connection) = leader_session else { return Ok(()) };
     status.lock().elected = true;
     let prepared = partitions::prepare(connection).await?;
     if !prepared.made.is_empty() {
@@ -113,7 +113,7 @@ async fn retain_kinds(
     store: &PostgresStore,
     connection: &mut PgConnection,
     rule: &KindRetention,
-    status: &Mutex<KeeperStatus>,
+    status: &Mutex<MaintenanceStatus>,
 ) -> Result<(), StoreError> {
     let mut removed = 0;
     for _ in 0..BATCHES {
@@ -142,7 +142,7 @@ async fn retain(
     store: &PostgresStore,
     connection: &mut PgConnection,
     months: u32,
-    status: &Mutex<KeeperStatus>,
+    status: &Mutex<MaintenanceStatus>,
 ) -> Result<(), StoreError> {
     let cutoff = retention::cutoff(connection, months).await?;
     let (mut from, mut removed) = (0, 0);
@@ -171,8 +171,8 @@ async fn retain(
     Ok(())
 }
 
-/// Stands for election; the session of its term, where this instance has won.
-async fn stand(nodes: &Nodes) -> Result<Option<PgConnection>, StoreError> {
+/// Stands for election; the session of its leader_session, where this instance has won.
+async fn try_become_leader(nodes: &Nodes) -> Result<Option<PgConnection>, StoreError> {
     let mut connection = nodes.connect_to_primary().await?;
     connection.execute(NAME).await.map_err(translate)?;
     connection.execute(schema::UNHURRIED).await.map_err(translate)?;

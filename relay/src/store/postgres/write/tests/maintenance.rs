@@ -35,8 +35,8 @@ async fn coming_partitions_are_made_beside_a_reader() {
         "SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT FROM event_text LIMIT 1; SELECT FROM log LIMIT 1",
     )
     .await;
-    let mut keeper = server.connect().await;
-    let keeping = tokio::spawn(async move { partitions::prepare(&mut keeper).await });
+    let mut connection = server.connect().await;
+    let prepare = tokio::spawn(async move { partitions::prepare(&mut connection).await });
     let mut longest = Duration::ZERO;
     for n in 0..40 {
         let started = Instant::now();
@@ -44,7 +44,7 @@ async fn coming_partitions_are_made_beside_a_reader() {
         longest = longest.max(started.elapsed());
     }
     run(&mut reader, "COMMIT").await;
-    let prepared = timeout(Duration::from_secs(30), keeping).await.unwrap().unwrap().unwrap();
+    let prepared = timeout(Duration::from_secs(30), prepare).await.unwrap().unwrap().unwrap();
     assert!(longest < Duration::from_secs(1), "a writer waited {longest:?}");
     assert_eq!(prepared, partitions::Prepared { made: [months.clone(), days].concat(), left: Vec::new() });
     assert_eq!((partitions_of(&mut conn, "event_text").await, partitions_of(&mut conn, "log").await), before);
