@@ -20,4 +20,4 @@ pub use error::Error;
 pub use home::{Home, free_port};
 /// The signals that handles send.
 pub use rustix::process::Signal;
-pub use wait::{PATIENCE, until};
+pub use wait::{STEP_TIMEOUT, until};

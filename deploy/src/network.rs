@@ -2,7 +2,7 @@
 
 use crate::process::{Launch, Life, Process};
 use crate::proxy::Proxy;
-use crate::{Error, Home, PATIENCE, Signal, until};
+use crate::{Error, Home, STEP_TIMEOUT, Signal, until};
 use rustix::process::geteuid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
@@ -52,7 +52,7 @@ impl LossyNetwork {
         };
         let network = Self { process: launch.start()?, inside };
         let own = fs::read_link("/proc/self/ns/net").map_err(Error::io("looking at the own network"))?;
-        until("a network of its own", PATIENCE, async || match fs::read_link(network.path()) {
+        until("a network of its own", STEP_TIMEOUT, async || match fs::read_link(network.path()) {
             Ok(other) if other != own => Ok(()),
             other => Err(format!("{other:?}")),
         })

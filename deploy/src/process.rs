@@ -1,6 +1,6 @@
 //! One process of the cluster: how it starts, how it is known again, how it ends.
 
-use crate::{Error, Home, PATIENCE, until};
+use crate::{Error, Home, STEP_TIMEOUT, until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -263,8 +263,8 @@ impl Process {
         for child in children.iter().filter(|child| child.is_alive()) {
             send(child.pid, Signal::KILL);
         }
-        self.ended(PATIENCE).await?;
-        until(&format!("the children of {} to end", self.name), PATIENCE, async || {
+        self.ended(STEP_TIMEOUT).await?;
+        until(&format!("the children of {} to end", self.name), STEP_TIMEOUT, async || {
             let alive = children.iter().filter(|child| child.is_alive()).count();
             if alive == 0 { Ok(()) } else { Err(format!("{alive} run")) }
         })

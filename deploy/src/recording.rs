@@ -3,7 +3,7 @@
 //! A fault of a test is over long before the minute that most alerts wait for, so it is replayed slower: the half
 //! second between two scrapes becomes half a minute. The values and their order are the recorded ones.
 
-use crate::{Error, PATIENCE, http};
+use crate::{Error, STEP_TIMEOUT, http};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::Stdio;
@@ -116,9 +116,9 @@ impl Fault {
                 }
             }
         };
-        match timeout(PATIENCE, raised).await {
+        match timeout(STEP_TIMEOUT, raised).await {
             Ok(result) => result?,
-            Err(_) => return Err(Error::Timeout { what, waited: PATIENCE, last }),
+            Err(_) => return Err(Error::Timeout { what, waited: STEP_TIMEOUT, last }),
         }
         let control = self.replay(&self.scrapes.borrow(), alert, Some(metric))?;
         let failed = |said| Error::Failed {

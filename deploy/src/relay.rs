@@ -3,7 +3,7 @@
 use crate::process::{Launch, Life, Process, prepare};
 use crate::recording::Target;
 use crate::wait::ready;
-use crate::{Error, Home, PATIENCE, Signal, free_port, http};
+use crate::{Error, Home, STEP_TIMEOUT, Signal, free_port, http};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl Relay {
     /// [`Error::Timeout`] if it can't be ended.
     pub async fn stop(&mut self) -> Result<bool, Error> {
         match self.process.take() {
-            Some(process) => process.stop(Signal::TERM, PATIENCE).await,
+            Some(process) => process.stop(Signal::TERM, STEP_TIMEOUT).await,
             None => Ok(true),
         }
     }

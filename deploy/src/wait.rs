@@ -3,7 +3,7 @@ use crate::process::Process;
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Asks again and again until `ask` gives `Ok`, which is returned.
 ///
@@ -36,7 +36,7 @@ pub(crate) async fn ready(
     mut ask: impl AsyncFnMut() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let what = format!("{name} to be ready");
-    until(&what, PATIENCE, async || {
+    until(&what, STEP_TIMEOUT, async || {
         // The end of its process ends the waiting: that is the inner result.
         if let Some(Err(ended)) = process.map(Process::check) {
             return Ok(Err(ended));

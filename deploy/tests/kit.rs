@@ -4,7 +4,7 @@
 
 use deploy::postgres::{Cluster, Role};
 use deploy::process::Identity;
-use deploy::{Error, Home, PATIENCE, Signal, redis, until};
+use deploy::{Error, Home, STEP_TIMEOUT, Signal, redis, until};
 use std::time::Duration;
 
 const COUNT: &str = "SELECT count(*) FROM word";
@@ -33,7 +33,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
     // A pause is one: what comes meanwhile is received, not seen.
     cluster.server("replica-1").unwrap().pause_replay().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('two')").await.unwrap();
-    until("the other replica to see it", PATIENCE, async || {
+    until("the other replica to see it", STEP_TIMEOUT, async || {
         match cluster.server("replica-2").unwrap().ask::<i64>(COUNT).await {
             Ok(2) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -141,7 +141,7 @@ async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
     let failover = cluster.failover().await.unwrap();
     assert_eq!((failover.promoted.as_str(), failover.absent), ("replica-1", vec!["replica-2".to_owned()]));
     let commit = cluster.primary().unwrap().execute("CREATE TABLE word (text text)");
-    tokio::time::timeout(PATIENCE, commit).await.expect("it hangs").unwrap();
+    tokio::time::timeout(STEP_TIMEOUT, commit).await.expect("it hangs").unwrap();
 }
 
 #[tokio::test]

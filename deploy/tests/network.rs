@@ -4,7 +4,7 @@
 
 use deploy::proxy::Proxy;
 use deploy::redis::{Cluster, Sentinels};
-use deploy::{Home, PATIENCE, until};
+use deploy::{Home, STEP_TIMEOUT, until};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,7 +75,7 @@ async fn sentinels_replace_a_dead_master() {
     let mut redis = Sentinels::start(Home::temporary().unwrap()).await.unwrap();
     assert_eq!(redis.master().await.unwrap(), 0);
     redis.servers[0].kill().await.unwrap();
-    until("another master", PATIENCE, async || match redis.master().await {
+    until("another master", STEP_TIMEOUT, async || match redis.master().await {
         Ok(1) => Ok(()),
         other => Err(format!("{other:?}")),
     })

@@ -28,7 +28,7 @@ async fn a_relay_added_at_run_time_gets_clients_and_a_removed_one_is_gone() {
     let (_, counts) = front.spread(2, &["relay-1", "relay-2"]).await;
     assert_eq!(counts, [0, 2]);
     front.runtime.disconnect("relay-1").await.unwrap();
-    front.runtime.remove("relay-1", kit::PATIENCE).await.unwrap();
+    front.runtime.remove("relay-1", kit::STEP_TIMEOUT).await.unwrap();
     assert_eq!(front.state("relay-1").await, None);
     assert!(!old[0].lives().await && new[0].lives().await);
 }

@@ -7,7 +7,7 @@ mod process;
 
 use deploy::postgres::Cluster;
 use process::client::{Author, Client};
-use process::{PATIENCE, Relay, Setup, http_get};
+use process::{Relay, STEP_TIMEOUT, Setup, http_get};
 use relay::telemetry::CATALOGUE;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -84,7 +84,7 @@ fn an_operator_can_look_inside() {
 /// Status and body of an answer that is no text.
 fn raw_get(address: SocketAddr, path: &str, host: &str) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(STEP_TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -227,7 +227,7 @@ fn who_is_turned_away_stands_in_the_log_as_fail2ban_reads_it() {
 
 /// The page's elements in a real browser, once its script has drawn and `wanted` holds.
 fn opened(url: &str, wanted: impl Fn(&str) -> bool) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + STEP_TIMEOUT;
     loop {
         let profile = tempfile::tempdir().unwrap();
         let output = Command::new("chromium")

@@ -2,7 +2,7 @@ use super::state::{FrontPlace, RelayPlace};
 use crate::home::write;
 use crate::process::{Launch, Life, Process};
 use crate::recording::Target;
-use crate::{Error, Home, PATIENCE, Signal, http, until};
+use crate::{Error, Home, STEP_TIMEOUT, Signal, http, until};
 use haproxy::{Cluster, Instance, Runtime, ServerState, Status, Tls};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -154,7 +154,7 @@ impl Front {
 
     /// The relays that it knows. It may have been launched a moment ago by a command that was broken off.
     pub(super) async fn servers(&self) -> Result<Vec<ServerState>, Error> {
-        until("HAProxy to say which relays it has", PATIENCE, async || {
+        until("HAProxy to say which relays it has", STEP_TIMEOUT, async || {
             match self.process.as_ref().map(Process::check) {
                 Some(Err(ended)) => Ok(Err(ended)),
                 _ => self.runtime().servers().await.map(Ok).map_err(|error| error.to_string()),
@@ -202,7 +202,7 @@ impl Front {
 
     /// Waits until a relay gets clients.
     pub(super) async fn wait_up(&self, relay: &str) -> Result<(), Error> {
-        until(&format!("HAProxy to take {relay} in"), PATIENCE, async || {
+        until(&format!("HAProxy to take {relay} in"), STEP_TIMEOUT, async || {
             if let Some(Err(ended)) = self.process.as_ref().map(Process::check) {
                 return Ok(Err(ended));
             }
@@ -235,7 +235,7 @@ impl Front {
     /// Ends it at once, with all connections.
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         match self.process.take() {
-            Some(process) => process.stop(Signal::TERM, PATIENCE).await.map(drop),
+            Some(process) => process.stop(Signal::TERM, STEP_TIMEOUT).await.map(drop),
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@ use crate::home::write;
 use crate::process::{Launch, Life, Process};
 use crate::recording::RULES;
 use crate::wait::ready;
-use crate::{Error, Home, PATIENCE, Signal, http};
+use crate::{Error, Home, STEP_TIMEOUT, Signal, http};
 use haproxy::{Cluster, production};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Prometheus {
 
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         match self.process.take() {
-            Some(process) => process.stop(Signal::TERM, PATIENCE).await.map(drop),
+            Some(process) => process.stop(Signal::TERM, STEP_TIMEOUT).await.map(drop),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ pub use programs::Programs;
 pub use server::{Place, Role, Server};
 
 use crate::process::{Life, Process};
-use crate::{Error, Home, PATIENCE, free_port, until};
+use crate::{Error, Home, STEP_TIMEOUT, free_port, until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -313,7 +313,7 @@ impl Cluster {
         let replicas = self.servers.iter().filter(|server| server.place.role == Role::Replica && server.is_alive());
         let wanted: Vec<_> = replicas.map(|server| server.place.name.clone()).collect();
         let primary = self.primary()?;
-        until("the replicas to stream", PATIENCE, async || {
+        until("the replicas to stream", STEP_TIMEOUT, async || {
             let names = "SELECT coalesce(array_agg(application_name::text), '{}') FROM pg_stat_replication \
                          WHERE state = 'streaming'";
             let names = primary.ask::<Vec<String>>(names).await.map_err(|error| error.to_string())?;
@@ -330,7 +330,7 @@ impl Cluster {
         let position: String = self.primary()?.ask("SELECT pg_current_wal_flush_lsn()::text").await?;
         for server in self.servers.iter().filter(|server| server.place.role == Role::Replica && server.is_alive()) {
             let query = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn");
-            until(&format!("{} to apply {position}", server.place.name), PATIENCE, async || {
+            until(&format!("{} to apply {position}", server.place.name), STEP_TIMEOUT, async || {
                 match server.ask::<bool>(&query).await {
                     Ok(true) => Ok(()),
                     Ok(false) => Err("not yet".to_owned()),

@@ -1,7 +1,7 @@
 use super::Programs;
 use crate::process::{Launch, Life, Process, working_in};
 use crate::wait::ready;
-use crate::{Error, Home, PATIENCE, Signal, until};
+use crate::{Error, Home, STEP_TIMEOUT, Signal, until};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ const PRIMARY_CONF: &str = include_str!("../../postgres/primary.conf");
 const REPLICA_CONF: &str = include_str!("../../postgres/replica.conf");
 
 /// After so long a shutdown becomes a kill.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a server is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -178,7 +178,7 @@ impl Server {
         if !lock.exists() {
             return Ok(());
         }
-        until(&format!("an earlier {} to end", self.place.name), PATIENCE, async || {
+        until(&format!("an earlier {} to end", self.place.name), STEP_TIMEOUT, async || {
             let alive = working_in(&data);
             if alive.is_empty() { Ok(()) } else { Err(format!("processes {alive:?} run")) }
         })
@@ -192,7 +192,7 @@ impl Server {
     /// [`Error::Timeout`] if it can't be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
         let Some(process) = self.process.take() else { return Ok(()) };
-        process.stop(Signal::INT, STOP_PATIENCE).await?;
+        process.stop(Signal::INT, STOP_TIMEOUT).await?;
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Server {
         // One that hangs finds the signal pending when it goes on, and acknowledges nothing more.
         process.signal_all(Signal::QUIT);
         process.signal_all(Signal::CONT);
-        process.stop(Signal::QUIT, STOP_PATIENCE).await?;
+        process.stop(Signal::QUIT, STOP_TIMEOUT).await?;
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl Server {
         let before: String = self.ask("SELECT pg_conf_load_time()::text").await?;
         self.write_settings()?;
         self.execute("SELECT pg_reload_conf()").await?;
-        until(&format!("{} to take its settings", self.place.name), PATIENCE, async || {
+        until(&format!("{} to take its settings", self.place.name), STEP_TIMEOUT, async || {
             let now =
                 self.ask::<String>("SELECT pg_conf_load_time()::text").await.map_err(|error| error.to_string())?;
             if now == before { Err(now) } else { Ok(()) }
@@ -260,7 +260,7 @@ impl Server {
     pub async fn pause_replay(&self) -> Result<(), Error> {
         self.execute("SELECT pg_wal_replay_pause()").await?;
         // A replica notices the wish when the next record comes, or within its next nap.
-        until(&format!("{} to pause", self.place.name), PATIENCE, async || {
+        until(&format!("{} to pause", self.place.name), STEP_TIMEOUT, async || {
             let state = self.ask::<String>("SELECT pg_get_wal_replay_pause_state()").await;
             match state.map_err(|error| error.to_string())?.as_str() {
                 "paused" => Ok(()),
@@ -291,7 +291,7 @@ impl Server {
 
     /// Waits until nothing is received: the receiver ends when it has written everything that it has.
     pub(super) async fn wait_silent(&self) -> Result<(), Error> {
-        until(&format!("{} to end receiving", self.place.name), PATIENCE, async || {
+        until(&format!("{} to end receiving", self.place.name), STEP_TIMEOUT, async || {
             let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
             match self.ask::<i64>(receiving).await {
                 Ok(0) => Ok(()),

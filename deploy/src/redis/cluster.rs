@@ -1,5 +1,5 @@
 use super::{Server, program};
-use crate::{Error, Home, PATIENCE, free_port, until};
+use crate::{Error, Home, STEP_TIMEOUT, free_port, until};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Cluster {
     pub async fn wait_whole(&self) -> Result<(), Error> {
         // First: until the death of a master is noticed, all slots seem to be served. And a replica that never was
         // connected does not stand for election.
-        until("three masters and connected replicas", PATIENCE, async || match self.roles().await {
+        until("three masters and connected replicas", STEP_TIMEOUT, async || match self.roles().await {
             Ok(roles)
                 if roles.iter().filter(|(_, role)| *role == "master").count() == 3
                     && roles.iter().all(|(_, role)| *role == "master" || *role == "connected") =>
@@ -64,7 +64,7 @@ impl Cluster {
         })
         .await?;
         for server in self.servers.iter().filter(|server| server.is_alive()) {
-            until(&format!("{} to see a whole cluster", server.name), PATIENCE, async || {
+            until(&format!("{} to see a whole cluster", server.name), STEP_TIMEOUT, async || {
                 let command = |name| redis::cmd("CLUSTER").arg(name).to_owned();
                 let state = server.ask::<String>(&command("INFO")).await.map_err(|error| error.to_string())?;
                 let nodes = server.ask::<String>(&command("NODES")).await.map_err(|error| error.to_string())?;
@@ -97,7 +97,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Timeout`].
     pub async fn carrier(&self) -> Result<usize, Error> {
-        until("a master with listeners and a replica", PATIENCE, async || {
+        until("a master with listeners and a replica", STEP_TIMEOUT, async || {
             for (at, server) in self.servers.iter().enumerate().filter(|(_, server)| server.is_alive()) {
                 let replication = redis::cmd("INFO").arg("replication").to_owned();
                 let replication = server.ask::<String>(&replication).await.map_err(|error| error.to_string())?;

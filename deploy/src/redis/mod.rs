@@ -8,7 +8,7 @@ pub use sentinel::Sentinels;
 
 use crate::process::{Launch, Life, Process};
 use crate::wait::ready;
-use crate::{Error, Home, PATIENCE, Signal, free_port};
+use crate::{Error, Home, STEP_TIMEOUT, Signal, free_port};
 use redis::{Client, Cmd, FromRedisValue};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -186,7 +186,7 @@ impl Server {
     /// [`Error::Timeout`] if it can't be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
         match self.process.take() {
-            Some(process) => process.stop(Signal::TERM, PATIENCE).await.map(drop),
+            Some(process) => process.stop(Signal::TERM, STEP_TIMEOUT).await.map(drop),
             None => Ok(()),
         }
     }

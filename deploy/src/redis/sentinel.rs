@@ -1,5 +1,5 @@
 use super::Server;
-use crate::{Error, Home, PATIENCE, until};
+use crate::{Error, Home, STEP_TIMEOUT, until};
 use std::fs;
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Sentinels {
 
     async fn wait_whole(&self) -> Result<(), Error> {
         for sentinel in &self.sentinels {
-            until(&format!("{} to know all others", sentinel.name), PATIENCE, async || {
+            until(&format!("{} to know all others", sentinel.name), STEP_TIMEOUT, async || {
                 let command = redis::cmd("INFO").arg("sentinel").to_owned();
                 let info = sentinel.ask::<String>(&command).await.map_err(|error| error.to_string())?;
                 if info.contains("slaves=1,sentinels=3") { Ok(()) } else { Err(info) }

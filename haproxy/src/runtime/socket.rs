@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// The most time for one command.
-const PATIENCE: Duration = Duration::from_secs(10);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of one answer: the statistics of 10,000 servers.
 const LONGEST_ANSWER: u64 = 16 << 20;
 
@@ -25,6 +25,6 @@ pub(crate) async fn ask(socket: &Path, command: &str) -> Result<String, RuntimeE
         stream.take(LONGEST_ANSWER).read_to_string(&mut answer).await?;
         Ok(answer)
     };
-    let outcome = timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let outcome = timeout(COMMAND_TIMEOUT, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     outcome.map_err(|error| RuntimeError::Socket { socket: socket.to_owned(), error })
 }

@@ -148,6 +148,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.stream.read_line(&mut line).await?;
             Ok::<_, io::Error>(line == "word\n")
         };
-        timeout(super::PATIENCE, talk).await.expect("neither an answer nor an end").unwrap_or(false)
+        timeout(super::STEP_TIMEOUT, talk).await.expect("neither an answer nor an end").unwrap_or(false)
     }
 }

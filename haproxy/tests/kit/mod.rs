@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The most time for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Compares with a file under `tests/golden`.
 pub fn golden(name: &str, text: &str) {
@@ -39,7 +39,7 @@ pub async fn until(name: &str, what: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {name}"));
+    tokio::time::timeout(STEP_TIMEOUT, look).await.unwrap_or_else(|_| panic!("not within {STEP_TIMEOUT:?}: {name}"));
 }
 
 /// An address that nobody listens on.

@@ -21,7 +21,7 @@ const INSTANCES: usize = 3;
 const PUBLISHERS: usize = 4;
 /// Subscribers while it is measured how soon events come.
 const LISTENERS: usize = 12;
-const PATIENCE: Duration = Duration::from_secs(10);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -155,7 +155,7 @@ impl Stage {
             authors: PUBLISHERS,
             threads: 1,
             sources: Vec::new(),
-            patience: PATIENCE,
+            patience: DELIVERY_TIMEOUT,
             late_after: Duration::from_secs(1),
             replay: None,
             filled: 1,

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a peer may take.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const PEER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The largest answer that is read.
 const MAX_BYTES: u64 = 8 << 20;
 
@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 8 << 20;
 /// time.
 pub(super) async fn ask(peers: &[String], path: &str) -> Vec<Value> {
     join_all(peers.iter().map(async |peer| {
-        let answer = tokio::time::timeout(PATIENCE, get(peer, path)).await;
+        let answer = tokio::time::timeout(PEER_TIMEOUT, get(peer, path)).await;
         let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         answer.unwrap_or_else(|error| json!({ "peer": peer, "error": error.to_string() }))
     }))

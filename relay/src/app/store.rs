@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a statement of an operator's command may take: a day.
-const PATIENCE: Duration = Duration::from_secs(86_400);
+const OFFLINE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// An open store.
 pub enum Opened {
@@ -43,8 +43,8 @@ impl Opened {
     /// As for [`open`](Self::open).
     pub async fn open_patiently(config: &Config) -> anyhow::Result<Self> {
         let mut config = config.clone();
-        config.database.statement_timeout = PATIENCE;
-        config.postgres.primary_statement_timeout = PATIENCE;
+        config.database.statement_timeout = OFFLINE_STATEMENT_TIMEOUT;
+        config.postgres.primary_statement_timeout = OFFLINE_STATEMENT_TIMEOUT;
         Self::open(&config).await
     }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 const LIMIT_DEFAULT: u32 = 500;
 
 /// The longest that one server may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn command() -> Command {
     let parse =
@@ -86,7 +86,9 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
                 }
                 anyhow::Ok(())
             };
-            if let Err(error) = timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(anyhow!("it does not answer"))) {
+            if let Err(error) =
+                timeout(SERVER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(anyhow!("it does not answer")))
+            {
                 println!("cannot be asked: {error:#}\n");
                 eprintln!("relay: the server at {url} cannot be asked: {error:#}");
                 failed += 1;
@@ -105,7 +107,7 @@ async fn look(url: &Redacted) -> (&Redacted, Result<(Inspector, ServerPosition),
         let server_position = inspector.server_position().await?;
         Ok((inspector, server_position))
     };
-    (url, timeout(PATIENCE, looked).await.unwrap_or(Err(StoreError::Timeout)))
+    (url, timeout(SERVER_TIMEOUT, looked).await.unwrap_or(Err(StoreError::Timeout)))
 }
 
 /// A line about a server; `head`: the primary's, where there is one.

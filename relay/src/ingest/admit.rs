@@ -19,7 +19,7 @@ const GROUP: usize = 256;
 
 /// How long a look may take. It only saves signature checks: the writer decides what is a duplicate. So no crowd of
 /// readers, for whom the store's connections are, keeps events from being stored.
-const PATIENCE: Duration = Duration::from_millis(200);
+const KNOWN_IDS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How many events go to a CPU worker at once: enough to make the hand-over cheap, few enough to share the work.
 pub(super) const CHUNK: usize = 16;
@@ -64,7 +64,7 @@ async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> 
     }
     let ids: Vec<_> = stored.iter().map(|submission| submission.event.id()).collect();
     let mut unknown = unstored;
-    match timeout(PATIENCE, store.known(&ids, log.floor())).await.unwrap_or(Err(StoreError::Overloaded)) {
+    match timeout(KNOWN_IDS_TIMEOUT, store.known(&ids, log.floor())).await.unwrap_or(Err(StoreError::Overloaded)) {
         Ok((known, head)) => {
             let gone = if known.contains(&true) { gone_since(log, head) } else { None };
             for (submission, known) in stored.into_iter().zip(known) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How many changes one read of the shared log brings, about.
 const CHANGES: usize = 2_048;
 /// After this long the shared log counts as out of order, and is asked anew.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LOG_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that one entry may take: as long as the server lets a statement run by default.
 const LONGEST: Duration = Duration::from_secs(32);
 /// Where so many changes came in time, the line is as it should be.
@@ -23,7 +23,7 @@ pub(super) struct Bite {
 }
 
 impl Bite {
-    pub(super) const WHOLE: Self = Self { changes: CHANGES, patience: PATIENCE };
+    pub(super) const WHOLE: Self = Self { changes: CHANGES, patience: LOG_READ_TIMEOUT };
 
     /// The next one, after this one's result.
     pub(super) fn after(self, result: &Result<LogSlice, StoreError>) -> Self {
@@ -33,7 +33,7 @@ impl Bite {
             Err(_) => self,
             Ok(_) => Self {
                 changes: (self.changes * 2).min(CHANGES),
-                patience: if self.changes >= PLENTY { PATIENCE } else { self.patience },
+                patience: if self.changes >= PLENTY { LOG_READ_TIMEOUT } else { self.patience },
             },
         }
     }

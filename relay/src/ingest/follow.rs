@@ -194,7 +194,7 @@ async fn changed(up: &mut watch::Receiver<bool>) -> bool {
 }
 
 fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
-    async move { Answer::Head(in_time(bite::PATIENCE, shared.shared_head()).await) }.boxed()
+    async move { Answer::Head(in_time(bite::LOG_READ_TIMEOUT, shared.shared_head()).await) }.boxed()
 }
 
 fn read(shared: Arc<dyn SharedLog>, after: Position, bite: Bite) -> BoxFuture<'static, Answer> {

@@ -78,7 +78,7 @@ mod tests {
     use crate::store::postgres::{Options, PostgresStore};
     use crate::types::safeguard::without;
     use crate::types::{Event, EventId, Kind, Position, PublicKey, Timestamp, Verified};
-    use deploy::PATIENCE;
+    use deploy::STEP_TIMEOUT;
     use deploy::postgres::{Cluster, Server};
     use futures_util::FutureExt;
     use std::sync::Arc;
@@ -148,7 +148,7 @@ mod tests {
         let hourly = Sweep { interval: Duration::from_secs(3_600), grace: Duration::from_secs(60), batch: 2 };
         let mut sweeper = Sweeper::new(Some(hourly));
         for found in [2, 2, 1] {
-            timeout(PATIENCE, sweeper.due()).await.unwrap();
+            timeout(STEP_TIMEOUT, sweeper.due()).await.unwrap();
             assert_eq!(sweeper.sweep(&store).await.unwrap().changes.len(), found);
         }
         assert!(sweeper.due().now_or_never().is_none(), "the next one is due in an hour");

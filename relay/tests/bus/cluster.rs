@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 const BETWEEN_EVENTS: Duration = Duration::from_millis(10);
 /// Time for the bus to bring the last events where nothing else will.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ impl Cluster {
     async fn wait_for(&self, up: bool) {
         for instance in &self.instances {
             let mut state = instance.up.clone();
-            tokio::time::timeout(PATIENCE, state.wait_for(|now| *now == up)).await.expect("the bus").unwrap();
+            tokio::time::timeout(ARRIVAL_TIMEOUT, state.wait_for(|now| *now == up)).await.expect("the bus").unwrap();
         }
     }
 
@@ -111,7 +111,7 @@ impl Cluster {
         let head = self.store.head().await.unwrap();
         for instance in &self.instances {
             // Where the log says nothing this may never come: then what is missing is the result.
-            let limit = if self.store.mute { AFTERWARDS } else { PATIENCE };
+            let limit = if self.store.mute { AFTERWARDS } else { ARRIVAL_TIMEOUT };
             let _ = tokio::time::timeout(limit, instance.log.reach(head)).await;
         }
         let all_delivered = || self.instances.iter().all(|instance| instance.got.lock().len() >= sent.len());
@@ -181,7 +181,7 @@ impl Cluster {
         let id = last.id();
         self.publish(0, last).await;
         let arrived = |instance: &Instance| instance.got.lock().iter().any(|(got, _)| *got == id);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + ARRIVAL_TIMEOUT;
         while !self.instances.iter().all(arrived) {
             assert!(Instant::now() < until, "the last event did not come");
             tokio::time::sleep(Duration::from_millis(5)).await;

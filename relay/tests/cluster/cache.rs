@@ -6,7 +6,7 @@ use crate::stage::Stage;
 use crate::world::{Session, World};
 use crate::{Run, buses, clients};
 use deploy::redis::Sentinels;
-use deploy::{Home, PATIENCE, Signal, until};
+use deploy::{Home, STEP_TIMEOUT, Signal, until};
 use relay::types::{Change, Filter, LogEntry};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -203,7 +203,7 @@ impl Stage {
 
     async fn wait_for_hits(&self, relay: usize, layer: &str, more: f64) {
         let wanted = self.hits(relay, layer).await + more;
-        until(&format!("hits of {layer} on relay-{}", relay + 1), PATIENCE, async || {
+        until(&format!("hits of {layer} on relay-{}", relay + 1), STEP_TIMEOUT, async || {
             let hits = self.hits(relay, layer).await;
             if hits >= wanted { Ok(()) } else { Err(format!("{hits} of {wanted}")) }
         })
@@ -335,7 +335,7 @@ async fn an_operator_sees_the_hottest_filters_and_purges_every_instance() {
     let (status, body) = post(&stage.relays[1], &path, &allowed).await;
     assert_eq!((status, &body["entries"], &body["instances"]), (200, &json!(1), &json!("all")), "{body}");
     for relay in [1, 2] {
-        until("the purge to reach the instance", PATIENCE, async || match filters(&stage, relay).await.1 {
+        until("the purge to reach the instance", STEP_TIMEOUT, async || match filters(&stage, relay).await.1 {
             shown if shown.len() == 1 && shown[0].contains("\"kinds\":[1]") => Ok(()),
             shown => Err(format!("{shown:?}")),
         })

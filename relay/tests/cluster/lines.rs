@@ -69,7 +69,7 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
     to_redis.delay(DELAY, JITTER);
     run.p99("Redis is far", run.lasting(lasting).await);
     // What the own writer tells comes before what the bus brings: these holes are read from the log.
-    deploy::until("entries that the bus brings too late", deploy::PATIENCE, async || match read().await - before {
+    deploy::until("entries that the bus brings too late", deploy::STEP_TIMEOUT, async || match read().await - before {
         read if read >= 20.0 => Ok(()),
         read => Err(read.to_string()),
     })
@@ -101,13 +101,13 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
         let before = shown().await;
         network.lose(LOSS).await.unwrap();
         run.p99(&format!("the line to {what} is lossy"), run.lasting(lasting).await);
-        deploy::until("packets to be lost", deploy::PATIENCE, async || match network.dropped().await {
+        deploy::until("packets to be lost", deploy::STEP_TIMEOUT, async || match network.dropped().await {
             Ok(dropped) if dropped >= 10 => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await
         .unwrap();
-        deploy::until("the metric to show it", deploy::PATIENCE, async || match shown().await {
+        deploy::until("the metric to show it", deploy::STEP_TIMEOUT, async || match shown().await {
             now if now > before => Ok(()),
             now => Err(now.to_string()),
         })

@@ -37,7 +37,7 @@ async fn assert_followed(stage: &Stage) {
 /// Waits until every instance has submitted again what it knew of what was cut off, to the last entry: on a busy machine
 /// that takes longer than everything else here.
 async fn stored_again(stage: &Stage) {
-    deploy::until("what was cut off to be stored again", deploy::PATIENCE, async || {
+    deploy::until("what was cut off to be stored again", deploy::STEP_TIMEOUT, async || {
         let logs = stage.relays.iter().map(|relay| std::fs::read_to_string(relay.log()).unwrap_or_default());
         let log = logs.collect::<String>();
         let said = |words: &str| log.matches(words).count();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// How long the last event may take to everybody.
-const PATIENCE: Duration = Duration::from_secs(45);
+const LAST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// How much longer delivery may take than an OK.
 const SLOWER: u32 = 3;
 
@@ -55,7 +55,7 @@ impl Run {
         let begin = Instant::now();
         let count = || self.world.acknowledged.lock().len();
         let wanted = count() + more;
-        deploy::until("events to be acknowledged", deploy::PATIENCE, async || {
+        deploy::until("events to be acknowledged", deploy::STEP_TIMEOUT, async || {
             if count() >= wanted { Ok(()) } else { Err(format!("{} of {wanted}", count())) }
         })
         .await
@@ -118,8 +118,11 @@ impl Run {
                 subscriber.unwrap();
             }
         };
-        tokio::time::timeout(PATIENCE, everybody).await.expect("the last event reaches every subscriber");
-        let record = tokio::time::timeout(PATIENCE, self.recorder).await.expect("the log is read to its end").unwrap();
+        tokio::time::timeout(LAST_DELIVERY_TIMEOUT, everybody).await.expect("the last event reaches every subscriber");
+        let record = tokio::time::timeout(LAST_DELIVERY_TIMEOUT, self.recorder)
+            .await
+            .expect("the log is read to its end")
+            .unwrap();
         let (sessions, acknowledged) = (self.world.sessions.lock().len(), self.world.acknowledged.lock().len());
         let deliveries = self.world.deliveries.lock().len();
         println!("{acknowledged} acknowledged, {sessions} sessions, {deliveries} live deliveries");

@@ -50,7 +50,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
         }
         if pair == 0 {
             // Kernels hold megabytes for a reader: the first pair begins when these are full.
-            deploy::until("the slow to fall behind", deploy::PATIENCE, async || {
+            deploy::until("the slow to fall behind", deploy::STEP_TIMEOUT, async || {
                 let now = behind().await;
                 let fell = now.iter().zip(&before).all(|(now, before)| now > before);
                 if fell { Ok(()) } else { Err(format!("{before:?} {now:?}")) }

@@ -65,7 +65,7 @@ impl Stage {
 
     /// Waits until every relay's connection to the bus is up, or one's is down.
     pub async fn wait_bus(&self, up: bool) {
-        deploy::until(&format!("the bus, up: {up}"), deploy::PATIENCE, async || {
+        deploy::until(&format!("the bus, up: {up}"), deploy::STEP_TIMEOUT, async || {
             let mut states = Vec::new();
             for relay in 0..self.relays.len() {
                 states.push(self.metric(relay, "nostr_bus_up", "").await == 1.0);
@@ -86,7 +86,7 @@ impl Stage {
 
     /// Waits until such a figure of some relay is as wanted.
     pub async fn wait_metric(&self, relays: &[usize], name: &str, label: &str, wanted: impl Fn(f64) -> bool) {
-        deploy::until(&format!("{name} to show it"), deploy::PATIENCE, async || {
+        deploy::until(&format!("{name} to show it"), deploy::STEP_TIMEOUT, async || {
             let mut values = Vec::new();
             for relay in relays {
                 values.push(self.metric(*relay, name, label).await);

@@ -1,7 +1,7 @@
 //! Another process holds the database.
 
 use crate::process::client::{Author, Client};
-use crate::process::{PATIENCE, Setup};
+use crate::process::{STEP_TIMEOUT, Setup};
 use sqlx::{ConnectOptions, Connection};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn a_second_relay_on_the_same_file_says_so_and_ends() {
     let mut second = Setup::new(folder.path()).spawn();
     let status = second.wait();
     assert!(!status.success(), "{status}");
-    assert!(started.elapsed() < PATIENCE / 2, "it took {:?}", started.elapsed());
+    assert!(started.elapsed() < STEP_TIMEOUT / 2, "it took {:?}", started.elapsed());
     let log = second.log();
     assert!(log.contains("relay.db"), "the message does not name the file: {log}");
     assert!(log.contains(&relay.pid().to_string()), "the message does not name the process that has it: {log}");

@@ -1,7 +1,7 @@
 //! Signals: an orderly end, an end in a hurry, new settings.
 
 use crate::process::client::{Author, Client, Incoming, next};
-use crate::process::{PATIENCE, Setup};
+use crate::process::{STEP_TIMEOUT, Setup};
 use futures_util::{SinkExt, StreamExt};
 use rustix::process::Signal;
 use serde_json::json;
@@ -126,7 +126,7 @@ async fn a_second_ctrl_c_ends_at_once() {
     relay.signal(Signal::INT);
     let asked = Instant::now();
     assert_eq!(relay.wait().code(), Some(1));
-    assert!(asked.elapsed() < PATIENCE / 2, "it took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < STEP_TIMEOUT / 2, "it took {:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

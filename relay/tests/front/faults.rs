@@ -154,7 +154,7 @@ async fn what_was_left_half_done_is_taken_up() {
     let mut stage = Stage::start(Wish { relays: Some(3), replicas: Some(0), ..Wish::default() }).await;
     stage.local.front().drain("relay-1").await.unwrap();
     stage.local.kill("relay-1", Signal::KILL).await.unwrap();
-    deploy::until("HAProxy to miss relay-1", deploy::PATIENCE, async || {
+    deploy::until("HAProxy to miss relay-1", deploy::STEP_TIMEOUT, async || {
         let servers = stage.local.front().servers().await.map_err(|error| error.to_string())?;
         let down = servers.iter().any(|server| server.name == "relay-1" && server.status == haproxy::Status::Down);
         if down { Ok(()) } else { Err(format!("{servers:?}")) }
@@ -167,7 +167,7 @@ async fn what_was_left_half_done_is_taken_up() {
     let _client = Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port))).await;
     let ended = relay.process().unwrap().identity();
     relay.signal(Signal::TERM);
-    deploy::until("relay-2 to drain", deploy::PATIENCE, async || match relay.get("/ready").await {
+    deploy::until("relay-2 to drain", deploy::STEP_TIMEOUT, async || match relay.get("/ready").await {
         Ok((404, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -212,7 +212,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
     let watch = Watch::start(&stage.local);
     stage.local.kill("relay-2", Signal::TERM).await.unwrap();
     let relay = &stage.local.relays()[1];
-    deploy::until("relay-2 to drain", deploy::PATIENCE, async || match relay.get("/ready").await {
+    deploy::until("relay-2 to drain", deploy::STEP_TIMEOUT, async || match relay.get("/ready").await {
         Ok((404, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -230,7 +230,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
     assert!(shown, "the metric does not show that it drains");
     accepted.dedup();
     assert_eq!(accepted.len(), 1, "a relay that drains let somebody in: {accepted:?}");
-    relay.ended(deploy::PATIENCE).await.unwrap();
+    relay.ended(deploy::STEP_TIMEOUT).await.unwrap();
     let drains = with_clients(watch.end());
     let drain = drains.iter().find(|drain| drain.server == "relay-2").expect("HAProxy saw it drain");
     println!("{}", drain.times());

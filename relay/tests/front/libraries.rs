@@ -44,7 +44,7 @@ async fn assert_warm(stage: &Stage) {
 
 /// Prometheus has found all three relays and HAProxy.
 async fn assert_observed(stage: &Stage) {
-    deploy::until("Prometheus to scrape everything", deploy::PATIENCE, async || {
+    deploy::until("Prometheus to scrape everything", deploy::STEP_TIMEOUT, async || {
         let rows = stage.local.status().await;
         let row = rows.into_iter().find(|row| row.name == "prometheus").ok_or("there is none")?;
         if row.detail == "4 targets answer" { Ok(()) } else { Err(row.detail) }

@@ -1,6 +1,6 @@
 //! What end-to-end tests share: a relay in this process, clients over real sockets, and authors who sign.
 //!
-//! Nothing here sleeps to let something happen: every wait is for a message or a state, with [`PATIENCE`] as the
+//! Nothing here sleeps to let something happen: every wait is for a message or a state, with [`STEP_TIMEOUT`] as the
 //! deadline after which the test fails.
 
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
@@ -21,13 +21,13 @@ pub use relay::{Relay, Setup};
 use std::time::Duration;
 
 /// How long a test waits for anything before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Waits for `future`, or fails naming `what`.
 pub async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(STEP_TIMEOUT, future).await {
         Ok(output) => output,
-        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
+        Err(_) => panic!("waited {STEP_TIMEOUT:?} for {what}"),
     }
 }
 

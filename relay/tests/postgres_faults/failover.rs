@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use deploy::postgres::Cluster;
-use deploy::{PATIENCE, until};
+use deploy::{STEP_TIMEOUT, until};
 use relay::store::postgres::PostgresStore;
 use relay::store::{SharedLog, Store, StoreError};
 use relay::types::{EventId, Position};
@@ -44,7 +44,7 @@ impl Writer {
 
     async fn wait_for(&self, more: usize) {
         let wanted = self.acknowledged.load(Ordering::Relaxed) + more;
-        until("writes to be acknowledged", PATIENCE, async || {
+        until("writes to be acknowledged", STEP_TIMEOUT, async || {
             let count = self.acknowledged.load(Ordering::Relaxed);
             if count >= wanted { Ok(()) } else { Err(format!("{count} of {wanted}")) }
         })
@@ -109,7 +109,7 @@ async fn control_without_synchronous_standbys_a_failover_may_lose() {
     cluster.primary_mut().unwrap().kill().await.unwrap();
     cluster.server_mut("replica-1").unwrap().start().await.unwrap();
     cluster.failover().await.unwrap();
-    until("a write on the new primary", PATIENCE, async || {
+    until("a write on the new primary", STEP_TIMEOUT, async || {
         append(&store, &note(100)).await.map(|_| ()).map_err(|error| error.to_string())
     })
     .await

@@ -2,7 +2,7 @@
 
 use crate::store_kit::{self, NOW};
 use deploy::postgres::Cluster;
-use deploy::{PATIENCE, until};
+use deploy::{STEP_TIMEOUT, until};
 use relay::config::Redacted;
 use relay::store::postgres::{Condition, NodeStatus, Options, PostgresStore, Role};
 use relay::store::{Page, Store, StoreError};
@@ -55,7 +55,7 @@ pub async fn wait_for(store: &PostgresStore, port: u16, what: &str, is: impl Fn(
         let node = node(store, port);
         if is(&node) { Ok(()) } else { Err(format!("{node:?}")) }
     };
-    until(what, PATIENCE, check).await.unwrap();
+    until(what, STEP_TIMEOUT, check).await.unwrap();
 }
 
 /// Waits until every server is found and serves.
@@ -65,7 +65,7 @@ pub async fn wait_whole(store: &PostgresStore, servers: usize) {
         let whole = nodes.iter().filter(|node| node.role != Role::Unknown && node.condition == Condition::Healthy);
         if whole.count() == servers { Ok(()) } else { Err(format!("{nodes:?}")) }
     };
-    until("every server to serve", PATIENCE, check).await.unwrap();
+    until("every server to serve", STEP_TIMEOUT, check).await.unwrap();
 }
 
 /// Reads until the server at this port has answered one more.
@@ -76,5 +76,5 @@ pub async fn wait_read(store: &PostgresStore, port: u16) {
         let node = node(store, port);
         if node.reads > before { Ok(()) } else { Err(format!("{node:?}")) }
     };
-    until("the server to answer a read", PATIENCE, check).await.unwrap();
+    until("the server to answer a read", STEP_TIMEOUT, check).await.unwrap();
 }

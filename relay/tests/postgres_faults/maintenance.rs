@@ -3,7 +3,7 @@
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
 use deploy::postgres::Cluster;
-use deploy::{PATIENCE, until};
+use deploy::{STEP_TIMEOUT, until};
 use relay::config::{KindRetention, Redacted};
 use relay::store::postgres::{Inspector, Options, PostgresStore};
 use relay::store::{Outcome, SharedLog, Store};
@@ -56,7 +56,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     // Control: without a retention, the keeper leaves everything alone.
     let maintained = store.clone();
     let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
-    until("the keeper to be elected", PATIENCE, async || {
+    until("the keeper to be elected", STEP_TIMEOUT, async || {
         store.maintenance_status().elected.then_some(()).ok_or_else(String::new)
     })
     .await
@@ -76,7 +76,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
         let status = store.maintenance_status();
         if status.removed == go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
     };
-    until("the old to be removed", PATIENCE, removed).await.unwrap();
+    until("the old to be removed", STEP_TIMEOUT, removed).await.unwrap();
     let mut longest = Duration::ZERO;
     let mut stay: BTreeSet<_> = stay.iter().map(|event| event.id()).collect();
     for n in 0..100 {
@@ -97,7 +97,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
         let found: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await.map_err(|error| error.to_string())?;
         if found == 1 { Ok(()) } else { Err("not yet".into()) }
     };
-    until("the statement to wait", PATIENCE, queued).await.unwrap();
+    until("the statement to wait", STEP_TIMEOUT, queued).await.unwrap();
     let (note, started) = (note(100), Instant::now());
     append(&store, &note).await.unwrap();
     stay.insert(note.id());
@@ -116,7 +116,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
             .map_err(|error| error.to_string())?;
         if found == format!("{month}_kept") { Ok(()) } else { Err(found) }
     };
-    until("the month to be cut", PATIENCE, cut).await.unwrap();
+    until("the month to be cut", STEP_TIMEOUT, cut).await.unwrap();
     assert_eq!(ids(&store).await, stay);
     // Whoever follows the log hears of each removal.
     let slice = store.entries(before.position, 10_000).await.unwrap();
@@ -164,7 +164,7 @@ async fn kinds_have_retentions_of_their_own() {
         let status = store.maintenance_status();
         if status.removed >= go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
     };
-    until("the old to be removed", PATIENCE, removed).await.unwrap();
+    until("the old to be removed", STEP_TIMEOUT, removed).await.unwrap();
     let all = Filter::default();
     let page = store.read(&store_kit::ask(&all, 5_000)).await.unwrap();
     let left: BTreeSet<_> = page.rows.iter().map(|row| row.key.id).collect();
@@ -202,7 +202,7 @@ async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let (first, first_keeper) = instance(&urls).await;
-    until("the first to be elected", PATIENCE, async || {
+    until("the first to be elected", STEP_TIMEOUT, async || {
         first.maintenance_status().elected.then_some(()).ok_or_else(String::new)
     })
     .await
@@ -216,7 +216,7 @@ async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
         let status = first.maintenance_status();
         if (status.made, status.dropped) == (6, 1) { Ok(()) } else { Err(format!("{status:?}")) }
     };
-    until("the neglected to be made good", PATIENCE, kept).await.unwrap();
+    until("the neglected to be made good", STEP_TIMEOUT, kept).await.unwrap();
     assert_eq!(partitions(&mut operator).await, whole);
     // Control: while the first lives, the second does nothing.
     let status = second.maintenance_status();
@@ -228,7 +228,7 @@ async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
         let status = second.maintenance_status();
         if status.elected && (status.made, status.dropped) == (6, 1) { Ok(()) } else { Err(format!("{status:?}")) }
     };
-    until("the second to take over", PATIENCE, kept).await.unwrap();
+    until("the second to take over", STEP_TIMEOUT, kept).await.unwrap();
     assert_eq!(partitions(&mut operator).await, whole);
     append(&second, &note(1)).await.unwrap();
     let listed = Inspector::connect(&Redacted::new(&urls[0])).await.unwrap().partitions().await.unwrap();

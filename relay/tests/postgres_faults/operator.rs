@@ -30,7 +30,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         Err(StoreError::ReadOnly) => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    deploy::until("writes to be refused", deploy::PATIENCE, refused).await.unwrap();
+    deploy::until("writes to be refused", deploy::STEP_TIMEOUT, refused).await.unwrap();
     let writing = tokio::spawn({
         let store = store.clone();
         async move {
@@ -57,7 +57,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         session.execute(sql).await.unwrap();
     }
     let back = async || append(&store, &note(2_000)).await.map(drop).map_err(|error| error.to_string());
-    deploy::until("writes to come back", deploy::PATIENCE, back).await.unwrap();
+    deploy::until("writes to come back", deploy::STEP_TIMEOUT, back).await.unwrap();
     store.close().await;
 }
 
@@ -89,7 +89,7 @@ async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
         let failed = futures_util::future::join_all(crowd).await.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |error| Err(error.to_string()))
     };
-    deploy::until("all to be served", deploy::PATIENCE, crowd).await.unwrap();
+    deploy::until("all to be served", deploy::STEP_TIMEOUT, crowd).await.unwrap();
     store.close().await;
 }
 
@@ -174,7 +174,7 @@ async fn waits_long(blocker: &mut PgConnection) {
     // Those that make connections warm give up after 200 ms.
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                AND clock_timestamp() - query_start > '1.5 s'";
-    let deadline = Instant::now() + deploy::PATIENCE;
+    let deadline = Instant::now() + deploy::STEP_TIMEOUT;
     while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *blocker).await.unwrap() == 0 {
         assert!(Instant::now() < deadline, "nothing waits: the command has given up");
         // Inside its transaction, it would go on seeing what it saw first.

@@ -1,6 +1,6 @@
 //! A small client, and events signed by the `nostr` crate, which also checks what comes back.
 
-use super::{PATIENCE, Relay};
+use super::{Relay, STEP_TIMEOUT};
 use futures_util::{SinkExt, StreamExt};
 use nostr::prelude::*;
 use serde_json::{Value, json};
@@ -147,7 +147,7 @@ where
     S: StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
 {
     loop {
-        match tokio::time::timeout(PATIENCE, socket.next()).await.expect("the relay answers nothing") {
+        match tokio::time::timeout(STEP_TIMEOUT, socket.next()).await.expect("the relay answers nothing") {
             Some(Ok(Message::Text(text))) => return Incoming::Message(serde_json::from_str(&text).unwrap()),
             Some(Ok(Message::Close(frame))) => return Incoming::Goodbye(frame.map(|frame| frame.code.into())),
             Some(Ok(_)) => {}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a relay is to be started.
 pub struct Setup {
@@ -140,7 +140,7 @@ impl Relay {
 
     /// Waits for the end of the process.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         assert!(self.log.wait_for_end(deadline), "the relay does not end");
         self.reaped = true;
         self.child.wait().unwrap()
@@ -211,7 +211,7 @@ impl Log {
     }
 
     fn wait_for(&self, words: &str) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         let mut state = self.state.lock();
         loop {
             if let Some(line) = state.lines.iter().find(|line| line.contains(words)) {
@@ -243,7 +243,7 @@ fn address_after(line: &str, scheme: &str) -> SocketAddr {
 /// Status and body of one HTTP answer.
 pub fn http_get(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(STEP_TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

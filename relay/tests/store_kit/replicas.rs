@@ -23,7 +23,7 @@ pub struct ThroughReplicas {
 pub async fn through_replicas(hash_bits: u32) -> ThroughReplicas {
     let server = REPLICATED.get_or_init(|| Server::start(2)).await;
     let store = server.store(hash_bits, Thresholds::default()).await;
-    deploy::until("both replicas to serve", deploy::PATIENCE, async || {
+    deploy::until("both replicas to serve", deploy::STEP_TIMEOUT, async || {
         let nodes = store.status();
         let serve = nodes.iter().filter(|node| node.role == Role::Replica && node.condition == Condition::Healthy);
         if serve.count() == 2 { Ok(()) } else { Err(format!("{nodes:?}")) }

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often the stream is read: a purge takes about so long to reach every instance.
 const READ_EVERY: Duration = Duration::from_millis(250);
 /// What a server has for a purge.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many purges are remembered, here and in the stream. What is older than the oldest counts as purged.
 const REMEMBERED: usize = 1_000;
 /// The name of what is purged in an item of the stream.
@@ -61,7 +61,7 @@ impl Purges {
         let mut expire = cmd("PEXPIRE");
         expire.arg(&self.stream).arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX));
         let id: String = servers
-            .ask(self.stream.as_bytes(), Some(PATIENCE), |mut connection| async move {
+            .ask(self.stream.as_bytes(), Some(PURGE_TIMEOUT), |mut connection| async move {
                 let id = add.query_async(&mut connection).await?;
                 expire.query_async::<()>(&mut connection).await?;
                 Ok(id)
@@ -83,7 +83,7 @@ impl Purges {
             let mut read = cmd("XREAD");
             read.arg("COUNT").arg(REMEMBERED).arg("STREAMS").arg(&self.stream).arg(&last);
             let ask = |mut connection| async move { read.query_async::<Value>(&mut connection).await };
-            let Ok(reply) = servers.ask(self.stream.as_bytes(), Some(PATIENCE), ask).await else { continue };
+            let Ok(reply) = servers.ask(self.stream.as_bytes(), Some(PURGE_TIMEOUT), ask).await else { continue };
             for (id, fields) in items(reply) {
                 if let Some(purge) = self.take(&id, &fields)
                     && out.send(purge).await.is_err()

@@ -6,7 +6,7 @@ use crate::cache::{Ask, Count, ReaderClass, Snapshot};
 use crate::types::safeguard::without;
 use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, PublicKey, Row};
 use deploy::redis::{Cluster, Server};
-use deploy::{Home, PATIENCE, Signal, until};
+use deploy::{Home, STEP_TIMEOUT, Signal, until};
 
 mod miss;
 
@@ -54,7 +54,7 @@ async fn layer(url: &str, patience: Duration) -> (Arc<RedisLayer>, mpsc::Receive
 }
 
 async fn up(layer: &RedisLayer) {
-    until("the layer to be up", PATIENCE, async || match status(layer) {
+    until("the layer to be up", STEP_TIMEOUT, async || match status(layer) {
         SharedStatus { servers, servers_up, .. } if servers > 0 && servers_up == servers => Ok(()),
         status => Err(format!("{status:?}")),
     })
@@ -74,7 +74,7 @@ async fn put_answer(layer: &RedisLayer, key: &FilterKey, answer: Answer) -> bool
 async fn put_at(layer: &RedisLayer, key: &FilterKey, answer: Answer, miss: Miss) -> bool {
     let before = status(layer);
     layer.put(key, answer, miss);
-    until("the entry to be handed over", PATIENCE, async || {
+    until("the entry to be handed over", STEP_TIMEOUT, async || {
         let now = status(layer);
         let done = now.written + now.not_newer + now.not_taken + now.too_large;
         let before = before.written + before.not_newer + before.not_taken + before.too_large;
@@ -270,7 +270,7 @@ fn a_server_that_hangs_keeps_nobody_waiting_and_is_used_again() {
         assert!(p50 < Duration::from_millis(1), "after some it is left alone, and costs nothing: {p50:?}");
         assert!(status.late > 0 && status.away > 400, "{status:?}");
         up(&layer).await;
-        until("an answer", PATIENCE, async || get(&layer, &key(1)).await.ok_or("none".to_owned())).await.unwrap();
+        until("an answer", STEP_TIMEOUT, async || get(&layer, &key(1)).await.ok_or("none".to_owned())).await.unwrap();
     });
 }
 
@@ -385,7 +385,7 @@ fn a_cluster_carries_entries_on_all_masters_and_a_failover_is_followed() {
         }
         cluster.servers[masters[0]].kill().await.unwrap();
         cluster.wait_whole().await.unwrap();
-        let all = until("all entries to be taken again", PATIENCE, async || {
+        let all = until("all entries to be taken again", STEP_TIMEOUT, async || {
             let mut taken = 0;
             for author in 0..30 {
                 // Another epoch each time: what is there does not count as newer.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What a server has for taking an entry: nobody waits for it.
-const PATIENCE: Duration = Duration::from_millis(250);
+const REDIS_WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What is to be done, one after the other.
 pub(super) enum WriteCommand {
@@ -51,7 +51,9 @@ pub(super) async fn run(shared: Arc<LayerState>, mut commands: mpsc::Receiver<Wr
 async fn release_lease(shared: &LayerState, keys: &RedisKeys) {
     let unlink =
         |mut connection| async move { cmd("UNLINK").arg(&keys.lease).query_async::<()>(&mut connection).await };
-    if let Err(NoAnswer::Failed(error)) = shared.servers.ask(keys.entry.as_bytes(), Some(PATIENCE), unlink).await {
+    if let Err(NoAnswer::Failed(error)) =
+        shared.servers.ask(keys.entry.as_bytes(), Some(REDIS_WRITE_TIMEOUT), unlink).await
+    {
         tracing::debug!(%error, "a lease of the shared cache was not given back");
     }
 }
@@ -67,7 +69,7 @@ async fn write(shared: &LayerState, script: &Script, PutRequest { keys, answer, 
     let mut call = script.key(&keys.entry);
     call.key(&keys.lease).arg(value).arg(lifetime).arg(miss.unusable.as_ref().map_or(&[][..], |header| header));
     let call = |mut connection| async move { call.invoke_async::<bool>(&mut connection).await };
-    match shared.servers.ask(keys.entry.as_bytes(), Some(PATIENCE), call).await {
+    match shared.servers.ask(keys.entry.as_bytes(), Some(REDIS_WRITE_TIMEOUT), call).await {
         Ok(true) => counts.written.one(),
         Ok(false) => counts.not_newer.one(),
         Err(error) => {

@@ -218,7 +218,7 @@ async fn a_count_is_forgotten_when_the_first_of_what_it_counts_expires() {
     let soon = vec!["expiration".to_owned(), (now() + 2).to_string()];
     scene.publish(1, &[soon], 4).await;
     assert_eq!((scene.count(&notes(), &nobody).await, scene.reads()), (3, 1));
-    deploy::until("it to expire", deploy::PATIENCE, async || match scene.count(&notes(), &nobody).await {
+    deploy::until("it to expire", deploy::STEP_TIMEOUT, async || match scene.count(&notes(), &nobody).await {
         2 => Ok(()),
         count => Err(count.to_string()),
     })

@@ -117,7 +117,7 @@ async fn what_expires_while_it_is_counted_is_counted_once_for_all() {
         // The count is under way until the event has expired.
         deploy::until(
             "it to expire",
-            deploy::PATIENCE,
+            deploy::STEP_TIMEOUT,
             async || if now() > soon { Ok(()) } else { Err(String::new()) },
         )
         .await

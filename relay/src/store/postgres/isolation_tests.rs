@@ -10,7 +10,7 @@ use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Event, EventId, Filter, Kind, Position, PublicKey, Timestamp, Verified};
 use deploy::postgres::Cluster;
 use deploy::proxy::Proxy;
-use deploy::{PATIENCE, until};
+use deploy::{STEP_TIMEOUT, until};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -85,7 +85,7 @@ fn reads(store: &PostgresStore) -> Vec<u64> {
 }
 
 async fn wait(what: &str, reached: impl AsyncFn() -> bool) {
-    until(what, PATIENCE, async || if reached().await { Ok(()) } else { Err("not yet".to_owned()) }).await.unwrap();
+    until(what, STEP_TIMEOUT, async || if reached().await { Ok(()) } else { Err("not yet".to_owned()) }).await.unwrap();
 }
 
 async fn isolation() -> Result<(), String> {

@@ -8,7 +8,7 @@ use sqlx::{Executor, PgConnection};
 use std::time::Duration;
 
 /// How long it may take in all.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const STATISTICS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Indexes of our tables, partitions under their table's name; those that guard uniqueness are needed unused.
 const INDEXES: &str = r"

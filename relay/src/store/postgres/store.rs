@@ -86,7 +86,7 @@ impl PostgresStore {
     /// What the primary says, or [`StoreError::Timeout`] after some seconds.
     pub async fn statistics(&self) -> Result<serde_json::Value, StoreError> {
         let ask = async { statistics::statistics(&mut self.shared.nodes.connect_to_primary().await?).await };
-        tokio::time::timeout(statistics::PATIENCE, ask).await.unwrap_or(Err(StoreError::Timeout))
+        tokio::time::timeout(statistics::STATISTICS_TIMEOUT, ask).await.unwrap_or(Err(StoreError::Timeout))
     }
 
     /// Has the primary vacuum and analyse its tables, as is due after a large import; takes seconds to minutes, and others

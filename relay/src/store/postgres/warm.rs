@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const BOUND: &str = "SET statement_timeout = '200ms'";
 const UNBOUND: &str = "RESET statement_timeout";
 /// From then on no more is asked: who waits for the connection has waited long enough.
-const PATIENCE: Duration = Duration::from_millis(500);
+const WARM_UP_BUDGET: Duration = Duration::from_millis(500);
 
 /// The function that looks up texts plans a statement over all their partitions. A page without rows does not call it.
 /// Last of all, so `pg_stat_activity` shows which connections are warm.
@@ -48,7 +48,7 @@ async fn ask(connection: &mut PgConnection, role: Role) -> Result<(), StoreError
     let access = Access::default();
     let begun = Instant::now();
     for filter in &filters() {
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > WARM_UP_BUDGET {
             return Err(StoreError::Timeout);
         }
         let (at_least, now) = (Position::default(), 0);

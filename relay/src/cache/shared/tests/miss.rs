@@ -29,7 +29,7 @@ fn what_is_of_no_use_does_not_keep_its_place() {
 
 /// How long the next one waits for what is read for this key, and whether in vain; what it finds.
 async fn next_waits(layer: &RedisLayer) -> (Duration, u64, Miss) {
-    until("all to be done", PATIENCE, async || match layer.commands.capacity() {
+    until("all to be done", STEP_TIMEOUT, async || match layer.commands.capacity() {
         QUEUE => Ok(()),
         left => Err(left.to_string()),
     })

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::store::postgres::{Connections, PostgresStore};
 use crate::types::safeguard::{Safeguard, without};
 use deploy::postgres::Cluster;
-use deploy::{PATIENCE, until};
+use deploy::{STEP_TIMEOUT, until};
 use std::collections::BTreeSet;
 
 const LEAST: u32 = 3;
@@ -92,7 +92,7 @@ async fn what_is_not_needed_is_closed_and_the_least_stay() {
         node.shrink(&options);
         if pool.size() == LEAST && pool.num_idle() == LEAST as usize { Ok(()) } else { Err(pool.size().to_string()) }
     };
-    until("the pool to shrink", PATIENCE, shrunk).await.unwrap();
+    until("the pool to shrink", STEP_TIMEOUT, shrunk).await.unwrap();
     let left = || async { processes(&cluster.servers[0]).await.1 };
     let stayed = left().await;
     assert_eq!(stayed.len(), least.len());
