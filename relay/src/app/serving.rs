@@ -4,10 +4,10 @@ use super::{cache, gauges, information};
 use crate::cache::Cache;
 use crate::config::{Config, Expiry, Redis, RedisAddress, RedisAddressError};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
-use crate::ingest::{Following, Ingest, IngestSettings, Stations, Sweep, WriterSettings, beginning};
+use crate::ingest::{ClusterLinks, Ingest, IngestSettings, Stations, Sweep, WriterSettings, beginning};
 use crate::log::Log;
 use crate::log::bus::redis::RedisBus;
-use crate::log::bus::{Attached, NoBus};
+use crate::log::bus::{BusHandle, NoBus};
 use crate::policy::Rules;
 use crate::query::Queries;
 use crate::store::{SharedLog, Store};
@@ -93,17 +93,16 @@ impl Serving {
         let settings = Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(config)));
         let information = Arc::new(ArcSwap::from_pointee(Bytes::from(information::document(config))));
         let bus = || attach_bus(config, &metrics);
-        let following = shared.clone().map(|shared| Ok(Following { shared, bus: bus()? })).transpose();
-        let following = following.map_err(redis_url)?;
-        let bus_up =
-            following.as_ref().map(|following| following.bus.bus.up()).filter(|_| !config.redis.url.is_empty());
-        let (ingest, stations) = Ingest::start_among(
+        let links = shared.clone().map(|shared| Ok(ClusterLinks { shared_log: shared, bus: bus()? })).transpose();
+        let links = links.map_err(redis_url)?;
+        let bus_up = links.as_ref().map(|links| links.bus.publisher.up()).filter(|_| !config.redis.url.is_empty());
+        let (ingest, stations) = Ingest::start_clustered(
             store.clone(),
             log.clone(),
             rules.clone(),
             metrics.clone(),
             ingest_settings(config),
-            following,
+            links,
         )?;
         load(&log, head).await?;
         let tcp = TcpListener::bind(config.listen)
@@ -113,7 +112,7 @@ impl Serving {
         let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), metrics.clone()));
         let (trigger, shutdown) = shutdown();
         let queries = match shared {
-            Some(shared) => Queries::among(store.clone(), log.clone(), shared, metrics.clone()),
+            Some(shared) => Queries::clustered(store.clone(), log.clone(), shared, metrics.clone()),
             None => Queries::new(store.clone(), log.clone(), metrics.clone()),
         };
         let services = Services {
@@ -188,7 +187,7 @@ impl Serving {
     }
 }
 
-fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<Attached, RedisAddressError> {
+fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<BusHandle, RedisAddressError> {
     let Redis { url, prefix } = &config.redis;
     if url.is_empty() {
         return Ok(NoBus::attach());

@@ -3,7 +3,7 @@
 
 use super::bite::{self, Bite};
 use super::resubmit;
-use crate::log::bus::{Attached, Message};
+use crate::log::bus::{BusHandle, Message};
 use crate::log::{FollowTimings, Hole, Log, Sequencer, Step};
 use crate::store::{LogSlice, SharedHead, SharedLog, Store, StoreError};
 use crate::telemetry::{EntrySource, Metrics};
@@ -72,11 +72,11 @@ pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(He
 }
 
 /// What an instance that is one of several follows beside its own writer.
-pub struct Following {
+pub struct ClusterLinks {
     /// The log that all of them write.
-    pub shared: Arc<dyn SharedLog>,
+    pub shared_log: Arc<dyn SharedLog>,
     /// The way to the others.
-    pub bus: Attached,
+    pub bus: BusHandle,
 }
 
 /// Why the follower stopped before it was told to.
@@ -94,7 +94,7 @@ pub enum FollowerStopped {
 }
 
 /// Follows the own writer, which is the only one: its entries come in order.
-pub(super) async fn alone(
+pub(super) async fn follow_solo(
     log: Arc<Log>,
     metrics: Arc<Metrics>,
     mut inbox: mpsc::Receiver<News>,
@@ -126,15 +126,15 @@ enum Answer {
 }
 
 /// Follows as one of several instances, until the own writer is gone.
-pub(super) async fn among_others(
+pub(super) async fn follow_cluster(
     log: Arc<Log>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     mut inbox: mpsc::Receiver<News>,
     own: mpsc::WeakSender<News>,
-    following: Following,
+    links: ClusterLinks,
 ) -> Result<(), FollowerStopped> {
-    let Following { shared, bus: Attached { bus, mut incoming } } = following;
+    let ClusterLinks { shared_log: shared, bus: BusHandle { publisher: bus, receiver: mut incoming } } = links;
     let mut up = bus.up();
     let mut follower = Follower {
         sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),

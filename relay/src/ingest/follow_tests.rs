@@ -1,6 +1,6 @@
 //! A burst of ephemeral events, and clients that only wait for their turn; where a new instance begins.
 
-use super::{News, QUEUE, alone, beginning};
+use super::{News, QUEUE, beginning, follow_solo};
 use crate::log::Log;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
 use crate::store::{LogSlice, SharedHead, SharedLog, StoreError};
@@ -25,7 +25,7 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     log.open(&subscription, log.head());
 
     let (sender, inbox) = mpsc::channel(QUEUE);
-    let follower = tokio::spawn(alone(log, Arc::new(Metrics::detached()), inbox));
+    let follower = tokio::spawn(follow_solo(log, Arc::new(Metrics::detached()), inbox));
     let client = tokio::spawn(async move {
         let mut items = Vec::new();
         while items.len() < BURST && !outbox.is_closed() {

@@ -18,7 +18,7 @@ mod submission;
 mod sweep;
 mod write;
 
-pub use follow::{FollowerStopped, Following, beginning};
+pub use follow::{ClusterLinks, FollowerStopped, beginning};
 pub use submission::{InFlight, Submission};
 pub use sweep::Sweep;
 pub use write::WriterSettings;
@@ -87,11 +87,11 @@ pub struct Stations {
     admit: JoinHandle<()>,
     workers: Workers,
     write: JoinHandle<()>,
-    follow: Follower,
+    follow: FollowerTask,
 }
 
 /// The follower, or how it ended.
-enum Follower {
+enum FollowerTask {
     Running(JoinHandle<Result<(), FollowerStopped>>),
     Stopped(FollowerStopped),
 }
@@ -105,28 +105,28 @@ impl Ingest {
         metrics: Arc<Metrics>,
         settings: IngestSettings,
     ) -> std::io::Result<(Self, Stations)> {
-        Self::start_among(store, log, rules, metrics, settings, None)
+        Self::start_clustered(store, log, rules, metrics, settings, None)
     }
 
     /// Starts the stations; with `following`, as one of several instances of one log.
-    pub fn start_among(
+    pub fn start_clustered(
         store: Arc<dyn Store>,
         log: Arc<Log>,
         rules: Arc<ArcSwap<Rules>>,
         metrics: Arc<Metrics>,
         settings: IngestSettings,
-        following: Option<Following>,
+        links: Option<ClusterLinks>,
     ) -> std::io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
         let (write_in, write_out) = mpsc::channel(settings.queue);
         let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
-        let bus = following.as_ref().map(|following| following.bus.bus.clone());
-        let follow = Follower::Running(match following {
-            None => tokio::spawn(follow::alone(log.clone(), metrics.clone(), follow_out)),
-            Some(following) => {
+        let bus = links.as_ref().map(|links| links.bus.publisher.clone());
+        let follow = FollowerTask::Running(match links {
+            None => tokio::spawn(follow::follow_solo(log.clone(), metrics.clone(), follow_out)),
+            Some(links) => {
                 let (log, store, metrics) = (log.clone(), store.clone(), metrics.clone());
-                tokio::spawn(follow::among_others(log, store, metrics, follow_out, follow_in.downgrade(), following))
+                tokio::spawn(follow::follow_cluster(log, store, metrics, follow_out, follow_in.downgrade(), links))
             }
         });
         let write = tokio::spawn(write::run(
@@ -199,14 +199,14 @@ impl Stations {
     /// Returns once the follower has ended although nobody closed the doors: the relay can't go on. Cancel safe.
     pub async fn failed(&mut self) -> FollowerStopped {
         let why = match &mut self.follow {
-            Follower::Running(task) => match task.await {
+            FollowerTask::Running(task) => match task.await {
                 Ok(Ok(())) => FollowerStopped::WriterGone,
                 Ok(Err(why)) => why,
                 Err(_) => FollowerStopped::Panicked,
             },
-            Follower::Stopped(why) => *why,
+            FollowerTask::Stopped(why) => *why,
         };
-        self.follow = Follower::Stopped(why);
+        self.follow = FollowerTask::Stopped(why);
         why
     }
 
@@ -219,8 +219,8 @@ impl Stations {
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         let _ = self.write.await;
         match self.follow {
-            Follower::Running(task) => task.await.unwrap_or(Err(FollowerStopped::Panicked)),
-            Follower::Stopped(why) => Err(why),
+            FollowerTask::Running(task) => task.await.unwrap_or(Err(FollowerStopped::Panicked)),
+            FollowerTask::Stopped(why) => Err(why),
         }
     }
 }

@@ -102,7 +102,12 @@ impl Queries {
     }
 
     /// Answers as one of several instances that write `shared`.
-    pub fn among(store: Arc<dyn Store>, log: Arc<Log>, shared: Arc<dyn SharedLog>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn clustered(
+        store: Arc<dyn Store>,
+        log: Arc<Log>,
+        shared: Arc<dyn SharedLog>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self { store, log, primary: Some(Primary::new(shared)), metrics })
     }
 

@@ -4,10 +4,10 @@ use super::author::Author;
 use super::shared::SharedMemory;
 use parking_lot::Mutex;
 use relay::config::RedisAddress;
-use relay::ingest::{Following, InFlight, Ingest, IngestSettings, Stations, Submission, WriterSettings};
+use relay::ingest::{ClusterLinks, InFlight, Ingest, IngestSettings, Stations, Submission, WriterSettings};
 use relay::log::Log;
 use relay::log::bus::redis::RedisBus;
-use relay::log::bus::{Attached, NoBus};
+use relay::log::bus::{BusHandle, NoBus};
 use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use relay::policy::Rules;
 use relay::store::{SharedLog, Store};
@@ -194,17 +194,17 @@ impl Instance {
     async fn start(store: Arc<SharedMemory>, redis: Option<&str>) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let log = Log::new(store.head().await.unwrap(), 16 << 20, metrics.clone());
-        let bus: Attached = match redis {
+        let bus: BusHandle = match redis {
             Some(url) => RedisBus::attach(RedisAddress::parse(url).unwrap(), "test", metrics.clone()),
             None => NoBus::attach(),
         };
-        let up = bus.bus.up();
+        let up = bus.publisher.up();
         let settings =
             IngestSettings { queue: 64, verify_threads: 1, writer: WriterSettings { max_batch: 64, sweep: None } };
         let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
-        let following = Following { shared: store.clone() as Arc<dyn SharedLog>, bus };
+        let links = ClusterLinks { shared_log: store.clone() as Arc<dyn SharedLog>, bus };
         let (ingest, stations) =
-            Ingest::start_among(store, log.clone(), rules, metrics, settings, Some(following)).unwrap();
+            Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links)).unwrap();
         let outbox = Outbox::new(OutboxLimits { max_events: 1_000, max_bytes: 1 << 24 });
         let kinds = [Kind(1), Kind(20_001)];
         let filters = [Filter { kinds: Some(kinds.into()), ..Filter::default() }];

@@ -83,7 +83,7 @@ impl<'a> World<'a> {
             let reached = Arc::new(Reached(database.clone()));
             Instance {
                 sequencer: Sequencer::new(log.clone(), metrics.clone(), now),
-                queries: Queries::among(reached.clone(), log.clone(), reached, metrics.clone()),
+                queries: Queries::clustered(reached.clone(), log.clone(), reached, metrics.clone()),
                 followed: log.head(),
                 log,
                 own: VecDeque::new(),

@@ -41,12 +41,12 @@ pub trait Bus: Send + Sync + 'static {
     fn has_peers(&self) -> bool;
 }
 
-/// A bus and what comes from it.
-pub struct Attached {
-    /// To the others.
-    pub bus: Arc<dyn Bus>,
-    /// From the others.
-    pub incoming: mpsc::Receiver<Message>,
+/// Both ends of a bus.
+pub struct BusHandle {
+    /// To the other instances.
+    pub publisher: Arc<dyn Bus>,
+    /// What the other instances publish.
+    pub receiver: mpsc::Receiver<Message>,
 }
 
 /// No bus: instances follow the shared log alone. Slower, never lossy; ephemeral events stay on their instance.
@@ -55,9 +55,9 @@ pub struct NoBus;
 
 impl NoBus {
     /// A bus on which nothing ever comes.
-    pub fn attach() -> Attached {
+    pub fn attach() -> BusHandle {
         // The sender is gone, so the receiver is at its end from the start.
-        Attached { bus: Arc::new(Self), incoming: mpsc::channel(1).1 }
+        BusHandle { publisher: Arc::new(Self), receiver: mpsc::channel(1).1 }
     }
 }
 

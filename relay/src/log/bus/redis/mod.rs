@@ -8,7 +8,7 @@
 mod listen;
 mod speak;
 
-use super::{Attached, Bus, Message, Sender};
+use super::{Bus, BusHandle, Message, Sender};
 use crate::config::RedisAddress;
 use crate::link::LinkError;
 use crate::telemetry::{BusTraffic, Metrics};
@@ -67,7 +67,7 @@ struct BusState {
 
 impl RedisBus {
     /// Starts to listen and to speak on the channel of `prefix`, and goes on whatever happens to the server.
-    pub fn attach(address: RedisAddress, prefix: &str, metrics: Arc<Metrics>) -> Attached {
+    pub fn attach(address: RedisAddress, prefix: &str, metrics: Arc<Metrics>) -> BusHandle {
         let shared = Arc::new(BusState {
             address,
             channel: format!("{prefix}:log"),
@@ -83,7 +83,7 @@ impl RedisBus {
         let (received, incoming) = mpsc::channel(IN_QUEUE);
         let tasks =
             [tokio::spawn(listen::run(shared.clone(), received)), tokio::spawn(speak::run(shared.clone(), to_send))];
-        Attached { bus: Arc::new(Self { shared, queue, tasks }), incoming }
+        BusHandle { publisher: Arc::new(Self { shared, queue, tasks }), receiver: incoming }
     }
 }
 
