@@ -9,5 +9,5 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
-pub use queue::{Closed, Item, Left, Outbox, OutboxLimits};
+pub use queue::{Closed, Item, Outbox, OutboxLimits, Remaining};
 pub use subscription::{Delivery, Offered, Place, RingGeneration, Subscription};

@@ -71,14 +71,14 @@ struct Queue {
     rows_next: bool,
     closed: bool,
     /// Something has happened since the connection last asked.
-    stirred: bool,
+    notified: bool,
     /// The connection, asleep until something happens.
-    sleeper: Option<Waker>,
+    waker: Option<Waker>,
 }
 
 /// What a [`take`](Outbox::take) has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct Remaining {
     /// There are more items.
     pub items: bool,
     /// It is the turn of the subscriptions that fell behind: [`replay`](Outbox::replay) them.
@@ -118,7 +118,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         if !queue.closed {
             queue.items.push_back(item);
-            stir(queue);
+            notify(queue);
         }
     }
 
@@ -129,7 +129,7 @@ impl Outbox {
             return Err(item);
         }
         queue.push(item);
-        stir(queue);
+        notify(queue);
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl Outbox {
                 if rows.peek().is_some() && waiting.is_none() {
                     waiting = Some(Waiting::new(self, &mut queue));
                 }
-                stir(queue);
+                notify(queue);
             }
             if rows.peek().is_some() {
                 space.await;
@@ -170,7 +170,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         if !queue.closed {
             queue.behind.push(subscription.clone());
-            stir(queue);
+            notify(queue);
         }
     }
 
@@ -202,17 +202,17 @@ impl Outbox {
     /// to a quiet client waits for memory more than for anything else.
     pub fn watch(&self, task: &Waker) -> bool {
         let mut queue = self.queue.lock();
-        match &mut queue.sleeper {
-            Some(sleeper) => sleeper.clone_from(task),
-            None => queue.sleeper = Some(task.clone()),
+        match &mut queue.waker {
+            Some(waker) => waker.clone_from(task),
+            None => queue.waker = Some(task.clone()),
         }
-        std::mem::take(&mut queue.stirred)
+        std::mem::take(&mut queue.notified)
     }
 
     /// Ends a wait in [`ready`](Self::ready) although nothing was queued: something else has happened that the
     /// connection wants to know.
     pub fn wake(&self) {
-        stir(self.queue.lock());
+        notify(self.queue.lock());
     }
 
     /// How many answers wait.
@@ -224,7 +224,7 @@ impl Outbox {
     /// Moves up to `max_items` items to `out`, oldest first, and stops after the one that brings the bytes of event
     /// text to `max_bytes`. The room that this makes goes in turn to rows that wait and to subscriptions that fell
     /// behind: a long download keeps no other subscription from its events, nor a busy one the download from its rows.
-    pub fn take(&self, out: &mut Vec<Item>, max_items: usize, max_bytes: usize) -> Left {
+    pub fn take(&self, out: &mut Vec<Item>, max_items: usize, max_bytes: usize) -> Remaining {
         let mut queue = self.queue.lock();
         let (mut count, mut events, mut bytes) = (0, 0, 0);
         for item in queue.items.iter().take(max_items) {
@@ -243,7 +243,7 @@ impl Outbox {
         if queue.items.is_empty() {
             queue.items.shrink_to(16);
         }
-        let left = Left { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits) };
+        let left = Remaining { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits) };
         let rows = queue.has_room(self.limits) && queue.waiting > 0 && !left.behind;
         drop(queue);
         if rows {
@@ -255,9 +255,9 @@ impl Outbox {
     /// Marks the connection as gone: queued items are dropped, later ones are not taken.
     pub fn close(&self) {
         let mut queue = self.queue.lock();
-        let sleeper = queue.sleeper.take();
-        *queue = Queue { closed: true, sleeper, ..Queue::default() };
-        stir(queue);
+        let waker = queue.waker.take();
+        *queue = Queue { closed: true, waker, ..Queue::default() };
+        notify(queue);
         self.space.notify_waiters();
     }
 
@@ -282,17 +282,17 @@ impl Drop for Waiting<'_> {
         let mut queue = self.0.queue.lock();
         queue.waiting = queue.waiting.saturating_sub(1);
         // Where it was aborted, its turn is over.
-        stir(queue);
+        notify(queue);
     }
 }
 
 /// Wakes the connection, once the queue is unlocked: the waker may run on another core at once.
-fn stir(mut queue: MutexGuard<'_, Queue>) {
-    queue.stirred = true;
-    let sleeper = queue.sleeper.take();
+fn notify(mut queue: MutexGuard<'_, Queue>) {
+    queue.notified = true;
+    let waker = queue.waker.take();
     drop(queue);
-    if let Some(sleeper) = sleeper {
-        sleeper.wake();
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
