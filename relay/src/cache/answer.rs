@@ -1,5 +1,6 @@
 //! What is kept under a key, and how the log moves it on.
 
+use super::key::only_few_ids;
 use super::{Ask, Count, FilterKey, Snapshot};
 use crate::types::{EventId, Filter, Head, LogEntry, Row};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Answer {
     /// answer has all of them. An id's event never changes, so these are asked for in ever new company.
     pub(super) fn by_id(&self, key: &FilterKey) -> Option<Vec<(FilterKey, Self)>> {
         let (Self::Rows(entry), Ask::Rows(filter)) = (self, &key.ask) else { return None };
-        let ids = super::only_few_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;
+        let ids = only_few_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;
         let one = |id: &EventId| {
             let rows = entry.rows.iter().filter(|row| row.key.id == *id).cloned().collect();
             let entry = Snapshot { limit: 1, rows, complete: true, ..*entry.as_ref() };

@@ -1,7 +1,7 @@
 //! What an answer is found by: what is asked, in canonical form, and who may be told.
 
 use crate::types::safeguard::{Safeguard, ablated};
-use crate::types::{Access, Event, Filter, PrivateKinds};
+use crate::types::{Access, Event, EventId, Filter, PrivateKinds};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -103,4 +103,15 @@ impl fmt::Display for Ask {
             }
         }
     }
+}
+
+/// So many ids are as many queries; more are one.
+const FEW_IDS: usize = 64;
+
+/// The ids of a filter that asks for a few events by their ids and nothing else.
+pub fn only_few_ids(filter: &Filter) -> Option<&[EventId]> {
+    let Filter { ids, authors: None, kinds: None, tags, since: None, until: None, limit: _ } = filter else {
+        return None;
+    };
+    ids.as_deref().filter(|ids| tags.is_empty() && ids.len() <= FEW_IDS)
 }

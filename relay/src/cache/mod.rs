@@ -23,10 +23,10 @@ mod tests;
 
 pub use answer::Answer;
 pub use count::{Count, Unsure};
-pub use key::{Ask, FilterKey, ReaderClass};
+pub use key::{Ask, FilterKey, ReaderClass, only_few_ids};
 pub use layer::{Miss, NoLayer, SharedLayer};
 pub use purge::{Purge, PurgeError};
-pub use query::{CacheQuery, CountQuery, HashedKey, RowsQuery, only_few_ids};
+pub use query::{CacheQuery, CountQuery, HashedKey, RowsQuery};
 pub use shard::{HotEntry, ShardFacts};
 pub use single_flight::{FlightFollower, FlightLeader, Join, SharedResult};
 pub use snapshot::{Difference, Listed, Snapshot};

@@ -3,7 +3,7 @@
 
 use super::snapshot::was_read_by;
 use super::{Answer, Ask, Count, FilterKey, Listed, ReaderClass, Snapshot};
-use crate::types::{Access, EventId, Filter, Head, Row, Timestamp};
+use crate::types::{Access, Filter, Head, Row, Timestamp};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
@@ -200,17 +200,6 @@ impl<T: From<Row>> CacheQuery<Snapshot<T>> for RowsQuery {
         kept.rows().count() >= self.rows_to_read()
             && self.until.is_some_and(|until| newest.is_some_and(|newest| newest > until))
     }
-}
-
-/// So many ids are as many queries; more are one.
-const FEW_IDS: usize = 64;
-
-/// The ids of a filter that asks for a few events by their ids and nothing else.
-pub fn only_few_ids(filter: &Filter) -> Option<&[EventId]> {
-    let Filter { ids, authors: None, kinds: None, tags, since: None, until: None, limit: _ } = filter else {
-        return None;
-    };
-    ids.as_deref().filter(|ids| tags.is_empty() && ids.len() <= FEW_IDS)
 }
 
 /// `since` moved back to a grid whose steps grow with its distance from `now`: the window becomes at most twice as long,

@@ -1,11 +1,9 @@
 //! Which server carries which keys.
 
-use super::{LinkError, open};
+use super::LinkError;
+use super::open::{self, Node};
 use crate::config::{RedisAddress, RedisTopology};
 use redis::{FromRedisValue, Value, cmd};
-
-/// One server: its host and port.
-pub type Node = (String, u16);
 
 /// How many slots a Cluster has.
 const SLOTS: u16 = 16_384;

@@ -3,12 +3,14 @@
 //! ways of doing so give up or go deaf.
 
 mod backoff;
+mod connect;
 mod layout;
 mod open;
 
 pub use backoff::Backoff;
-pub use layout::{Layout, Node, slot};
-pub use open::{connect, open};
+pub use connect::connect;
+pub use layout::{Layout, slot};
+pub use open::{Node, open};
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! One connection to one server.
 
-use super::{ANSWER_TIMEOUT, Layout, LinkError, Node};
+use super::{ANSWER_TIMEOUT, LinkError};
 use crate::config::RedisAddress;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -9,16 +9,8 @@ use redis::{
 };
 use tokio::sync::mpsc;
 
-/// Connects to the server that carries `key` as of now. With `pushes`, what is subscribed to goes there, as far as there
-/// is room.
-pub async fn connect(
-    address: &RedisAddress,
-    key: &str,
-    pushes: Option<mpsc::Sender<PushInfo>>,
-) -> Result<MultiplexedConnection, LinkError> {
-    let layout = Layout::find(address).await?;
-    open(address, layout.node_of(key.as_bytes()).ok_or(LinkError::NoShard)?, pushes).await
-}
+/// One server: its host and port.
+pub type Node = (String, u16);
 
 /// Connects to `node`.
 pub async fn open(

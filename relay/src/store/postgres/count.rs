@@ -4,7 +4,7 @@ use super::error::translate;
 use super::lookup;
 use super::plan::{self, Question};
 use super::planner::{Picked, Planner};
-use super::read::{self, run};
+use super::rows::{self, run};
 use crate::store::{Counted, StoreError};
 use crate::types::{Access, Filter, Timestamp};
 use sqlx::Row;
@@ -38,5 +38,5 @@ pub(super) async fn count(
     let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let number = row.try_get::<i64, _>(2).map_err(translate)?.cast_unsigned();
     let expires_at = row.try_get(3).map_err(translate)?;
-    Ok(Counted { number, head: read::head(row).map_err(translate)?, expires_at })
+    Ok(Counted { number, head: rows::head(row).map_err(translate)?, expires_at })
 }

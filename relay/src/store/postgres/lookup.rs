@@ -1,7 +1,7 @@
 //! By id: what is known, what is stored; the head alone, and the time.
 
 use super::error::translate;
-use super::read;
+use super::rows;
 use crate::store::StoreError;
 use crate::types::{EventId, Head, Key, Row, Timestamp};
 use rustc_hash::FxHashSet;
@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 /// The head of the log.
 pub(super) async fn head(connection: &mut PgConnection) -> Result<Head, StoreError> {
     let row = sqlx::query("SELECT epoch, position FROM head").fetch_one(connection).await.map_err(translate)?;
-    read::head(&row).map_err(translate)
+    rows::head(&row).map_err(translate)
 }
 
 /// The present second by the server's clock.
@@ -29,10 +29,10 @@ pub(super) async fn known(connection: &mut PgConnection, ids: &[EventId]) -> Res
     );
     let rows = query.bind(bytes(ids)).fetch_all(connection).await.map_err(translate)?;
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
-    let head = read::head(first).map_err(translate)?;
+    let head = rows::head(first).map_err(translate)?;
     let mut found = FxHashSet::default();
     for row in &rows {
-        found.extend(row.try_get::<Option<&[u8]>, _>(2).map_err(translate)?.map(read::event_id).transpose()?);
+        found.extend(row.try_get::<Option<&[u8]>, _>(2).map_err(translate)?.map(rows::event_id).transpose()?);
     }
     Ok((ids.iter().map(|id| found.contains(id)).collect(), head))
 }
@@ -49,7 +49,7 @@ pub(super) async fn fetch(connection: &mut PgConnection, ids: &[EventId]) -> Res
     let rows = query.bind(bytes(ids)).bind(i64::MAX).fetch_all(connection).await.map_err(translate)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
-        let id = read::event_id(row.try_get(0).map_err(translate)?)?;
+        let id = rows::event_id(row.try_get(0).map_err(translate)?)?;
         let key = Key { id, created_at: row.try_get(1).map_err(translate)? };
         let text: &str = row.try_get(3).map_err(translate)?;
         found.push(Row { key, expires_at: row.try_get(2).map_err(translate)?, text: text.into() });

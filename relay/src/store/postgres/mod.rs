@@ -20,14 +20,12 @@ mod isolation_tests;
 mod log;
 mod lookup;
 mod maintenance;
-mod newest;
 mod nodes;
 mod options;
-mod partitions;
 mod plan;
 mod planner;
 mod read;
-mod retention;
+mod rows;
 mod schema;
 #[cfg(test)]
 mod server_tests;

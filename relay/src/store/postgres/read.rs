@@ -1,14 +1,14 @@
 //! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
 
 use super::error::translate;
-use super::plan::{self, Question, Statement};
+use super::plan::{self, Question};
 use super::planner::Planner;
+use super::rows::{event_id, head, run};
 use crate::store::form::{Form, Rights};
 use crate::store::{Page, Read, StoreError, text};
-use crate::types::{Epoch, Position};
-use crate::types::{EventId, Head, Key, Row, Timestamp};
+use crate::types::{Head, Key, Row, Timestamp};
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Row as _};
 
 /// Answers `read` with one snapshot of the server behind `connection`.
 ///
@@ -121,31 +121,10 @@ async fn ask(
     Ok(answer)
 }
 
-/// Runs a statement that stays prepared.
-pub(super) async fn run(connection: &mut PgConnection, statement: &Statement) -> Result<Vec<PgRow>, StoreError> {
-    let query = sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), statement.arguments());
-    query.fetch_all(connection).await.map_err(translate)
-}
-
-/// The first two columns: epoch and position.
-pub(super) fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
-    let number = |at| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
-    Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
-}
-
 /// The columns id, created_at, expires_at, text after the head; `None` where there is only the head.
 fn found(row: &PgRow) -> Result<Option<Found>, StoreError> {
     let Some(id) = row.try_get::<Option<&[u8]>, _>(2).map_err(translate)? else { return Ok(None) };
     let key = Key { id: event_id(id)?, created_at: row.try_get(3).map_err(translate)? };
     let expires_at = row.try_get(4).map_err(translate)?;
     Ok(Some(Found { key, expires_at, text: row.try_get(5).map_err(translate)? }))
-}
-
-pub(super) fn event_id(bytes: &[u8]) -> Result<EventId, StoreError> {
-    key_bytes(bytes).map(EventId::from_bytes)
-}
-
-/// An id's or an author's.
-pub(super) fn key_bytes(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::Damaged(format!("a key of {} bytes", bytes.len())))
 }

@@ -6,7 +6,7 @@ use super::explain::Inspector;
 use super::plan::tests::{NOW, filter, forms, hasher, question, question_of};
 use super::plan::{Lengths, Question, SESSION, Statement, count, lengths, page};
 use super::planner::{Planner, Thresholds};
-use super::{lookup, read, schema};
+use super::{lookup, read, rows, schema};
 use crate::config::Redacted;
 use crate::store::form::Form;
 use crate::store::{Read, StoreError};
@@ -184,7 +184,7 @@ async fn long_lists_are_met_in_a_hash_table(connection: &mut PgConnection) {
 /// Every index that a statement opens stays locked until its transaction ends.
 async fn opened_partitions(connection: &mut PgConnection, statement: &Statement) -> i64 {
     let mut transaction = connection.begin().await.unwrap();
-    read::run(&mut transaction, statement).await.unwrap();
+    rows::run(&mut transaction, statement).await.unwrap();
     let opened = sqlx::query_scalar(
         "SELECT count(*) FROM pg_locks l JOIN pg_index i ON i.indexrelid = l.relation \
          JOIN pg_inherits h ON h.inhrelid = i.indrelid WHERE l.pid = pg_backend_pid() AND h.inhparent = 'event_text'::regclass",

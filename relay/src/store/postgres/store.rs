@@ -1,7 +1,7 @@
 //! [`PostgresStore`]: the trait's calls, each on a connection to the right server.
 
 use super::error::FailureClass;
-use super::maintenance::{self, MaintenanceStatus};
+use super::maintenance::MaintenanceStatus;
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
 use super::planner::{PlanCounts, Planner};
@@ -30,15 +30,15 @@ const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 /// The store of a cluster. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct PostgresStore {
-    shared: Arc<StoreState>,
+    pub(super) shared: Arc<StoreState>,
 }
 
-struct StoreState {
-    nodes: Nodes,
+pub(super) struct StoreState {
+    pub(super) nodes: Nodes,
     planner: Planner,
     /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
     shown: Mutex<Head>,
-    maintenance_status: Mutex<MaintenanceStatus>,
+    pub(super) maintenance_status: Mutex<MaintenanceStatus>,
     /// Writes hold it shared; closing takes it, and so waits for them.
     writing: RwLock<()>,
 }
@@ -141,20 +141,9 @@ impl PostgresStore {
         self.shared.nodes.status()
     }
 
-    /// Looks after the partitions whenever this instance is the one elected to: makes the coming ones, drops old days of
-    /// the log, and removes events that are older than the retention. Never ends; run it as one task, and drop it before the store is closed.
-    pub async fn run_maintenance(&self) {
-        maintenance::run(self, &self.shared.nodes, &self.shared.maintenance_status).await;
-    }
-
     /// How reads were answered so far.
     pub fn plan_counts(&self) -> PlanCounts {
         self.shared.planner.counters.counts()
-    }
-
-    /// What [`keep`](Self::keep) has done so far.
-    pub fn maintenance_status(&self) -> MaintenanceStatus {
-        *self.shared.maintenance_status.lock()
     }
 
     /// Removes the events with these ids, as the operator's will. Keep the list at a few hundred.

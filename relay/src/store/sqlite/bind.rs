@@ -1,11 +1,13 @@
-//! The parameters of a form's statement.
+//! Parameters into a statement, and the head out of its answer.
 
+use super::error::translate;
 use super::ord::{id_prefix, ord, ord_first, ord_last};
+use crate::store::StoreError;
 use crate::store::form::Form;
 use crate::store::hash::Hasher;
-use crate::types::{Access, EventId, Filter, Key, Timestamp, authors_may_read};
-use sqlx::Arguments;
-use sqlx::sqlite::SqliteArguments;
+use crate::types::{Access, Epoch, EventId, Filter, Head, Key, Position, Timestamp, authors_may_read};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Encode, Row as _, Sqlite, Type};
 use std::fmt::Write;
 
 /// What a statement is asked, apart from its form.
@@ -25,12 +27,11 @@ struct Collector<'a>(&'a mut SqliteArguments);
 
 impl Collector<'_> {
     fn number(&mut self, value: i64) {
-        // Adding fails only for values that cannot be encoded: an integer, a text and NULL can.
-        let _ = self.0.add(value);
+        add(self.0, value);
     }
 
     fn text(&mut self, value: String) {
-        let _ = self.0.add(value);
+        add(self.0, value);
     }
 
     /// Each value once: two ids, authors or tags may share a hash, and then they share their lists.
@@ -42,8 +43,21 @@ impl Collector<'_> {
     }
 
     fn nothing(&mut self) {
-        let _ = self.0.add(None::<i64>);
+        add(self.0, None::<i64>);
     }
+}
+
+/// Adds a value. That fails only for values that cannot be encoded, which integers, texts and blobs always can.
+pub(super) fn add<'a>(arguments: &mut SqliteArguments, value: impl Encode<'a, Sqlite> + Type<Sqlite>) {
+    let _ = arguments.add(value);
+}
+
+pub(super) const HEAD: &str = "SELECT epoch, position FROM head";
+
+/// Reads the columns `epoch`, `position`.
+pub(super) fn head_from(row: &SqliteRow) -> Result<Head, StoreError> {
+    let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
+    Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
 }
 
 /// A JSON array of integers.

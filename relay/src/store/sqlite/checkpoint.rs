@@ -1,8 +1,8 @@
 //! Keeps the write-ahead log short without making a commit wait: a task copies it into the database file on a
 //! connection of its own.
 
-use super::Owner;
-use super::open::{connect_options, wal_path};
+use super::error::translate;
+use super::open::{Owner, connect_options, wal_path};
 use super::options::Options;
 use crate::store::StoreError;
 use futures_util::FutureExt;
@@ -31,12 +31,12 @@ pub(super) struct Checkpointer {
 impl Checkpointer {
     pub(super) async fn start(options: &Options, writer: Arc<Mutex<Option<Owner>>>) -> Result<Self, StoreError> {
         let connection = connect_options(options).pragma("wal_autocheckpoint", "0").connect().await;
-        let connection = connection.map_err(super::translate)?;
+        let connection = connection.map_err(translate)?;
         let written = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let (wal, bytes) = (wal_path(&options.path), options.checkpoint_bytes);
         let nudged = written.clone();
-        let database = Arc::new(File::open(&options.path).map_err(|error| super::translate(error.into()))?);
+        let database = Arc::new(File::open(&options.path).map_err(|error| translate(error.into()))?);
         let synced = database.clone();
         let task = tokio::spawn(async move { run(connection, &synced, &wal, bytes, &writer, &nudged, stopped).await });
         Ok(Self { written, stop, task: parking_lot::Mutex::new(Some(task)), _database: database })

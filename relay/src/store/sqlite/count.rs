@@ -1,8 +1,7 @@
 //! NIP-45: one statement, whatever the number of filters.
 
-use super::bind::{Question, push};
+use super::bind::{Question, head_from, push};
 use super::error::translate;
-use super::head_from;
 use super::pool::Lease;
 use super::read::pick;
 use super::sql;

@@ -1,12 +1,10 @@
 //! What the writer asks the database before it decides: one statement a question, whatever the size of the batch, and
 //! none where the batch does not raise it.
 
-use super::bind::json;
+use super::bind::{add, head_from, json};
 use super::error::translate;
-use super::head_from;
 use super::ord::id_prefix;
 use super::pool::Lease;
-use super::write::add;
 use crate::store::StoreError;
 use crate::store::rules::{Address, targets};
 use crate::store::rules::{Known, Place, Versions};

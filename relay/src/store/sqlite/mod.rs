@@ -32,15 +32,14 @@ pub use pool::PoolStatus;
 
 use super::hash::Hasher;
 use super::{Appended, Counted, Page, Read, Store, StoreError};
-use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified, now};
+use crate::types::{Access, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified, now};
+use bind::{HEAD, head_from};
 use checkpoint::Checkpointer;
-use error::translate;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use open::Ownership;
+use open::{Owner, Ownership};
 use pool::Pool;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row as _};
+use sqlx::Connection;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use write::Writer;
@@ -58,12 +57,6 @@ struct SqliteState {
     writer: Arc<Mutex<Option<Owner>>>,
     options: Options,
     checkpointer: Checkpointer,
-}
-
-/// The writer and what it has to hold on to.
-struct Owner {
-    writer: Writer,
-    _ownership: Ownership,
 }
 
 impl SqliteStore {
@@ -149,14 +142,6 @@ async fn read_page(shared: &SqliteState, read: &Read<'_>) -> Result<Page, StoreE
         return Ok(Page { rows: Vec::new(), rest: Vec::new(), head, complete: true });
     }
     read::page(&mut lease, &shared.hasher, read).await
-}
-
-const HEAD: &str = "SELECT epoch, position FROM head";
-
-/// Reads the columns `epoch`, `position`.
-fn head_from(row: &SqliteRow) -> Result<Head, StoreError> {
-    let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
-    Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
 }
 
 impl Store for SqliteStore {

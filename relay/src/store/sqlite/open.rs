@@ -49,6 +49,12 @@ impl Ownership {
     }
 }
 
+/// The writer and what it has to hold on to.
+pub(super) struct Owner {
+    pub(super) writer: Writer,
+    pub(super) _ownership: Ownership,
+}
+
 /// What every connection has in common.
 pub(super) fn connect_options(options: &Options) -> SqliteConnectOptions {
     let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX);

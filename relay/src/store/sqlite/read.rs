@@ -1,9 +1,9 @@
 //! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
 
-use super::bind::{Question, arguments, json};
+use super::bind::{Question, add, arguments, head_from, json};
 use super::ord::ord;
 use super::pool::Lease;
-use super::{head_from, sql};
+use super::sql;
 use crate::store::form::{Choice, Form, Rights, choose, tries_recent, tries_whole};
 use crate::store::hash::Hasher;
 use crate::store::text;
@@ -213,7 +213,7 @@ async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Resul
 async fn big_texts(lease: &mut Lease, rows: &[i64]) -> Result<FxHashMap<i64, Arc<str>>, StoreError> {
     let sql = "SELECT e.row, e.text FROM json_each(?1) j CROSS JOIN event e ON e.row = j.value";
     let mut arguments = sqlx::sqlite::SqliteArguments::default();
-    let _ = sqlx::Arguments::add(&mut arguments, json(rows.iter().copied()));
+    add(&mut arguments, json(rows.iter().copied()));
     let rows = lease.all(sql.into(), arguments).await?;
     let texts = rows.iter().map(|row| Ok((row.try_get(0)?, Arc::from(row.try_get::<&str, _>(1)?))));
     texts.collect::<Result<_, sqlx::Error>>().map_err(super::error::translate)

@@ -1,8 +1,8 @@
 //! The writer's statements. Those that carry many rows come in a few fixed sizes and are filled up with NULL, and all
 //! statements of a transaction are one text and one trip to the connection's thread: see docs/decisions.
 
+use super::bind::add;
 use super::error::translate;
-use super::write::add;
 use crate::store::StoreError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe};

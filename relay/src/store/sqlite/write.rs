@@ -1,5 +1,6 @@
 //! The one writer: a batch is looked up with a few statements, decided in memory, and written with a few more.
 
+use super::bind::add;
 use super::error::translate;
 use super::lookup::{self, Met};
 use super::ord::{SATURATED, id_prefix, ord};
@@ -10,8 +11,7 @@ use crate::store::rules::{Decision, Place, Step, Versions, decide};
 use crate::store::{Appended, StoreError};
 use crate::types::{Change, Event, EventId, Filter, Head, Insertion, Removal, RemovalCause, Timestamp, Verified};
 use rustc_hash::FxHashMap;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, Encode, Sqlite, Type};
+use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
 
 /// The connection that writes, and what it need not ask the database for, since nobody else writes.
@@ -251,9 +251,4 @@ impl Writer {
 /// True for events that an index alone cannot judge: see the schema.
 pub(super) fn is_special(event: &Event) -> bool {
     event.expires_at().is_some() || event.created_at() >= SATURATED
-}
-
-/// Adds a value. That fails only for values that cannot be encoded, which integers, texts and blobs always can.
-pub(super) fn add<'a>(arguments: &mut SqliteArguments, value: impl Encode<'a, Sqlite> + Type<Sqlite>) {
-    let _ = arguments.add(value);
 }

@@ -3,8 +3,9 @@
 use super::super::error::FailureClass;
 use super::NodesState;
 use super::lease::Lease;
-use super::node::{Condition, Node, Role};
+use super::node::{Condition, Node};
 use super::primary::is_past;
+use super::role::Role;
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
 use smallvec::SmallVec;

@@ -2,7 +2,8 @@
 
 use super::super::error::translate;
 use super::NodesState;
-use super::node::{Condition, Node, Role};
+use super::node::{Condition, Node};
+use super::role::Role;
 use crate::store::StoreError;
 use crate::types::Head;
 use sqlx::pool::PoolConnection;

@@ -10,12 +10,14 @@ mod lease;
 mod node;
 mod primary;
 mod probe;
+mod role;
 #[cfg(test)]
 mod tests;
 
 pub(super) use attempt::Attempts;
 pub(super) use lease::{Lease, Server};
-pub use node::{Condition, Role};
+pub use node::Condition;
+pub use role::Role;
 
 use super::options::Options;
 use crate::store::StoreError;

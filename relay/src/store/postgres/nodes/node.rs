@@ -1,6 +1,7 @@
 //! One server: what is known about it, and its pool of connections, which lives as long as its role.
 
 use super::super::options::{Connections, Options};
+use super::role::Role;
 use crate::store::postgres::plan::SESSION;
 use crate::store::postgres::warm::warm;
 use crate::types::Head;
@@ -14,18 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
-
-/// What a server is, by its own word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Not asked yet, or it has not answered for a while.
-    Unknown,
-    /// It takes writes.
-    Primary,
-    /// It follows a primary.
-    Replica,
-}
 
 /// What a server is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,7 +2,8 @@
 
 use super::NodesState;
 use super::lease::{Lease, Server};
-use super::node::{Node, Role};
+use super::node::Node;
+use super::role::Role;
 use crate::store::StoreError;
 use crate::types::Epoch;
 use crate::types::safeguard::{Safeguard, ablated};

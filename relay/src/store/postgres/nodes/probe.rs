@@ -4,7 +4,8 @@
 use super::super::error::translate;
 use super::super::write;
 use super::NodesState;
-use super::node::{Node, Role, Sighting};
+use super::node::{Node, Sighting};
+use super::role::Role;
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};

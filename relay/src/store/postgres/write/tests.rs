@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::store::Outcome;
-use crate::store::postgres::{log, partitions, schema};
+use crate::store::postgres::{log, maintenance::partitions, schema};
 use crate::types::{Change, PublicKey};
 use deploy::postgres::Cluster;
 use sqlx::AssertSqlSafe;

@@ -3,10 +3,10 @@
 //! stays whatever its age: the current version of whatever is replaceable, and requests for deletion (kinds 5 and 62);
 //! tombstones and floors lie in tables of their own.
 
-use super::error::translate;
 use super::partitions::{patiently, release_default, vouch_for_default};
 use crate::config::KindRetention;
 use crate::store::StoreError;
+use crate::store::postgres::error::translate;
 use crate::types::{EventId, Timestamp};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};

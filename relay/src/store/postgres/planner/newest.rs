@@ -2,12 +2,12 @@
 //! that fills the page; whether it will is foretold by a sample that is a few seconds old. A sample that is wrong costs
 //! time, never an answer.
 
-use super::error::translate;
-use super::plan::{KINDS_OF_AN_AUTHOR, Question};
-use super::planner::Thresholds;
-use super::read::key_bytes;
+use super::thresholds::Thresholds;
 use crate::store::StoreError;
 use crate::store::form::{Form, Rights};
+use crate::store::postgres::error::translate;
+use crate::store::postgres::plan::{KINDS_OF_AN_AUTHOR, Question};
+use crate::store::postgres::rows::key_bytes;
 use crate::types::{Filter, Kind, PublicKey, Timestamp};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -139,8 +139,8 @@ async fn take(connection: &mut PgConnection, rows: usize) -> Result<Sample, Stor
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::tests::question;
     use super::*;
+    use crate::store::postgres::plan::tests::question;
 
     const NEWEST: Timestamp = 1_700_000_000;
 
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_window_counts_by_its_length_wherever_it_lies() {
         // One whose clock is fast changes nothing for the others.
-        let ahead = (author(999), Kind(1), super::super::plan::tests::NOW + 900);
+        let ahead = (author(999), Kind(1), crate::store::postgres::plan::tests::NOW + 900);
         let sample = Sample::new(events().chain([ahead]));
         let now = NEWEST;
         let window = |since, until| Filter { since: Some(since), until, ..feed(500, &[1]) };

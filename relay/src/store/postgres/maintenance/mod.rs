@@ -2,10 +2,16 @@
 //! is beyond the retention. Every instance has one; the one that holds a session's lock on the primary is elected, and the others ask for that lock now and
 //! then. The lock ends with its session, and so does the leader_session of an instance that dies.
 
+pub(super) mod partitions;
+mod retention;
+mod status;
+
+pub use status::MaintenanceStatus;
+
 use super::error::{FailureClass, translate};
 use super::nodes::Nodes;
+use super::schema;
 use super::store::PostgresStore;
-use super::{partitions, retention, schema};
 use crate::config::KindRetention;
 use crate::store::StoreError;
 use parking_lot::Mutex;
@@ -27,25 +33,23 @@ const BATCHES: usize = 100;
 /// A round that takes longer has lost its server.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What the keeper of this instance has done so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MaintenanceStatus {
-    /// It is the one that keeps.
-    pub elected: bool,
-    /// Partitions of the coming days and months that it could not make.
-    pub missing: u64,
-    /// Partitions that it made.
-    pub made: u64,
-    /// Partitions that it dropped.
-    pub dropped: u64,
-    /// Events that it removed because of their age.
-    pub removed: u64,
-    /// Rounds that failed; the next one tries again.
-    pub failures: u64,
+impl PostgresStore {
+    /// Looks after the partitions whenever this instance is the one elected to: makes the coming ones, drops old days of
+    /// the log, and removes events that are older than the
+    /// retention. Never ends: run it as one task, and drop it before the store is closed. Dropping it ends the session that
+    /// makes this instance the leader.
+    pub async fn run_maintenance(&self) {
+        run(self, &self.shared.nodes, &self.shared.maintenance_status).await;
+    }
+
+    /// What [`run_maintenance`](Self::run_maintenance) has done so far.
+    pub fn maintenance_status(&self) -> MaintenanceStatus {
+        *self.shared.maintenance_status.lock()
+    }
 }
 
-/// Keeps, round after round. Never ends. Dropping it ends this instance's leader_session.
-pub(super) async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<MaintenanceStatus>) {
+/// Maintains, round after round.
+async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<MaintenanceStatus>) {
     let mut ticks = interval(nodes.options().maintenance_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leader_session: Option<PgConnection> = None;

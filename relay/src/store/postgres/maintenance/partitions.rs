@@ -6,8 +6,8 @@
 //! at most, and is tried again; and what takes long, proving that the default partition has nothing that belongs into
 //! the new one, is done beforehand, under a lock that blocks nobody.
 
-use super::error::translate;
 use crate::store::StoreError;
+use crate::store::postgres::error::translate;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use std::time::Duration;
@@ -42,12 +42,12 @@ const MOVABLE: i64 = 32 << 20;
 
 /// What [`prepare`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Prepared {
+pub(in crate::store::postgres) struct Prepared {
     /// The partitions that were made; what the default partition had of theirs has moved in.
-    pub(super) made: Vec<String>,
+    pub(in crate::store::postgres) made: Vec<String>,
     /// Those that were not, since the default partition has rows of theirs and is too large to be locked while they move:
     /// these, and what joins them, stay there.
-    pub(super) left: Vec<String>,
+    pub(in crate::store::postgres) left: Vec<String>,
 }
 
 /// Makes the partitions of the coming months and days that are missing. What is already under way, this month and this day,
@@ -55,7 +55,7 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// [`StoreError::Locked`] where a lock could not be had for seconds. Call again: nothing is half done.
-pub(super) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreError> {
+pub(in crate::store::postgres) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreError> {
     let mut prepared = Prepared::default();
     tidy(conn).await?;
     for range in missing(conn).await? {
@@ -124,7 +124,10 @@ async fn default_size(conn: &mut PgConnection, table: &str) -> Result<i64, Store
 ///
 /// # Errors
 /// [`StoreError::Locked`] where a lock could not be had for seconds. Call again for the rest.
-pub(super) async fn drop_log_days(conn: &mut PgConnection, days: u32) -> Result<Vec<String>, StoreError> {
+pub(in crate::store::postgres) async fn drop_log_days(
+    conn: &mut PgConnection,
+    days: u32,
+) -> Result<Vec<String>, StoreError> {
     // The default partition has days that no partition was made for in time.
     let sql = "DELETE FROM log_default WHERE at < date_trunc('day', now(), 'UTC') - $1 * interval '1 day'";
     sqlx::query(sql).bind(i64::from(days)).execute(&mut *conn).await.map_err(translate)?;
