@@ -1,18 +1,18 @@
-//! Who may come in when there is no room: only what is asked more often than what it would push out (TinyLFU, Einziger,
-//! Friedman and Manes, 2017). So a scan of a million queries, each asked once, changes nothing.
+//! Admission (TinyLFU: Einziger, Friedman and Manes, 2017): a full cache admits only what is requested more often than
+//! what it would evict. So a scan of a million filters, each requested once, changes nothing.
 
-/// How many counters there are, and how many bits the door has for each.
+/// The number of counters of the sketch, and of 64-bit words of the doorkeeper: eight bits for each counter.
 const COUNTERS: usize = 1 << 16;
 const DOOR_WORDS: usize = COUNTERS * 8 / 64;
 
-/// After so many queries all that was counted is halved: what is no longer asked is forgotten.
+/// After this many requests every count is halved, so that old popularity fades.
 const PERIOD: u32 = COUNTERS as u32;
 
-/// How many places a query has.
+/// Hash functions of the doorkeeper and of the sketch.
 const PLACES: u32 = 4;
 
-/// About how often each query was asked of late. What was asked once stands in the door, a Bloom filter; what was
-/// asked again, in a count-min sketch. 128 KiB, whatever is asked.
+/// An estimate of how often each key was requested lately. The first request only sets bits in the doorkeeper, a Bloom
+/// filter; each later one counts in a count-min sketch. 128 KiB in all, however many keys there are.
 pub(super) struct Popularity {
     door: Box<[u64]>,
     counters: Box<[u8]>,
@@ -24,12 +24,13 @@ impl Popularity {
         Self { door: vec![0; DOOR_WORDS].into(), counters: vec![0; COUNTERS].into(), noted: 0 }
     }
 
-    /// Notes that the query of this hash was asked. The hash must be one that nobody outside can foresee.
+    /// Counts a request. The hash must be one that no client can foresee, or a client could raise other keys' counts.
     pub(super) fn note(&mut self, hash: u64) {
         self.noted += 1;
         if self.noted >= PERIOD {
             self.age();
         }
+
         let mut known = true;
         for place in places(hash) {
             if let Some(word) = self.door.get_mut(place / 64 % DOOR_WORDS) {
@@ -38,6 +39,7 @@ impl Popularity {
                 *word |= bit;
             }
         }
+
         if known {
             let count = self.count(hash);
             for place in places(hash) {
@@ -50,7 +52,7 @@ impl Popularity {
         }
     }
 
-    /// About how often the query of this hash was asked; never too little, but for what was halved.
+    /// About how often the key of this hash was requested. Never an underestimate, the halving aside.
     pub(super) fn of(&self, hash: u64) -> u32 {
         u32::from(self.count(hash)) + 1
     }
@@ -66,7 +68,7 @@ impl Popularity {
     }
 }
 
-/// The places of a query, of 2^24: the low 19 bits are a place in the door, the high 16 one among the counters.
+/// The places of a key, 24 bits each: the low 19 bits are a bit of the doorkeeper, the high 16 a counter.
 fn places(hash: u64) -> impl Iterator<Item = usize> {
     let (mut place, step) = (hash, hash.rotate_left(32) | 1);
     (0..PLACES).map(move |_| {

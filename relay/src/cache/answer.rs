@@ -1,21 +1,21 @@
-//! What is kept under a key, and how the log moves it on.
+//! A cached answer, and how the log moves it on.
 
 use super::key::only_few_ids;
 use super::{Ask, Count, FilterKey, Snapshot};
 use crate::types::{EventId, Filter, Head, LogEntry, Row};
 use std::sync::Arc;
 
-/// What is kept under a key.
+/// A cached answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Of [`Ask::Rows`].
+    /// To [`Ask::Rows`].
     Rows(Arc<Snapshot>),
-    /// Of [`Ask::Count`].
+    /// To [`Ask::Count`].
     Count(Count),
 }
 
 impl Answer {
-    /// It holds the log up to here and nothing later.
+    /// The answer reflects the log up to here, and nothing later.
     pub fn head(&self) -> Head {
         match self {
             Self::Rows(entry) => entry.head,
@@ -23,7 +23,7 @@ impl Answer {
         }
     }
 
-    /// Its rows; a count has none.
+    /// The rows; a count has none.
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
         let rows = match self {
             Self::Rows(entry) => Some(&entry.rows),
@@ -32,7 +32,7 @@ impl Answer {
         rows.into_iter().flatten()
     }
 
-    /// The same, said to be exact as of another head.
+    /// The same answer, exact as of another head. The caller knows that nothing between the two heads concerns it.
     pub(super) fn at(&self, head: Head) -> Self {
         match self {
             Self::Rows(entry) => Self::Rows(Arc::new(Snapshot { head, ..Snapshot::clone(entry) })),
@@ -40,8 +40,8 @@ impl Answer {
         }
     }
 
-    /// The answer of `key` after `entries`, all there is between its head and `to`, so that it can be kept; `None` where
-    /// that cannot be said.
+    /// The answer of `key` after `entries`, which are all there is between its head and `to`. `None`: it cannot be
+    /// known whether the count is right.
     pub fn advance(self, key: &FilterKey, entries: &[LogEntry], to: Head) -> Option<Self> {
         match self {
             Self::Rows(entry) => {
@@ -50,15 +50,16 @@ impl Answer {
                 Some(Self::Rows(Arc::new(entry)))
             }
             Self::Count(mut count) => {
-                // What was left out may go later, when nobody remembers that it was.
+                // An entry that is not whole leaves out events whose removal may come later; then nobody knows any more
+                // that they were never counted.
                 let whole = entries.iter().all(|entry| entry.whole);
                 (whole && count.advance(entries, to, |event| key.selects(event)).is_ok()).then_some(Self::Count(count))
             }
         }
     }
 
-    /// The answers to each of the ids that `key` names, where it asks for some events by nothing but their ids and this
-    /// answer has all of them. An id's event never changes, so these are asked for in ever new company.
+    /// The answer split by id, where `key` names several ids and nothing else, and this answer has all of them. An id's
+    /// event never changes, and clients ask for the same id together with ever different ones.
     pub(super) fn by_id(&self, key: &FilterKey) -> Option<Vec<(FilterKey, Self)>> {
         let (Self::Rows(entry), Ask::Rows(filter)) = (self, &key.ask) else { return None };
         let ids = only_few_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;

@@ -1,21 +1,21 @@
-//! What an answer is found by: what is asked, in canonical form, and who may be told.
+//! The key of a cached answer: the query in canonical form, and the class of its readers.
 
 use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Access, Event, EventId, Filter, PrivateKinds};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// Whose answer it is. Readers of one class get the same rows for the same filter.
+/// A class of readers who get the same rows for the same filter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReaderClass {
-    /// Anybody's: nothing that is asked for could be private.
+    /// Every reader: the query asks for nothing that could be private.
     Anybody,
-    /// That of someone who has not authenticated: all but the events of these kinds, which an operator may change.
+    /// Readers who have not authenticated: they get all events but those of these kinds, which an operator may change.
     Nobody(PrivateKinds),
 }
 
 impl ReaderClass {
-    /// The class in which `access` reads `filters`; `None`: what they get is theirs alone (NIP-42, NIP-59).
+    /// The class in which `access` reads `filters`. `None`: the answer is private to this reader (NIP-42, NIP-59).
     pub fn of(filters: &[Filter], access: &Access) -> Option<Self> {
         if filters.iter().all(|filter| access.unrestricted(filter)) || ablated(Safeguard::ReaderClasses) {
             Some(Self::Anybody)
@@ -26,7 +26,7 @@ impl ReaderClass {
         }
     }
 
-    /// The access of everyone in this class.
+    /// The access that everyone in this class has.
     pub fn access(&self) -> Access {
         let private_kinds = match self {
             Self::Anybody => PrivateKinds::new(Vec::new()),
@@ -36,26 +36,26 @@ impl ReaderClass {
     }
 }
 
-/// What is asked.
+/// A query in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ask {
-    /// The newest events of a canonical filter, without `limit`: how many rows an entry has room for is the entry's own.
+    /// The newest events of a filter without `limit`: each entry has a limit of its own.
     Rows(Filter),
-    /// How many events at least one of these filters selects: in order, each once, without `limit`.
+    /// How many events at least one of these filters selects. The filters are sorted, distinct, and without `limit`.
     Count(Box<[Filter]>),
 }
 
-/// What an answer is found by. Equal queries of the same class of readers are equal keys.
+/// The key of a cached answer. Equal queries of the same class of readers have equal keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FilterKey {
-    /// What is asked.
+    /// The query.
     pub ask: Ask,
-    /// Who may be told.
+    /// The readers.
     pub reader: ReaderClass,
 }
 
 impl FilterKey {
-    /// The filters: an event concerns the answer that one of them selects.
+    /// The filters: an event concerns the answer when one of them selects it.
     pub fn filters(&self) -> &[Filter] {
         match &self.ask {
             Ask::Rows(filter) => std::slice::from_ref(filter),
@@ -63,12 +63,12 @@ impl FilterKey {
         }
     }
 
-    /// True when `event` belongs into the answer of this key.
+    /// True when `event` is part of the answer.
     pub fn selects(&self, event: &Event) -> bool {
         self.filters().iter().any(|filter| filter.matches(event)) && self.shows(event)
     }
 
-    /// True when readers of this class may be sent `event`.
+    /// True when the readers of this class may see `event`.
     pub(super) fn shows(&self, event: &Event) -> bool {
         match &self.reader {
             ReaderClass::Anybody => true,
@@ -76,7 +76,7 @@ impl FilterKey {
         }
     }
 
-    /// A name that no other key has: SHA-256 over the class, its kinds, and what is asked as text.
+    /// A collision-free name: SHA-256 over the class, its kinds, and the text of the query.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         match &self.reader {
@@ -105,10 +105,10 @@ impl fmt::Display for Ask {
     }
 }
 
-/// So many ids are as many queries; more are one.
+/// A filter of at most this many ids is answered id by id; one of more ids is one query.
 const FEW_IDS: usize = 64;
 
-/// The ids of a filter that asks for a few events by their ids and nothing else.
+/// The ids of a filter that names a few ids and nothing else.
 pub fn only_few_ids(filter: &Filter) -> Option<&[EventId]> {
     let Filter { ids, authors: None, kinds: None, tags, since: None, until: None, limit: _ } = filter else {
         return None;

@@ -1,53 +1,53 @@
-//! What stands behind the cache in the process: a layer that all instances share.
+//! The layer that all instances share, which the cache asks when the process has no answer.
 
 use super::shared::{HEADER_BYTES, SharedStatus};
 use super::{Answer, FilterKey, Purge};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use std::time::Duration;
 
-/// A layer that several instances share, asked when the one in the process has nothing.
+/// A layer that several instances share.
 ///
 /// # What every layer promises
-/// - **It never fails and never hangs.** Whatever happens to it, [`get`](Self::get) answers soon; only the share of hits
-///   suffers.
-/// - **It guesses nothing.** An entry comes out as some instance put it in, or not at all.
-/// - **One flight.** Where several instances miss the same key at the same time, one is told so at once and is to read
-///   the store and [`put`](Self::put) what it has read; the others are kept waiting for that, for a bounded time.
+/// - **It never fails and never hangs.** Whatever happens to its servers, [`get`](Self::get) returns within
+///   milliseconds; only the hit rate suffers.
+/// - **It guesses nothing.** An entry comes out as an instance has put it in, or not at all.
+/// - **Single-flight across instances.** Of the instances that miss a key at the same time, one gets the lease at once:
+///   it reads the store and [`put`](Self::put)s the answer. The others wait for that answer, for a bounded time.
 pub trait SharedLayer: Send + Sync + 'static {
-    /// The answer of `key`, if there is one that is `usable`: with room for as many rows as are asked for, its head not
-    /// before the ring's floor and of an epoch that has it in common with the present one. An error: read the store, then
-    /// [`put`](Self::put) what was read in this place, or [`release_lease`](Self::release_lease) it. Cancel safe.
+    /// The answer of `key`, if there is a `usable` one: it has room for the rows that the query asks for, and the
+    /// reader's log can bring its head up to date. An error asks the caller to read the store, and then to
+    /// [`put`](Self::put) the answer or to [`release_lease`](Self::release_lease). Cancel safe.
     fn get<'a>(
         &'a self,
         key: &'a FilterKey,
         usable: &'a (dyn Fn(&Answer) -> bool + Sync),
     ) -> BoxFuture<'a, Result<Answer, Miss>>;
 
-    /// Offers an answer of the present epoch to all instances. Never waits: where there is no room, nothing is written.
-    /// An older one never replaces a newer one of the same epoch, nor one with less room one with more; what made the
-    /// place `miss` may be replaced by anything.
+    /// Offers an answer of the present epoch to all instances. Never waits: a full queue drops the answer. An older
+    /// answer never replaces a newer one of the same epoch, nor one with less room an answer with more; the value that
+    /// caused `miss` is replaced in any case.
     fn put(&self, key: &FilterKey, answer: Answer, miss: Miss);
 
-    /// Nothing is put into the place that was `miss`: others need not wait for it. Never waits.
+    /// Lets the other instances read the store themselves: no answer follows on `miss`. Never waits.
     fn release_lease(&self, key: &FilterKey, miss: Miss);
 
-    /// After how long an entry that is still asked for should be [`put`](Self::put) again, for it is forgotten later.
-    /// `None`: never, for nothing is kept.
+    /// The age at which an entry that still answers should be [`put`](Self::put) again, since the layer forgets it
+    /// later. `None`: the layer keeps nothing.
     fn renew_after(&self) -> Option<Duration>;
 
-    /// Forgets what `purge` names and tells all other instances to. `false`: they could not be told.
+    /// Forgets what `purge` names, and tells all other instances to do so. `false`: they could not be told.
     fn purge<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, bool>;
 
-    /// What it has done, and how its servers are; `None`: there are none.
+    /// What the layer has done, and how its servers are; `None`: it has no servers.
     fn status(&self) -> Option<SharedStatus>;
 }
 
-/// A place without an answer that is of use.
+/// What the layer had in the place of a usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Miss {
-    /// How what lies there begins, where it is something that cannot be used.
+    /// The header of the value that could not be used, where there was one.
     pub(super) unusable: Option<[u8; HEADER_BYTES]>,
-    /// Others wait for what is put there.
+    /// This instance holds the lease: others wait for its answer.
     pub(super) leased: bool,
 }
 

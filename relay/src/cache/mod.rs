@@ -1,10 +1,10 @@
-//! The cache of hot filters: answers kept exact by the log instead of young by a clock.
+//! The cache of hot filters: answers that the log keeps exact, instead of answers that a clock lets expire.
 //!
-//! An answer is a snapshot like any other, rows and the head that they are exact as of; whoever takes one brings it up
-//! to date with the log's tail. So a cache can serve what is old, never what is wrong.
+//! An answer is a snapshot like any other: rows, and the head that they are exact as of. Its reader applies the log's
+//! tail to it. So the cache can serve what is old, never what is wrong.
 //!
-//! The layer in the process is a target of its own in a matcher: an insertion or a removal touches only the entries that
-//! it concerns. It lies in shards, each with its part of the bytes and with its own head under one lock.
+//! The layer in the process registers each entry in a matcher: a change of the log touches only the entries that it
+//! concerns. The layer has several shards. Each shard has its part of the bytes, and a head of its own under one lock.
 
 mod admission;
 mod answer;
@@ -41,17 +41,17 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A power of two. Each change is looked up in each shard, which costs well under a microsecond; readers of different
-/// filters seldom meet.
+/// A power of two. Each change is looked up in every shard, which costs well under a microsecond; queries for different
+/// filters seldom wait for each other's lock.
 const SHARDS: usize = 4;
 
-/// How often an entry that the log has overtaken is brought up to date before it is given up.
+/// How often an answer that the log has overtaken is brought up to date before the cache gives it up.
 const ROUNDS: usize = 4;
 
 /// Answers to filters that are asked again and again.
 pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
-    /// Nobody outside can tell which filters share a shard, a bucket or a counter.
+    /// Keys the hash, so that no client can tell which filters share a shard, a bucket or a counter.
     secret: RandomState,
     single_flight: SingleFlight,
     shared_layer: Arc<dyn SharedLayer>,
@@ -67,8 +67,8 @@ impl std::fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// A cache that keeps about `max_bytes` in the process (0: nothing) and has `behind` behind it. The log that it is
-    /// given to tells it where to begin.
+    /// A cache that keeps about `max_bytes` in the process (0: nothing) and asks `shared_layer` on a miss. The log that
+    /// owns the cache tells it where to begin.
     pub fn new(max_bytes: usize, shared_layer: Arc<dyn SharedLayer>, metrics: Arc<Metrics>) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(max_bytes / SHARDS))).collect();
         Arc::new(Self {
@@ -87,13 +87,13 @@ impl Cache {
         &*self.shared_layer
     }
 
-    /// The newest events of a filter, asked in the cache's words; `None`: what the reader may read is theirs alone, and no
-    /// other reader's answer will do. `limit`: at most so many rows.
+    /// The query for the newest `limit` events of a filter. `None`: the reader's answer is private to that reader, so
+    /// the cache has no part in it.
     pub fn rows_query(&self, filter: &Filter, access: &Access, limit: usize, now: Timestamp) -> Option<RowsQuery> {
         self.unless_bypassed(RowsQuery::new(filter, access, limit, now, &self.secret))
     }
 
-    /// How many events `filters` select, asked in the cache's words; `None` as for [`query`](Self::rows_query).
+    /// The query for how many events `filters` select. `None` as for [`rows_query`](Self::rows_query).
     pub fn count_query(&self, filters: &[Filter], access: &Access, now: Timestamp) -> Option<CountQuery> {
         self.unless_bypassed(CountQuery::new(filters, access, now, &self.secret))
     }
@@ -105,19 +105,19 @@ impl Cache {
         query
     }
 
-    /// Counts that `layer` had, or had not, what was asked for.
+    /// Counts a hit or a miss of `layer`.
     pub fn note(&self, layer: CacheLayer, hit: bool) {
         let result = if hit { CacheResult::Hit } else { CacheResult::Miss };
         self.metrics.cache_requests.of(layer, result).increment(1);
         self.rates.note(layer, hit);
     }
 
-    /// The share of hits of each layer over the last minute or so. To be called every second, by one caller.
+    /// The hit rate of each layer over about the last minute. Call it once a second, from one task.
     pub fn hit_rates(&self) -> [(CacheLayer, f64); 2] {
         self.rates.look()
     }
 
-    /// The share of hits of each layer as [`hit_rates`](Self::hit_rates) has last told it.
+    /// The hit rate of each layer as [`hit_rates`](Self::hit_rates) computed it last.
     pub fn last_hit_rates(&self) -> [(CacheLayer, f64); 2] {
         self.rates.last()
     }
@@ -127,34 +127,35 @@ impl Cache {
         self.max_bytes
     }
 
-    /// The answer, if there is one. Never waits.
+    /// The answer to `query`, if the cache has it. Never waits.
     pub fn find<T>(&self, query: &impl CacheQuery<T>) -> Option<T> {
         let found = self.look(query.hashed_key());
         let answer = found.as_ref().and_then(|found| query.answer_from(&found.answer, found.head));
         self.note(CacheLayer::L1, answer.is_some());
         tracing::debug!(asked = %query.hashed_key().key().ask, hit = answer.is_some(), "cache");
+
         if found.is_some() && answer.is_none() {
             self.metrics.cache_refetches.increment(1);
         }
         answer
     }
 
-    /// The answer to a query that was asked before, should another flight have brought it meanwhile.
+    /// The answer to a query that has missed before, in case another leader has published it meanwhile.
     pub fn find_now<T>(&self, query: &impl CacheQuery<T>) -> Option<T> {
         let found = self.shard(query.hashed_key()).lock().find_again(query.hashed_key())?;
         query.answer_from(&found.answer, found.head)
     }
 
-    /// How to ask `query` where what is kept for it, and would be if it were read again, is too new: many have published
-    /// with dates ahead of those who ask for what there is now.
+    /// The query to ask instead of `query` where every row of its entry is too new, and would be after another read:
+    /// many authors have published with dates ahead of the `until` of a reader who asks for the present.
     pub fn instead_of(&self, query: &RowsQuery) -> Option<RowsQuery> {
         let kept = self.shard(query.hashed_key()).lock().find_again(query.hashed_key())?;
         let passed = CacheQuery::<Snapshot>::can_never_answer(query, &kept.answer);
         passed.then(|| query.exact(&self.secret)).flatten()
     }
 
-    /// Of each of `ids` that a reader with `access` asks for, whether there is such an event, and the head at which that
-    /// holds; `None` where nothing is kept that says so. Never waits.
+    /// For each of `ids`, whether there is such an event that a reader with `access` may see, and the head as of which
+    /// that holds. `None`: the cache does not know. Never waits.
     pub fn find_ids(&self, ids: &[EventId], access: &Access, now: Timestamp) -> Vec<Option<(Option<Row>, Head)>> {
         let one = |id: &EventId| {
             let filter = Filter { ids: Some([*id].into()), ..Filter::default() };
@@ -166,7 +167,7 @@ impl Cache {
         ids.iter().map(one).collect()
     }
 
-    /// Looks for what is kept under a name that is asked for, and offers it to the layer behind where it is time to.
+    /// Looks an entry up, and offers it to the shared layer again where that is due.
     fn look(&self, hashed: &HashedKey) -> Option<CacheHit> {
         let found = self.shard(hashed).lock().find(hashed, self.shared_layer.renew_after())?;
         if found.renew {
@@ -175,7 +176,7 @@ impl Cache {
         Some(found)
     }
 
-    /// A place in the flight that brings what was missed under `name`.
+    /// Joins the read of `hashed` as its leader or as a follower.
     pub fn join(&self, hashed: &HashedKey) -> Join<'_> {
         let joined = self.single_flight.join(hashed);
         if let Join::Follower(_) = &joined {
@@ -184,8 +185,8 @@ impl Cache {
         joined
     }
 
-    /// Keeps an answer, if it deserves the room. Where the log has gone on meanwhile, `bring_up` is to bring it up to date;
-    /// `None`: that cannot be. `cost` is how long the read took.
+    /// Keeps an answer, if it deserves the room. Where the log has gone on since the read, `bring_up` brings the answer
+    /// up to date; it returns `None` where that is impossible. `cost` is how long the read took.
     pub fn keep(
         &self,
         hashed: &HashedKey,
@@ -219,7 +220,7 @@ impl Cache {
         }
     }
 
-    /// Applies the next entry of the log. To be called in order, by one task.
+    /// Applies the next entry of the log. One task calls it, in order.
     pub fn apply(&self, entry: &LogEntry) {
         self.shards.iter().for_each(|shard| shard.lock().apply(entry));
     }
@@ -229,12 +230,12 @@ impl Cache {
         self.shards.iter().for_each(|shard| shard.lock().flush(head));
     }
 
-    /// Forgets in this process what an operator wants forgotten; says how many entries that were.
+    /// Forgets in this process what an operator purges; returns the number of entries.
     pub fn purge(&self, purge: &Purge) -> usize {
         self.shards.iter().map(|shard| shard.lock().forget_those(|key, _| purge.concerns(key))).sum()
     }
 
-    /// The `count` entries that have saved most time, those first.
+    /// The `count` entries that have saved most time, the best first.
     pub fn hottest(&self, count: usize) -> Vec<HotEntry> {
         let mut all: Vec<HotEntry> =
             self.shards.iter().flat_map(|shard| shard.lock().all().collect::<Vec<_>>()).collect();
@@ -253,7 +254,7 @@ impl Cache {
     }
 
     fn shard(&self, hashed: &HashedKey) -> &Mutex<Shard> {
-        // Their number is a constant; the highest bits choose, the lowest find the place in the map.
+        // The highest bits of the hash choose the shard; the lowest find the bucket in the map.
         &self.shards[(hashed.hash() >> 56) as usize % SHARDS]
     }
 }

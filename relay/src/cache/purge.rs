@@ -1,23 +1,23 @@
-//! What an operator may want forgotten.
+//! What an operator may purge from the cache.
 
 use super::FilterKey;
 use crate::types::{Filter, FilterError, PublicKey};
 use std::fmt;
 use std::str::FromStr;
 
-/// What an operator wants forgotten, on every instance. As text: `all`, `author=HEX`, or `filter=JSON`.
+/// What an operator purges on every instance. As text: `all`, `author=HEX`, or `filter=JSON`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
-    /// Everything.
+    /// Every entry.
     All,
-    /// Every filter that names this author.
+    /// Every entry whose filters name this author.
     Author(PublicKey),
-    /// This filter, rows and counts, whatever `since`, `until` and `limit` say here and there: a client's window moves with
-    /// its clock. One that names events by their ids: each of them.
+    /// Every entry of this filter, rows and counts, whatever `since`, `until` and `limit` say in either: a client's
+    /// window moves with its clock. Of a filter of ids, the entry of each id.
     Filter(Filter),
 }
 
-/// Why a text names nothing to purge.
+/// Why a text names no purge.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PurgeError {
     /// None of the three forms.
@@ -32,7 +32,7 @@ pub enum PurgeError {
 }
 
 impl Purge {
-    /// True when the entry of `key` is to be forgotten.
+    /// True when the entry of `key` is to be purged.
     pub fn concerns(&self, key: &FilterKey) -> bool {
         match self {
             Self::All => true,
@@ -46,7 +46,7 @@ impl Purge {
     }
 }
 
-/// True when `filter` asks what `kept` asks, or the same of more ids, at whatever time.
+/// True when `filter` asks what `kept` asks, or the same of more ids, at any time.
 fn covers(filter: &Filter, kept: &Filter) -> bool {
     let (Filter { ids, authors, kinds, tags, .. }, ids_kept) = (filter, &kept.ids);
     let same_ids = match (ids, ids_kept) {

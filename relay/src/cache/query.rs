@@ -1,5 +1,5 @@
-//! Canonical queries: what many clients ask in different words is one key, and each is answered from its entry by a
-//! cut. docs/decisions/0009-the-cache.md says what that saves.
+//! Canonical queries: filters that clients write in different words share one key, and a query cuts its answer out of
+//! that key's entry. docs/decisions/0009-the-cache.md says what that saves.
 
 use super::snapshot::was_read_by;
 use super::{Answer, Ask, Count, FilterKey, Listed, ReaderClass, Snapshot};
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
-/// A key with its hash, so that a filter of a thousand authors is hashed once a query.
+/// A key with its hash: a filter of a thousand authors is hashed once a query.
 #[derive(Debug, Clone)]
 pub struct HashedKey(Arc<(u64, FilterKey)>);
 
@@ -22,7 +22,7 @@ impl HashedKey {
         &self.0.1
     }
 
-    /// Its hash under the cache's secret.
+    /// The key's hash under the cache's secret.
     pub(super) fn hash(&self) -> u64 {
         self.0.0
     }
@@ -42,22 +42,22 @@ impl Hash for HashedKey {
     }
 }
 
-/// What one reader asks, whose answer `T` may lie in what is kept under a key.
+/// A query of one reader, whose answer `T` is part of the entry of a key.
 pub trait CacheQuery<T> {
-    /// The key, with its hash.
+    /// The key of the entry, with its hash.
     fn hashed_key(&self) -> &HashedKey;
 
-    /// The answer that `kept`, exact as of `head`, holds for it; `None` where it holds none.
+    /// The answer that an entry with `kept`, exact as of `head`, holds for this query; `None` where it holds none.
     fn answer_from(&self, kept: &Answer, head: Head) -> Option<T>;
 
-    /// True where asking again under the same name will bring no answer, since what `kept` has, and whatever else is read, is
-    /// newer than what is asked for.
+    /// True where another read under the same key brings no answer either: every row of `kept` is newer than what this
+    /// query asks for, and so is every row that a read would bring.
     fn can_never_answer(&self, _kept: &Answer) -> bool {
         false
     }
 }
 
-/// How many events some filters select, asked at some second.
+/// How many events some filters select at one second.
 #[derive(Debug, Clone)]
 pub struct CountQuery {
     hashed: HashedKey,
@@ -65,7 +65,7 @@ pub struct CountQuery {
 }
 
 impl CountQuery {
-    /// What a reader with `access` asks at the second `now`; `None` as for [`RowsQuery::new`].
+    /// The query of a reader with `access` at the second `now`; `None` as for [`RowsQuery::new`].
     pub(super) fn new(filters: &[Filter], access: &Access, now: Timestamp, secret: &RandomState) -> Option<Self> {
         let reader = ReaderClass::of(filters, access)?;
         let mut filters: Vec<Filter> = filters.iter().map(|filter| Filter { limit: None, ..filter.clone() }).collect();
@@ -76,7 +76,7 @@ impl CountQuery {
         Some(Self { hashed: HashedKey::new(FilterKey { ask: Ask::Count(filters.into()), reader }, secret), now })
     }
 
-    /// What its answer is found by.
+    /// The key of the entry.
     pub fn key(&self) -> &FilterKey {
         self.hashed.key()
     }
@@ -95,7 +95,8 @@ impl CacheQuery<Count> for CountQuery {
     }
 }
 
-/// The newest events of a filter: the key of the entry that can answer it, and what is cut from that entry.
+/// The newest events of a filter: the key of the entry that can answer the query, and what the query cuts out of that
+/// entry.
 #[derive(Debug, Clone)]
 pub struct RowsQuery {
     hashed: HashedKey,
@@ -105,15 +106,15 @@ pub struct RowsQuery {
     now: Timestamp,
 }
 
-/// An `until` that ends less than so many seconds before the present means "what there is now".
+/// Seconds. An `until` less than this before the present means "up to now".
 const PRESENT_SECONDS: Timestamp = 10;
 
-/// No window is taken to be shorter, in seconds.
+/// Seconds. A shorter window counts as this long.
 const LEAST_WINDOW: Timestamp = 64;
 
 impl RowsQuery {
-    /// What a reader with `access` asks by `filter` at the second `now`, for at most `limit` rows. `None`: the answer is
-    /// theirs alone, and the cache has no part in it.
+    /// The query of a reader with `access` for at most `limit` rows of `filter` at the second `now`. `None`: the answer
+    /// is private to that reader, so the cache has no part in it.
     pub(super) fn new(
         filter: &Filter,
         access: &Access,
@@ -129,7 +130,7 @@ impl RowsQuery {
         Some(Self { hashed, since: filter.since, until: filter.until, limit, now })
     }
 
-    /// The same with its own `until` in the key, where that was taken for the present.
+    /// The same query with its own `until` in the key, where [`new`](Self::new) has taken that for the present.
     pub(super) fn exact(&self, secret: &RandomState) -> Option<Self> {
         let FilterKey { ask: Ask::Rows(filter), reader } = self.key() else { return None };
         let until = self.until.filter(|_| filter.until.is_none())?;
@@ -137,43 +138,46 @@ impl RowsQuery {
         Some(Self { hashed: HashedKey::new(FilterKey { ask, reader: reader.clone() }, secret), ..self.clone() })
     }
 
-    /// What its entry is found by, with its hash.
+    /// The key of the entry, with its hash.
     pub fn hashed_key(&self) -> &HashedKey {
         &self.hashed
     }
 
-    /// What its entry is found by.
+    /// The key of the entry.
     pub fn key(&self) -> &FilterKey {
         self.hashed.key()
     }
 
-    /// How many rows to read for an entry: some more than are asked for, so that a few removals leave enough, in steps,
-    /// so that limits that are about the same get along with one entry.
+    /// How many rows to read for an entry. A few more than the query asks for, so that removals leave enough; in steps,
+    /// so that queries with about the same limit share one entry.
     pub fn rows_to_read(&self) -> usize {
         let rows = self.limit.saturating_add(self.limit / 8 + 4);
         rows.checked_next_multiple_of((rows.checked_next_power_of_two().unwrap_or(rows) / 32).max(4)).unwrap_or(rows)
     }
 
-    /// How many rows the entry may have after events have come: up to twice what is asked for.
+    /// How many rows the entry may grow to as events come: up to twice the query's limit.
     pub fn rows_to_keep(&self) -> usize {
         self.rows_to_read().max(self.limit.saturating_mul(2))
     }
 
-    /// The answer that `entry`, exact as of `head`, holds for this query; `None` where it does not reach back far
-    /// enough.
+    /// The answer that `entry`, exact as of `head`, holds for this query; `None` where the entry does not reach back
+    /// far enough.
     pub fn answer<R: Listed + Clone, T: From<R>>(&self, entry: &Snapshot<R>, head: Head) -> Option<Snapshot<T>> {
         if !was_read_by(self.now, entry.read_at) {
             return None;
         }
+
         let newer_than = |second: Timestamp| entry.rows.partition_point(|row| row.key().created_at > second);
         let begin = self.until.map_or(0, newer_than);
         let end = self.since.map_or(entry.rows.len(), |since| newer_than(since.saturating_sub(1)));
         let window = end.saturating_sub(begin);
-        // Where a row lies beyond `since`, every row on this side of it is there.
+        // Where a row is older than `since`, the entry has every row of the window.
         let knows_all = entry.complete || end < entry.rows.len();
+
         let mut alive = entry.rows.iter().skip(begin).take(window).filter(|row| !row.is_expired(self.now));
         let mut rows = VecDeque::with_capacity(self.limit.min(window));
         rows.extend(alive.by_ref().take(self.limit).cloned().map(T::from));
+
         if rows.len() < self.limit && !knows_all {
             return None;
         }
@@ -196,17 +200,17 @@ impl<T: From<Row>> CacheQuery<Snapshot<T>> for RowsQuery {
 
     fn can_never_answer(&self, kept: &Answer) -> bool {
         let newest = kept.rows().next().map(|row| row.key.created_at);
-        // Where there are fewer, another read brings more.
+        // An entry with fewer rows than this can still grow at its old end, by another read.
         kept.rows().count() >= self.rows_to_read()
             && self.until.is_some_and(|until| newest.is_some_and(|newest| newest > until))
     }
 }
 
-/// `since` moved back to a grid whose steps grow with its distance from `now`: the window becomes at most twice as long,
-/// and whoever asks for about the same window at about the same time asks the same. `None`: the beginning of time.
+/// Moves `since` back to a grid whose steps grow with its distance from `now`. The window becomes at most twice as
+/// long, and queries for about the same window at about the same time share a key. `None`: the beginning of time.
 fn coarse(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let window = now.saturating_sub(since).max(LEAST_WINDOW);
-    // The greatest power of two that is not above it.
+    // The greatest power of two that is at most the window.
     let step = 1 << (Timestamp::BITS - 1 - window.leading_zeros());
     Some(since.saturating_sub(since.rem_euclid(step))).filter(|since| *since > 0)
 }

@@ -1,13 +1,14 @@
-//! How often each layer had what it was asked for, of late.
+//! The hit rate of each layer over about the last minute.
 
 use crate::telemetry::CacheLayer;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a look is worth after another look has come: looks are a second apart, so a minute ago counts for a third.
+/// The weight of a sample once the next one has come. A sample is taken every second, so one of a minute ago counts for
+/// a third.
 const FADING: f64 = 0.98;
 
-/// Hits and queries of one layer.
+/// Hits and requests of one layer.
 #[derive(Debug, Default)]
 struct LayerRate {
     hits: AtomicU64,
@@ -32,19 +33,19 @@ impl Rates {
         layer_rate.hits.fetch_add(u64::from(hit), Ordering::Relaxed);
     }
 
-    /// What the last look saw.
+    /// The rates at the last sample.
     pub(super) fn last(&self) -> [(CacheLayer, f64); 2] {
         [(CacheLayer::L1, self.l1.last()), (CacheLayer::L2, self.l2.last())]
     }
 
-    /// The share of hits of each layer, the latest counting most; 0 where nothing was layer_rate.
+    /// Takes a sample; returns the rates, 0 for a layer without requests.
     pub(super) fn look(&self) -> [(CacheLayer, f64); 2] {
         [(CacheLayer::L1, self.l1.look()), (CacheLayer::L2, self.l2.look())]
     }
 }
 
 impl LayerRate {
-    /// What the last look saw.
+    /// The rate at the last sample.
     fn last(&self) -> f64 {
         rate(*self.faded.lock())
     }

@@ -1,5 +1,5 @@
-//! A part of the layer in the process: its entries, who is told of which change, and how far the log has come here. All
-//! of it lies under one lock, so whoever looks sees whole entries of the log.
+//! A shard of the layer in the process: its entries, their registrations in a matcher, and its head. One lock guards
+//! all of it, so a reader never sees half of a log entry applied.
 
 use super::admission::Popularity;
 use super::query::HashedKey;
@@ -12,46 +12,46 @@ use rustc_hash::FxBuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One entry of more than this share of a shard is not kept.
+/// An entry larger than this share of a shard is not kept.
 const LARGEST_SHARE: usize = 8;
 
-/// What an entry costs beside its rows: its place here and in the matcher, and for each value of its filter the value,
-/// once in the key and once in the matcher, and the list where the matcher has filed it.
+/// Bytes of an entry beside its rows: its place in the map and in the matcher. Then the bytes of each value of its
+/// filter: the value in the key and in the matcher, and its posting.
 const ENTRY_BYTES: usize = 1_024;
 const VALUE_BYTES: usize = 128;
 
-/// An answer that has taken so many changes since it was last asked for is let go of: keeping it up costs about a microsecond
-/// a change, and has then cost a good part of what reading it again will.
+/// An entry that has taken this many changes since its last hit is evicted: the changes have then cost a good part of
+/// what reading it again will cost, at about a microsecond each.
 const IDLE_CHANGES: u32 = 256;
 
-/// An answer as it is kept.
+/// One cached answer.
 struct CacheEntry {
-    /// Exact as of the shard's head, or as of its own where that is later.
+    /// Exact as of the shard's head, or as of its own head where that is later.
     answer: Answer,
     registration: Registration,
     bytes: usize,
-    /// Changes that it has taken since it last answered.
+    /// Changes that it has taken since its last hit.
     idle_changes: u32,
     hits: u64,
-    /// How often it was read.
+    /// How often the answer was read since the key came into the cache.
     reads: u64,
-    /// How long the read took that it saves.
+    /// How long the last read took, which each hit saves.
     cost: Duration,
-    /// When it was last offered to the layer behind.
+    /// When the shared layer was last offered the answer.
     offered: Instant,
 }
 
-/// An answer that was found.
+/// An entry that a query has found.
 pub(super) struct CacheHit {
     pub(super) answer: Answer,
-    /// Where it stands: the answer's own head may be older.
+    /// The head that the answer is exact as of; the answer's own head may be older.
     pub(super) head: Head,
-    /// It is time to offer it to the layer behind again.
+    /// The caller is to offer the answer to the shared layer again.
     pub(super) renew: bool,
 }
 
 impl CacheEntry {
-    /// `head` is how far the log has come here.
+    /// `head` is the shard's.
     fn found(&self, head: Head) -> CacheHit {
         let read_at = self.answer.head();
         let head = if read_at.position > head.position { read_at } else { head };
@@ -59,46 +59,46 @@ impl CacheEntry {
     }
 }
 
-/// What became of an answer that was handed in.
+/// What became of an answer that [`Shard::keep`] was given.
 pub(super) enum KeepOutcome {
-    /// It is kept, or there was no room for it.
+    /// The answer is in the cache, or did not deserve the room.
     Done,
-    /// The log has come further here: bring it up to date and hand it in again.
+    /// The shard's head is later: the caller brings the answer up to date and tries again.
     Outdated(Answer),
 }
 
-/// What is told of an entry to operators.
+/// An entry as an operator sees it.
 #[derive(Debug, Clone)]
 pub struct HotEntry {
-    /// What it is found by.
+    /// The key.
     pub key: FilterKey,
-    /// How often it has answered.
+    /// Hits.
     pub hits: u64,
-    /// How often it was read since it is kept, from the layer behind or the store.
+    /// Reads, from the shared layer or the store, since the key came into the cache.
     pub reads: u64,
-    /// How many rows it has; of a count, none.
+    /// Rows; 0 for a count.
     pub rows: usize,
     /// About how many bytes it takes.
     pub bytes: usize,
-    /// How long the read took that each hit has saved.
+    /// How long the last read took.
     pub cost: Duration,
 }
 
 impl HotEntry {
-    /// How much time its hits have saved.
+    /// The time that its hits have saved.
     pub fn saved(&self) -> Duration {
         self.cost.saturating_mul(u32::try_from(self.hits).unwrap_or(u32::MAX))
     }
 }
 
-/// How much a shard holds, and what it has let go of.
+/// What a shard holds and has evicted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShardFacts {
     /// Entries.
     pub entries: usize,
-    /// About how many bytes they take.
+    /// About how many bytes the entries take.
     pub bytes: usize,
-    /// Entries that had to make room since the start.
+    /// Entries evicted since the start.
     pub evictions: u64,
 }
 
@@ -107,7 +107,7 @@ pub(super) struct Shard {
     entries: LruCache<HashedKey, CacheEntry, FxBuildHasher>,
     matcher: Matcher<HashedKey>,
     popularity: Popularity,
-    /// How many of the answers are counts.
+    /// Entries that are counts.
     counts: usize,
     bytes: usize,
     max_bytes: usize,
@@ -142,10 +142,12 @@ impl Shard {
     /// Applies the entry after the head.
     pub(super) fn apply(&mut self, log_entry: &LogEntry) {
         if !log_entry.whole && self.counts > 0 && !ablated(Safeguard::SureCounts) {
-            // What was left out here will be removed, and none of these has counted it.
+            // An entry that is not whole leaves out events whose removal is still to come. No count includes those
+            // events, so none could be corrected by that removal.
             let older = |answer: &Answer| answer.head().position < log_entry.position;
             self.forget_those(|_, answer| matches!(answer, Answer::Count(_)) && older(answer));
         }
+
         let Self { entries, matcher, bytes, .. } = self;
         let (mut idle, mut unsure) = (Vec::new(), Vec::new());
         if !entries.is_empty() {
@@ -158,7 +160,7 @@ impl Shard {
                 matcher.for_each_match(event, |hashed| {
                     let Some(kept) = entries.peek_mut(hashed).filter(|_| hashed.key().shows(event)) else { return };
                     if kept.answer.head().position >= log_entry.position {
-                        // It was read after this.
+                        // The answer was read after this entry, and includes it.
                         return;
                     }
                     kept.idle_changes += 1;
@@ -183,18 +185,20 @@ impl Shard {
                 });
             }
         }
+
         for hashed in &unsure {
             self.remove(hashed);
         }
         for hashed in &idle {
             self.evictions += u64::from(self.remove(hashed).is_some());
         }
+
         self.head.position = log_entry.position;
         while self.bytes > self.max_bytes && self.evict() {}
     }
 
-    /// Notes that `name` was asked for and looks for it. With `renew_after`, says when it is time to offer the entry
-    /// again.
+    /// Counts a request for `hashed` and looks it up. With `renew_after`, the hit says when the shared layer is due to
+    /// get the answer again.
     pub(super) fn find(&mut self, hashed: &HashedKey, renew_after: Option<Duration>) -> Option<CacheHit> {
         self.popularity.note(hashed.hash());
         let kept = self.entries.get_mut(hashed)?;
@@ -207,23 +211,25 @@ impl Shard {
         Some(CacheHit { renew, ..kept.found(self.head) })
     }
 
-    /// Looks for `name`, which was asked for before.
+    /// Looks `hashed` up without counting a request: a query that has been counted looks again.
     pub(super) fn find_again(&mut self, hashed: &HashedKey) -> Option<CacheHit> {
         self.entries.peek(hashed).map(|kept| kept.found(self.head))
     }
 
-    /// Takes an answer in, in the place of an older one of the same key, if it deserves the room. `cost` is how long the
+    /// Keeps an answer in the place of an older one of the same key, if it deserves the room. `cost` is how long the
     /// read took.
     pub(super) fn keep(&mut self, hashed: &HashedKey, answer: Answer, cost: Duration) -> KeepOutcome {
         let head = answer.head();
         if head.epoch != self.head.epoch || head.position < self.head.position {
             return KeepOutcome::Outdated(answer);
         }
+
         let bytes = bytes_of(hashed.key(), &answer);
         let (hits, reads) = self.remove(hashed).unwrap_or_default();
         if bytes > self.max_bytes / LARGEST_SHARE || !self.make_room(hashed, bytes) {
             return KeepOutcome::Done;
         }
+
         self.bytes += bytes;
         self.counts += usize::from(matches!(answer, Answer::Count(_)));
         let registration = self.matcher.insert(hashed.key().filters(), hashed.clone());
@@ -233,7 +239,7 @@ impl Shard {
         KeepOutcome::Done
     }
 
-    /// Makes room for `bytes`, if what must go for it is asked for less often than `name`.
+    /// Evicts entries until `bytes` are free, unless one of them is requested at least as often as `hashed`.
     fn make_room(&mut self, hashed: &HashedKey, bytes: usize) -> bool {
         let needed = (self.bytes + bytes).saturating_sub(self.max_bytes);
         let popularity = self.popularity.of(hashed.hash());
@@ -251,7 +257,7 @@ impl Shard {
         (0..count).all(|_| self.evict())
     }
 
-    /// Lets go of what was asked for longest ago; false where there is nothing.
+    /// Evicts the entry whose last hit is the oldest; false where there is none.
     fn evict(&mut self) -> bool {
         let Some((_, kept)) = self.entries.pop_lru() else { return false };
         self.evictions += 1;
@@ -259,7 +265,7 @@ impl Shard {
         true
     }
 
-    /// Takes an entry out and says how often it has answered and was read.
+    /// Takes an entry out; returns its hits and reads.
     fn remove(&mut self, hashed: &HashedKey) -> Option<(u64, u64)> {
         let kept = self.entries.pop(hashed)?;
         let history = (kept.hits, kept.reads);
@@ -273,14 +279,14 @@ impl Shard {
         self.matcher.remove(kept.registration);
     }
 
-    /// Forgets what `concerns` says, and counts it.
+    /// Forgets the entries for which `concerns` is true; returns their number.
     pub(super) fn forget_those(&mut self, concerns: impl Fn(&FilterKey, &Answer) -> bool) -> usize {
         let concerned = self.entries.iter().filter(|(hashed, kept)| concerns(hashed.key(), &kept.answer));
         let keys: Vec<HashedKey> = concerned.map(|(hashed, _)| hashed.clone()).collect();
         keys.iter().filter(|hashed| self.remove(hashed).is_some()).count()
     }
 
-    /// Every entry, as operators are told of it.
+    /// Every entry, as an operator sees it.
     pub(super) fn all(&self) -> impl Iterator<Item = HotEntry> {
         self.entries.iter().map(|(hashed, kept)| HotEntry {
             key: hashed.key().clone(),

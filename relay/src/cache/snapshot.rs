@@ -1,13 +1,13 @@
-//! One filter's rows at a position, and how the log moves them on: the same rules for what is kept and for what was just
-//! read.
+//! One filter's rows at a position, and how the log moves them on. The same rules serve entries of the cache and pages
+//! that were just read.
 
 use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Event, Head, Key, LogEntry, Row, Timestamp};
 use std::collections::VecDeque;
 
-/// What stands in an answer: a row, or at least its key.
+/// An element of a snapshot: a row, or at least its key.
 pub trait Listed {
-    /// Its place in the order and its id.
+    /// Its place in the order, and its id.
     fn key(&self) -> Key;
 
     /// True when it is known to have expired by `now`.
@@ -17,7 +17,7 @@ pub trait Listed {
     fn bytes(&self) -> usize;
 }
 
-/// What a row takes beside its text: itself, the counts of its text, the allocator's part.
+/// Bytes of a row beside its text: the row itself, the counters of the `Arc`, and the allocator's overhead.
 const ROW_BYTES: usize = size_of::<Row>() + 32;
 
 impl Listed for Row {
@@ -34,56 +34,58 @@ impl Listed for Row {
     }
 }
 
-/// How many bytes of rows a change has added and taken away.
+/// How many bytes of rows a change has added and removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Of a row that came.
+    /// Bytes of a row that came in.
     pub added: usize,
-    /// Of rows that went.
+    /// Bytes of rows that went out.
     pub removed: usize,
 }
 
-/// The newest events of one filter, exactly as of `head`. Some may have expired since: that is for the reader to see.
+/// The newest events of one filter, exact as of `head`. Some may have expired since; the reader drops those.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot<R = Row> {
-    /// The rows hold the log up to here and nothing later.
+    /// The rows reflect the log up to here, and nothing later.
     pub head: Head,
-    /// There is room for so many rows.
+    /// The most rows that it may hold.
     pub limit: usize,
-    /// Newest first, ties by lowest id; each once. New ones come in at the front and go at the back, and neither moves the
-    /// others.
+    /// Newest first, ties by lowest id, each once. A deque: new rows come in at the front and old ones go out at the
+    /// back, and neither moves the others.
     pub rows: VecDeque<R>,
     /// True when nothing older matches: the rows are all there is.
     pub complete: bool,
-    /// What had expired by this second of its reader's clock may be missing.
+    /// By this second of its reader's clock; what had expired then may be missing.
     pub read_at: Timestamp,
 }
 
-/// How far ahead of the own clock the clock of whoever has read an answer may be, in seconds. Beyond that it may lack what has
-/// not expired here.
+/// Seconds that a reader's clock may be ahead of this instance's. A snapshot from further ahead may lack events that
+/// have not expired here.
 const CLOCKS_APART: Timestamp = 60;
 
-/// True when what was read at the second `read_at`, by whatever clock, can answer who asks at `now`.
+/// True when a snapshot read at the second `read_at`, by whatever instance's clock, can answer a query at `now`.
 pub(super) fn was_read_by(now: Timestamp, read_at: Timestamp) -> bool {
     read_at <= now.saturating_add(CLOCKS_APART)
 }
 
 impl<R: Listed + From<Row>> Snapshot<R> {
-    /// The answer to a filter that wants, or can have, no stored event.
+    /// The snapshot of a filter that asks for no stored event, or can have none.
     pub fn nothing(head: Head) -> Self {
         Self { head, limit: 0, rows: VecDeque::new(), complete: true, read_at: Timestamp::MIN }
     }
 
-    /// True when removals have left fewer rows than there is room for although older ones may exist: where all of them
-    /// are wanted, the only thing to do is to read again.
+    /// True when removals have left fewer rows than `limit` although older rows may exist. A query that wants all
+    /// `limit` rows then has to read again.
     pub fn is_short(&self) -> bool {
         !self.complete && self.rows.len() < self.limit
     }
 
-    /// Applies those of `entries` that come after the head, which then is `to`: the log says that they are all there is
-    /// between the two. `selects` says which events the filter, the reader's access and the clock let in.
+    /// Applies those of `entries` that come after the head, and moves the head to `to`. The caller guarantees that
+    /// there are no other entries between the two. `selects` is true for the events that the filter, the reader's
+    /// access and the clock let in.
     pub fn advance(&mut self, entries: &[LogEntry], to: Head, selects: impl Fn(&Event) -> bool) {
-        // Of another epoch, perhaps: then the log has said that this far both have the same entries.
+        // The head may be of an earlier epoch. Then the log has established that both epochs have the same entries up
+        // to here.
         let read_at = self.head.position;
         for entry in entries.iter().filter(|entry| entry.position > read_at && !ablated(Safeguard::Tail)) {
             for change in entry.changes.iter() {
@@ -97,7 +99,7 @@ impl<R: Listed + From<Row>> Snapshot<R> {
         self.head = to;
     }
 
-    /// Takes an event in that the filter selects.
+    /// Adds an event that the filter selects.
     pub fn insert(&mut self, event: &Event) -> Difference {
         let mut difference = Difference::default();
         if self.limit == 0 {
@@ -106,17 +108,18 @@ impl<R: Listed + From<Row>> Snapshot<R> {
         let row = R::from(Row::from(event));
         let (key, order) = (row.key(), row.key().order());
         let at = match self.rows.front() {
-            // Nearly always: what is new is the newest.
+            // The usual case: a new event is the newest.
             Some(newest) if order < newest.key().order() => 0,
             _ => self.rows.partition_point(|other| other.key().order() < order),
         };
-        // Older than the last row we know: there may be others between, unless we know that there are none.
+        // An event older than the last row must not enter an incomplete page: rows between the two may be missing.
         if at == self.rows.len() && !self.complete && !ablated(Safeguard::IgnoreOlder) {
             return difference;
         }
         if self.rows.get(at).is_some_and(|other| other.key() == key) {
             return difference;
         }
+
         difference.added = row.bytes();
         self.rows.insert(at, row);
         if self.rows.len() > self.limit {
@@ -126,7 +129,7 @@ impl<R: Listed + From<Row>> Snapshot<R> {
         difference
     }
 
-    /// Takes an event out, if it is there.
+    /// Removes an event, if it has a row.
     pub fn remove(&mut self, event: &Event) -> Difference {
         let key = Key { created_at: event.created_at(), id: event.id() };
         let at = self.rows.partition_point(|other| other.key().order() < key.order());

@@ -1,9 +1,9 @@
-//! How long to wait before trying again.
+//! The pause between two attempts.
 
 use std::time::Duration;
 
-/// How long to wait before the next attempt: longer each time, up to a second, never quite the same, so that many
-/// instances do not come back in step.
+/// The pause before the next attempt: it doubles up to a second, with jitter, so that instances do not reconnect in
+/// step.
 #[derive(Debug, Default)]
 pub struct Backoff(u32);
 
@@ -13,7 +13,7 @@ impl Backoff {
         Self(0)
     }
 
-    /// The next wait.
+    /// The next pause.
     pub fn next_wait(&mut self) -> Duration {
         let most = Duration::from_millis(20 << self.0.min(6)).min(Duration::from_secs(1));
         self.0 = self.0.saturating_add(1);

@@ -1,4 +1,4 @@
-//! Finding the server of a key, and connecting to it.
+//! Finds the server of a key and connects to it.
 
 use super::LinkError;
 use super::layout::Layout;
@@ -8,8 +8,11 @@ use redis::PushInfo;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 
-/// Connects to the server that carries `key` as of now. With `pushes`, what is subscribed to goes there, as far as there
-/// is room.
+/// Connects to the server that carries `key` now. With `pushes`, messages of subscriptions go there, as far as there is
+/// room; others are dropped.
+///
+/// # Errors
+/// No server is named or reached, or none carries `key`.
 pub async fn connect(
     address: &RedisAddress,
     key: &str,

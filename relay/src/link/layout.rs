@@ -5,14 +5,14 @@ use super::open::{self, Node};
 use crate::config::{RedisAddress, RedisTopology};
 use redis::{FromRedisValue, Value, cmd};
 
-/// How many slots a Cluster has.
+/// The number of slots of a Cluster.
 const SLOTS: u16 = 16_384;
 
-/// Which server carries which keys, as of one moment.
+/// Which server carries which keys, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout(Vec<Shard>);
 
-/// A stretch of slots and the server that carries them.
+/// A range of slots and the server that carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Shard {
     first: u16,
@@ -21,10 +21,11 @@ struct Shard {
 }
 
 impl Layout {
-    /// Asks the servers at `address` in turn. Of a Cluster that is not whole, what the best informed node says.
+    /// Asks the servers at `address` in turn. Of a Cluster with missing slots, takes the layout of the node that knows
+    /// most.
     ///
     /// # Errors
-    /// What the last one said, where none could tell anything.
+    /// The last server's error, where no server answered.
     pub async fn find(address: &RedisAddress) -> Result<Self, LinkError> {
         let mut best: Result<Self, LinkError> = Err(LinkError::NoNode);
         for node in &address.nodes {
@@ -66,7 +67,7 @@ impl Layout {
         (slot <= shard.last).then_some(&shard.node)
     }
 
-    /// Every server, some perhaps more than once.
+    /// Every server; one may come several times.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.0.iter().map(|shard| &shard.node)
     }
@@ -77,8 +78,8 @@ impl Layout {
 }
 
 impl Shard {
-    /// Reads one line of CLUSTER SLOTS: `[first, last, [host, port, …], …]`. A node that does not know its own host
-    /// leaves it out: it is the one that we asked.
+    /// Reads one range of CLUSTER SLOTS: `[first, last, [host, port, …], …]`. A node leaves its own host out where it
+    /// does not know it: then the host is the one that was asked.
     fn read(range: &Value, asked: &Node) -> Option<Self> {
         let Value::Array(range) = range else { return None };
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else { return None };
@@ -90,7 +91,7 @@ impl Shard {
     }
 }
 
-/// The slot of `key` in a Cluster: CRC16 (XMODEM) of what stands in its first braces, or of all of it.
+/// The slot of `key` in a Cluster: CRC16 (XMODEM) of the text in its first braces, or else of the whole key.
 pub fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')? + 1;

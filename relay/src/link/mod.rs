@@ -1,6 +1,6 @@
-//! Connections to Redis, wherever it is: one server, the master that Sentinels name, the masters of a Cluster. A leaf,
-//! for the bus and the shared cache both need them; each owns its loop of connecting again, since the client library's
-//! ways of doing so give up or go deaf.
+//! Connections to Redis in each of its topologies: one server, the master that Sentinels name, the masters of a
+//! Cluster. A leaf that the bus and the shared cache share. Each of them has its own loop of reconnecting, since the
+//! client library's ways of doing so give up or go silent.
 
 mod backoff;
 mod connect;
@@ -14,22 +14,22 @@ pub use open::{Node, open};
 
 use std::time::Duration;
 
-/// For a connection to stand, and for every answer that has no shorter limit.
+/// The longest wait for a connection, and for an answer without a shorter limit of its own.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// What the server, or the way to it, says.
+    /// The server, or the way to it, reports an error.
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
-    /// The Sentinels do not know the name.
+    /// The Sentinels do not know the master's name.
     #[error("no Sentinel knows a master of this name")]
     NoMaster,
-    /// The Cluster is not whole.
+    /// No node of the Cluster carries the key's slot.
     #[error("no node of the Cluster answers for the key")]
     NoShard,
-    /// None of the addresses answered.
+    /// The address names no server.
     #[error("no server is named")]
     NoNode,
 }

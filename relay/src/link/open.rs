@@ -1,4 +1,4 @@
-//! One connection to one server.
+//! Opens one connection to one server.
 
 use super::{ANSWER_TIMEOUT, LinkError};
 use crate::config::RedisAddress;
@@ -9,7 +9,7 @@ use redis::{
 };
 use tokio::sync::mpsc;
 
-/// One server: its host and port.
+/// A server: its host and port.
 pub type Node = (String, u16);
 
 /// Connects to `node`.
@@ -36,7 +36,7 @@ async fn with(
         true => ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None },
         false => ConnectionAddr::Tcp(host.clone(), *port),
     };
-    // Its pushes let one connection be subscribed and answer a PING. Database 0 is not asked for.
+    // RESP3: with its push messages one connection is subscribed and still answers a PING. Database 0 needs no SELECT.
     let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(database);
     if let Some(username) = &address.username {
         settings = settings.set_username(username);
@@ -44,14 +44,15 @@ async fn with(
     if let Some(password) = &address.password {
         settings = settings.set_password(password);
     }
-    // Off by default, and small messages would wait for a delayed acknowledgement.
+    // Nagle's algorithm would delay small messages until the server's delayed acknowledgement.
     let tcp = TcpSettings::default().set_nodelay(true);
+
     let info = place.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(tcp);
     let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ANSWER_TIMEOUT))
         .set_response_timeout(Some(ANSWER_TIMEOUT));
     if let Some(pushes) = pushes {
-        // An error would end nothing, and what there is no room for is in the log.
+        // A full channel drops the message, which the shared log has. An error here would not end the connection.
         config = config.set_push_sender(move |push: PushInfo| -> Result<(), ()> {
             let _ = pushes.try_send(push);
             Ok(())

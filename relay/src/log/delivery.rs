@@ -1,4 +1,5 @@
-//! From the log to the outboxes: live pushes, and the replay for whoever starts late or fell behind.
+//! Delivery from the log to the outboxes: live pushes, and the replay for a subscription that starts, or that fell
+//! behind.
 
 use super::Log;
 use crate::outbox::{Delivery, Item, Offered, Place, RingGeneration, Subscription};
@@ -6,13 +7,13 @@ use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal};
 use std::sync::Arc;
 
-/// How many changes a replay looks at before it lets go of the subscription for a moment.
+/// Changes that one step of a replay looks at; then it releases the subscription's lock for a moment.
 const REPLAY_CHANGES: usize = 1_024;
 
 impl Log {
-    /// Makes `subscription` live from right after `head`: what has happened since is replayed from the ring, what
-    /// comes is pushed, each once. A subscription that was closed meanwhile stays closed; one that has seen what a
-    /// failover has cut off since is closed with a reason.
+    /// Makes `subscription` live from right after `head`: replays what the ring has since, and pushes what comes, each
+    /// event once. A subscription that was closed meanwhile stays closed. One whose snapshot includes what a failover
+    /// has cut off since is closed with a reason.
     pub fn open(&self, subscription: &Arc<Subscription>, head: Head) {
         let Some(generation) = self.ring.read().generation_of(head.epoch) else {
             self.close(subscription, Refusal::LogCut);
@@ -35,7 +36,7 @@ impl Log {
         self.catch_up(subscription);
     }
 
-    /// Ends `subscription`: nothing more is pushed or sent for it.
+    /// Ends `subscription` without a message.
     pub fn forget(&self, subscription: &Subscription) {
         if let Some(registration) = subscription.close() {
             self.matcher.lock().remove(registration);
@@ -53,7 +54,7 @@ impl Log {
         }
     }
 
-    /// Closes every open subscription: the log continues somewhere else, and what lies between is not known.
+    /// Closes every open subscription: the log continues somewhere else, and what lies between is unknown.
     pub(super) fn close_all(&self) {
         let mut all = Vec::new();
         self.matcher.lock().for_each_target(|subscription| all.push(subscription.clone()));
@@ -62,22 +63,25 @@ impl Log {
         }
     }
 
-    /// Replays from the ring what `subscription` has missed, until it is live, its outbox is full again, or the ring
-    /// no longer reaches back: then it is closed with a reason. To be called whenever its outbox has drained.
+    /// Replays what `subscription` has missed until it is live or its outbox is full again. Where the ring no longer
+    /// reaches back, closes it with a reason. Call it whenever its outbox has drained.
     pub fn catch_up(&self, subscription: &Arc<Subscription>) {
         while self.replay_some(subscription) {}
     }
 
-    /// One stretch of the replay. True while there may be more to do.
+    /// One step of the replay. True while there may be more.
     fn replay_some(&self, subscription: &Arc<Subscription>) -> bool {
-        // Held for the whole stretch: while we decide that nothing is left, the follower must not push.
+        // Held for the whole step: between the finding that nothing is left and the switch to live pushes, the follower
+        // must not push.
         let mut delivery = subscription.delivery();
         let Delivery::Behind(stood) = *delivery else { return false };
+
         let found = {
             let ring = self.ring.read();
             let place = match ring.place_now(stood) {
-                // It has had what an earlier failover cut off and not what this one did: too much to remember for one
-                // that was slow through both.
+                // The subscription has had what an earlier failover cut off, and has not had what this one did. To
+                // track both would take more than one generation for each subscription, so a reader that was slow
+                // through both is closed.
                 Some(place)
                     if place.generation != stood.generation && subscription.has_seen_before(stood.generation) =>
                 {
@@ -90,6 +94,7 @@ impl Log {
                 Ok((place, entries))
             })
         };
+
         let (mut place, entries) = match found {
             Ok(found) => found,
             Err(why) => {
@@ -98,14 +103,17 @@ impl Log {
                 return false;
             }
         };
+
         if place.generation != stood.generation {
-            // It stood before the cut, so nothing of what was cut off has reached it.
+            // The subscription was behind the cut, so it has had nothing of what was cut off.
             subscription.begin(place.generation);
         }
+
         if entries.is_empty() {
             *delivery = Delivery::Live(place);
             return false;
         }
+
         for entry in &entries {
             for (at, insertion) in insertions(entry, place.generation) {
                 if at <= place || insertion.is_dead() || !wants(subscription, insertion) {
@@ -124,17 +132,18 @@ impl Log {
             }
             place = Place::end_of(place.generation, entry.position);
         }
+
         *delivery = Delivery::Behind(place);
         true
     }
 
-    /// Pushes one new entry to every live subscription that it concerns.
+    /// Pushes the insertions of a new entry to every live subscription that they concern.
     pub(super) fn deliver(&self, entry: &LogEntry, generation: RingGeneration) {
         let (mut pushed, mut fell_behind) = (0, 0);
         for (place, insertion) in insertions(entry, generation) {
             if !insertion.is_dead() {
                 let cut_off = self.cut_off(insertion);
-                // Locked for each event anew, so that a large batch does not keep new subscriptions waiting.
+                // Locked for each event, so that a large entry does not keep new subscriptions waiting.
                 let mut matcher = self.matcher.lock();
                 matcher.for_each_match(&insertion.event, |subscription| {
                     match subscription.offer(place, insertion, cut_off) {
@@ -149,7 +158,7 @@ impl Log {
         self.metrics.slow_clients.increment(fell_behind);
     }
 
-    /// The generation that has delivered this event before a failover cut it off, if one has.
+    /// The generation that delivered this event before a failover cut it off; `None` where that has not happened.
     fn cut_off(&self, insertion: &Insertion) -> Option<RingGeneration> {
         let cut_off = self.cut_off.read();
         if cut_off.is_empty() || ablated(Safeguard::SeenBefore) {
@@ -160,8 +169,8 @@ impl Log {
     }
 }
 
-/// The position to read the ring from: the entry at `place` may be half delivered, so it comes first unless it was
-/// finished.
+/// The position to read the ring from. The entry at `place` may be half delivered, and is read again unless `place` is
+/// its end.
 fn before_entry(place: Place) -> Position {
     if place == Place::end_of(place.generation, place.position) {
         place.position

@@ -1,7 +1,7 @@
-//! The log as this instance knows it: the ring of recent changes, the local head, and the delivery of what comes.
+//! The log as this instance knows it: the ring of recent entries, the local head, and the delivery to subscriptions.
 //!
-//! One task applies entries in order ([`Log::apply`]); everybody else reads. Locks are taken in the order
-//! matcher → subscription → outbox, and subscription → ring; the ring's lock is innermost and short.
+//! One task applies entries in order ([`Log::apply`]); all others read. Locks are taken in the order matcher →
+//! subscription → outbox, and subscription → ring. The ring's lock is innermost and short.
 
 pub mod bus;
 mod delivery;
@@ -28,16 +28,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-/// What a reader of the ring found after its position.
+/// What the ring has after a position.
 #[derive(Debug, Clone)]
 pub struct Tail {
     /// Every entry after the position, without holes.
     pub entries: Vec<LogEntry>,
-    /// The local head: the position of the last of them, or the reader's own.
+    /// The local head: the position of the last entry, or the caller's own where there is none.
     pub head: Head,
 }
 
-/// The ring no longer reaches back to the position that was asked for.
+/// The ring no longer reaches back to the requested position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the log no longer reaches back that far")]
 pub struct OutOfReach;
@@ -47,23 +47,23 @@ pub struct OutOfReach;
 #[error("the log is closed")]
 pub struct LogClosed;
 
-/// The local copy of the log's end, and those who wait for what comes next.
+/// The end of the log in memory, and its subscribers.
 pub struct Log {
     ring: RwLock<Ring>,
     matcher: Mutex<Matcher<Arc<Subscription>>>,
     head: watch::Sender<Head>,
     acknowledged: Mutex<Head>,
-    /// Events that a failover has cut off after they were delivered, and the generation that delivered them: when they come
-    /// again, whoever had them is not told twice.
+    /// Events that a failover has cut off after their delivery, and the generation that delivered them. When such an
+    /// event is stored again, the subscriptions that had it do not get it twice.
     cut_off: RwLock<FxHashMap<EventId, RingGeneration>>,
-    /// Whether the follower's last look at the shared log succeeded.
+    /// Whether the follower's last read of the shared log succeeded.
     primary_reachable: AtomicBool,
-    /// Answers that are kept up to date as subscriptions are.
+    /// Cached answers, which the log keeps exact.
     cache: Option<Arc<Cache>>,
     metrics: Arc<Metrics>,
 }
 
-/// What the ring holds, for metrics.
+/// The contents of the ring, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingFacts {
     /// The position before the oldest entry.
@@ -75,12 +75,12 @@ pub struct RingFacts {
 }
 
 impl Log {
-    /// A log that continues after `head`, whose ring keeps about `ring_bytes` of recent changes.
+    /// A log that continues after `head`. Its ring keeps about `ring_bytes` of recent entries.
     pub fn new(head: Head, ring_bytes: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Self::with_cache(head, ring_bytes, None, metrics)
     }
 
-    /// The same, which also keeps `cache` up to date.
+    /// A log that also keeps `cache` exact.
     pub fn with_cache(head: Head, ring_bytes: usize, cache: Option<Arc<Cache>>, metrics: Arc<Metrics>) -> Arc<Self> {
         if let Some(cache) = &cache {
             cache.flush(head);
@@ -97,8 +97,11 @@ impl Log {
         })
     }
 
-    /// Applies the next entry: ring, head, every subscription that it concerns, then the cached answers. To be called by one task only,
-    /// in order. An entry that is already there is ignored; one that would leave a hole is refused.
+    /// Applies the next entry to the ring, the head, the subscriptions that it concerns, and the cache. One task calls
+    /// it, in order. An entry that was applied before is ignored.
+    ///
+    /// # Errors
+    /// [`Hole`]: the entry would leave a hole; nothing was applied.
     pub fn apply(&self, entry: &LogEntry) -> Result<(), Hole> {
         let generation = {
             let mut ring = self.ring.write();
@@ -115,9 +118,9 @@ impl Log {
         Ok(())
     }
 
-    /// Goes over to the epoch that follows the present one, as `to` tells of it. Returns the entries of the old epoch
-    /// that the new one lacks, oldest first: they are to be submitted again. Subscriptions go on; one that has fallen
-    /// behind into what was cut off is closed when it catches up. To be called by the task that applies.
+    /// Switches to the epoch that follows the present one, as `to` describes it. Returns the entries of the old epoch
+    /// that the new one lacks, oldest first: the caller submits them again. Subscriptions go on; one that is still
+    /// behind in the part that was cut off is closed when it catches up. The task that applies calls it.
     pub fn switch_epoch(&self, to: SharedHead) -> Vec<LogEntry> {
         let (cut_off, whole, generation, head) = {
             let mut ring = self.ring.write();
@@ -127,7 +130,7 @@ impl Log {
         };
         {
             let mut known = self.cut_off.write();
-            // Two generations back everything has long come again, or never will.
+            // An event that was cut off two generations ago has been stored again by now, or never will be.
             known.retain(|_, before| before.0 + 1 >= generation.0);
             let inserted = cut_off.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
                 Change::Inserted(insertion) => Some((insertion.event.id(), generation)),
@@ -135,16 +138,17 @@ impl Log {
             });
             known.extend(inserted);
         }
+
         self.begin_epoch(head);
         if !whole {
-            // What was cut off is not known in full, so nobody can say who has had what.
+            // Part of what was cut off has left the ring, so it is unknown which subscription has had what.
             self.close_all();
         }
         cut_off
     }
 
-    /// Continues after the head of `to`, whatever lies between: the ring is emptied and every subscription closed with a
-    /// reason. To be called by the task that applies.
+    /// Continues after the head of `to`, whatever lies between: empties the ring and closes every subscription with a
+    /// reason. The task that applies calls it.
     pub fn restart(&self, to: SharedHead) {
         let head = to.head;
         self.ring.write().restart(to);
@@ -159,7 +163,7 @@ impl Log {
         }
         {
             let mut acknowledged = self.acknowledged.lock();
-            // The writer may have been here first.
+            // The writer may have acknowledged an entry of the new epoch already.
             if acknowledged.epoch != head.epoch {
                 *acknowledged = head;
             }
@@ -167,8 +171,8 @@ impl Log {
         self.head.send_replace(head);
     }
 
-    /// Delivers an ephemeral event to the subscriptions that are live now and returns their number. It has no
-    /// position and is kept nowhere.
+    /// Delivers an ephemeral event to the subscriptions that are live now, and returns their number. The event gets no
+    /// position and is stored nowhere.
     pub fn broadcast(&self, event: Arc<Event>) -> u64 {
         let insertion = Insertion::new(event);
         let (mut delivered, mut dropped) = (0, 0);
@@ -181,7 +185,7 @@ impl Log {
         delivered
     }
 
-    /// The answers that it keeps up to date.
+    /// The cache that the log keeps exact.
     pub fn cache(&self) -> Option<&Arc<Cache>> {
         self.cache.as_ref()
     }
@@ -191,8 +195,11 @@ impl Log {
         *self.head.borrow()
     }
 
-    /// Waits until the local head includes `wanted`, or until it is known that it never will, since a failover has come
-    /// between: [`tail`](Self::tail) then says so. Cancel safe.
+    /// Waits until the local head includes `wanted`, or until a failover has made that impossible: then
+    /// [`tail`](Self::tail) reports it. Cancel safe.
+    ///
+    /// # Errors
+    /// [`LogClosed`]: the follower has stopped.
     pub async fn reach(&self, wanted: Head) -> Result<Head, LogClosed> {
         let mut head = self.head.subscribe();
         let over = |head: &Head| {
@@ -200,7 +207,8 @@ impl Log {
                 return head.position >= wanted.position;
             }
             match self.fate(wanted) {
-                // Of an earlier epoch, but this far both are the same, and the head may not have come so far yet.
+                // Of an earlier epoch, which has this position in common with the present one. The local head may not
+                // have reached it yet.
                 EntryFate::InLog => head.position >= wanted.position,
                 EntryFate::CutOff | EntryFate::Undecidable => true,
                 EntryFate::UnknownEpoch => false,
@@ -209,30 +217,33 @@ impl Log {
         head.wait_for(over).await.map(|head| *head).map_err(|_| LogClosed)
     }
 
-    /// Notes that a client was told "stored" for something at `head`: from now on a REQ on this instance waits until
-    /// the local head is there, so that everyone reads their own writes.
+    /// Notes that a client got its OK for something at `head`. From now on a REQ on this instance waits until the local
+    /// head is there: everyone reads their own writes.
     pub fn acknowledge(&self, head: Head) {
         let mut acknowledged = self.acknowledged.lock();
         if acknowledged.epoch == head.epoch {
             acknowledged.position = acknowledged.position.max(head.position);
         } else if !self.knows(head.epoch) {
-            // A new epoch that the follower is about to learn of. One that it knows already is over.
+            // A new epoch, which the follower is about to learn of. An epoch that it knows already is over.
             *acknowledged = head;
         }
     }
 
-    /// The highest position that was acknowledged to a client of this instance.
+    /// The highest head that was acknowledged to a client of this instance.
     pub fn acknowledged(&self) -> Head {
         *self.acknowledged.lock()
     }
 
-    /// Everything after `from`, which the local head must have [reached](Self::reach), up to the local head. A head of an earlier epoch will do where nothing before it was
-    /// cut off since.
+    /// The entries after `from` up to the local head, which must have [reached](Self::reach) `from`. `from` may be of
+    /// an earlier epoch that has it in common with the present one.
+    ///
+    /// # Errors
+    /// [`OutOfReach`]: the ring does not reach back to `from`, or a failover has cut it off.
     pub fn tail(&self, from: Head) -> Result<Tail, OutOfReach> {
         self.tail_of_all(&[from]).map_err(|_| OutOfReach)
     }
 
-    /// True when a snapshot of `head` can be brought up to date, now or once the local head is there.
+    /// True when the log can bring a snapshot at `head` up to date, now or once the local head is there.
     pub fn reaches_back_to(&self, head: Head) -> bool {
         let ring = self.ring.read();
         let place = ring
@@ -241,16 +252,18 @@ impl Log {
         place.is_some_and(|place| place.position >= ring.floor())
     }
 
-    /// Everything after the oldest of `heads`, up to the local head; or which of them are out of reach.
+    /// The entries after the oldest of `heads` up to the local head; or the indexes of the heads that are out of reach.
     pub fn tail_of_all(&self, heads: &[Head]) -> Result<Tail, Vec<usize>> {
         let ring = self.ring.read();
         let now = |head: &Head| ring.place_now(Place::end_of(ring.generation_of(head.epoch)?, head.position));
         let held = ring.floor()..=ring.head().position;
         let reached = |head: &Head| now(head).is_some_and(|place| held.contains(&place.position));
         let lost: Vec<usize> = (0..heads.len()).filter(|at| !heads.get(*at).is_some_and(reached)).collect();
+
         if !lost.is_empty() {
             return Err(lost);
         }
+
         let oldest = heads.iter().map(|head| head.position).min().unwrap_or(ring.head().position);
         let entries = ring.after(oldest, usize::MAX).unwrap_or_default();
         Ok(Tail { entries, head: ring.head() })
@@ -271,24 +284,27 @@ impl Log {
         self.ring.read().generation_of(epoch).is_some()
     }
 
-    /// Notes whether the shared log could be read; true: that is news.
+    /// Notes whether the shared log could be read; true where that has changed.
     pub fn set_primary_reachable(&self, reachable: bool) -> bool {
         self.primary_reachable.swap(reachable, Ordering::Relaxed) != reachable
     }
 
-    /// Whether it is worth asking the primary: the follower has reached it just now.
+    /// Whether the follower's last read of the shared log succeeded: else asking the primary is not worth the wait.
     pub fn is_primary_reachable(&self) -> bool {
         self.primary_reachable.load(Ordering::Relaxed)
     }
 
-    /// True when an ephemeral event would find someone who listens on this instance.
+    /// True when a subscription on this instance matches the ephemeral `event`.
     pub fn is_heard(&self, event: &Event) -> bool {
         let mut heard = false;
         self.matcher.lock().for_each_match(event, |_| heard = true);
         heard
     }
 
-    /// The events that were removed after `from`, up to the local head, which is returned as well.
+    /// The events removed after `from` up to the local head, and that head.
+    ///
+    /// # Errors
+    /// [`OutOfReach`], as for [`tail`](Self::tail).
     pub fn removed_after(&self, from: Head) -> Result<(Vec<EventId>, Head), OutOfReach> {
         if self.head() == from {
             return Ok((Vec::new(), from));
@@ -301,24 +317,24 @@ impl Log {
         Ok((removed.collect(), tail.head))
     }
 
-    /// What the ring holds, for metrics.
+    /// The contents of the ring, for metrics.
     pub fn ring_facts(&self) -> RingFacts {
         self.ring.read().facts()
     }
 
-    /// Of each of `ids`, the event, where it came after the floor and is still there; and the local head, at which that
-    /// holds.
+    /// For each of `ids`, the event, where the ring has its insertion and no removal; and the local head, as of which
+    /// that holds.
     pub fn held(&self, ids: &[EventId]) -> (Vec<Option<Arc<Event>>>, Head) {
         let ring = self.ring.read();
         (ids.iter().map(|id| ring.event(id)).collect(), ring.head())
     }
 
-    /// How much the matcher has done, for metrics.
+    /// The matcher's counters, for metrics.
     pub fn matcher_stats(&self) -> MatcherStats {
         self.matcher.lock().stats()
     }
 
-    /// How many subscriptions are open and how many distinct filters they ask for, for metrics.
+    /// The number of open subscriptions and of their distinct filters, for metrics.
     pub fn subscriptions(&self) -> (usize, usize) {
         let matcher = self.matcher.lock();
         (matcher.len(), matcher.distinct_filters())

@@ -1,5 +1,5 @@
-//! The ring: recent entries, contiguous from `floor` to `head`, bounded in bytes; and its generations, one for each epoch that
-//! it has followed.
+//! The ring: recent entries without holes from `floor` to `head`, bounded in bytes. It has a generation for each epoch
+//! that it has followed.
 
 use super::RingFacts;
 use crate::outbox::{Place, RingGeneration};
@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// An entry came whose predecessor is missing: read the log from `expected` first.
+/// An entry came whose predecessor is missing: the log has to be read from `expected` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the log has a hole: expected position {}, got {}", expected.0, got.0)]
 pub struct Hole {
@@ -19,23 +19,23 @@ pub struct Hole {
     pub got: Position,
 }
 
-/// What an event costs beside its text: the structs, the tags' boxes, the map entry. Measured roughly; it only keeps
+/// Bytes of an event beside its text: the structs, the boxes of the tags, the map's entry. Roughly measured, to keep
 /// the bound honest for small events.
 const OVERHEAD_BYTES: usize = 512;
 
-/// How many earlier generations are remembered; whoever stands in one before them is out of reach.
+/// Past generations that the ring remembers; a place of an older one is out of reach.
 const GENERATIONS_KEPT: usize = 16;
 
 /// What has become of an entry of some epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryFate {
-    /// It is part of the log that this instance follows, or will be once the instance has come so far.
+    /// It is part of the log that this instance follows, or will be once the local head is there.
     InLog,
     /// A failover has cut it off.
     CutOff,
-    /// Its epoch is over, and how that ended was never learned.
+    /// Its epoch is over, and this instance has never learned how it ended.
     Undecidable,
-    /// Its epoch was never heard of.
+    /// This instance does not know its epoch.
     UnknownEpoch,
 }
 
@@ -44,19 +44,19 @@ pub enum EntryFate {
 struct PastGeneration {
     generation: RingGeneration,
     epoch: Epoch,
-    /// The last position that it has in common with the generation after it; `None`: nothing is known to be.
+    /// The last position that it has in common with the next generation; `None` where that is unknown.
     base: Option<Position>,
 }
 
 pub(super) struct Ring {
     head: Head,
     generation: RingGeneration,
-    /// The earlier generations, the latest last.
+    /// The past generations, the latest last.
     past: VecDeque<PastGeneration>,
     entries: VecDeque<(LogEntry, usize)>,
     bytes: usize,
     max_bytes: usize,
-    /// Where a removal finds the insertion that it kills.
+    /// Finds the insertion that a removal marks as dead.
     alive: FxHashMap<EventId, Arc<Insertion>>,
 }
 
@@ -81,7 +81,7 @@ impl Ring {
         self.generation
     }
 
-    /// The generation that `epoch` is or last was followed in; `None` for one that this ring has not followed.
+    /// The last generation in which the ring has followed `epoch`; `None` where it never has.
     pub(super) fn generation_of(&self, epoch: Epoch) -> Option<RingGeneration> {
         if epoch == self.head.epoch {
             return Some(self.generation);
@@ -89,13 +89,14 @@ impl Ring {
         self.past.iter().rev().find(|past| past.epoch == epoch).map(|past| past.generation)
     }
 
-    /// The same place in the present generation; `None` where a failover has cut off what lies before it, or may have.
+    /// The same place in the present generation; `None` where a failover has cut it off, or may have.
     pub(super) fn place_now(&self, place: Place) -> Option<Place> {
         if place.generation == self.generation {
             return Some(place);
         }
         let later = self.past.iter().filter(|past| past.generation >= place.generation);
-        // Every generation from that one on must be remembered, and must have the place in common with the next.
+        // The ring must remember every generation from that one on, and each must have the place in common with the
+        // next.
         let remembered = self.past.front().is_some_and(|oldest| oldest.generation <= place.generation);
         let common = |past: &PastGeneration| past.base.is_some_and(|base| place.position <= base);
         (remembered && later.into_iter().all(common)).then_some(Place { generation: self.generation, ..place })
@@ -113,8 +114,8 @@ impl Ring {
         if remembered && told { EntryFate::CutOff } else { EntryFate::Undecidable }
     }
 
-    /// Goes over to a new epoch that has everything up to `base` in common with the present one. What lies beyond is
-    /// cut off and returned, with whether that is all there was.
+    /// Switches to a new epoch that has everything up to `base` in common with the present one. Returns the entries
+    /// beyond `base`, oldest first, and whether these are all that there were.
     pub(super) fn switch_epoch(&mut self, epoch: Epoch, base: Position) -> (Vec<LogEntry>, bool) {
         let whole = self.floor() <= base;
         let mut cut_off = Vec::new();
@@ -129,14 +130,15 @@ impl Ring {
                 None => self.head.position = base,
             }
         }
+
         cut_off.reverse();
         self.drop_what_was_read_late();
         self.begin_generation(epoch, Some(base));
         (cut_off, whole)
     }
 
-    /// Drops everything and continues after the head of `to`. The epoch before it may be one that was never followed:
-    /// it is known to be over all the same.
+    /// Drops everything and continues after the head of `to`. The epoch before it is over, even where this ring never
+    /// followed it.
     pub(super) fn restart(&mut self, to: SharedHead) {
         self.entries.clear();
         self.alive.clear();
@@ -148,8 +150,9 @@ impl Ring {
         self.head = to.head;
     }
 
-    /// Lets go of everything up to the last entry that is not whole. What it leaves out had been removed; that removal may
-    /// have been cut off, here or before it came here, and then this ring can bring no older snapshot up to date.
+    /// Drops everything up to the last entry that is not whole. Such an entry leaves out events that were removed
+    /// before it was read. The epoch switch may cut off those removals; then the events are back, and this ring, which
+    /// never had them, cannot bring an older snapshot up to date.
     fn drop_what_was_read_late(&mut self) {
         let Some(last) = self.entries.iter().rposition(|(entry, _)| !entry.whole) else { return };
         for (entry, bytes) in self.entries.drain(..=last).collect::<Vec<_>>() {
@@ -167,7 +170,7 @@ impl Ring {
         self.head.epoch = epoch;
     }
 
-    /// Appends the entry after the head. `Ok(false)`: it was there before.
+    /// Appends the entry after the head. `Ok(false)`: the ring has had it before.
     pub(super) fn push(&mut self, entry: &LogEntry) -> Result<bool, Hole> {
         let expected = self.head.position.next();
         if entry.position < expected {
@@ -199,8 +202,8 @@ impl Ring {
         Ok(true)
     }
 
-    /// Up to `max_changes` changes' worth of whole entries after `position` in the present generation, at least one entry
-    /// where there is one; `None` when the ring no longer reaches back to it.
+    /// Whole entries after `position` of the present generation: at least one where there is one, and no further one
+    /// once they have `max_changes` changes. `None`: the ring no longer reaches back.
     pub(super) fn after(&self, position: Position, max_changes: usize) -> Option<Vec<LogEntry>> {
         let skip = position.0.checked_sub(self.floor().0)?;
         let mut taken = Vec::new();
@@ -215,7 +218,7 @@ impl Ring {
         Some(taken)
     }
 
-    /// The event of this id, if the ring has its insertion and nothing has removed it since.
+    /// The event of this id, where the ring has its insertion and no removal.
     pub(super) fn event(&self, id: &EventId) -> Option<Arc<Event>> {
         self.alive.get(id).map(|insertion| insertion.event.clone())
     }
@@ -228,7 +231,7 @@ impl Ring {
         Position(self.head.position.0 - self.entries.len() as u64)
     }
 
-    /// Drops the oldest entries beyond the bound. The newest entry stays, however large it is.
+    /// Drops the oldest entries beyond the bound. The newest entry stays, whatever its size.
     fn trim(&mut self) {
         while self.bytes > self.max_bytes && self.entries.len() > 1 {
             let Some((entry, bytes)) = self.entries.pop_front() else { return };
@@ -237,7 +240,7 @@ impl Ring {
         }
     }
 
-    /// A removal will no longer find the insertions of `entry`.
+    /// A later removal no longer finds the insertions of `entry`.
     fn forget(&mut self, entry: &LogEntry) {
         for change in entry.changes.iter() {
             if let Change::Inserted(insertion) = change

@@ -1,6 +1,6 @@
-//! The follower's judgement, without its clock and its sockets: entries come from the own writer, from the bus in any
-//! order or not at all, and from the shared log; out of it go entries in order. What to do next is a question to
-//! [`Sequencer::next`]; the follower does it, and the model of the protocol drives the same code.
+//! The sequencer: a reorder buffer. Entries come in from the instance's own writer, from the bus in any order or not at
+//! all, and from the shared log; they go to [`Log::apply`] in order. It has no clock and no socket: [`Sequencer::next`]
+//! says what to do next, and the follower does it. So the model of the protocol drives the same code.
 
 use super::{EntryFate, Log};
 use crate::store::{LogSlice, SharedHead};
@@ -11,61 +11,61 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a follower waits for what.
+/// How long a follower waits.
 #[derive(Debug, Clone, Copy)]
 pub struct FollowTimings {
-    /// For an entry that may still be on its way over the bus, before it is read from the log. Zero: there is no bus,
-    /// so every poll reads at once.
+    /// For an entry that may still come over the bus, before the log is read. Zero: there is no bus, so every poll
+    /// reads.
     pub hole: Duration,
-    /// Between two questions where the log stands.
+    /// Between two polls of the shared log's head.
     pub poll: Duration,
-    /// After the shared log could not be read.
+    /// After a failed read of the shared log.
     pub retry: Duration,
 }
 
-/// What a follower is to do next.
+/// The follower's next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Read the shared log after this position; the answer goes to [`Sequencer::take`].
+    /// Read the shared log after this position, and give the answer to [`Sequencer::take`].
     Read(Position),
-    /// Ask where the shared log stands; the answer goes to [`Sequencer::learn`].
+    /// Ask for the shared log's head, and give the answer to [`Sequencer::learn`].
     Ask,
-    /// Nothing, until something comes or this moment has.
+    /// Do nothing until an entry comes, or until this moment.
     Wait(Instant),
 }
 
-/// The most entries that wait for one before them. More are dropped: the log has them.
+/// The most entries that wait for an earlier one. Further ones are dropped, since the shared log has them.
 const MAX_PENDING_ENTRIES: usize = 1_024;
-/// The most bytes of event text that they may hold.
+/// The most bytes of event text in those entries.
 const MAX_PENDING_BYTES: usize = 16 << 20;
-/// The most own entries that wait for their epoch to become known.
+/// The most entries of the own writer that wait until their epoch is known.
 const MAX_UNKNOWN_EPOCH_ENTRIES: usize = 256;
 
 /// Puts the log's entries in order.
 pub struct Sequencer {
     log: Arc<Log>,
     metrics: Arc<Metrics>,
-    /// Entries of the present epoch that came before their time.
+    /// Entries of the present epoch that wait for an earlier one.
     pending: BTreeMap<Position, (EntrySource, LogEntry)>,
     pending_bytes: usize,
-    /// The last position that is known to exist in the present epoch.
+    /// The last position of the present epoch that is known to exist.
     target: Position,
-    /// The local head after which something is missing, and since when.
+    /// The local head after which an entry is missing, and since when.
     missing: Option<(Position, Instant)>,
-    /// When the next question is due.
+    /// When the next poll is due.
     ask_at: Instant,
-    /// When the next read is due, where that is known better than from `missing`.
+    /// When the next read is due, where that is not `hole` after `missing` began.
     retry_at: Option<Instant>,
     /// The shared log no longer reaches back to the local head.
     out_of_reach: bool,
-    /// Own entries of an epoch that nobody here has heard of yet.
+    /// Entries of the own writer whose epoch this instance does not know yet.
     unknown_epoch: Vec<(Epoch, LogEntry)>,
-    /// What a failover has cut off, oldest first, until somebody takes it.
+    /// Entries that failovers have cut off, oldest first, until [`take_cut_off`](Self::take_cut_off).
     cut_off: Vec<LogEntry>,
 }
 
 impl Sequencer {
-    /// Continues after the local head of `log`. The only one that applies to it.
+    /// Continues after the local head of `log`. Nothing else may apply entries to `log`.
     pub fn new(log: Arc<Log>, metrics: Arc<Metrics>, now: Instant) -> Self {
         let target = log.head().position;
         Self {
@@ -83,8 +83,8 @@ impl Sequencer {
         }
     }
 
-    /// What is to be submitted again, oldest first: entries of an epoch that is over which the new one lacks. To be
-    /// asked after every other call.
+    /// The entries to submit again, oldest first: entries of past epochs that the present one lacks. Call it after
+    /// every other call.
     pub fn take_cut_off(&mut self) -> Vec<LogEntry> {
         std::mem::take(&mut self.cut_off)
     }
@@ -96,9 +96,9 @@ impl Sequencer {
             false => self.log.fate(Head { epoch, position: entry.position }),
         };
         match fate {
-            // Of the present epoch, or of an earlier one and before the cut: then it is the same in both.
+            // Of the present epoch, or of an earlier one before the cut, where both have the same entry.
             EntryFate::InLog => {}
-            // Of a new epoch: the log will tell how it began.
+            // Of a new epoch: the poll that is due now tells how that began.
             EntryFate::UnknownEpoch => {
                 self.ask_at = now;
                 if source == EntrySource::Own && self.unknown_epoch.len() < MAX_UNKNOWN_EPOCH_ENTRIES {
@@ -108,20 +108,22 @@ impl Sequencer {
             }
             EntryFate::CutOff => {
                 if source == EntrySource::Own {
-                    // Its client was told "stored" before anybody here knew of the failover.
+                    // The client got its OK before this instance knew of the failover: the event must not be lost.
                     self.cut_off.push(entry);
                 }
                 return;
             }
-            // Of an epoch that is over: nothing to us.
+            // Of an epoch that is over, and without a promise to a client of this instance.
             EntryFate::Undecidable => return,
         }
+
         let head = self.log.head().position;
         if entry.position.0 > head.0.saturating_add(MAX_PENDING_ENTRIES as u64) {
-            // So far ahead that the log must say whether it is true; if so, it is read from there.
+            // Too far ahead to buffer, and perhaps not true: the shared log decides, and has the entry.
             self.ask_at = now;
             return;
         }
+
         self.target = self.target.max(entry.position);
         if entry.position > head {
             self.pending_bytes += text_bytes(&entry);
@@ -129,6 +131,7 @@ impl Sequencer {
                 self.pending_bytes -= text_bytes(&before);
             }
         }
+
         self.apply_pending();
         while self.pending.len() > MAX_PENDING_ENTRIES || self.pending_bytes > MAX_PENDING_BYTES {
             let Some((_, (_, dropped))) = self.pending.pop_last() else { break };
@@ -167,33 +170,37 @@ impl Sequencer {
         }
         self.note_missing(now);
         if self.missing.is_some() {
-            // A long way is read at one go; what the log itself does not have yet is not asked for again at once.
+            // After progress the next slice is read at once. An entry that the shared log does not have yet is asked
+            // for later.
             let progress = self.log.head() != before;
             self.retry_at = Some(if progress { now } else { now + timings.retry });
         }
     }
 
-    /// The shared log could not be asked or read.
+    /// The step has failed: the shared log could not be asked or read.
     pub fn failed(&mut self, now: Instant, timings: FollowTimings) {
         self.ask_at = now + timings.retry;
         self.retry_at = Some(now + timings.retry);
     }
 
-    /// The shared log no longer reaches back to the local head: the next answer to [`Step::Ask`] is where to go on.
+    /// The step has failed: the shared log no longer reaches back to the local head. The next answer to [`Step::Ask`]
+    /// says where to go on.
     pub fn out_of_reach(&mut self, now: Instant) {
         self.out_of_reach = true;
         self.ask_at = now;
     }
 
-    /// What to do now. A caller that has begun an [`Step::Ask`] or a [`Step::Read`] asks again once it has the answer.
+    /// The next step. A caller that has an [`Step::Ask`] or a [`Step::Read`] under way asks again once it has the
+    /// answer.
     pub fn next(&mut self, now: Instant, timings: FollowTimings) -> Step {
-        // Whoever polls faster from now on need not wait for the slower poll to be due.
+        // The timings may have become shorter: a poll that was planned with longer ones comes earlier.
         self.ask_at = self.ask_at.min(now + timings.poll);
         if now >= self.ask_at && !ablated(Safeguard::Poll) {
             self.ask_at = now + timings.poll;
             let read = timings.hole.is_zero() && !self.out_of_reach;
             return if read { Step::Read(self.log.head().position) } else { Step::Ask };
         }
+
         let mut wake = self.ask_at;
         if let Some((_, since)) = self.missing.filter(|_| !self.out_of_reach && !ablated(Safeguard::Repair)) {
             let due = self.retry_at.unwrap_or(since + timings.hole);
@@ -205,7 +212,7 @@ impl Sequencer {
         Step::Wait(wake)
     }
 
-    /// How many positions are known to exist and were not applied yet.
+    /// Positions that are known to exist and are not applied yet.
     pub fn behind(&self) -> u64 {
         self.target.0.saturating_sub(self.log.head().position.0)
     }
@@ -221,15 +228,16 @@ impl Sequencer {
             return;
         }
         if same && to.head.position < head.position {
-            // The answer is older than what has come since.
+            // The answer is older than what has been applied since.
             return;
         }
+
         self.missing = None;
         if to.previous == head.epoch && !same {
             self.metrics.epochs.increment(1);
             self.cut_off.extend(self.log.switch_epoch(to));
-            // What waited for an entry before it: up to the base it is part of the new epoch too, and the next failover
-            // may cut it off; beyond, it was cut off now. Either way it may be known to nobody else.
+            // Pending entries up to the base are part of the new epoch, and the next failover may cut them off. Pending
+            // entries beyond the base were cut off now. In both cases no other instance may have them.
             let beyond = self.pending.split_off(&to.base.next());
             self.cut_off.extend(beyond.into_values().map(|(_, entry)| entry));
         } else {
@@ -241,6 +249,7 @@ impl Sequencer {
             self.log.restart(to);
             self.pending.clear();
         }
+
         self.pending_bytes = self.pending.values().map(|(_, entry)| text_bytes(entry)).sum();
         self.out_of_reach = false;
         self.target =
@@ -261,7 +270,7 @@ impl Sequencer {
             if ablated(Safeguard::Order) {
                 entry.position = next;
             }
-            // The log takes it: it is the next, or one that is there already.
+            // `Log::apply` takes the next entry, and ignores one that it has applied before.
             if entry.position == next && self.log.apply(&entry).is_ok() {
                 self.metrics.entries.of(source).increment(1);
             }

@@ -1,46 +1,46 @@
-//! The piece of memory in which a value lies together with the filters that are filed under it.
+//! A block: the memory that holds a value together with the filters that are filed under it.
 
 use super::filing::{IndexKey, Part, SHORT};
 use super::slab::Slab;
 use super::subscribers::Posting;
 use std::hash::RandomState;
 
-/// How many filters have room in one block.
+/// Filters that fit into one block.
 pub(super) const ROOM: usize = 4;
 
-/// How many blocks one value may have; the filters of a more common one lie elsewhere.
+/// Blocks that one value may have. The filters of a more common value are in a list outside.
 pub(super) const BLOCKS: u8 = 4;
 
-/// Instead of the number of filters: they lie elsewhere.
+/// In the place of the number of filters: they are in a list outside.
 const ELSEWHERE: u8 = u8::MAX;
 
-/// A value of a field and filters that are filed under it: one cache line.
+/// A value of a field, and filters that are filed under it: one cache line.
 ///
-/// A second block of the same value lies nearby, since the table finds both by the same hash: so both are fetched at the
-/// same time, while a list of its own would be fetched only after the place that says where it is.
+/// The table finds a second block of the same value by the same hash, nearby. So both are fetched at the same time,
+/// while a list of its own could be fetched only once its address is known.
 #[repr(align(64))]
 pub(super) struct Block {
-    /// The filters, or in the first place where else they are.
+    /// Indexes of the filters; with [`ELSEWHERE`], the first is the index of the list outside.
     filters: [u32; ROOM],
-    /// Which of the filter's keys this is.
+    /// For each filter, which of its keys this is.
     ordinals: [u16; ROOM],
     head: u32,
     part: OwnedPart,
-    /// Which block of its value this is.
+    /// Which block of its value this is, from 0.
     pub(super) number: u8,
     used: u8,
 }
 
-/// A [`Part`] that is kept.
+/// A [`Part`] that the block owns.
 #[derive(Clone, Copy)]
 pub(super) enum OwnedPart {
     Fixed([u8; 32]),
     Short(u8, [u8; SHORT]),
-    /// Where in the slab of texts, in bytes: a number would make the block larger than a cache line.
+    /// The index in the slab of texts, as bytes: an aligned number would make the block larger than a cache line.
     Long([u8; 4]),
 }
 
-/// Values that have no room in a block.
+/// Texts that do not fit into a block.
 pub(super) type Texts = Slab<Box<str>>;
 
 impl OwnedPart {
@@ -52,7 +52,7 @@ impl OwnedPart {
         }
     }
 
-    /// Gives back what it has outside.
+    /// Frees the text outside, if there is one.
     pub(super) fn free(self, texts: &mut Texts) {
         if let Self::Long(text) = self {
             texts.remove(u32::from_ne_bytes(text));
@@ -61,12 +61,12 @@ impl OwnedPart {
 }
 
 impl Block {
-    /// An empty one.
+    /// An empty block.
     pub(super) const fn new(head: u32, part: OwnedPart, number: u8) -> Self {
         Self { filters: [0; ROOM], ordinals: [0; ROOM], head, part, number, used: 0 }
     }
 
-    /// Compares where things lie: to make a [`Part`] first costs an event twenty nanoseconds.
+    /// Compares in place: building a [`Part`] first costs 20 ns an event.
     pub(super) fn is_of(&self, key: &IndexKey<'_>, texts: &Texts) -> bool {
         self.head == key.head()
             && match (&self.part, &key.part) {
@@ -92,22 +92,22 @@ impl Block {
         self.part
     }
 
-    /// A word of its memory.
+    /// A word of its memory, to prefetch the rest by.
     pub(super) const fn word(&self) -> u32 {
         self.head
     }
 
-    /// The filters that lie here.
+    /// The filters in this block.
     pub(super) fn filters(&self) -> &[u32] {
         self.filters.get(..usize::from(self.used)).unwrap_or_default()
     }
 
-    /// Where all filters of this value are, if not here.
+    /// The list that has all filters of this value, where it is outside.
     pub(super) fn elsewhere(&self) -> Option<u32> {
         self.filters.first().copied().filter(|_| self.used == ELSEWHERE)
     }
 
-    /// Says that all filters of this value are elsewhere; or, with `None`, that there are none.
+    /// Sets the list outside that has all filters of this value; `None` empties the block.
     pub(super) fn move_out(&mut self, place: Option<u32>) {
         self.used = if place.is_some() { ELSEWHERE } else { 0 };
         if let (Some(first), Some(place)) = (self.filters.first_mut(), place) {
@@ -124,7 +124,7 @@ impl Block {
         self.filters().get(place).map(|owner| Posting { owner: *owner, ordinal })
     }
 
-    /// Overwrites a place. False, and nothing has changed, if `posting` does not fit in.
+    /// Overwrites a place. False, without a change, where `posting` does not fit.
     pub(super) fn set(&mut self, place: usize, posting: Posting) -> bool {
         let slots = self.filters.get_mut(place).zip(self.ordinals.get_mut(place));
         let Some(((owner, ordinal), short)) = slots.zip(u16::try_from(posting.ordinal).ok()) else { return false };
@@ -132,7 +132,7 @@ impl Block {
         true
     }
 
-    /// Adds a filter and returns its place in the list, if it fits in.
+    /// Adds a filter and returns its place in the list; `None` where it does not fit.
     pub(super) fn push(&mut self, posting: Posting) -> Option<u32> {
         let place = usize::from(self.used);
         self.set(place, posting).then(|| {
@@ -141,7 +141,7 @@ impl Block {
         })
     }
 
-    /// Takes the last filter out, and says which place of the list it had.
+    /// Removes the last filter; returns its place in the list, and its posting.
     pub(super) fn pop(&mut self) -> Option<(u32, Posting)> {
         let last = usize::from(self.used).checked_sub(1)?;
         let posting = self.get(last)?;

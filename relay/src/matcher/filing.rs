@@ -1,16 +1,16 @@
-//! Under which keys a filter is filed, and under which keys an event looks.
+//! The keys that a filter is filed under, and the keys that an event looks up.
 
 use super::frequencies::Frequencies;
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// What one posting costs in memory and on insertion, in candidates per event.
+/// The cost of one posting, in memory and on insertion, in candidates an event.
 const POSTING: f64 = 1e-6;
 
 /// A filter with more (author, kind) pairs than this is not filed under pairs.
 const MAX_PAIRS: usize = 256;
 
-/// How many bytes of a tag's value, if it is no hex, have room where a hash in binary has.
+/// The longest tag value, other than hex, that fits into the place of a binary hash.
 pub(super) const SHORT: usize = 31;
 
 /// The field that a filter is filed under.
@@ -19,15 +19,15 @@ pub(super) enum Field {
     Id,
     /// A tag of this letter.
     Tag(u8),
-    /// Author and kind at once.
+    /// Author and kind together.
     Pair,
     Author,
     Kind,
-    /// None: every event is a candidate.
+    /// No field: every event is a candidate.
     All,
 }
 
-/// Picks the field that will make `filter` a candidate least often.
+/// The field that makes `filter` a candidate least often.
 pub(super) fn rarest_field(filter: &Filter, seen: &Frequencies) -> Field {
     let mut best = (1.0 + POSTING, Field::All);
     let mut offer = |field: Field, postings: usize, share_of_each: f64| {
@@ -60,10 +60,10 @@ pub(super) fn rarest_field(filter: &Filter, seen: &Frequencies) -> Field {
 }
 
 impl Field {
-    /// How many sorts of fields there are.
+    /// The number of sorts of fields.
     pub(super) const SORTS: usize = 6;
 
-    /// Which sort it is, from 0.
+    /// The sort, from 0.
     pub(super) const fn sort(self) -> usize {
         match self {
             Self::Id => 0,
@@ -76,7 +76,7 @@ impl Field {
     }
 }
 
-/// A value of a field.
+/// A key of the index: a field and a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct IndexKey<'a> {
     pub(super) field: Field,
@@ -84,14 +84,14 @@ pub(super) struct IndexKey<'a> {
     pub(super) part: Part<'a>,
 }
 
-/// What a value is made of, kinds aside.
+/// The value of a key, its kind aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part<'a> {
-    /// An id, a public key, a tag's value that is either in hex; zeros where there is nothing.
+    /// An id, a public key, or a tag value that is one of these in hex; zeros where there is none.
     Fixed([u8; 32]),
-    /// Any other value of a tag that is short enough: its length, and its bytes followed by zeros.
+    /// Another tag value that fits: its length, and its bytes followed by zeros.
     Short(u8, [u8; SHORT]),
-    /// Any longer value of a tag.
+    /// A longer tag value.
     Long(&'a str),
 }
 
@@ -107,8 +107,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The hash of a key: of this and its head. It covers all that tells keys apart, the sort of part and the length of a
-    /// text too, or a client could make values that meet in one place whatever the secret.
+    /// The hash of a key, which consists of this and of its head. It covers all that tells keys apart, with the sort of
+    /// the part and the length of a text. Otherwise a client could make values that collide whatever the secret is.
     pub(super) fn hash(&self, head: u32, secret: &RandomState) -> u64 {
         let mut hasher = secret.build_hasher();
         let sort = match self {
@@ -158,7 +158,7 @@ impl<'a> IndexKey<'a> {
         Self { field: Field::Tag(letter), kind: 0, part }
     }
 
-    /// Everything but `part`, in one number.
+    /// All of the key but `part`, in one number.
     pub(super) fn head(&self) -> u32 {
         let letter = if let Field::Tag(letter) = self.field { letter } else { 0 };
         u32::from_be_bytes([self.field.sort() as u8, letter, (self.kind >> 8) as u8, self.kind as u8])
@@ -184,7 +184,7 @@ impl<'a> IndexKey<'a> {
         }
     }
 
-    /// Calls `look` with each key that `event` has under a field that is `wanted`. A key may come twice.
+    /// Calls `look` with each key that `event` has under a `wanted` field. A key may come twice.
     pub(super) fn of_event(event: &'a Event, wanted: impl Fn(Field) -> bool, mut look: impl FnMut(Self)) {
         let mut offer = |field: Field, key: &dyn Fn() -> Self| {
             if wanted(field) {

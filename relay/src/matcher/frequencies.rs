@@ -1,15 +1,15 @@
-//! How common each field's values are: what decides where a filter is filed.
+//! How common the values of each field are, which decides where a filter is filed.
 
 use crate::types::{Event, Kind};
 use hashbrown::HashMap;
 
-/// After this many events every count is halved, so old habits of the network are forgotten.
+/// After this many events every count is halved, so that old traffic fades.
 const HALVING: u32 = 1 << 14;
 
-/// How many imagined events the first guesses weigh; observation outweighs them after as many real ones.
+/// The weight of the priors, in events: after as many real events, observation outweighs them.
 const PRIOR_EVENTS: f64 = 1000.0;
 
-/// How often a kind comes in [`PRIOR_EVENTS`] events before any were seen.
+/// The prior of a kind: how often it comes in [`PRIOR_EVENTS`] events.
 fn prior_of_kind(kind: Kind) -> f64 {
     match kind.0 {
         1 => 300.0,
@@ -20,7 +20,7 @@ fn prior_of_kind(kind: Kind) -> f64 {
     }
 }
 
-/// How often a tag of a letter comes in [`PRIOR_EVENTS`] events before any were seen.
+/// The prior of a tag letter: how often it comes in [`PRIOR_EVENTS`] events.
 fn prior_of_letter(letter: u8) -> f64 {
     match letter {
         b'p' | b'e' => 1000.0,
@@ -30,7 +30,7 @@ fn prior_of_letter(letter: u8) -> f64 {
     }
 }
 
-/// The share that one value has among the tags of its letter: identifiers are many, topics few, kinds fewer.
+/// The share of one value among the tags of its letter: identifiers are many, topics few, kinds fewer.
 const fn share_of_value(letter: u8) -> f64 {
     match letter {
         b'e' | b'a' | b'q' | b'E' | b'A' => 1e-5,
@@ -41,7 +41,7 @@ const fn share_of_value(letter: u8) -> f64 {
     }
 }
 
-/// Decayed counts of what [`observe`](Self::observe) saw.
+/// Decayed counts of the events that [`observe`](Self::observe) saw.
 pub(super) struct Frequencies {
     events: u32,
     until_halving: u32,
@@ -50,10 +50,10 @@ pub(super) struct Frequencies {
 }
 
 impl Frequencies {
-    /// The share that one author has in all events: a guess, since counting authors would cost more than it saves.
+    /// The share of one author in all events: a constant, since counting authors would cost more than it saves.
     pub(super) const AUTHOR: f64 = 1e-4;
 
-    /// The chance that one id asked for is the next event's. Lower than any other: an id comes once.
+    /// The chance that the next event has one given id. Lower than any other share: an id comes once.
     pub(super) const ID: f64 = 1e-7;
 
     pub(super) fn new() -> Self {
@@ -85,7 +85,7 @@ impl Frequencies {
         (f64::from(count) + prior) / (f64::from(self.events) + PRIOR_EVENTS)
     }
 
-    /// The share of events that have this kind.
+    /// The share of events of this kind.
     pub(super) fn kind(&self, kind: Kind) -> f64 {
         self.share(self.kinds.get(&kind).copied().unwrap_or(0), prior_of_kind(kind))
     }

@@ -1,4 +1,4 @@
-//! A distinct filter as the matcher keeps it: what every event looks at in one cache line, the rest elsewhere.
+//! A distinct filter in the matcher: what every event compares is in one cache line, the rest elsewhere.
 
 use super::filing::Field;
 use super::probe::Probe;
@@ -6,34 +6,34 @@ use super::subscribers::Subscribers;
 use crate::types::{Event, Filter, Timestamp};
 use std::cell::OnceCell;
 
-/// How many kinds have room in the cache line.
+/// Kinds that fit into the cache line.
 const KINDS: usize = 7;
 
-/// A filter, its `limit` aside. What it is filed under is met by whoever finds it there.
+/// A filter without its `limit`. An event that finds it has met the condition that it is filed under.
 #[repr(align(64))]
 pub(super) struct IndexedFilter<T> {
-    /// The last event it was compared with.
+    /// The number of the last event that it was compared with.
     pub(super) seen: u64,
-    /// Who asks it.
+    /// The subscribers of this filter.
     pub(super) subscribers: Subscribers<T>,
-    /// The earliest and the latest time; 0 and the greatest number: none.
+    /// The earliest and the latest time; 0 and the greatest number stand for no bound.
     since: u32,
     until: u32,
     kinds: [u16; KINDS],
     pub(super) detail: Box<Detail>,
-    /// How many of `kinds` count; none: any kind will do.
+    /// How many of `kinds` count; 0 stands for any kind.
     kinds_used: u8,
-    /// There are conditions besides: see [`Detail`].
+    /// [`Detail`] has further conditions.
     has_more: bool,
 }
 
-/// What seldom matters.
+/// What few events need.
 pub(super) struct Detail {
     pub(super) filter: Filter,
     pub(super) hash: u64,
-    /// What it is filed under.
+    /// The field that it is filed under.
     pub(super) field: Field,
-    /// Its places in the lists it is filed in, in the order of its keys.
+    /// Its places in the postings lists, in the order of its keys.
     pub(super) places: Vec<u32>,
     times_left: bool,
     kinds_left: bool,
@@ -89,8 +89,8 @@ impl<T> IndexedFilter<T> {
     }
 }
 
-/// The nearest time that [`IndexedFilter`] has room for. The outermost two stand for all beyond, so no bound of a filter is
-/// one of them.
+/// The nearest time that fits into [`IndexedFilter`]. The two outermost values stand for all times beyond, so no filter
+/// has one of them as a bound.
 fn within_u32(at: Timestamp) -> u32 {
     u32::try_from(at.max(0)).unwrap_or(u32::MAX)
 }

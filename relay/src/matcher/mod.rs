@@ -1,8 +1,8 @@
-//! Which subscriptions and cached results an event concerns.
+//! The matcher: an inverted index that names the subscriptions and cached answers that an event concerns.
 //!
-//! Every distinct filter is filed once, under the values of its rarest field, and holds the list of those who asked
-//! it. An event looks up its own values and compares itself only with the filters found there: its cost follows what
-//! matches, not how many subscribe. What that takes of memory is laid out for the processor's caches: see
+//! Every distinct filter is in the index once, under the values of its rarest field, with the list of its subscribers.
+//! An event looks its own values up, and is compared only with the filters found there: the cost follows what matches,
+//! not how many subscribe. The memory is laid out for the processor's caches: see
 //! docs/decisions/0005-matcher-layout.md.
 
 mod block;
@@ -31,52 +31,52 @@ use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
 use subscribers::Posting;
 
-/// The working memory that is kept from one event to the next, in numbers of 4 bytes a list.
+/// The capacity that a scratch list keeps from one event to the next, in elements of 4 bytes.
 const SCRATCH_KEPT: usize = 1 << 16;
 
-/// How many filters are fetched before the first of them is looked at: more than a processor can fetch at once, and few
+/// Filters that are prefetched before the first of them is compared: more than a processor can fetch at once, and few
 /// enough to stay in its nearest cache.
 const AHEAD: usize = 64;
 
-/// How much work the matcher has done since it was made.
+/// The work that the matcher has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MatcherStats {
-    /// Events looked at.
+    /// Events.
     pub events: u64,
-    /// Distinct filters compared with an event.
+    /// Distinct filters that were compared with an event.
     pub candidates: u64,
-    /// Those that matched.
+    /// Comparisons that matched.
     pub hits: u64,
 }
 
-/// One insertion: who asks one or more filters.
+/// One registration: a target and the filters that it subscribes to.
 struct Subscriber<T> {
     target: T,
-    /// The last event it was told of.
+    /// The number of the last event that it was called for.
     last_event: u64,
     subscriptions: SmallVec<[SubscriptionFilter; 2]>,
-    /// Tells it from those that had its index before it.
+    /// Tells it from earlier subscribers with the same index.
     generation: u32,
 }
 
-/// That a subscriber asks for a filter.
+/// One filter of a subscriber.
 #[derive(Clone, Copy)]
 struct SubscriptionFilter {
     filter: u32,
-    /// Where in its list of subscribers.
+    /// The subscriber's place in the filter's list.
     place: u32,
 }
 
-/// The index. `T` is whom to tell: a subscription, a cache entry. It may be cloned once, so it should be a mere handle; no
-/// clone outlives its registration.
+/// The index. `T` is a target to call: a subscription, a cache entry. The matcher may clone it once, so it should be a
+/// mere handle; no clone outlives the registration.
 ///
 /// Memory at 1,000,000 distinct filters of one to ten values is about 560 bytes a filter, the filter included.
 pub struct Matcher<T> {
     filters: Slab<IndexedFilter<T>>,
     subscribers: Slab<Subscriber<T>>,
-    /// The filters by the values they are filed under.
+    /// The filters by their values.
     filed: Postings,
-    /// Finds equal filters.
+    /// Finds the filter that equals another.
     distinct: HashTable<u32>,
     distinct_secret: RandomState,
     frequencies: Frequencies,
@@ -90,9 +90,9 @@ pub struct Matcher<T> {
 /// Lists that one event fills.
 #[derive(Default)]
 struct Scratch {
-    /// Questions that may match.
+    /// Filters that may match.
     found: Vec<u32>,
-    /// Those who ask one that does, and several in all, and so may have been told.
+    /// Subscribers with several filters, one of which matches: they may have been called already.
     several: Vec<u32>,
 }
 
@@ -103,7 +103,7 @@ impl<T: Clone> Default for Matcher<T> {
 }
 
 impl<T: Clone> Matcher<T> {
-    /// An empty matcher with hash secrets of its own.
+    /// An empty matcher, with hash secrets of its own.
     pub fn new() -> Self {
         Self {
             filters: Slab::new(),
@@ -120,7 +120,7 @@ impl<T: Clone> Matcher<T> {
         }
     }
 
-    /// How many targets are registered.
+    /// The number of registered targets.
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }
@@ -130,12 +130,12 @@ impl<T: Clone> Matcher<T> {
         self.len() == 0
     }
 
-    /// Tells every target.
+    /// Calls `tell` once for each target.
     pub fn for_each_target(&self, mut tell: impl FnMut(&T)) {
         self.subscribers.values().for_each(|subscriber| tell(&subscriber.target));
     }
 
-    /// How many different filters are filed; filters that no event can match are not.
+    /// The number of distinct filters; filters that no event can match are not counted.
     pub fn distinct_filters(&self) -> usize {
         self.filters.len()
     }
@@ -145,13 +145,14 @@ impl<T: Clone> Matcher<T> {
         self.stats
     }
 
-    /// Registers `target` for every event that at least one of `filters` matches. Takes time in proportion to the
-    /// values in the filters.
+    /// Registers `target` for every event that at least one of `filters` matches. The time is proportional to the
+    /// number of values in the filters.
     pub fn insert(&mut self, filters: &[Filter], target: T) -> Registration {
         self.insertions = self.insertions.wrapping_add(1);
         let generation = self.insertions;
         let subscriber = self.subscribers.vacant();
         let mut subscriptions = SmallVec::<[SubscriptionFilter; 2]>::new();
+
         for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
             let index = self.index_filter(filter);
             if let Some(indexed) = self.filters.get_mut(index) {
@@ -162,22 +163,26 @@ impl<T: Clone> Matcher<T> {
                 });
             }
         }
+
+        // A subscriber of one filter is called straight from that filter's list, without a look at its own entry.
         if let [subscription] = *subscriptions {
             let indexed = self.filters.get_mut(subscription.filter);
             if let Some(subscriber_ref) = indexed.and_then(|indexed| indexed.subscribers.get_mut(subscription.place)) {
                 subscriber_ref.direct = Some(target.clone());
             }
         }
+
         self.subscribers.insert(Subscriber { target, last_event: 0, subscriptions, generation });
         Registration(u64::from(generation) << 32 | u64::from(subscriber))
     }
 
-    /// Ends a registration and returns its target, once. Takes time in proportion to the values in its own filters, no
-    /// matter how many others share them.
+    /// Ends a registration and returns its target, once. The time is proportional to the number of values in its own
+    /// filters, however many others share them.
     pub fn remove(&mut self, registration: Registration) -> Option<T> {
         let (generation, index) = ((registration.0 >> 32) as u32, registration.0 as u32);
         self.subscribers.get(index).filter(|subscriber| subscriber.generation == generation)?;
         let Subscriber { target, mut subscriptions, .. } = self.subscribers.remove(index)?;
+
         let mut ordinal = 0;
         while let Some(subscription) = subscriptions.get(ordinal).copied() {
             ordinal += 1;
@@ -188,7 +193,8 @@ impl<T: Clone> Matcher<T> {
                 continue;
             }
             if let Some(moved) = moved {
-                // Whoever has moved into its place learns the new one; that may be this subscriber, which asked twice.
+                // The subscriber that `swap_remove` has moved must learn its new place. It may be this one, which
+                // subscribed to the filter twice.
                 let others = self.subscribers.get_mut(moved.owner).map(|subscriber| &mut subscriber.subscriptions);
                 let subscriptions = if moved.owner == index { Some(&mut subscriptions) } else { others };
                 if let Some(entry) =
@@ -208,11 +214,12 @@ impl<T: Clone> Matcher<T> {
         self.frequencies.observe(event);
         self.find_candidates(event);
 
-        // Each stage is a loop of its own over independent memory, so that the processor waits for many cache
-        // misses at once rather than for one after the other.
+        // Each stage is a loop of its own over independent memory: the processor then waits for many cache misses at
+        // once, not for one after the other.
         let Self { filters, subscribers, scratch: Scratch { found, several }, .. } = self;
         let (probe, mut candidates, mut hits) = (OnceCell::new(), 0, 0);
         several.clear();
+
         for some in found.chunks(AHEAD) {
             prefetch(some.iter().filter_map(|index| filters.get(*index)).map(|indexed| indexed.seen));
             for index in some {
@@ -233,6 +240,8 @@ impl<T: Clone> Matcher<T> {
                 }
             }
         }
+
+        // A subscriber of several filters is called once, whichever of them match.
         self.stats.candidates += candidates;
         self.stats.hits += hits;
         for index in several.drain(..) {
@@ -244,7 +253,7 @@ impl<T: Clone> Matcher<T> {
         self.scratch.shrink();
     }
 
-    /// Fills `scratch.found` with the filters that are filed under a key of `event`; one may come several times.
+    /// Fills `scratch.found` with the filters that are filed under a key of `event`. A filter may come several times.
     fn find_candidates(&mut self, event: &Event) {
         let filed = &self.filed;
         let wanted = |field| {
@@ -255,18 +264,20 @@ impl<T: Clone> Matcher<T> {
             filed.has(field)
         };
         let mut keys = SmallVec::<[HashedIndexKey<'_>; 8]>::new();
-        // Their text is what is needed first.
+
+        // The text of the tags is needed first.
         prefetch(event.tags().iter().filter_map(|tag| tag.value.as_bytes().first().copied()));
         IndexKey::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
         // An event that repeats a tag 2,000 times must not walk that tag's list 2,000 times.
         keys.sort_unstable();
         keys.dedup();
+
         let found = &mut self.scratch.found;
         found.clear();
         filed.look_up(&keys, found);
     }
 
-    /// The index of `filter`, which is filed if nobody asked it before.
+    /// The index of `filter`; files it where it is new.
     fn index_filter(&mut self, filter: &Filter) -> u32 {
         let Self { filters, filed, distinct, .. } = self;
         let hash = self.distinct_secret.hash_one(meaning(filter));
@@ -293,20 +304,22 @@ impl<T: Clone> Matcher<T> {
         }
     }
 
-    /// Takes out a filter that nobody asks for any more.
+    /// Removes a filter without subscribers.
     fn forget(&mut self, index: u32) {
         let Some(mut indexed) = self.filters.remove(index) else { return };
         let detail = &mut *indexed.detail;
         if let Ok(known) = self.distinct.find_entry(detail.hash, |known| *known == index) {
             known.remove();
         }
+
         let mut ordinal = 0;
         IndexKey::of_filter(&detail.filter, detail.field, |key| {
             let place = detail.places.get(ordinal).copied();
             ordinal += 1;
             let Some(place) = place else { return };
             let Some(moved) = self.filed.remove(key, place) else { return };
-            // Whoever has moved into its place learns the new one; that may be this filter under another key.
+            // The filter whose posting `remove` has moved must learn its new place. It may be this filter, under
+            // another key.
             let owner = self.filters.get_mut(moved.owner).map(|owner| &mut owner.detail.places);
             let places = if moved.owner == index { Some(&mut detail.places) } else { owner };
             if let Some(entry) = places.and_then(|places| places.get_mut(moved.ordinal as usize)) {
@@ -326,13 +339,13 @@ impl Scratch {
     }
 }
 
-/// Everything of a filter that decides what it matches: all but `limit`.
+/// All that decides what a filter matches: everything but `limit`.
 fn meaning(filter: &Filter) -> impl Eq + std::hash::Hash {
     (&filter.ids, &filter.authors, &filter.kinds, &filter.tags, filter.since, filter.until)
 }
 
-/// Reads one word of each of several places in memory. The decisions that come later depend on what is there, and a
-/// processor that guesses one wrong forgets what it has begun to fetch; here there is nothing to guess.
+/// Prefetches: reads one word of each of several cache lines. The later comparisons branch on what is there, and a
+/// mispredicted branch discards the loads that were begun after it; here there is no branch to mispredict.
 fn prefetch<N: Into<u64>>(words: impl Iterator<Item = N>) {
     std::hint::black_box(words.fold(0, |sum, word| sum ^ word.into()));
 }

@@ -1,12 +1,10 @@
-//! Which filters are filed under a value.
+//! Postings: which filters are filed under a value.
 //!
-//! One hash table holds the values themselves, so whatever is found meets the condition on the field that it is filed
-//! under: nobody need look at its filter for that. Beside the value lie the filters, in up to [`BLOCKS`] blocks, whose
-//! postings count as one list; longer lists lie elsewhere. A posting knows where its owner keeps track of it, so it leaves
-//! a list of 100,000 without a search.
+//! One hash table holds the values themselves, so an event that finds a filter meets the condition on its field, and
+//! need not compare that. The filters of a value are in up to [`BLOCKS`] blocks, which form one list; longer lists are
+//! outside. A posting knows where its filter notes the place, so it leaves a list of 100,000 without a search.
 //!
-//! The hash is SipHash under a secret of the process, so a client can not choose values that meet in one place (hash
-//! flooding).
+//! The hash is SipHash under a secret of the process: a client cannot choose values that collide (hash flooding).
 
 use super::block::{BLOCKS, Block, OwnedPart, ROOM, Texts};
 use super::filing::{Field, IndexKey};
@@ -17,19 +15,18 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::RandomState;
 
-/// See the module.
+/// The postings lists; see the module.
 pub(super) struct Postings {
     blocks: HashTable<Block>,
     texts: Texts,
     /// The lists that are too long for blocks.
     long: Slab<Vec<Posting>>,
     secret: RandomState,
-    /// How many postings each sort of field has: where there is none, nothing is looked up.
+    /// The number of postings of each sort of field: where it is 0, nothing is looked up.
     filed: [usize; Field::SORTS],
 }
 
-/// A key and its hash. The order brings equal keys together; different keys of one hash are rare, but must not come
-/// between them.
+/// A key and its hash. The order puts equal keys side by side, even between different keys of one hash.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HashedIndexKey<'a> {
     hash: u64,
@@ -57,17 +54,17 @@ impl Postings {
         self.filed.get(field.sort()).is_none_or(|count| *count > 0)
     }
 
-    /// Prepares a key to be looked up.
+    /// Hashes a key for [`look_up`](Self::look_up).
     pub(super) fn hashed<'a>(&self, key: IndexKey<'a>) -> HashedIndexKey<'a> {
         HashedIndexKey { hash: key.part.hash(key.head(), &self.secret), key }
     }
 
-    /// Appends to `found` what is filed under `keys`.
+    /// Appends to `found` the filters that are filed under `keys`.
     ///
-    /// In stages, each of which reads what the one before has found in memory: so the processor waits for all keys at
-    /// once, not for one after the other.
+    /// It works in stages, each of which reads memory that the one before has located: so the processor waits for all
+    /// keys at once, not for one after the other.
     pub(super) fn look_up(&self, keys: &[HashedIndexKey<'_>], found: &mut Vec<u32>) {
-        // To make such an iterator is to read the table's directory at that hash.
+        // Creating such an iterator reads the table's directory at that hash.
         let near: SmallVec<[_; 8]> = keys.iter().map(|key| self.blocks.iter_hash(key.hash)).collect();
         let mut blocks = SmallVec::<[(&IndexKey<'_>, &Block); 16]>::new();
         for (key, near) in keys.iter().zip(near) {
@@ -84,7 +81,7 @@ impl Postings {
         }
     }
 
-    /// The last block of a key.
+    /// The number of the last block of a key.
     fn last_block(&self, key: &HashedIndexKey<'_>) -> Option<u8> {
         let near = self.blocks.iter_hash(key.hash);
         near.filter(|block| block.is_of(&key.key, &self.texts)).map(|block| block.number).max()
@@ -99,13 +96,13 @@ impl Postings {
         let texts = &self.texts;
         let found = self.blocks.find_entry(key.hash, |block| block.number == number && block.is_of(&key.key, texts));
         let Ok(block) = found.map(|found| found.remove().0) else { return };
-        // The blocks of a key share what lies outside; the first of them is the last to go.
+        // The blocks of a key share the text outside; block 0 is the last to go.
         if number == 0 {
             block.part().free(&mut self.texts);
         }
     }
 
-    /// Files a filter under a key and returns its place in the list.
+    /// Files a filter under a key; returns its place in the list.
     pub(super) fn insert(&mut self, key: IndexKey<'_>, posting: Posting) -> u32 {
         if let Some(count) = self.filed.get_mut(key.field.sort()) {
             *count += 1;
@@ -120,7 +117,7 @@ impl Postings {
             part = Some(block.part());
             if let Some(list) = block.elsewhere().and_then(|list| self.long.get_mut(list)) {
                 list.push(posting);
-                // Memory for 4 thousand million postings ends long before their numbers do.
+                // The memory for 4 thousand million postings ends long before their numbers do.
                 return u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
             }
         }
@@ -135,7 +132,7 @@ impl Postings {
         place.unwrap_or_else(|| self.move_out(&key, posting))
     }
 
-    /// Moves a key's postings out of its blocks, all of them and one more, and returns the place of that.
+    /// Moves the postings of a key, and one more, out of its blocks into a list; returns the place of that one.
     fn move_out(&mut self, key: &HashedIndexKey<'_>, posting: Posting) -> u32 {
         let mut list = Vec::new();
         for number in (0..BLOCKS).rev() {
@@ -157,7 +154,7 @@ impl Postings {
         place
     }
 
-    /// Takes out what is at `place` of the key's list. Returns the posting that has moved there, if one has.
+    /// Removes what is at `place` of the key's list. Returns the posting that has moved there, if one has.
     pub(super) fn remove(&mut self, key: IndexKey<'_>, place: u32) -> Option<Posting> {
         let sort = key.field.sort();
         let key = self.hashed(key);
@@ -180,7 +177,7 @@ impl Postings {
         target.set(place as usize % ROOM, posting).then_some(posting)
     }
 
-    /// Takes out what is at `place` of a long list, and moves a list back that is short enough.
+    /// Removes what is at `place` of a list outside, and moves a list back into a block once it is short enough.
     fn remove_long(&mut self, key: &HashedIndexKey<'_>, index: u32, place: u32) -> Option<Posting> {
         let list = self.long.get_mut(index)?;
         if place as usize >= list.len() {
@@ -188,7 +185,7 @@ impl Postings {
         }
         swap_remove(list, place as usize);
         let moved = list.get(place as usize).copied();
-        // Half a block: so that a list that comes and goes about some length does not move with every step.
+        // Half a block, so that a list whose length varies around the limit does not move with every step.
         if list.len() <= ROOM / 2 && list.iter().all(|posting| u16::try_from(posting.ordinal).is_ok()) {
             let list = self.long.remove(index)?;
             let block = self.block_mut(key, 0)?;

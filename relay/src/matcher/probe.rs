@@ -1,12 +1,12 @@
-//! The tags of one event, made ready to be compared with many filters.
+//! The tags of one event, sorted for comparison with many filters.
 
 use crate::types::{Event, Filter, TagFilter};
 use smallvec::SmallVec;
 
 /// An event's tags in order.
 ///
-/// An event can have thousands of tags and thousands of filters that ask for them: with sorted tags, comparing it
-/// with a filter of one value costs a search, not a scan.
+/// An event can have thousands of tags, and thousands of filters can ask for them. With sorted tags a comparison with a
+/// filter of one value is a search, not a scan.
 pub(super) struct Probe<'a> {
     tags: SmallVec<[(u8, &'a str); 16]>,
 }
@@ -24,7 +24,7 @@ impl<'a> Probe<'a> {
         filter.tags.iter().all(|condition| self.has_one_of(condition))
     }
 
-    /// Searches the longer of the two lists for each entry of the shorter.
+    /// Searches the longer of the two lists for each element of the shorter.
     fn has_one_of(&self, condition: &TagFilter) -> bool {
         let letter = condition.letter;
         let from = self.tags.partition_point(|(other, _)| *other < letter);

@@ -1,11 +1,11 @@
-//! Values that keep their index: an arena that reuses the slots of what was removed.
+//! A slab: values keep their index, and the slots of removed values are reused.
 
-/// No index: the end of a chain.
+/// No index: the end of the free list.
 pub(super) const NONE: u32 = u32::MAX;
 
 pub(super) enum Slot<V> {
     Taken(V),
-    /// Free; carries the next free slot.
+    /// Free; has the index of the next free slot.
     Free(u32),
 }
 
@@ -25,9 +25,9 @@ impl<V> Slab<V> {
         self.len
     }
 
-    /// The index that the next value gets.
+    /// The index that the next value will get.
     pub(super) fn vacant(&self) -> u32 {
-        // Memory for 4 thousand million slots ends long before their numbers do.
+        // The memory for 4 thousand million slots ends long before their numbers do.
         if self.free == NONE { u32::try_from(self.slots.len()).unwrap_or(NONE) } else { self.free }
     }
 
@@ -38,7 +38,7 @@ impl<V> Slab<V> {
         })
     }
 
-    /// Stores `value` and returns its index.
+    /// Stores `value`; returns its index.
     pub(super) fn insert(&mut self, value: V) -> u32 {
         self.len += 1;
         let index = self.vacant();
@@ -57,7 +57,7 @@ impl<V> Slab<V> {
         }
     }
 
-    /// Takes the value at `index` out, if there is one.
+    /// Removes the value at `index`, if there is one.
     pub(super) fn remove(&mut self, index: u32) -> Option<V> {
         let slot = self.slots.get_mut(index as usize)?;
         if matches!(slot, Slot::Free(_)) {

@@ -1,15 +1,16 @@
-//! Who belongs to something: the filters under a value, the subscribers of a filter.
+//! Postings, and the list of a filter's subscribers.
 
-/// One membership. The owner keeps its place, and it knows where the owner does so: that way it can leave a list of 100,000
-/// without a search.
+/// An element of a list, which refers back to its owner: a filter in the list of a value, a subscriber in the list of a
+/// filter. The owner notes the element's place in the list, and `ordinal` says where it notes that. So an element
+/// leaves a list of 100,000 without a search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Posting {
     pub(super) owner: u32,
-    /// Which of the owner's memberships this is.
+    /// Which of the owner's elements this is.
     pub(super) ordinal: u32,
 }
 
-/// Takes out what is at `place`, where the last moves, and gives memory back that the list no longer needs.
+/// Removes the element at `place`, to which the last element moves. Shrinks a list that has become much shorter.
 pub(super) fn swap_remove<V>(list: &mut Vec<V>, place: usize) {
     list.swap_remove(place);
     if list.capacity() > 8 && list.len() < list.capacity() / 4 {
@@ -17,15 +18,16 @@ pub(super) fn swap_remove<V>(list: &mut Vec<V>, place: usize) {
     }
 }
 
-/// Who asks a filter.
+/// A subscriber of a filter.
 pub(super) struct SubscriberRef<T> {
     pub(super) subscriber: Posting,
-    /// Whom to tell, if the subscriber asks nothing else: so it need not be looked up, nor remembered that it was told.
+    /// The target, where the subscriber has no other filter: then neither its entry nor its last event need be looked
+    /// at.
     pub(super) direct: Option<T>,
 }
 
-/// Those who ask one filter, in no order. Mostly there is one, and that lies in the filter itself: no memory of its own,
-/// and none that an event would have to wait for.
+/// The subscribers of one filter, in no order. Usually there is one, which is stored in the filter itself: it takes no
+/// memory of its own, and costs an event no cache miss.
 pub(super) enum Subscribers<T> {
     One(SubscriberRef<T>),
     Many(Vec<SubscriberRef<T>>),
@@ -50,7 +52,7 @@ impl<T> Subscribers<T> {
         }
     }
 
-    /// Adds a subscriber and returns its place.
+    /// Adds a subscriber; returns its place.
     pub(super) fn push(&mut self, subscriber: Posting) -> u32 {
         let subscriber_ref = SubscriberRef { subscriber, direct: None };
         *self = match std::mem::replace(self, Self::new()) {
@@ -61,11 +63,11 @@ impl<T> Subscribers<T> {
                 Self::Many(subscribers)
             }
         };
-        // Memory for 4 thousand million subscribers ends long before their numbers do.
+        // The memory for 4 thousand million subscribers ends long before their numbers do.
         u32::try_from(self.as_slice().len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Takes out what is at `place`. Returns who has moved there, if anybody has.
+    /// Removes the subscriber at `place`. Returns the one that has moved there, if one has.
     pub(super) fn swap_remove(&mut self, place: u32) -> Option<Posting> {
         let place = place as usize;
         match self {

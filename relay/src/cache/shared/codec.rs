@@ -1,5 +1,5 @@
-//! How an answer is written into Redis: a header that a script can compare without understanding the rest, then the rows,
-//! compressed where that pays, or the count.
+//! The encoding of an answer in Redis: a header that a script can compare without understanding the rest, then the
+//! rows, compressed where that pays, or the count.
 
 use crate::cache::{Answer, Count, Snapshot};
 use crate::types::bytes::{Damaged, Reader, push_number};
@@ -7,31 +7,31 @@ use crate::types::{Epoch, Head, LEAST_PACKED_ROW_BYTES, Position, Row};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What a value begins with: ours, in this version. One of another version counts as none.
+/// A value begins with these bytes: the format and its version. A value of another version counts as damaged.
 const MAGIC: [u8; 2] = [b'C', 2];
 
-/// The parts of the header that `put.lua` compares stand at fixed places: the magic and the epoch, then, as numbers with
-/// the highest byte first, the generation, the position, the limit; then the flags.
+/// `put.lua` compares parts of the header by their offsets: the magic and the epoch; then, in big-endian order, the
+/// generation, the position and the limit; then the flags.
 pub(in crate::cache) const HEADER_BYTES: usize = 2 + 8 + 8 + 8 + 4 + 1;
 
 const COMPLETE: u8 = 1;
 const COMPRESSED: u8 = 2;
 const COUNT: u8 = 4;
 
-/// What is smaller is not worth compressing.
+/// Smaller rows are not compressed.
 const LEAST_TO_COMPRESS: usize = 512;
-/// No value is larger than this: it would not come in time, and keep others from coming.
+/// The largest value: a larger one would be late, and delay the answers behind it.
 pub(super) const MAX_VALUE_BYTES: usize = 1 << 20;
-/// Nor is what a value unfolds to.
+/// The largest size that a value decompresses to.
 const MAX_ROWS_BYTES: usize = 4 * MAX_VALUE_BYTES;
-/// LZ4 cannot do better than one to this.
+/// The compression ratio that LZ4 cannot exceed.
 const MOST_COMPRESSION: usize = 255;
 
-/// Which purges an entry is younger than: the number of the last that its writer knew of.
+/// The number of the last purge that an entry's writer knew of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Generation(pub(super) u64);
 
-/// Writes an answer. `None`: it is too large, or holds what is no event's canonical text.
+/// Encodes an answer. `None`: the answer is too large, or a row's text is not canonical.
 pub(super) fn encode(answer: &Answer, generation: Generation) -> Option<Vec<u8>> {
     let out = match answer {
         Answer::Rows(entry) => encode_rows(entry, generation)?,
@@ -49,7 +49,7 @@ fn push_header(head: Head, generation: Generation, limit: u32, flags: u8, out: &
     out.push(flags);
 }
 
-/// A count has no room to compare.
+/// A count's limit is 0: it has no room to compare.
 fn encode_count(count: &Count, generation: Generation) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES + 24);
     push_header(count.head, generation, 0, COUNT, &mut out);
@@ -59,17 +59,19 @@ fn encode_count(count: &Count, generation: Generation) -> Vec<u8> {
     out
 }
 
-/// Measured on 100 notes of 50 authors, 69 KB of JSON: packed 52 KB, with LZ4 33 KB in 80 µs and back in 12 µs; zstd and
-/// deflate gain another 10 % and take 5 and 15 times as long to read.
+/// Measured on 100 notes of 50 authors, 69 KB of JSON: packed 52 KB, with LZ4 33 KB in 80 µs and back in 12 µs; zstd
+/// and deflate save another 10 % and take 5 and 15 times as long to decompress.
 fn encode_rows(entry: &Snapshot, generation: Generation) -> Option<Vec<u8>> {
     let mut rows = Vec::with_capacity(64 + entry.rows.iter().map(|row| row.text.len()).sum::<usize>());
     push_number(entry.rows.len() as u64, &mut rows);
     if !entry.rows.iter().all(|row| row.pack(&mut rows)) || rows.len() > MAX_ROWS_BYTES {
         return None;
     }
+
     let compressed = (rows.len() >= LEAST_TO_COMPRESS).then(|| lz4_flex::block::compress(&rows));
-    // What saves less than an eighth is not worth unfolding.
+    // A saving of less than an eighth is not worth the decompression.
     let compressed = compressed.filter(|compressed| compressed.len() < rows.len() - rows.len() / 8);
+
     let mut out = Vec::with_capacity(HEADER_BYTES + 16 + compressed.as_ref().unwrap_or(&rows).len());
     let flags = if entry.complete { COMPLETE } else { 0 } | if compressed.is_some() { COMPRESSED } else { 0 };
     push_header(entry.head, generation, u32::try_from(entry.limit).ok()?, flags, &mut out);
@@ -84,8 +86,8 @@ fn encode_rows(entry: &Snapshot, generation: Generation) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Reads what [`encode`] wrote. Whatever the bytes are, it allocates at most a few MiB, and what comes out is in order: no
-/// more rows than the limit, newest first, none twice. What the rows say is believed, as it is on the bus.
+/// Decodes what [`encode`] wrote. Whatever the bytes are, it allocates at most a few MiB, and the rows that it returns
+/// are in order: at most `limit`, newest first, each once. It trusts the content of the rows, as the bus does.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
     let mut from = Reader::new(bytes);
     if from.array::<2>()? != MAGIC {
@@ -102,6 +104,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
     if flags & !(COMPLETE | COMPRESSED) != 0 {
         return Err(Damaged);
     }
+
     let read_at = from.number()?.cast_signed();
     let rows = if flags & COMPRESSED == 0 {
         read_rows(from, limit)?
@@ -114,6 +117,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Answer, Generation), Damaged> {
         let unfolded = lz4_flex::block::decompress(compressed, length).map_err(|_| Damaged)?;
         read_rows(Reader::new(&unfolded), limit)?
     };
+
     let entry = Snapshot { head, limit, rows, complete: flags & COMPLETE != 0, read_at };
     Ok((Answer::Rows(Arc::new(entry)), generation))
 }

@@ -1,21 +1,21 @@
-//! What the shared layer has done since it was made.
+//! Counters of the shared layer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// What the shared layer has done since it was made.
+        /// Counters of the shared layer since it was made.
         #[derive(Debug, Default)]
         pub(super) struct Counts {
             $(pub(super) $name: AtomicCounter,)+
         }
 
-        /// What the shared layer has done since it was made, and how its servers are.
+        /// Counters of the shared layer since it was made, and the state of its servers.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
         pub struct SharedStatus {
             /// Servers that carry entries.
             pub servers: usize,
-            /// Those of them that answer.
+            /// Servers that answer.
             pub servers_up: usize,
             $($(#[$doc])* pub $name: u64,)+
         }
@@ -29,32 +29,32 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Entries that were found at once and could be used.
+    /// Entries that a read found at once and could use.
     hits,
-    /// Nothing was there.
+    /// Reads that found no entry.
     misses,
-    /// What was there was too old, had too little room, had been purged, or was damaged.
+    /// Reads that found an entry that was too old, had too little room, was purged, or was damaged.
     unusable,
-    /// What was there was not understood.
+    /// Reads that found an entry that does not decode.
     damaged,
-    /// After a miss: what another instance was reading was waited for, and came.
+    /// Misses after which another instance's answer came while the read waited.
     hits_after_wait,
-    /// After a miss: it did not come in time.
+    /// Misses after which another instance's answer did not come in time.
     waited_in_vain,
-    /// The server did not answer in time.
+    /// Requests that a server did not answer in time.
     late,
-    /// No server was there, or it was left alone for having been late: nobody waited.
+    /// Requests without a server, or with its circuit breaker open: they did not wait.
     away,
-    /// The server reported an error.
+    /// Requests that a server answered with an error.
     failed,
 
     /// Entries that were written.
     written,
-    /// Entries that were not, for what was there was at least as good.
+    /// Entries that were not written, since Redis had one at least as good.
     not_newer,
     /// Entries that were too large to be shared.
     too_large,
-    /// Entries that were not written for lack of room in the queue.
+    /// Entries that were not written, since the queue was full.
     dropped,
     /// Entries that a server did not take.
     not_taken,
@@ -64,7 +64,7 @@ counts! {
     written_bytes,
 }
 
-/// One number that only grows.
+/// A counter.
 #[derive(Debug, Default)]
 pub(super) struct AtomicCounter(AtomicU64);
 

@@ -1,9 +1,9 @@
-//! The layer that instances share: Redis, one key an entry.
+//! The shared layer in Redis: one key an entry.
 //!
-//! Redis may be slow, or gone, or hold anything at all: a read waits a few milliseconds at most, a server that keeps
-//! being late is left alone until it answers in time again, and what comes back counts only if it is in order, of an
-//! epoch and a position that the reader's log can bring up to date, and not purged. So whatever happens here changes the
-//! share of hits and nothing else.
+//! Redis may be slow, or gone, or return anything at all. So a read waits a few milliseconds at most, and a circuit
+//! breaker opens for a server that keeps being late. A value counts only if it decodes, if the reader's log can bring
+//! its epoch and position up to date, and if it was not purged. Whatever happens to Redis changes the hit rate and
+//! nothing else.
 
 mod codec;
 mod counts;
@@ -32,31 +32,31 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use write::{PutRequest, WriteCommand};
 
-/// Entries and leases that may wait to be written and given back. What is more is not shared this time.
+/// Writes and lease releases that may wait. When the queue is full, an answer is not shared.
 const QUEUE: usize = 256;
-/// For how long one instance may keep the others from reading the store for the same.
+/// How long one instance may keep the others from reading the store for the same key.
 const LEASE: Duration = Duration::from_millis(500);
-/// For how long the others wait for what it reads, before they read the store themselves.
+/// How long the others wait for the leader's answer before they read the store themselves.
 const LEASE_WAIT: Duration = Duration::from_millis(150);
-/// Between two looks at what others read: first, and at most.
+/// The pause between two looks for the leader's answer: the first, and the longest.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(16));
-/// Purges that may wait to be applied here.
+/// Purges of other instances that may wait to be applied here.
 const PURGES: usize = 64;
 
-/// What one layer is to do.
+/// Settings of the shared layer.
 #[derive(Debug, Clone)]
 pub struct SharedSettings {
-    /// What every name on the server begins with.
+    /// The prefix of every key in Redis.
     pub prefix: String,
-    /// What a server has for one answer.
+    /// The longest that a read waits for a server.
     pub patience: Duration,
-    /// For how long an entry is kept. The ring should reach back about so far: an older one is of no use.
+    /// The time to live of an entry. About as far as the ring reaches back: an older entry is of no use.
     pub lifetime: Duration,
-    /// `false`: nothing is kept; only purges are passed on.
+    /// `false`: the layer keeps nothing, and only passes purges on.
     pub keeps: bool,
 }
 
-/// A layer over Redis. Dropped, it lets all connections go.
+/// A shared layer over Redis. Dropping it closes all connections.
 pub struct RedisLayer {
     shared: Arc<LayerState>,
     commands: mpsc::Sender<WriteCommand>,
@@ -72,24 +72,23 @@ struct LayerState {
     counts: Counts,
 }
 
-/// What an entry and its lease are called. Both lie on the same server: a Cluster looks at what is in braces.
+/// The Redis keys of an entry and of its lease. Both are on the same server: a Cluster hashes what is in braces.
 struct RedisKeys {
     entry: String,
     lease: String,
 }
 
-/// What came of a look.
+/// The outcome of one look into Redis.
 enum Lookup {
     Answer(Answer),
     Nothing,
-    /// Too old, of too little room, purged, or not understood.
+    /// Too old, with too little room, purged, or damaged.
     Unusable(Miss),
     NoAnswer,
 }
 
 impl RedisLayer {
-    /// Starts to connect, and goes on whatever happens to the servers. What other instances purge comes out of the
-    /// receiver.
+    /// Starts to connect, and goes on whatever happens to the servers. The receiver yields what other instances purge.
     pub fn start(address: RedisAddress, settings: SharedSettings) -> (Arc<Self>, mpsc::Receiver<Purge>) {
         let SharedSettings { prefix, patience, lifetime, keeps } = settings;
         let shared = Arc::new(LayerState {
@@ -100,6 +99,7 @@ impl RedisLayer {
             keeps,
             counts: Counts::default(),
         });
+
         let (commands, received) = mpsc::channel(QUEUE);
         let (purged, to_purge) = mpsc::channel(PURGES);
         let follower = shared.clone();
@@ -112,7 +112,7 @@ impl RedisLayer {
 }
 
 impl RedisLayer {
-    /// False where there is no room for it.
+    /// False where the queue is full.
     fn send(&self, key: &FilterKey, command: impl FnOnce(RedisKeys) -> WriteCommand) -> bool {
         !self.shared.keeps || self.commands.try_send(command(self.shared.redis_keys(key))).is_ok()
     }
@@ -141,7 +141,7 @@ impl SharedLayer for RedisLayer {
     }
 
     fn release_lease(&self, key: &FilterKey, miss: Miss) {
-        // Where there is no room for this either, the lease runs out.
+        // Without room in the queue the lease expires by itself.
         let _ = miss.leased && self.send(key, WriteCommand::ReleaseLease);
     }
 
@@ -185,11 +185,12 @@ impl LayerState {
             }
             Lookup::NoAnswer => return Err(miss),
         }
+
         miss.leased = self.is_first(&keys).await;
         if miss.leased { Err(miss) } else { self.wait(&keys, key, usable).await.ok_or(miss) }
     }
 
-    /// One look at what is there.
+    /// Looks into Redis once.
     async fn look(&self, keys: &RedisKeys, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Lookup {
         let counts = &self.counts;
         let mut get = cmd("GETRANGE");
@@ -206,6 +207,7 @@ impl LayerState {
             return Lookup::Nothing;
         }
         counts.read_bytes.add(bytes.len());
+
         match codec::decode(&bytes) {
             Ok((answer, generation)) if !self.purges.concern(key, generation) && usable(&answer) => {
                 Lookup::Answer(answer)
@@ -219,7 +221,7 @@ impl LayerState {
         }
     }
 
-    /// True when no other instance is reading the store for this: then this one is to.
+    /// Takes the lease: true when no other instance is reading the store for this key.
     async fn is_first(&self, keys: &RedisKeys) -> bool {
         if ablated(Safeguard::Lease) {
             return true;
@@ -237,7 +239,7 @@ impl LayerState {
         }
     }
 
-    /// Waits, not for long, for what another instance is reading.
+    /// Waits, for at most [`LEASE_WAIT`], for the answer of the instance that has the lease.
     async fn wait(
         &self,
         keys: &RedisKeys,

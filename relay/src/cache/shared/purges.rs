@@ -1,6 +1,6 @@
-//! Purges across instances: a short stream in Redis, beside the entries that they concern. Whoever purges appends to it;
-//! every instance reads it. An entry carries the number of the last purge that its writer knew of, so a purge makes
-//! older entries of every instance unusable without looking for them.
+//! Purges across instances: a short stream in Redis, beside the entries. An instance that purges appends to the stream,
+//! and every instance reads it. An entry carries the number of the last purge that its writer knew of; so a purge makes
+//! the older entries of every instance unusable without looking for them.
 
 use super::codec::Generation;
 use super::servers::{NoAnswer, Servers};
@@ -12,18 +12,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the stream is read: a purge takes about so long to reach every instance.
+/// How often an instance reads the stream: a purge takes about this long to reach every instance.
 const READ_EVERY: Duration = Duration::from_millis(250);
-/// What a server has for a purge.
+/// The longest that a purge, or a read of the stream, waits for the server.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many purges are remembered, here and in the stream. What is older than the oldest counts as purged.
+/// Purges that the stream and each instance remember. Entries older than the oldest of them count as purged.
 const REMEMBERED: usize = 1_000;
-/// The name of what is purged in an item of the stream.
+/// The field of a stream item that names what is purged.
 const FIELD: &str = "purge";
 
 pub(super) struct Purges {
     stream: String,
-    /// Entries do not outlive this, so purges need not either.
+    /// The time to live of the stream: longer than that of any entry.
     lifetime: Duration,
     known: RwLock<KnownPurges>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Purges {
 struct KnownPurges {
     /// The oldest first.
     recent: VecDeque<(Generation, Purge)>,
-    /// Everything before this is purged.
+    /// Entries of an earlier generation count as purged.
     floor: Generation,
     latest: Generation,
 }
@@ -42,19 +42,19 @@ impl Purges {
         Self { stream: format!("{prefix}:cache:purges"), lifetime: 2 * entry_lifetime, known: RwLock::default() }
     }
 
-    /// The number of the last purge that is known here.
+    /// The number of the last purge that this instance knows of.
     pub(super) fn latest(&self) -> Generation {
         self.known.read().latest
     }
 
-    /// True when an entry of `key` that was written at `generation` has been purged since.
+    /// True when an entry of `key`, written at `generation`, has been purged since.
     pub(super) fn concern(&self, key: &FilterKey, generation: Generation) -> bool {
         let known = self.known.read();
         let since = known.recent.iter().rev().take_while(|(number, _)| *number > generation);
         generation < known.floor || since.into_iter().any(|(_, purge)| purge.concerns(key))
     }
 
-    /// Tells every instance.
+    /// Appends `purge` to the stream.
     pub(super) async fn announce(&self, servers: &Servers, purge: &Purge) -> Result<(), NoAnswer> {
         let mut add = cmd("XADD");
         add.arg(&self.stream).arg("MAXLEN").arg("~").arg(REMEMBERED).arg("*").arg(FIELD).arg(purge.to_string());
@@ -67,13 +67,14 @@ impl Purges {
                 Ok(id)
             })
             .await?;
+
         if let Some(number) = generation(&id) {
             self.learn(number, purge.clone());
         }
         Ok(())
     }
 
-    /// Reads the stream for ever and sends on what others have purged, until nobody takes it.
+    /// Reads the stream and sends on what other instances have purged. Returns when the receiver is gone.
     pub(super) async fn follow(&self, servers: &Servers, out: &mpsc::Sender<Purge>) {
         let mut ticks = interval(READ_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -95,7 +96,7 @@ impl Purges {
         }
     }
 
-    /// What an item says, if that is news.
+    /// The purge in a stream item, unless this instance knows it already.
     fn take(&self, id: &str, fields: &[Value]) -> Option<Purge> {
         let number = generation(id)?;
         let [_, value] = fields else { return None };
@@ -120,7 +121,7 @@ impl Purges {
     }
 }
 
-/// The items in the answer to XREAD: `{stream: [[id, [field, value]], …]}`. What is something else is left out.
+/// The items of an answer to XREAD, `{stream: [[id, [field, value]], …]}`. Malformed items are left out.
 fn items(reply: Value) -> Vec<(String, Vec<Value>)> {
     let Value::Map(streams) = reply else { return Vec::new() };
     let item = |item: Value| {
@@ -135,7 +136,7 @@ fn items(reply: Value) -> Vec<(String, Vec<Value>)> {
     items.flatten().filter_map(item).collect()
 }
 
-/// The number in the id of an item: milliseconds, then a count within them.
+/// The number in the id of an item: milliseconds, then a counter within them.
 fn generation(id: &str) -> Option<Generation> {
     let (millis, count) = id.split_once('-')?;
     let (millis, count): (u64, u64) = (millis.parse().ok()?, count.parse().ok()?);

@@ -1,9 +1,10 @@
--- Writes an entry unless what is there is of the same epoch and younger, or has more room.
--- KEYS: the entry, its lease. ARGV: the value, for how many milliseconds, and how the one begins that the writer has found to
--- be of no use (nothing where it found none): that one goes, whatever it is. Returns 1 where it was written.
--- The header: 2 bytes magic and 8 bytes epoch, then generation, position (8 bytes each) and limit (4), the highest byte
--- first, then flags, of which the lowest bit says that the rows are all there is. Numbers are compared in halves, for a
--- number here has 53 bits.
+-- Writes an entry unless Redis has one of the same epoch that is newer, or has more room.
+-- KEYS: the entry, its lease. ARGV: the value; its time to live in milliseconds; the header of the value that the
+-- writer could not use, empty where there was none: that value is replaced in any case. Returns 1 where the entry was
+-- written.
+-- The header: 2 bytes magic and 8 bytes epoch; then, big-endian, generation, position (8 bytes each) and limit (4);
+-- then flags, of which the lowest bit says that the rows are complete. Numbers are compared in halves, since a Lua
+-- number has 53 bits.
 redis.call('UNLINK', KEYS[2])
 local new = ARGV[1]
 local old = redis.call('GETRANGE', KEYS[1], 0, 30)

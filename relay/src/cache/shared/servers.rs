@@ -1,4 +1,5 @@
-//! The servers that carry the entries: which has which key, a connection to each, and a breaker in front of each.
+//! The Redis servers of the shared layer: which one carries which key, a connection to each, and a circuit breaker in
+//! front of each.
 
 use crate::config::RedisAddress;
 use crate::link::{Backoff, Layout, LinkError, Node, open};
@@ -13,41 +14,42 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// A server that was late for so many times the patience is left alone until it answers a PING in time.
+/// The breaker opens after a server has been late for this many times the read timeout, and closes when it answers a
+/// PING in time.
 const LATE_FOR: u32 = 10;
-/// A connection that stood for so long was a good one: the next attempt comes at once.
+/// A connection that lasted this long was a good one: the backoff begins anew.
 const GOOD_AFTER: Duration = Duration::from_secs(1);
 
-/// What a control waits.
+/// The timeout in a control that ablates it.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
-/// Why a server gave no answer.
+/// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    /// No server carries the key, or it is being left alone: nobody has waited.
+    /// No server carries the key, or its breaker is open. The caller did not wait.
     #[error("no server is there")]
     Away,
-    /// Not in time.
+    /// The server did not answer in time.
     #[error("no answer in time")]
     Late,
-    /// It, or the way to it, reports an error.
+    /// The server, or the way to it, reports an error.
     #[error(transparent)]
     Failed(#[from] RedisError),
 }
 
-/// All servers of one address. Dropped, it lets all connections go.
+/// All servers of one address. Dropping it closes all connections.
 pub(super) struct Servers {
     patience: Duration,
     map: Arc<ArcSwap<Map>>,
     task: JoinHandle<()>,
 }
 
-/// What whoever keeps a connection needs to know.
+/// What the tasks behind the connections share.
 struct LinkContext {
     address: RedisAddress,
-    /// What a server has for one answer.
+    /// The longest that a read waits for a server.
     patience: Duration,
-    /// Something was not where it was expected: look again.
+    /// Asks for a new layout: a server was not where the last one says.
     moved: Notify,
 }
 
@@ -57,34 +59,34 @@ struct Map {
     links: Vec<Arc<Link>>,
 }
 
-/// The way to one server.
+/// One server: its connection and the task that keeps it.
 struct Link {
     node: Node,
     live: Arc<ArcSwapOption<Live>>,
     task: JoinHandle<()>,
 }
 
-/// A connection that stands.
+/// An open connection.
 struct Live {
     connection: MultiplexedConnection,
     since: Instant,
-    /// The first of the answers that were late since the last that was not, in milliseconds from `since`; 0: none.
+    /// When the present run of late answers began, in milliseconds from `since`; 0: the last answer was in time.
     late: AtomicU64,
-    /// Nobody is to use it any more; whoever keeps it is told.
+    /// The breaker is open: no request uses the connection any more.
     gone: AtomicBool,
     lost: Notify,
 }
 
 impl Servers {
-    /// Starts to look for the servers; none is there yet. Each has `patience` for an answer.
+    /// Starts to look for the servers; at first there is none. A read waits for at most `patience`.
     pub(super) fn new(address: RedisAddress, patience: Duration) -> Self {
         let context = Arc::new(LinkContext { address, patience, moved: Notify::new() });
         let map = Arc::<ArcSwap<Map>>::default();
         Self { patience, task: tokio::spawn(keep_map(context, map.clone())), map }
     }
 
-    /// Sends what `send` sends to the server that carries `key`, and waits for the answer no longer than the patience,
-    /// or `longer`. Cancel safe as far as `send` is.
+    /// Sends a request to the server that carries `key`. Waits for its answer for at most `longer`, or else the read
+    /// timeout. As cancel safe as `send` is.
     pub(super) async fn ask<T, F>(
         &self,
         key: &[u8],
@@ -121,7 +123,7 @@ impl Servers {
         map.links.iter().find(|link| link.node == *node)?.live()
     }
 
-    /// How many servers there are, and how many of them answer.
+    /// The number of servers, and of those that answer.
     pub(super) fn status(&self) -> (usize, usize) {
         let map = self.map.load();
         (map.links.len(), map.links.iter().filter(|link| link.live().is_some()).count())
@@ -133,8 +135,8 @@ impl Live {
         self.late.store(0, Ordering::Relaxed);
     }
 
-    /// One answer is late now and then, and all those that were under way with it; a server that has been late for some
-    /// time is left alone.
+    /// A single late answer is normal, and delays those behind it on the connection; a run of late answers opens the
+    /// breaker.
     fn too_late(&self, patience: Duration) {
         let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         let first = self.late.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).err();
@@ -162,14 +164,14 @@ impl Drop for Link {
     }
 }
 
-/// Whether the server is well and only this value is not as it should be: of another type, say, or too large.
+/// Whether the error is about this value alone, which has another type, say, or is too large, and the server is well.
 fn is_about_the_value(error: &RedisError) -> bool {
     let of_the_server = ErrorKind::Server(ServerErrorKind::ResponseError);
     let harmless = [of_the_server, ErrorKind::Extension, ErrorKind::UnexpectedReturnType, ErrorKind::Parse];
     harmless.contains(&error.kind())
 }
 
-/// Knows which server carries what, and looks again when something is not where it was.
+/// Keeps the layout: finds it, and finds it again when a server was not where it says.
 async fn keep_map(context: Arc<LinkContext>, map: Arc<ArcSwap<Map>>) {
     let mut backoff = Backoff::new();
     let mut told = false;
@@ -185,7 +187,7 @@ async fn keep_map(context: Arc<LinkContext>, map: Arc<ArcSwap<Map>>) {
             }
             Err(_) => {}
         }
-        // Those who have lost the same server say so together.
+        // Several links that lose their servers together ask for one new layout.
         sleep(backoff.next_wait()).await;
     }
 }
@@ -217,8 +219,8 @@ impl Link {
     }
 }
 
-/// Connects, and again whenever the connection is lost or the server is late. Says so when that is news: not while a
-/// server comes and goes.
+/// Keeps one connection: opens it, and opens it again whenever it is lost or the breaker opens. Logs the first loss and
+/// the recovery, not each attempt while a server comes and goes.
 async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<LinkContext>) {
     let mut backoff = Backoff::new();
     let (mut told_up, mut told_down) = (false, false);
@@ -233,12 +235,14 @@ async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<Link
                     gone: AtomicBool::new(false),
                     lost: Notify::new(),
                 });
+
                 live.store(Some(stands.clone()));
                 if !std::mem::replace(&mut told_up, true) {
                     tracing::info!(?node, "the shared cache is up");
                 }
                 stands.lost.notified().await;
                 live.store(None);
+
                 if since.elapsed() > GOOD_AFTER {
                     (backoff, told_down) = (Backoff::new(), false);
                 }
@@ -255,7 +259,7 @@ async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<Link
     }
 }
 
-/// A connection to a server that answers in time: one that has stopped lets everybody connect.
+/// Opens a connection to a server that answers a PING in time: a stopped process still accepts connections.
 async fn connect(node: &Node, context: &LinkContext) -> Result<MultiplexedConnection, NoAnswer> {
     let mut connection = open(&context.address, node, None).await.map_err(|error| match error {
         LinkError::Redis(error) => NoAnswer::Failed(error),

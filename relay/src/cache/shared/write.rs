@@ -1,4 +1,4 @@
-//! The writer: takes what is offered, writes it in the form that is shared, and leaves alone what is better already.
+//! The writer of the shared layer: encodes the answers in its queue and writes each one, unless Redis has a better one.
 
 use super::codec::{Generation, encode};
 use super::servers::NoAnswer;
@@ -10,28 +10,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// What a server has for taking an entry: nobody waits for it.
+/// The longest that a write waits for the server. No query waits for a write.
 const REDIS_WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What is to be done, one after the other.
+/// The writer's work, in order.
 pub(super) enum WriteCommand {
     /// Write an answer.
     Put(PutRequest),
-    /// Let go of a lease: nothing will be written.
+    /// Release a lease: no answer will follow.
     ReleaseLease(RedisKeys),
 }
 
-/// An answer to be written.
+/// An answer to write.
 pub(super) struct PutRequest {
     pub(super) keys: RedisKeys,
     pub(super) answer: Answer,
-    /// The last purge that was known when it was offered.
+    /// The last purge that this instance knew of when the answer was offered.
     pub(super) generation: Generation,
-    /// What it may replace whatever it is.
+    /// What the answer may replace in any case.
     pub(super) miss: Miss,
 }
 
-/// Writes until nobody offers anything any more.
+/// Writes until the sender is gone.
 pub(super) async fn run(shared: Arc<LayerState>, mut commands: mpsc::Receiver<WriteCommand>) {
     let script = match ablated(Safeguard::Compare) {
         false => Script::new(include_str!("put.lua")),
@@ -42,12 +42,13 @@ pub(super) async fn run(shared: Arc<LayerState>, mut commands: mpsc::Receiver<Wr
             WriteCommand::Put(request) => write(&shared, &script, request).await,
             WriteCommand::ReleaseLease(keys) => release_lease(&shared, &keys).await,
         }
-        // Compressing takes a moment each time.
+        // Compressing takes a while: other tasks of this thread run in between.
         tokio::task::yield_now().await;
     }
 }
 
-/// The lease may have run out and be another's by now: then one more reads the store, no worse.
+/// The lease may have expired and be another instance's by now. Then one more instance reads the store, which does no
+/// harm.
 async fn release_lease(shared: &LayerState, keys: &RedisKeys) {
     let unlink =
         |mut connection| async move { cmd("UNLINK").arg(&keys.lease).query_async::<()>(&mut connection).await };
@@ -64,11 +65,13 @@ async fn write(shared: &LayerState, script: &Script, PutRequest { keys, answer, 
         release_lease(shared, &keys).await;
         return counts.too_large.one();
     };
+
     let bytes = value.len();
     let lifetime = u64::try_from(shared.lifetime.as_millis()).unwrap_or(u64::MAX);
     let mut call = script.key(&keys.entry);
     call.key(&keys.lease).arg(value).arg(lifetime).arg(miss.unusable.as_ref().map_or(&[][..], |header| header));
     let call = |mut connection| async move { call.invoke_async::<bool>(&mut connection).await };
+
     match shared.servers.ask(keys.entry.as_bytes(), Some(REDIS_WRITE_TIMEOUT), call).await {
         Ok(true) => counts.written.one(),
         Ok(false) => counts.not_newer.one(),

@@ -1,23 +1,23 @@
-//! How messages between instances are written: a version, the sender, then events in their packed form.
+//! The encoding of messages between instances: a version, the sender, then events in packed form.
 
 use super::Message;
 use crate::types::bytes::{Damaged, Reader, push_bytes, push_number};
 use crate::types::{Change, Epoch, Event, Insertion, LEAST_PACKED_BYTES, LogEntry, Position, Removal, RemovalCause};
 use std::sync::Arc;
 
-/// What a message begins with: ours, in this version. A message of another version is not understood, and what it
-/// brought is read from the log: so instances of two versions can run side by side.
+/// A message begins with these bytes: the format and its version. A message of another version counts as damaged, and
+/// the follower reads its entries from the shared log: so instances of two versions run side by side.
 const MAGIC: [u8; 2] = [b'S', 1];
 
 const ENTRIES: u8 = 1;
 const EPHEMERAL: u8 = 2;
 const HEARTBEAT: u8 = 3;
 
-/// Which process a message is from: random, so that it knows its own again.
+/// The process that sent a message: a random number by which a process knows its own messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sender(pub u64);
 
-/// Writes a message.
+/// Encodes a message.
 pub fn encode(sender: Sender, message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(&MAGIC);
@@ -53,12 +53,12 @@ pub fn encode(sender: Sender, message: &Message) -> Vec<u8> {
     out
 }
 
-/// Whose message it is, without reading the rest.
+/// The sender of a message, without decoding the rest.
 pub fn sender(bytes: &[u8]) -> Result<Sender, Damaged> {
     header(bytes).map(|(sender, _)| sender)
 }
 
-/// Reads what [`encode`] wrote. Whatever the bytes are, it allocates no more than a small multiple of their number.
+/// Decodes what [`encode`] wrote. Whatever the bytes are, it allocates at most a small multiple of their number.
 pub fn decode(bytes: &[u8]) -> Result<Message, Damaged> {
     let (_, mut from) = header(bytes)?;
     let message = match from.byte()? {

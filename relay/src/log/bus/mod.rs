@@ -1,4 +1,5 @@
-//! The bus: how instances of one relay tell each other what is new, at once. It only makes the log fast.
+//! The bus: instances of one relay send each other their entries at once. It makes the log fast, and nothing else
+//! depends on it.
 
 mod codec;
 pub mod redis;
@@ -9,35 +10,35 @@ use crate::types::{Epoch, Event, LogEntry};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// What one instance tells the others.
+/// A message between instances.
 #[derive(Debug, Clone)]
 pub enum Message {
-    /// Entries of the log, of one epoch.
+    /// Entries of the log, all of one epoch.
     Entries(Epoch, Vec<LogEntry>),
     /// Ephemeral events, which are in no log.
     Ephemeral(Vec<Arc<Event>>),
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat,
 }
 
 /// A way to the other instances.
 ///
 /// # What every bus promises
-/// - **Speed, not delivery.** A message reaches each other instance that is up at most once, usually within
-///   milliseconds, in any order, or not at all. So whoever must not miss anything follows the shared log as well;
-///   ephemeral events, which are in no log, are delivered at most once.
-/// - **No waiting.** Publishing never waits: a message for which there is no room is dropped and counted.
-/// - **No echo.** Nobody receives what they published themselves.
-/// - **Honesty about deafness.** [`up`](Self::up) is true only while messages have lately been seen to come round: after
-///   an outage of whatever length the bus finds back on its own.
+/// - **Speed, not delivery.** A message reaches each other instance at most once, usually within milliseconds, in any
+///   order, or not at all. So the follower, which must not miss an entry, reads the shared log as well. Ephemeral
+///   events, which are in no log, are delivered at most once.
+/// - **No waiting.** Publishing never waits: without room a message is dropped and counted.
+/// - **No echo.** An instance does not receive what it has published.
+/// - **Honesty about silence.** [`up`](Self::up) is true only while the instance's own heartbeats come back. After an
+///   outage of any length the bus recovers by itself.
 pub trait Bus: Send + Sync + 'static {
-    /// Tells the others.
+    /// Sends a message to the other instances.
     fn publish(&self, message: Message);
 
-    /// Whether messages come round, as of now and from now on.
+    /// Whether heartbeats come back, now and at each change.
     fn up(&self) -> watch::Receiver<bool>;
 
-    /// True when another instance has given a sign of life within the last few seconds.
+    /// True when another instance was heard within the last few seconds.
     fn has_peers(&self) -> bool;
 }
 
@@ -54,9 +55,9 @@ pub struct BusHandle {
 pub struct NoBus;
 
 impl NoBus {
-    /// A bus on which nothing ever comes.
+    /// A bus on which no message ever comes.
     pub fn attach() -> BusHandle {
-        // The sender is gone, so the receiver is at its end from the start.
+        // The sender is dropped, so the receiver is at its end from the start.
         BusHandle { publisher: Arc::new(Self), receiver: mpsc::channel(1).1 }
     }
 }

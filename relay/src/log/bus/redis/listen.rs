@@ -1,4 +1,4 @@
-//! The listener: subscribed, or about to be.
+//! The listener: keeps one connection subscribed.
 
 use super::{BEAT, BusState, DEAF_AFTER, Failure, IN_QUEUE};
 use crate::config::RedisTopology;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-/// Listens until nobody takes what is heard.
+/// Listens until the receiver is gone.
 pub(super) async fn run(shared: Arc<BusState>, out: mpsc::Sender<Message>) {
     let mut backoff = Backoff::new();
     let mut told = false;
@@ -29,14 +29,16 @@ pub(super) async fn run(shared: Arc<BusState>, out: mpsc::Sender<Message>) {
     }
 }
 
-/// One connection's life. `Ok`: nobody listens any more.
+/// Listens on one connection. `Ok`: the receiver is gone.
 async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), Failure> {
     let (pushed, mut pushes) = mpsc::channel(IN_QUEUE);
     let mut connection = link::connect(&shared.address, &shared.channel, Some(pushed)).await?;
     let sharded = shared.address.topology == RedisTopology::Cluster;
     let subscribe = if sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+    // A Cluster sends an ordinary PUBLISH to every node; a sharded channel stays on the nodes of its slot.
     cmd(subscribe).arg(&shared.channel).query_async::<()>(&mut connection).await?;
     shared.beat.notify_one();
+
     let mut heard = Instant::now();
     let mut watch = interval(BEAT);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -93,6 +95,7 @@ fn receive(shared: &BusState, out: &mpsc::Sender<Message>, bytes: &[u8]) -> Hear
         Ok(_) => shared.note_peer(),
         Err(_) => {}
     }
+
     let outcome = match decode(bytes) {
         Ok(Message::Heartbeat) => BusTraffic::Received,
         Ok(message) => match out.try_send(message) {

@@ -1,9 +1,9 @@
-//! The bus over Redis: one channel, on a single server, on the one that Sentinels name, or on a Cluster's shard.
+//! The bus over Redis: one channel, on a single server, on the master that Sentinels name, or on a shard of a Cluster.
 //!
-//! Two connections and two loops of our own, for the client library's ways of connecting again give up or go deaf: one
-//! listens, one speaks. Each begins anew for ever, after at most a second. That a connection is open proves nothing, so
-//! the speaker sends a sign of life that the listener must hear: this notices a server that has stopped, a link that
-//! has died in silence, and a speaker and a listener that a failover has left on two servers.
+//! Two connections, with a loop each: one listens, one speaks. The loops are our own, since the client library's ways
+//! of reconnecting give up or go silent; ours retry for ever, at least once a second. An open connection proves
+//! nothing. So the speaker sends heartbeats, and the listener must hear them come back: that detects a server that has
+//! stopped, a link that has died in silence, and a speaker and a listener that a failover has left on two servers.
 
 mod listen;
 mod speak;
@@ -18,18 +18,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// Messages that may wait to be sent. A second of a busy relay; what is more is dropped, and read from the log.
+/// Messages that may wait to be sent: a second of a busy relay. Further ones are dropped, and read from the shared log.
 const OUT_QUEUE: usize = 1_024;
 /// Messages that may wait for the follower.
 const IN_QUEUE: usize = 256;
-/// Between two signs of life.
+/// Between two heartbeats.
 const BEAT: Duration = Duration::from_millis(500);
-/// A listener that has heard no sign of its own life for so long is deaf.
+/// A listener that has not heard its own heartbeat for this long reconnects.
 const DEAF_AFTER: Duration = Duration::from_millis(2_000);
-/// A peer that has given no sign of life for so long is gone.
+/// A peer that was not heard for this long counts as gone.
 const PEER_GONE_AFTER: Duration = Duration::from_secs(3);
 
-/// Why a loop begins anew.
+/// Why a loop reconnects.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -49,7 +49,7 @@ pub struct RedisBus {
     tasks: [JoinHandle<()>; 2],
 }
 
-/// What both loops know.
+/// What both loops share.
 struct BusState {
     address: RedisAddress,
     channel: String,
@@ -59,9 +59,9 @@ struct BusState {
     started: Instant,
     /// Milliseconds from `started` to the last message of another instance; 0: none yet.
     peer_heard: AtomicU64,
-    /// The listener wants a sign of life now.
+    /// The listener asks for a heartbeat now.
     beat: Notify,
-    /// The server may be somewhere else by now: the speaker is to look for it again.
+    /// The server may have moved: the speaker looks for it again.
     moved: Notify,
 }
 

@@ -1,4 +1,4 @@
-//! The speaker: takes what waits, joins it, and sends it in one go.
+//! The speaker: takes the queued messages, joins them, and sends them in one pipeline.
 
 use super::{BEAT, BusState, Failure};
 use crate::config::RedisTopology;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// A message with so many changes is not joined with another.
+/// A message with this many changes is not joined with another.
 const JOINED_CHANGES: usize = 256;
 /// The most messages that are joined and sent at once.
 const BATCH: usize = 64;
@@ -35,6 +35,7 @@ pub(super) async fn run(shared: Arc<BusState>, mut queue: mpsc::Receiver<Message
                 continue;
             }
         }
+
         let messages = join(std::mem::take(&mut batch));
         let count = messages.len() as u64;
         match send(&shared, &mut connection, messages).await {
@@ -47,7 +48,8 @@ pub(super) async fn run(shared: Arc<BusState>, mut queue: mpsc::Receiver<Message
                 connection = None;
                 shared.count(BusTraffic::Dropped, count);
                 sleep(backoff.next_wait()).await;
-                // What has waited so long is no news any more: the others have it from the log.
+                // After the backoff, queued messages are no longer fast: the other instances have read them from the
+                // shared log.
                 while queue.try_recv().is_ok() {
                     shared.count(BusTraffic::Dropped, 1);
                 }
@@ -66,6 +68,7 @@ async fn send(
         None => connection.insert(link::connect(&shared.address, &shared.channel, None).await?),
     };
     let publish = if shared.address.topology == RedisTopology::Cluster { "SPUBLISH" } else { "PUBLISH" };
+
     let mut pipeline = redis::pipe();
     for message in &messages {
         let bytes = encode(shared.own, message);
@@ -76,8 +79,8 @@ async fn send(
     Ok(())
 }
 
-/// Entries of one epoch become one message, and so do ephemeral events, as long as it stays of a size that Redis keeps
-/// for a subscriber without a second thought.
+/// Joins the entries of one epoch into one message, and ephemeral events into another, as long as the message stays
+/// small for Redis's output buffer of a subscriber.
 fn join(batch: Vec<Message>) -> Vec<Message> {
     let mut joined: Vec<Message> = Vec::with_capacity(2);
     for message in batch {
