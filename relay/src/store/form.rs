@@ -1,21 +1,21 @@
-//! The planner of every indexed store: which of a few named forms answers a filter. Pure, so that a test can pin each
-//! choice; each store has its own statement for each form.
+//! The first step of every planner: which of a few named forms answers a filter. Pure, so that a test can pin each
+//! choice. Each store has its own statement for each form.
 
 use crate::types::{Access, Filter, KindClass, TagFilter};
 
-/// How the rows of a read are found. Each form walks one index, newest first, and stops at the limit; whatever else the
-/// filter asks for is checked on the way.
+/// How the rows of a read are found. Each form walks one index, newest first, and stops at the limit; the filter's
+/// other conditions are checked on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// One probe an id.
+    /// One index probe for each id.
     Ids,
-    /// One list: an author's events of one kind.
+    /// One list: the events of one author and one kind.
     AuthorKind,
     /// The lists of several (author, kind) pairs, merged.
     AuthorsKinds,
     /// The lists of all kinds that the authors have used, merged.
     Authors,
-    /// One list: the events with one tag; the number says which of the filter's conditions.
+    /// One list: the events with one tag. The number is the index of the filter's tag condition.
     Tag(usize),
     /// The lists of several values of one tag, merged.
     Tags(usize),
@@ -25,12 +25,12 @@ pub(crate) enum Form {
     Kinds,
     /// All events.
     Time,
-    /// The newest [`RECENT_ROWS`] events whoever wrote them: answers alone if that fills the page.
+    /// The newest [`RECENT_ROWS`] events of all authors; the answer where they fill the page.
     Recent,
 }
 
 impl Form {
-    /// The name by which logs and `relay explain` speak of it.
+    /// The name in logs and in `relay explain`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ids => "ids",
@@ -47,25 +47,25 @@ impl Form {
     }
 }
 
-/// How many events [`Form::Recent`] looks at: on SQLite half the work of merging [`MANY_LISTS`] lists.
+/// Events that [`Form::Recent`] reads: on SQLite half the work of merging [`MANY_LISTS`] lists.
 pub(crate) const RECENT_ROWS: usize = 3_000;
-/// From so many (author, kind) lists on, SQLite tries [`Form::Recent`] first.
+/// From this many (author, kind) lists on, SQLite tries [`Form::Recent`] first.
 pub(crate) const MANY_LISTS: usize = 1_200;
 
-/// From more pairs of author and kind than this on, those that the authors have used are found out first, which are a handful
+/// With more (author, kind) pairs than this, the store first finds the kinds that the authors have used, a handful
 /// each: a thousand authors times a thousand kinds would be a million lists.
 const MANY_PAIRS: usize = 32_768;
 
-/// The ways in which a filter could be answered that differ so much by how rare the values are that they have to be
-/// looked up first. At least two.
+/// The forms that could answer a filter, at least two. Which one is best depends so much on how rare their values are
+/// that the store looks that up first.
 pub(crate) type Candidates = smallvec::SmallVec<[Form; 4]>;
 
-/// What the planner says.
+/// The choice for a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// Take this one.
+    /// This form.
     Take(Form),
-    /// Take the one whose lists are shortest.
+    /// The form whose lists are shortest.
     Rarest(Candidates),
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn choose(filter: &Filter) -> Choice {
     }
 }
 
-/// The form that answers a filter, by its name; where the store looks first which values are rarest, all that may be it.
+/// The name of the form that answers a filter; the names of all candidates where the store has to choose.
 pub(crate) fn form_name(filter: &Filter) -> String {
     match choose(filter) {
         Choice::Take(form) => form.name().to_owned(),
@@ -101,31 +101,31 @@ pub(crate) fn form_name(filter: &Filter) -> String {
     }
 }
 
-/// The form that walks the filter's condition number `at`.
+/// The form that walks the filter's tag condition number `at`.
 pub(crate) fn by_tag(at: usize, condition: &TagFilter) -> Form {
     if condition.values.len() == 1 { Form::Tag(at) } else { Form::Tags(at) }
 }
 
-/// True when so many lists would be merged that looking at the newest events first pays, for a store that knows nothing of
-/// these (PostgreSQL's has a sample).
+/// True when so many lists would be merged that reading the newest events first pays. For a store without a sample of
+/// these events (PostgreSQL's has one).
 pub(crate) fn tries_recent(form: Form, filter: &Filter) -> bool {
     let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
     match form {
         Form::AuthorsKinds => {
             authors.saturating_mul(filter.kinds.as_ref().map_or(0, |kinds| kinds.len())) >= MANY_LISTS
         }
-        // Each author has a handful of kinds, and finding them costs as much again.
+        // Each author has used a handful of kinds, and finding these costs as much again.
         Form::Authors => authors >= MANY_LISTS / 12,
         _ => false,
     }
 }
 
-/// True when all that the filter selects is likely to be few: taking the lists whole, each row once, costs half of
+/// True when all that the filter selects is probably little: then reading the lists whole, each row once, costs half of
 /// merging them.
 pub(crate) fn tries_whole(form: Form, filter: &Filter) -> bool {
     match form {
         Form::Tags(_) => true,
-        // One version of each.
+        // One version of each kind and author.
         Form::AuthorsKinds => {
             filter.kinds.iter().flat_map(|kinds| kinds.iter()).all(|kind| kind.class() == KindClass::Replaceable)
         }
@@ -136,16 +136,16 @@ pub(crate) fn tries_whole(form: Form, filter: &Filter) -> bool {
 /// How a reader's rights enter a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rights {
-    /// Everything that the filter selects may be read.
+    /// The reader may see everything that the filter selects.
     All,
-    /// What is private is left out.
+    /// Private events are left out.
     Public,
-    /// What is private is left out unless it names one of the reader's keys.
+    /// Private events are left out unless they name one of the reader's keys.
     Readers,
 }
 
 impl Rights {
-    /// What `access` means for `filter`.
+    /// The rights of `access` for `filter`.
     pub(crate) fn of(access: Option<&Access>, filter: &Filter) -> Self {
         match access {
             None => Self::All,

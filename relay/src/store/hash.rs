@@ -2,7 +2,7 @@
 
 use crate::types::PublicKey;
 
-/// Hashes under one database's secret, so that nobody outside can make two values collide.
+/// Hashes under one database's secret, so that no client can make two values collide.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hasher {
     key: (u64, u64),
@@ -43,10 +43,12 @@ fn sip(k0: u64, k1: u64, bytes: &[u8]) -> u64 {
     for word in words {
         absorb(&mut v, u64::from_le_bytes(*word));
     }
-    // The last word: what is left over, and the length modulo 256 in the top byte.
+
+    // The last word: the remaining bytes, and the length modulo 256 in the top byte.
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     absorb(&mut v, u64::from_le_bytes(last) | ((bytes.len() as u64) << 56));
+
     v[2] ^= 0xff;
     for _ in 0..4 {
         round(&mut v);

@@ -1,4 +1,4 @@
-//! Where events lie: one trait, its guarantees, and the stores behind it.
+//! The stores: one trait with its guarantees, and the stores that implement it.
 
 mod form;
 mod hash;
@@ -17,44 +17,44 @@ use crate::types::{
 };
 use futures_util::future::BoxFuture;
 
-/// A place that keeps events and the head of their log.
+/// A store of events and of the head of their log.
 ///
 /// # What every store promises
-/// - **Order.** Each call that changes something moves the head by exactly one position, and a snapshot that shows
-///   position *p* shows everything up to *p* and nothing later.
-/// - **Durability.** When [`append`](Store::append) returns, what it reports is on stable storage, unless the
-///   operator relaxed that.
+/// - **Order.** Each call that changes something moves the head by exactly one position. A snapshot at position *p*
+///   shows everything up to *p* and nothing later.
+/// - **Durability.** When [`append`](Store::append) returns, what it reports is on stable storage, unless the operator
+///   relaxed that.
 /// - **Atomicity.** A call that fails changed nothing; one that succeeded is reported whole.
-/// - **Rules.** Duplicates, replaceable and addressable versions, deletions and their tombstones are decided here,
+/// - **Rules.** The store decides duplicates, replaceable and addressable versions, deletions and their tombstones
 ///   inside the transaction (NIP-01, NIP-09), so that no two writers can disagree.
-/// - **Snapshots.** A [`Page`] is one snapshot: rows and position belong together.
+/// - **Snapshots.** A [`Page`] is one snapshot: its rows and its position belong together.
 ///
 /// # Cancel safety
 /// Reads may be dropped at any await. A write may not: its outcome would be unknown. Run it in a task of its own.
 pub trait Store: Send + Sync + 'static {
-    /// The head of the log as of now.
+    /// The present head of the log.
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>>;
 
-    /// Says for each id, in order, whether the store already has it, and the head at which that holds, which is not before
-    /// `at_least`: what was removed since is still known there.
+    /// For each id, in order, whether the store has it, and the head as of which that holds. The head is not before
+    /// `at_least`: the caller knows the removals since then.
     fn known<'a>(
         &'a self,
         ids: &'a [EventId],
         at_least: Position,
     ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>>;
 
-    /// Stores a batch in one transaction, at one position. Events that are already there, superseded or deleted are
-    /// reported as such and change nothing; within the batch the order counts. Ephemeral events must not be handed
-    /// in. `now` decides what has already expired by its author's own `expiration` (such an event is refused).
+    /// Stores a batch in one transaction, at one position. Events that are stored already, superseded or deleted are
+    /// reported as such and change nothing; within the batch the order counts. An event whose `expiration` has passed
+    /// by `now` is refused (NIP-40). The caller passes no ephemeral events.
     fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>>;
 
-    /// The newest events that `read.filter` selects.
+    /// The newest events that `read.filter` selects, as one snapshot.
     fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>>;
 
-    /// The texts of those of `ids` that are still there, in any order: for what [`Page::rest`] left out.
+    /// The rows of those of `ids` that are still stored, in any order: the texts that [`Page::rest`] left out.
     fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 
-    /// How many distinct events at least one of `filters` selects for this reader; `limit` plays no part (NIP-45).
+    /// How many distinct events at least one of `filters` selects for this reader, without regard to `limit` (NIP-45).
     /// `at_least` and `now` as in [`Read`].
     fn count<'a>(
         &'a self,
@@ -64,74 +64,75 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Counted, StoreError>>;
 
-    /// The present second by the clock of the machine that keeps the events: the one that every instance shares. What is
-    /// done to the events of all goes by it, and not by the own clock, which may be hours ahead.
+    /// The present second by the clock of the machine that stores the events, which all instances share. What changes
+    /// stored events goes by this clock, since an instance's own may be hours ahead.
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>>;
 
-    /// Removes up to `max` events that have expired by `now`, oldest expiry first. One position, or none where
+    /// Removes up to `max` events that have expired by `now`, oldest expiry first. Takes one position, or none where
     /// nothing had expired.
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>>;
 
-    /// Removes up to `max` events that `filter` selects, by the operator's order: they may be sent in again.
+    /// Removes up to `max` events that `filter` selects, on the operator's order. The events may be published again.
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>>;
 
-    /// Finishes what is under way and closes the files. Later calls fail with [`StoreError::Closed`].
+    /// Finishes the writes under way and closes the files. Later calls fail with [`StoreError::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The log as a store keeps it for several instances, beside the events. It is what the bus only makes fast: a reader
-/// that follows nothing but this sees everything, in order.
+/// The log that several instances share, stored beside the events. A reader that follows nothing but this sees every
+/// entry, in order; the bus only makes that faster.
 pub trait SharedLog: Send + Sync + 'static {
-    /// Where the log stands on the primary as of now.
+    /// The present head of the log on the primary.
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>>;
 
-    /// The entries right after `after`, contiguous and whole, about `max_changes` changes' worth, at least one where
-    /// there is one, and the head: one statement on the primary, so that they belong to one epoch. No entries:
-    /// `after` is the head, or lies beyond it.
+    /// The entries right after `after`, without holes: at least one where there is one, and no further one once they
+    /// have `max_changes` changes. One statement on the primary reads them with the head, so all of it is of one epoch.
+    /// No entries: `after` is the head, or beyond it.
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] where the log no longer reaches back to `after`.
     fn entries(&self, after: Position, max_changes: usize) -> BoxFuture<'_, Result<LogSlice, StoreError>>;
 }
 
-/// A part of a shared log and where the log stood then: one snapshot.
+/// Consecutive entries of a shared log, and its head: one snapshot.
 #[derive(Debug, Clone)]
 pub struct LogSlice {
-    /// The head as of this snapshot; `entries` are of its epoch.
+    /// The head at this snapshot; `entries` are of its epoch.
     pub head: SharedHead,
-    /// Contiguous, from right after the position that was asked for.
+    /// Without holes, from right after the requested position.
     pub entries: Vec<LogEntry>,
 }
 
-/// Where a shared log stands, and how its epoch began.
+/// The head of a shared log, and how its epoch began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SharedHead {
-    /// The last entry.
+    /// The position of the last entry.
     pub head: Head,
-    /// The last position that this epoch has in common with the one before: a reader of the older epoch reads through
-    /// here, then leaps. 0 for the first epoch.
+    /// The last position that this epoch has in common with the one before: a follower of the older epoch reads up to
+    /// here, then switches. 0 for the first epoch.
     pub base: Position,
     /// The epoch before.
     pub previous: Epoch,
 }
 
-/// What a read asks for.
+/// A read.
 #[derive(Debug, Clone)]
 pub struct Read<'a> {
-    /// Which events. Its own `limit` is ignored: the caller has settled `limit` below.
+    /// The filter. Its own `limit` is ignored in favour of `limit` below.
     pub filter: &'a Filter,
-    /// At most this many rows, newest first, ties by lowest id.
+    /// The most rows, newest first, ties by lowest id.
     pub limit: usize,
     /// Only events after this one in that order: the next page of a long walk.
     pub after: Option<Key>,
-    /// Who asks: what they may not read does not count against `limit`. `None`: the relay itself, which sees all.
+    /// The reader: events that the reader may not see do not count against `limit`. `None`: the relay itself, which
+    /// sees all.
     pub access: Option<&'a Access>,
-    /// The snapshot must show at least this position: a store with lagging copies chooses one that has come so far,
-    /// at last the primary. A store of one copy always has.
+    /// The least position of the snapshot. A store with replicas chooses one that has come this far, or else the
+    /// primary; a store without replicas always has.
     pub at_least: Position,
     /// Events that have expired by this second are left out.
     pub now: Timestamp,
-    /// Once the rows' texts exceed this many bytes, the remaining rows come as ids in [`Page::rest`].
+    /// Once the texts of the rows exceed this many bytes, the remaining rows come as keys in [`Page::rest`].
     pub max_text_bytes: usize,
 }
 
@@ -140,7 +141,7 @@ pub struct Read<'a> {
 pub struct Page {
     /// The rows, newest first, ties by lowest id.
     pub rows: Vec<Row>,
-    /// The rows after those, in the same order, whose texts were left out to bound memory.
+    /// The keys of the rows after those, in the same order; their texts were left out to bound memory.
     pub rest: Vec<Key>,
     /// The position of the snapshot.
     pub head: Head,
@@ -151,20 +152,20 @@ pub struct Page {
 /// The answer to a count: one snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counted {
-    /// How many events.
+    /// The number of events.
     pub number: u64,
     /// The position of the snapshot.
     pub head: Head,
-    /// When the first of them expires; `None` where none ever does.
+    /// When the first of the counted events expires; `None` where none ever does.
     pub expires_at: Option<Timestamp>,
 }
 
 /// What a write did.
 #[derive(Debug, Clone)]
 pub struct Appended {
-    /// The head after the write. Moved by one where `changes` is not empty, else as it was.
+    /// The head after the write: moved by one where `changes` is not empty, else as before.
     pub head: Head,
-    /// One outcome for each event that was handed in, in order.
+    /// One outcome for each event of the batch, in order.
     pub outcomes: Vec<Outcome>,
     /// Everything that changed, in order: the log entry at `head`.
     pub changes: Vec<Change>,
@@ -175,9 +176,9 @@ pub struct Appended {
 pub enum Outcome {
     /// It is stored.
     Stored,
-    /// It was there before.
+    /// It was stored before.
     Duplicate,
-    /// A newer version of the same replaceable or addressable event is there (or was deleted).
+    /// A newer version of the same replaceable or addressable event is stored, or was deleted.
     Superseded,
     /// Its author, or the recipient of a gift wrap, has deleted it.
     Deleted,
@@ -185,7 +186,7 @@ pub enum Outcome {
     Expired,
 }
 
-/// Why a store could not do what was asked. Nothing was changed.
+/// Why a store did not do what was asked. Nothing was changed, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection became free in time.
@@ -200,42 +201,42 @@ pub enum StoreError {
     /// The database takes no writes; reading goes on.
     #[error("the database takes no writes: it was made read-only")]
     ReadOnly,
-    /// Someone else holds the database.
+    /// Another process holds a lock on the database.
     #[error("the database is locked")]
     Locked,
     /// Another process writes to this database.
     #[error("{path} is in use by another relay{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     InUse {
-        /// The database.
+        /// The path of the database.
         path: std::path::PathBuf,
-        /// The other process, where that is known.
+        /// The other process, where it is known.
         pid: Option<u32>,
     },
     /// The database was written by a newer version of this program.
     #[error("the database has schema version {found}, this program knows up to {known}: start a newer version")]
     TooNew {
-        /// What the database says.
+        /// The schema version of the database.
         found: i64,
         /// The last migration of this program.
         known: i64,
     },
-    /// The log was trimmed: it no longer reaches back to the position that was asked for.
+    /// The log was trimmed: it no longer reaches back to the requested position.
     #[error("the log no longer reaches back that far")]
     OutOfReach,
     /// No server that could do this can be reached.
     #[error("no {0} can be reached")]
     Unreachable(&'static str),
-    /// The connection broke while a write was under way, and what became of it could not be found out in time: the
+    /// The connection broke while a write was under way, and its outcome could not be found out in time. This is the
     /// one error after which something may have changed.
     #[error("the outcome of the write is unknown")]
     Unknown,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
-    /// What is stored cannot be read back.
+    /// Stored data cannot be decoded.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
-    /// Anything else that the database said.
+    /// Another error of the database.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
 }

@@ -1,4 +1,4 @@
-//! What can be told from a stored event's text without parsing it: its canonical form puts everything in its place.
+//! Reads a stored event's text without parsing it: in the canonical form every field has its place.
 
 use crate::store::StoreError;
 use crate::types::{Access, EventId, Filter, Key, Kind, PublicKey, TagFilter, Timestamp, authors_may_read};
@@ -32,7 +32,7 @@ pub(crate) fn kind(text: &str) -> Option<Kind> {
     rest.split(',').next()?.parse().ok().map(Kind)
 }
 
-/// True when the event with this text meets those conditions of `filter` that indexes know as hashes only.
+/// True when the event with this text meets those conditions of `filter` that the indexes know as hashes only.
 pub(crate) fn confirms(text: &str, key: Key, filter: &Filter) -> bool {
     filter.ids.as_ref().is_none_or(|ids| ids.binary_search(&key.id).is_ok())
         && filter
@@ -44,9 +44,9 @@ pub(crate) fn confirms(text: &str, key: Key, filter: &Filter) -> bool {
 
 /// True when the event with this text has a tag that meets `condition`.
 ///
-/// The bytes `["x","` can stand at a tag only: inside a string a quotation mark is escaped, so the first one here is
+/// The bytes `["x","` occur at a tag only. Inside a string a quotation mark is escaped, so the first one here is
 /// structural. It either ends a string, and then `,` `]` `}` or `:` would follow it, or begins one right after a
-/// structural `[`; and an event has no arrays but `tags` and what is in it.
+/// structural `[`; and the only arrays of an event are `tags` and those inside it.
 fn has_tag(text: &str, condition: &TagFilter) -> bool {
     let opening = [b'[', b'"', condition.letter, b'"', b',', b'"'];
     memmem::find_iter(text.as_bytes(), &opening).any(|at| {
@@ -56,7 +56,7 @@ fn has_tag(text: &str, condition: &TagFilter) -> bool {
                 let value = value.get(..end).unwrap_or_default();
                 condition.values.binary_search_by(|wanted| (**wanted).cmp(value)).is_ok()
             }
-            // Something is escaped: read it properly.
+            // The value has an escape: parse it.
             _ => {
                 let quoted = text.get(at + opening.len() - 1..).unwrap_or_default();
                 let mut reader = serde_json::Deserializer::from_str(quoted).into_iter::<String>();
@@ -74,8 +74,8 @@ pub(crate) fn names_recipient(text: &str, reader: &PublicKey) -> bool {
     memmem::find(text.as_bytes(), format!("[\"p\",\"{reader}\"").as_bytes()).is_some()
 }
 
-/// Rechecks a reader's rights to the event with this text, as far as a statement compared them by hash: who has not
-/// authenticated was judged by the kind alone.
+/// Rechecks a reader's rights to the event with this text, as far as a statement compared them by hash. For a reader
+/// who has not authenticated the statement compared the kind itself.
 pub(crate) fn may_read(text: &str, access: &Access, filter: &Filter) -> bool {
     if access.authenticated.is_empty() || access.unrestricted(filter) {
         return true;

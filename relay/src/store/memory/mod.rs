@@ -1,5 +1,5 @@
-//! A naive store in memory: the oracle that every other store is held against. It walks everything it has for
-//! every call, so that it can be read and believed; it keeps nothing once dropped.
+//! A naive store in memory: the oracle that the tests compare every other store with. It walks all its events for every
+//! call, so that it is simple enough to be right. Dropping it loses everything.
 
 use super::rules::{self, Address, key, supersedes};
 use super::{Appended, Counted, Outcome, Page, Read, Store, StoreError};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The oracle. See the module.
+/// The oracle; see the module.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
@@ -26,9 +26,9 @@ struct State {
     /// In the order of arrival.
     events: Vec<Arc<Event>>,
     tombstones: HashSet<(EventId, PublicKey)>,
-    /// Versions up to this second are deleted.
+    /// Versions of the address up to this second are deleted.
     address_tombstones: HashMap<Address, Timestamp>,
-    /// The version of an address that was deleted or expired: nothing older comes back.
+    /// The version of the address that was deleted or has expired: no older one comes back.
     floors: HashMap<Address, Key>,
 }
 
@@ -59,6 +59,7 @@ impl State {
         if rules::requesters(event).any(|requester| self.tombstones.contains(&(event.id(), requester))) {
             return Outcome::Deleted;
         }
+
         if let Some(address) = Address::of(event) {
             if self.address_tombstones.get(&address).is_some_and(|up_to| event.created_at() <= *up_to) {
                 return Outcome::Deleted;
@@ -74,6 +75,7 @@ impl State {
                 self.remove_one(&current, RemovalCause::Replaced, changes);
             }
         }
+
         self.events.push(event.clone());
         changes.push(Change::Inserted(Insertion::new(event.clone())));
         if event.kind() == Kind::DELETION {
@@ -111,7 +113,7 @@ impl State {
                         *floor = key(event);
                     }
                 }
-                // The operator's removal is forgotten: the event may be sent in again.
+                // The operator's removal leaves no trace: the event may be published again.
                 RemovalCause::Administered => drop(self.floors.remove(&address)),
                 RemovalCause::Replaced => {}
             }

@@ -1,4 +1,4 @@
-//! NIP-45: one statement, whatever the number of filters.
+//! COUNT (NIP-45): one statement, whatever the number of filters.
 
 use super::error::translate;
 use super::lookup;
@@ -10,8 +10,8 @@ use crate::types::{Access, Filter, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
-/// How many distinct events the filters select. Tags are compared by their keyed hashes alone, which nobody can make
-/// collide who does not know the database's secret.
+/// How many distinct events the filters select. Tags are compared by their keyed hashes alone: without the database's
+/// secret nobody can make these collide.
 pub(super) async fn count(
     connection: &mut PgConnection,
     planner: &Planner,
@@ -21,11 +21,12 @@ pub(super) async fn count(
 ) -> Result<Counted, StoreError> {
     let mut picked: Vec<(Picked, Question<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
-        // The lists are walked to their ends.
+        // A count walks its lists to their ends.
         let question = Question { access: Some(access), walked: Some(usize::MAX), ..Question::of(filter, now) };
         let first = planner.pick(connection, &question).await?;
         picked.push((planner.further(connection, &question, first).await?, question));
     }
+
     let questions: Vec<_> = picked
         .iter()
         .map(|(picked, question)| (picked.form, Question { lengths: picked.lengths.as_ref(), ..*question }))
@@ -33,6 +34,7 @@ pub(super) async fn count(
     if questions.is_empty() {
         return Ok(Counted { head: lookup::head(connection).await?, ..Counted::default() });
     }
+
     let statement = plan::count(&questions, &planner.hasher);
     let rows = run(connection, &statement).await?;
     let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;

@@ -1,16 +1,17 @@
-//! PostgreSQL's SQLSTATE codes (appendix A of its manual) in the store's words, and what they say about a server.
+//! Translates PostgreSQL's SQLSTATE codes (appendix A of its manual) into the store's errors, and classifies what they
+//! say about a server.
 
 use crate::store::StoreError;
 
-/// Translates what sqlx reports. What speaks of the server rather than of the statement stays
-/// [`StoreError::Database`], so that [`FailureClass::of`] can tell.
+/// Translates an error of sqlx. An error about the server, not the statement, stays [`StoreError::Database`], so that
+/// [`FailureClass::of`] can classify it.
 pub(super) fn translate(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::PoolTimedOut => StoreError::Overloaded,
         sqlx::Error::Database(database) => match database.code().as_deref() {
-            // query_canceled: the statement timeout; nobody else cancels.
+            // query_canceled: the statement timeout, since nothing else cancels statements.
             Some("57014") => StoreError::Timeout,
-            // disk_full; out_of_memory, too_many_connections and the like.
+            // disk_full; then out_of_memory, too_many_connections and the like.
             Some("53100") => StoreError::Full,
             Some(code) if code.starts_with("53") => StoreError::Overloaded,
             // lock_not_available.
@@ -23,17 +24,17 @@ pub(super) fn translate(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What an error says about the server that it came from.
+/// What an error says about its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureClass {
-    /// Nothing: another server would say the same.
+    /// Nothing: another server would return the same error.
     None,
-    /// It is well, but could not do this one: a standby's replay was in the way (40001, 40P01).
+    /// The server is well, but a standby's replay conflicted with this statement (40001, 40P01).
     Busy,
-    /// It takes no writes: it is a standby, or its operator has said so.
+    /// The server takes no writes: it is a standby, or its operator has made it read-only.
     ReadOnly,
-    /// It has gone, is shutting down or starting up, or has another role than was thought: its connections are worth
-    /// nothing any more.
+    /// The server has gone, is starting up or shutting down, or has changed its role: none of its connections is of
+    /// use.
     Gone,
 }
 

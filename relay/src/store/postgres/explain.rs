@@ -1,4 +1,4 @@
-//! How a server answers a filter: for `relay explain`.
+//! How a server answers a filter, for `relay explain`.
 
 use super::error::translate;
 use super::inventory::{self, Partition};
@@ -17,65 +17,65 @@ use std::fmt::Write;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A look at one server, on a connection of its own, set up as those that serve clients are.
+/// Inspects one server, on a connection of its own that is set up like those for clients.
 pub struct Inspector {
     connection: PgConnection,
     planner: Planner,
 }
 
-/// What a server would do for a read, and what it did.
+/// What a server does for a read, and what it did.
 #[derive(Debug, Clone)]
 pub struct Explanation {
-    /// The form that answers.
+    /// The name of the form that answers.
     pub form: &'static str,
-    /// Why this one.
+    /// The reason for that form.
     pub why: String,
-    /// The statements that answered, in order; what was asked to choose among forms is not among them.
+    /// The statements of the read, in order, without those that chose the form.
     pub steps: Vec<Step>,
 }
 
 /// One statement of an [`Explanation`].
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// What it is for: a form's name.
+    /// Its form.
     pub name: &'static str,
     /// Its text, with parameters.
     pub sql: String,
     /// Its parameters, as SQL.
     pub parameters: String,
-    /// The plan as `EXPLAIN (ANALYZE, BUFFERS)` prints it.
+    /// The plan, as `EXPLAIN (ANALYZE, BUFFERS)` prints it.
     pub plan: String,
-    /// How many rows the plan's top returned.
+    /// The rows that the top of the plan returned.
     pub rows: u64,
-    /// Pages of 8 KiB that were looked at, in memory or not.
+    /// Pages of 8 KiB that it read, from memory or disk.
     pub buffers: u64,
-    /// What running it took on the server, in milliseconds.
+    /// Its execution time on the server.
     pub milliseconds: f64,
 }
 
-/// How often an index has been read since the server's statistics began.
+/// The use of an index since the server's statistics began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexUse {
-    /// Its table; of partitions, the table that is partitioned.
+    /// Its table; for partitions, the partitioned table.
     pub table: String,
-    /// Its name; of partitions, that of the table's index.
+    /// Its name; for partitions, the name of the table's index.
     pub index: String,
     /// How often it was read.
     pub scans: u64,
     /// Its size in bytes.
     pub bytes: u64,
-    /// It keeps keys unique, whether it is read or not.
+    /// It guards uniqueness, so it is needed even when it is never read.
     pub unique: bool,
 }
 
-/// What a server is, and how far it has come.
+/// The role of a server, and its head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ServerPosition {
-    /// What it says that it is.
+    /// The role that the server reports.
     pub role: Role,
-    /// How far its log has come.
+    /// Its head.
     pub head: Head,
-    /// The age in seconds of what it applied last, where it has received more than that; else 0.
+    /// For a server that has received more than it has applied, the age of what it applied last, in seconds; else 0.
     pub seconds_behind: f64,
 }
 
@@ -91,8 +91,8 @@ impl Inspector {
     /// Connects to the server at `url`, within five seconds.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`] where it says nothing, [`StoreError::TooNew`] where a newer version of this program
-    /// has been there.
+    /// [`StoreError::Unreachable`] where the server does not answer, [`StoreError::TooNew`] where a newer version of
+    /// this program has migrated the schema.
     pub async fn connect(url: &Redacted) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.expose().parse().map_err(translate)?;
         let options = options.application_name("skein explain").options(SESSION);
@@ -104,7 +104,7 @@ impl Inspector {
         timeout(CONNECT_TIMEOUT, connected).await.unwrap_or(Err(StoreError::Unreachable("database server")))
     }
 
-    /// What the server is, and how far it has come.
+    /// The role of the server, and its head.
     pub async fn server_position(&mut self) -> Result<ServerPosition, StoreError> {
         let row = sqlx::query(STANDING).fetch_one(&mut self.connection).await.map_err(translate)?;
         let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
@@ -116,21 +116,22 @@ impl Inspector {
         })
     }
 
-    /// Runs what a read of this kind runs, and tells how it went. `EXPLAIN ANALYZE` itself takes time, so the figures
-    /// are above those of the plain statements.
+    /// Runs the statements of a read and reports how they went. `EXPLAIN ANALYZE` takes time itself, so its figures are
+    /// above those of the plain statements.
     pub async fn explain(&mut self, read: &Read<'_>) -> Result<Explanation, StoreError> {
         let question = question(read, read.limit.saturating_add(1));
         let mut picked = self.planner.pick(&mut self.connection, &question).await?;
         let probe = self.planner.probe_page(&mut self.connection, &question, &picked).await?;
         let mut steps = Vec::new();
         let mut found = 0;
+
         if let Some(probe) = probe {
             let statement = page(probe.form, &Question { rows: Some(probe.rows), ..question }, &self.planner.hasher);
             let step = self.step(probe.form.name(), &statement).await?;
             found = usize::try_from(step.rows).unwrap_or(usize::MAX);
             steps.push(step);
         }
-        // As when reading: a probe that fills the page answers alone.
+        // As in a read, a probe that fills the page answers alone.
         if found <= read.limit {
             let probe = probe.map(|probe| (probe, found));
             let (after, walked) = self.planner.after_probe(&mut self.connection, &question, picked, probe).await?;
@@ -138,6 +139,7 @@ impl Inspector {
             let question = Question { lengths: picked.lengths.as_ref(), walked, ..question };
             steps.push(self.step(picked.form.name(), &page(picked.form, &question, &self.planner.hasher)).await?);
         }
+
         let form = steps.last().map_or(picked.form.name(), |step| step.name);
         Ok(Explanation { form, why: why(&picked, probe, read.filter), steps })
     }
@@ -148,6 +150,7 @@ impl Inspector {
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS) EXECUTE skein_explain({parameters})");
         let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut self.connection).await;
         self.execute("DEALLOCATE skein_explain".into()).await?;
+
         let lines: Result<Vec<String>, _> = rows.map_err(translate)?.iter().map(|row| row.try_get(0)).collect();
         let plan = lines.map_err(translate)?.join("\n");
         Ok(Step {
@@ -171,7 +174,7 @@ impl Inspector {
         inventory::partitions(&mut self.connection).await
     }
 
-    /// Every index and how often this server has read it, the least read first.
+    /// Every index with its use on this server, the least used first.
     pub async fn indexes(&mut self) -> Result<Vec<IndexUse>, StoreError> {
         let rows = sqlx::query(
             "SELECT coalesce(p.indrelid, i.indrelid)::regclass::text, coalesce(p.indexrelid, i.indexrelid)::regclass::text, \
@@ -180,8 +183,10 @@ impl Inspector {
              LEFT JOIN pg_inherits h ON h.inhrelid = s.indexrelid LEFT JOIN pg_index p ON p.indexrelid = h.inhparent \
              GROUP BY 1, 2 ORDER BY 3, 4 DESC",
         );
+
         let rows = rows.fetch_all(&mut self.connection).await.map_err(translate)?;
         let number = |row: &sqlx::postgres::PgRow, at| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
+
         let index = |row| -> Result<IndexUse, sqlx::Error> {
             let row: &sqlx::postgres::PgRow = row;
             Ok(IndexUse {
@@ -205,6 +210,7 @@ fn why(picked: &Picked, probe: Option<PageProbe>, filter: &Filter) -> String {
         }
         _ => form.name().to_owned(),
     };
+
     let mut why = match &picked.lengths {
         None => format!("{}: the filter leaves no other choice", name(&picked.form)),
         Some(lengths) => {
@@ -214,6 +220,7 @@ fn why(picked: &Picked, probe: Option<PageProbe>, filter: &Filter) -> String {
             format!("{}: the least work of {}", name(&picked.form), candidates.collect::<Vec<_>>().join(", "))
         }
     };
+
     match probe {
         Some(PageProbe { form: Form::Recent, .. }) => {
             why.push_str("; so many of the newest events match that they are tried first")
@@ -230,7 +237,7 @@ fn rows_of(plan: &str) -> u64 {
     number_after(plan.lines().next().unwrap_or_default(), " rows=", true)
 }
 
-/// Of the plan's top, which includes everything below.
+/// The buffers of the top of the plan, which include everything below it.
 fn buffers(plan: &str) -> u64 {
     let line = plan.lines().find(|line| line.trim_start().starts_with("Buffers: ")).unwrap_or_default();
     number_after(line, "shared hit=", false) + number_after(line, " read=", false)

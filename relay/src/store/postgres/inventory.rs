@@ -1,4 +1,4 @@
-//! What partitions there are: for `relay partitions`.
+//! The list of partitions, for `relay partitions`.
 
 use super::error::translate;
 use crate::store::StoreError;
@@ -8,22 +8,21 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 /// A partition of the texts or of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Partition {
-    /// The table that it is a part of.
+    /// The partitioned table.
     pub table: String,
     /// Its name.
     pub name: String,
-    /// The first day in it, `YYYY-MM-DD`, UTC; `None` for the default partition, which has whatever lies outside the
-    /// others.
+    /// Its first day, `YYYY-MM-DD`, UTC; `None` for the default partition, which has the rows outside all others.
     pub from: Option<String>,
-    /// The day after the last in it.
+    /// The day after its last.
     pub to: Option<String>,
-    /// How many rows it has, by the server's estimate; `None` before the first vacuum.
+    /// The server's estimate of its rows; `None` before the first vacuum.
     pub rows: Option<u64>,
-    /// Its size with indexes and long values, in bytes.
+    /// Bytes, with indexes and long values.
     pub bytes: u64,
 }
 
-/// The bounds of the texts are seconds, those of the log times.
+/// The bounds of the texts are seconds, those of the log are times.
 const SQL: &str = r"
     SELECT parent, name, day(1), day(2), rows, bytes
       FROM (SELECT p.relname::text AS parent, c.relname::text AS name, c.reltuples::int8 AS rows,
@@ -33,7 +32,7 @@ const SQL: &str = r"
              WHERE i.inhparent IN ('event_text'::regclass, 'log'::regclass)) partitions
      ORDER BY parent, name";
 
-/// Every partition, by table and name, as this server has them.
+/// Every partition of this server, by table and name.
 pub(super) async fn partitions(conn: &mut PgConnection) -> Result<Vec<Partition>, StoreError> {
     let day = |bound: u8| {
         format!(
@@ -42,6 +41,7 @@ pub(super) async fn partitions(conn: &mut PgConnection) -> Result<Vec<Partition>
         )
     };
     let sql = SQL.replace("day(1)", &day(1)).replace("day(2)", &day(2));
+
     let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(conn).await.map_err(translate)?;
     let partition = |row: &sqlx::postgres::PgRow| {
         Ok(Partition {

@@ -1,4 +1,4 @@
-//! The log as the database keeps it (see [`crate::store::SharedLog`]), read on the primary.
+//! Reads the shared log on the primary (see [`crate::store::SharedLog`]).
 
 use super::error::translate;
 use crate::store::{LogSlice, SharedHead, StoreError};
@@ -7,10 +7,10 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::sync::Arc;
 
-/// What column `ops` says of an insertion.
+/// The code of an insertion in the column `ops`.
 pub(super) const INSERTED: i16 = 0;
 
-/// What column `ops` says of a removal.
+/// The code of a removal in the column `ops`.
 pub(super) fn op_of(cause: RemovalCause) -> i16 {
     match cause {
         RemovalCause::Replaced => 1,
@@ -30,8 +30,8 @@ fn cause_of(op: i16) -> Result<RemovalCause, StoreError> {
     }
 }
 
-/// See [`crate::store::SharedLog::shared_head`]. A standby that was promoted tells its own epoch once `write::settle`
-/// or a write was there.
+/// See [`crate::store::SharedLog::shared_head`]. A promoted standby reports its own epoch only after the first write,
+/// or after `write::settle`.
 pub(super) async fn shared_head(conn: &mut PgConnection) -> Result<SharedHead, StoreError> {
     let query = sqlx::query("SELECT epoch, position, base, previous FROM head WHERE one");
     head(&query.fetch_one(conn).await.map_err(translate)?)
@@ -44,12 +44,12 @@ fn head(row: &PgRow) -> Result<SharedHead, StoreError> {
     Ok(SharedHead { head, base: Position(number(2)?), previous: Epoch(number(3)?) })
 }
 
-/// See [`crate::store::SharedLog::entries`]. An insertion whose event is gone since is left out: its removal follows in
-/// the log. So an entry may come without changes; it counts as a position all the same.
+/// See [`crate::store::SharedLog::entries`]. An entry leaves out an insertion whose event is no longer stored: its
+/// removal follows in the log. So an entry may come without changes, and still takes its position.
 ///
 /// # Errors
 /// [`StoreError::OutOfReach`] where the entry right after `after` was trimmed; [`StoreError::Damaged`] where a position
-/// is missing in between.
+/// between two entries is missing.
 pub(super) async fn entries(
     conn: &mut PgConnection,
     after: Position,
@@ -58,9 +58,11 @@ pub(super) async fn entries(
     let query = sqlx::query("SELECT epoch, head, base, previous, position, ops, texts FROM entries($1, $2)")
         .bind(after.0.cast_signed())
         .bind(i64::try_from(max_changes.max(1)).unwrap_or(i64::MAX));
+
     let rows = query.fetch_all(conn).await.map_err(translate)?;
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the head is missing".into()))?;
     let mut slice = LogSlice { head: head(first)?, entries: Vec::with_capacity(rows.len()) };
+
     for row in &rows {
         let position = row.try_get::<Option<i64>, _>(4).map_err(translate)?.map(i64::cast_unsigned).map(Position);
         let expected = slice.entries.last().map_or(after, |entry| entry.position).next();

@@ -1,4 +1,4 @@
-//! By id: what is known, what is stored; the head alone, and the time.
+//! Looks events up by id; the head alone, and the server's time.
 
 use super::error::translate;
 use super::rows;
@@ -20,16 +20,18 @@ pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, Stor
     query.fetch_one(connection).await.map_err(translate)
 }
 
-/// Says for each id, in order, whether it is stored, and the head at which that holds.
+/// For each id, in order, whether it is stored, and the head as of which that holds.
 pub(super) async fn known(connection: &mut PgConnection, ids: &[EventId]) -> Result<(Vec<bool>, Head), StoreError> {
-    // The rows are looked up one by one: LIMIT keeps the planner from anything else.
+    // LIMIT keeps the planner at one index probe for each id.
     let query = sqlx::query(
         "SELECT h.epoch, h.position, e.id FROM head h LEFT JOIN (SELECT e.id FROM unnest($1::bytea[]) j(id) \
          CROSS JOIN LATERAL (SELECT e.id FROM event e WHERE e.id = j.id LIMIT 1) e) e ON true",
     );
+
     let rows = query.bind(bytes(ids)).fetch_all(connection).await.map_err(translate)?;
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let head = rows::head(first).map_err(translate)?;
+
     let mut found = FxHashSet::default();
     for row in &rows {
         found.extend(row.try_get::<Option<&[u8]>, _>(2).map_err(translate)?.map(rows::event_id).transpose()?);
@@ -37,7 +39,7 @@ pub(super) async fn known(connection: &mut PgConnection, ids: &[EventId]) -> Res
     Ok((ids.iter().map(|id| found.contains(id)).collect(), head))
 }
 
-/// The rows of those of `ids` that are stored, in any order.
+/// The rows of the stored ones of `ids`, in any order.
 pub(super) async fn fetch(connection: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Row>, StoreError> {
     let query = sqlx::query(
         "SELECT x.id, x.created_at, x.expires_at, x.text FROM (SELECT array_agg(e.id) AS keys, \
@@ -47,6 +49,7 @@ pub(super) async fn fetch(connection: &mut PgConnection, ids: &[EventId]) -> Res
          CROSS JOIN LATERAL texts(k.keys, k.times, k.expiries, k.earliest, k.latest, $2::int8) x",
     );
     let rows = query.bind(bytes(ids)).bind(i64::MAX).fetch_all(connection).await.map_err(translate)?;
+
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let id = rows::event_id(row.try_get(0).map_err(translate)?)?;

@@ -1,15 +1,16 @@
 //! The shared store: one PostgreSQL primary and any number of streaming replicas, through sqlx.
 //!
 //! - `store`: the trait's calls, each on a connection to the right server.
-//! - `nodes`: the servers: who is the primary, who serves reads, and their pools; `warm`: what a new connection is asked
-//!   before its first client.
-//! - `plan`, `read`, `count`, `lookup`: the statement of each of the planner's forms, and what is made of its answer.
-//! - `explain`: how a server goes about it, for `relay explain`.
-//! - `options`; `error`: SQLSTATE in our words, and what it says about a server.
-//! - `schema`: migrations and the database's own secret.
-//! - `write`: a batch is looked up, decided in memory, and written by one call of one function of the database.
-//! - `log`: the log that the database keeps; `partitions`: its days, and the months of the texts; `maintenance`: the one
-//!   instance that makes and drops them; `retention`: what is too old leaves; `inventory`: what there is of them, for `relay partitions`.
+//! - `nodes`: the servers, which of them is the primary, which serve reads, and their pools; `warm`: the statements
+//!   that warm a new connection.
+//! - `planner`: chooses the form of a read; `plan`, `read`, `count`, `lookup`, `rows`: its statement, and reading the
+//!   answer.
+//! - `explain`: how a server answers a read, for `relay explain`.
+//! - `options`; `error`: SQLSTATE translated and classified.
+//! - `schema`: migrations, and the database's hash secret.
+//! - `write`: looks a batch up, decides it in memory, and writes it by one call of one database function.
+//! - `log`: the shared log; `maintenance`: the leader that makes and drops partitions and removes what is too old;
+//!   `inventory`: the list of partitions, for `relay partitions`; `statistics`: the primary's own counters.
 
 mod count;
 mod error;

@@ -1,4 +1,4 @@
-//! What an operator may set about a store on PostgreSQL.
+//! The options of a store on PostgreSQL.
 
 use super::planner::Thresholds;
 use crate::config::{KindRetention, Redacted};
@@ -7,53 +7,53 @@ use std::time::Duration;
 /// How a store on PostgreSQL is opened. [`Options::new`] has the defaults.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// One URL a server, in any order: which of them is the primary is found out, again and again.
+    /// One URL for each server, in any order: the store finds out which of them is the primary, and keeps finding out.
     pub urls: Vec<Redacted>,
     /// Connections to the primary. Default: 5 to 20.
     pub primary_connections: Connections,
     /// Connections to each replica. Default: 10 to 50.
     pub replica_connections: Connections,
-    /// How many reads may use the primary at the same time because no replica could serve them. Default: 8. A single
-    /// server serves as many as it has connections, but for two that writing may always have.
+    /// Reads that may use the primary at the same time where no replica can serve them. Default: 8. A single server
+    /// serves as many as it has connections, less two that are for writing.
     pub primary_reads: u32,
-    /// The longest that opening a connection, or asking a server how it is, may take. Default: 2 s.
+    /// The longest that opening a connection, or one probe of a server, may take. Default: 2 s.
     pub connect_timeout: Duration,
-    /// A connection above the least number is closed after so long without work. Default: 30 s.
+    /// A connection above the minimum is closed after this long without work. Default: 30 s.
     pub idle_timeout: Duration,
-    /// A connection is renewed after so long. Default: 1 h.
+    /// A connection is replaced at this age. Default: 1 h.
     pub connection_lifetime: Duration,
-    /// The longest that a statement may run on the primary: `StoreError::Timeout`. Default: 30 s.
+    /// The longest that a statement may run on the primary, before `StoreError::Timeout`. Default: 30 s.
     pub primary_statement_timeout: Duration,
-    /// The longest that a statement may run on a replica: `StoreError::Timeout`. Default: 10 s.
+    /// The longest that a statement may run on a replica, before `StoreError::Timeout`. Default: 10 s.
     pub replica_statement_timeout: Duration,
-    /// How long a call waits for a server and a connection: `StoreError::Overloaded`. Default: 5 s.
+    /// The longest that a call waits for a server and a connection, before `StoreError::Overloaded`. Default: 5 s.
     pub acquire_timeout: Duration,
-    /// How often each server is asked how it is. Default: 200 ms.
+    /// How often each server is probed. Default: 200 ms.
     pub probe_interval: Duration,
-    /// A replica that is further behind the primary serves nothing. Default: 10 s.
+    /// A replica that is further behind the primary serves no reads. Default: 10 s.
     pub max_replica_lag: Duration,
-    /// How often the keeper looks after the partitions, or stands for election. Default: 60 s.
+    /// How often an instance maintains the partitions, or tries to become the leader. Default: 60 s.
     pub maintenance_interval: Duration,
-    /// The log keeps what is no more than so many whole days old. Default: 7.
+    /// Whole days of the log that are kept. Default: 7.
     pub log_days: u32,
-    /// Events are kept for so many whole months by their created_at, for ever where 0; but what is replaceable and
-    /// requests for deletion always stay. Default: 0.
+    /// Whole months, by `created_at`, that events are kept; 0: for ever. Replaceable events and deletion requests
+    /// always stay. Default: 0.
     pub retention_months: u32,
-    /// Kinds that are kept for less, replaceable ones too; requests for deletion stay. Default: none.
+    /// Kinds that are kept for fewer days, replaceable ones too; deletion requests stay. Default: none.
     pub retention_kinds: Vec<KindRetention>,
-    /// How many instances share the servers, for the warning about `max_connections`; 0: as many as are seen there.
+    /// Instances that share the servers, for the warning about `max_connections`; 0: as many as the server sees.
     /// Default: 0.
     pub instances: u32,
-    /// Where the planner prefers one way to another. Default: as measured; tests set others.
+    /// The planner's thresholds. Default: as measured; tests set others.
     pub thresholds: Thresholds,
 }
 
-/// How many connections one server may have from this instance.
+/// The number of connections of this instance to one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {
-    /// As many are kept open.
+    /// This many are kept open.
     pub min: u32,
-    /// More are never opened.
+    /// No more than this are opened.
     pub max: u32,
 }
 

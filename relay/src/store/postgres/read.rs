@@ -1,4 +1,5 @@
-//! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
+//! Reading a page: chooses the form, runs one statement, rechecks what the indexes know as hashes only, and never
+//! serves a page short.
 
 use super::error::translate;
 use super::plan::{self, Question};
@@ -18,13 +19,14 @@ pub(super) async fn page(
     planner: &Planner,
     read: &Read<'_>,
 ) -> Result<Page, StoreError> {
-    // One more than asked for, to know whether that was all.
+    // One more than the limit, which tells whether there is more.
     let mut question = question(read, read.limit.saturating_add(1));
     let picked = planner.pick(connection, &question).await?;
     let probe = planner.probe_page(connection, &question, &picked).await?;
+
     let mut found = 0;
     if let Some(probe) = probe {
-        // Only a full answer is one: the rest might lie further back.
+        // A probe answers only where it fills the page: the rest could be further back.
         let answer =
             ask(connection, planner, read, probe.form, &Question { rows: Some(probe.rows), ..question }).await?;
         if answer.cut && answer.is_enough(read.limit) {
@@ -33,27 +35,29 @@ pub(super) async fn page(
         }
         found = answer.found.len();
     }
+
     let (picked, walked) =
         planner.after_probe(connection, &question, picked, probe.map(|probe| (probe, found))).await?;
     question.walked = walked;
     question.lengths = picked.lengths.as_ref();
+
     loop {
         let answer = ask(connection, planner, read, picked.form, &question).await?;
         if answer.is_enough(read.limit) {
             return Ok(answer.page(read.limit));
         }
-        // Hashes collided, and too few of the rows were meant.
+        // Hashes have collided, and too few of the rows pass the recheck.
         question.elements = question.elements.saturating_mul(4);
     }
 }
 
-/// `read` as the planner takes it.
+/// `read` as a question to the planner.
 pub(super) fn question<'a>(read: &Read<'a>, elements: usize) -> Question<'a> {
     let Read { filter, access, now, after, max_text_bytes, .. } = *read;
     Question { access, after, elements, max_text_bytes, ..Question::of(filter, now) }
 }
 
-/// What a statement found.
+/// The rows of one statement.
 struct Answer {
     found: Vec<Found>,
     head: Head,
@@ -69,7 +73,7 @@ struct Found {
 }
 
 impl Answer {
-    /// False: rows were dropped by the recheck, and there may be others.
+    /// False where the recheck dropped rows and there may be others.
     fn is_enough(&self, limit: usize) -> bool {
         !self.cut || self.found.len() > limit
     }
@@ -98,15 +102,17 @@ async fn ask(
 ) -> Result<Answer, StoreError> {
     let statement = plan::page(form, question, &planner.hasher);
     let rows = run(connection, &statement).await?;
+
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let head = head(first).map_err(translate)?;
     let rights = Rights::of(read.access, read.filter);
     let mut answer = Answer { found: Vec::with_capacity(rows.len()), head, cut: false };
+
     let mut count = 0;
     for row in &rows {
         let Some(found) = found(row)? else { continue };
         count += 1;
-        // The tags of a text that did not come along are believed: to make two of them collide takes the database's
+        // The tags of a text that did not come along are not rechecked: making two of them collide takes the database's
         // secret.
         let meant = found.text.as_ref().is_none_or(|text| {
             (read.filter.tags.is_empty() || text::confirms(text, found.key, read.filter))
@@ -117,6 +123,7 @@ async fn ask(
             answer.found.push(found);
         }
     }
+
     answer.cut = count >= question.elements;
     Ok(answer)
 }

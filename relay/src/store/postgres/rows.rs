@@ -1,4 +1,4 @@
-//! Running a prepared statement, and reading the columns that several statements have.
+//! Runs prepared statements, and reads the columns that several of them have.
 
 use super::error::translate;
 use super::plan::Statement;
@@ -7,7 +7,7 @@ use crate::types::{Epoch, EventId, Head, Position};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-/// Runs a statement that stays prepared.
+/// Runs a statement, which stays prepared.
 pub(super) async fn run(connection: &mut PgConnection, statement: &Statement) -> Result<Vec<PgRow>, StoreError> {
     let query = sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), statement.arguments());
     query.fetch_all(connection).await.map_err(translate)
@@ -19,12 +19,12 @@ pub(super) fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
     Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
 }
 
-/// An event's id.
+/// Reads an id.
 pub(super) fn event_id(bytes: &[u8]) -> Result<EventId, StoreError> {
     key_bytes(bytes).map(EventId::from_bytes)
 }
 
-/// An id's or an author's.
+/// Reads the 32 bytes of an id or of an author.
 pub(super) fn key_bytes(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
     bytes.try_into().map_err(|_| StoreError::Damaged(format!("a key of {} bytes", bytes.len())))
 }

@@ -1,4 +1,4 @@
-//! The schema and its migrations, and the secret under which a database hashes.
+//! The schema, its migrations, and the database's hash secret.
 
 use super::error::translate;
 use crate::store::StoreError;
@@ -9,19 +9,19 @@ use sqlx::{Executor, Row};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
-/// For sessions whose statements take what they take (waiting for another instance, building an index), but whose server
-/// ends them within seconds once nobody waits for them any more, even where they wait for a lock: others wait for theirs.
+/// For a session with statements of any length, which wait for another instance or build an index. Once the client is
+/// gone, the server ends such a statement within seconds, even while it waits for a lock that others wait for as well.
 pub(super) const UNHURRIED: &str = "SET statement_timeout = 0; SET client_connection_check_interval = '1s'; \
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
 
-/// Brings the schema of a primary up to date: one instance at a time, the others wait for it. Close the connection
-/// after an error: it may still hold the lock.
+/// Migrates the schema of a primary; one instance at a time does so, and the others wait. Close the connection after an
+/// error: it may still hold the lock.
 ///
 /// # Errors
-/// [`StoreError::TooNew`] where a newer version of this program has been here.
+/// [`StoreError::TooNew`] where a newer version of this program has migrated the schema.
 pub(super) async fn migrate(conn: &mut PgConnection) -> Result<Hasher, StoreError> {
     conn.execute(sqlx::raw_sql(UNHURRIED)).await.map_err(translate)?;
-    // Not `run`: its future is not known to be `Send`.
+    // `run` would not do: its future is not known to be `Send`.
     MIGRATIONS.run_direct(None, &mut *conn, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > known() => StoreError::TooNew { found, known: known() },
         MigrateError::Execute(error) => translate(error),
@@ -31,10 +31,10 @@ pub(super) async fn migrate(conn: &mut PgConnection) -> Result<Hasher, StoreErro
     hasher(conn).await
 }
 
-/// The hashes of a database that has its schema, be it a primary or a standby.
+/// The hashes of a migrated database, on a primary or a standby.
 ///
 /// # Errors
-/// [`StoreError::TooNew`] where a newer version of this program has been here.
+/// [`StoreError::TooNew`] where a newer version of this program has migrated the schema.
 pub(super) async fn hasher(conn: &mut PgConnection) -> Result<Hasher, StoreError> {
     let sql = "SELECT secret, bits, (SELECT max(version) FROM _sqlx_migrations) FROM hashing";
     let row = sqlx::query(sql).fetch_one(conn).await.map_err(translate)?;

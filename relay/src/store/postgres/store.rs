@@ -17,14 +17,14 @@ use std::time::Duration;
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// How often a store that is being opened asks for a primary, and how long altogether: servers that are started
-/// together with it need a moment.
+/// How often a store that opens looks for a primary, and for how long: servers that start together with it need a
+/// moment.
 const START_INTERVAL: Duration = Duration::from_millis(500);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a write may take, however long the server lets a statement run: its commit may be waiting for a standby.
+/// The longest that a write may take, however long the server lets a statement run: its commit may wait for a standby.
 const LONGEST_WRITE: Duration = Duration::from_secs(300);
 
-/// How long a relay that starts waits for warm connections: a server that is slow must not keep it from serving.
+/// The longest that a starting relay waits for warm connections: a slow server must not keep it from serving.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The store of a cluster. Cheap to clone; all clones are one store.
@@ -36,14 +36,14 @@ pub struct PostgresStore {
 pub(super) struct StoreState {
     pub(super) nodes: Nodes,
     planner: Planner,
-    /// The furthest head that any call has returned: what this instance has shown, it shows from then on.
+    /// The furthest head that any call has returned: this instance shows nothing older from then on.
     shown: Mutex<Head>,
     pub(super) maintenance_status: Mutex<MaintenanceStatus>,
-    /// Writes hold it shared; closing takes it, and so waits for them.
+    /// Writes hold it shared. Closing takes it exclusively, and so waits for them.
     writing: RwLock<()>,
 }
 
-/// Runs a read on one server after the other until one has answered, or has failed for a reason of the read's own.
+/// Runs a read on one server after the other, until one has answered or the read has failed for a reason of its own.
 macro_rules! on_a_server {
     ($shared:expr, $at_least:expr, |$connection:ident| $read:expr, $head:expr) => {{
         let mut attempts = $shared.nodes.attempts($at_least);
@@ -62,7 +62,7 @@ macro_rules! on_a_server {
     }};
 }
 
-/// Runs a read on the primary, where there is one now.
+/// Runs a read on the present primary.
 macro_rules! on_the_primary {
     ($shared:expr, |$connection:ident| $read:expr) => {{
         let mut lease = $shared.nodes.primary_now($shared.nodes.deadline()).await?;
@@ -79,30 +79,30 @@ macro_rules! on_the_primary {
 }
 
 impl PostgresStore {
-    /// What the primary counts of its own work, as JSON for an operator: `unused_indexes`, and `statements`, which is null
-    /// where the server has no `pg_stat_statements`. On a connection of its own.
+    /// The primary's own counters, as JSON for an operator: `unused_indexes`, and `statements`, which is null where the
+    /// server lacks `pg_stat_statements`. On a connection of its own.
     ///
     /// # Errors
-    /// What the primary says, or [`StoreError::Timeout`] after some seconds.
+    /// The primary's error, or [`StoreError::Timeout`] after some seconds.
     pub async fn statistics(&self) -> Result<serde_json::Value, StoreError> {
         let ask = async { statistics::statistics(&mut self.shared.nodes.connect_to_primary().await?).await };
         tokio::time::timeout(statistics::STATISTICS_TIMEOUT, ask).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    /// Has the primary vacuum and analyse its tables, as is due after a large import; takes seconds to minutes, and others
-    /// read and write meanwhile. On a connection of its own.
+    /// Vacuums and analyses the primary's tables, as is due after a large import. Takes seconds to minutes, beside
+    /// reads and writes. On a connection of its own.
     ///
     /// # Errors
-    /// What the primary says.
+    /// The primary's error.
     pub async fn vacuum(&self) -> Result<(), StoreError> {
         statistics::vacuum(&mut self.shared.nodes.connect_to_primary().await?).await
     }
 
-    /// Finds the primary, brings its schema up to date and begins to look after the servers.
+    /// Finds the primary, migrates its schema, and starts to probe the servers.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] where no primary was found within 20 s, [`StoreError::TooNew`] where a newer version
-    /// of this program has been there.
+    /// of this program has migrated the schema.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let nodes = Nodes::new(options)?;
         let find = async {
@@ -113,13 +113,16 @@ impl PostgresStore {
                 }
             }
         };
+
         let mut primary = timeout(START_TIMEOUT, find).await.map_err(|_| StoreError::Unreachable("primary"))?;
         let planner = Planner::new(schema::migrate(&mut primary).await?, nodes.options().thresholds);
-        // Nothing is left to be done on it; the server notices its end either way.
+
+        // The connection has nothing left to do; the server notices its end either way.
         let _ = primary.close().await;
         nodes.start();
         let first = nodes.primary(nodes.deadline()).await?;
         drop(first);
+
         let shared = StoreState {
             nodes,
             planner,
@@ -130,28 +133,28 @@ impl PostgresStore {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Waits until every server that answers has its least connections open, and they have been asked what clients will
-    /// ask, so that none of these is the first; false where that takes more than 3 s. Cancel safe.
+    /// Waits until every server that answers has its minimum of connections open and warm, so that no client's
+    /// statement is a connection's first; false where that takes more than 3 s. Cancel safe.
     pub async fn warmed(&self) -> bool {
         self.shared.nodes.warmed(WARM_TIMEOUT).await
     }
 
-    /// How every server is.
+    /// The state of every server.
     pub fn status(&self) -> Vec<NodeStatus> {
         self.shared.nodes.status()
     }
 
-    /// How reads were answered so far.
+    /// How the planner has answered reads so far.
     pub fn plan_counts(&self) -> PlanCounts {
         self.shared.planner.counters.counts()
     }
 
-    /// Removes the events with these ids, as the operator's will. Keep the list at a few hundred.
+    /// Removes the events with these ids, at most a few hundred, on the operator's behalf.
     pub(super) async fn trim(&self, ids: Vec<EventId>) -> Result<Appended, StoreError> {
         self.write(Order::Trim(ids)).await
     }
 
-    /// Runs a write to its end even if the caller goes away: half-known outcomes are worse than slow ones.
+    /// Runs a write to its end even where the caller is dropped: an unknown outcome is worse than a late one.
     async fn write(&self, order: Order) -> Result<Appended, StoreError> {
         let shared = self.shared.clone();
         let task = tokio::spawn(async move {
@@ -164,7 +167,7 @@ impl PostgresStore {
     }
 }
 
-/// Something to be written.
+/// A write.
 enum Order {
     Append(Vec<Verified>, Timestamp),
     Sweep(Timestamp, usize),
@@ -207,13 +210,14 @@ impl Order {
 }
 
 impl StoreState {
-    /// Writes on whichever server is the primary; begins again on the next where one is lost, as long as a call may
-    /// wait. Beginning again is safe: what the lost attempt did commit is a duplicate then, or already removed.
+    /// Writes on the primary. Where the primary is lost, begins again on the next one, for as long as a call may wait.
+    /// Beginning again is safe: what the lost attempt committed is then a duplicate, or already removed.
     async fn write(&self, order: &Order) -> Result<Appended, StoreError> {
         let mut deadline = self.nodes.deadline();
-        // The server ends a statement by its own limit, but not a commit that waits for a standby.
+        // The server limits a statement, but not a commit that waits for a standby.
         let end = deadline + self.nodes.options().primary_statement_timeout.min(LONGEST_WRITE);
         let mut begun = false;
+
         loop {
             let mut lease = match self.nodes.primary(deadline).await {
                 Err(StoreError::Unreachable(_)) if begun => return Err(StoreError::Unknown),
@@ -224,13 +228,16 @@ impl StoreState {
             let result = tokio::select! {
                 biased;
                 result = carried => result.unwrap_or(Err(StoreError::Unknown)),
-                // Its server says nothing: what becomes of the write is found out where the next one is made.
+                // The server has not answered, and another one was promoted: the outcome of the write is found out
+                // there.
                 () = self.nodes.outlived(server) => Err(StoreError::Unknown),
             };
+
             let result = match result {
                 Ok(_) if self.nodes.is_over(&lease.server) => Err(StoreError::Unknown),
                 result => result,
             };
+
             match result {
                 Err(StoreError::Unknown) => {
                     lease.discard();
@@ -270,7 +277,8 @@ impl StoreState {
         }
     }
 
-    /// What a read must show that brings no position of its own. Nothing of an epoch that is over: its end may be lost.
+    /// The least position of a read that names none itself. A position of a past epoch does not count, since that
+    /// epoch's end may be lost.
     fn shown(&self) -> Position {
         let shown = *self.shown.lock();
         if self.nodes.epoch() == shown.epoch { shown.position } else { Position::default() }
@@ -292,7 +300,7 @@ impl Store for PostgresStore {
             let (mut known, head) =
                 on_a_server!(self.shared, at_least, |connection| lookup::known(connection, ids), head)?;
             if self.shared.nodes.is_past(head.epoch) {
-                // A failover may have cut off what a server of the epoch before knows: the write decides.
+                // A server of the past epoch may know ids that a failover has cut off: the write decides.
                 known.fill(false);
             }
             Ok((known, head))
@@ -319,7 +327,7 @@ impl Store for PostgresStore {
     }
 
     fn fetch<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
-        // A server that is behind the one that named the ids would hold some of them for gone.
+        // A server behind the one that named the ids may lack some of them.
         async move {
             let at_least = self.shared.shown();
             on_a_server!(self.shared, at_least, |connection| lookup::fetch(connection, ids), |_: &Vec<Row>| None)
@@ -359,7 +367,7 @@ impl Store for PostgresStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async {
-            // Every write that was begun comes to its end.
+            // Waits for the writes under way.
             drop(self.shared.writing.write().await);
             self.shared.nodes.close().await;
         }

@@ -1,5 +1,5 @@
-//! What a batch does, decided from what the database said about it: pure, in the batch's order, for any mixture of
-//! duplicates, versions and deletions. `R` is how a store names an event that it has.
+//! Decides what a batch does from what the database says about it: pure, in the batch's order, for any mixture of
+//! duplicates, versions and deletions. `R` is a store's reference to a stored event.
 
 use super::{Address, key, may_delete, requesters, supersedes, targets};
 use crate::store::Outcome;
@@ -7,12 +7,12 @@ use crate::types::{Event, EventId, Key, Kind, PublicKey, RemovalCause, Timestamp
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
-/// What the database has about the batch, and, while the batch is being decided, what it will have.
+/// What the database has about the batch; while the batch is being decided, what it will have.
 #[derive(Debug)]
 pub(crate) struct Known<R> {
-    /// Those of the batch's ids that are stored.
+    /// The stored ones of the batch's ids.
     pub(crate) ids: FxHashSet<EventId>,
-    /// The stored events that the batch's deletions name by id, with the store's names for them.
+    /// The stored events that the batch's deletions name by id, with the store's references.
     pub(crate) targets: FxHashMap<EventId, (R, Arc<Event>)>,
     /// Every address that the batch, its deletions or their targets concern.
     pub(crate) addresses: FxHashMap<Address, Versions<R>>,
@@ -23,11 +23,11 @@ pub(crate) struct Known<R> {
 /// The state of one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Versions<R> {
-    /// Where the current version is, if there is one.
+    /// The current version, if there is one.
     pub(crate) current: Option<Place<R>>,
-    /// The current version, or the one that was deleted or expired: nothing older comes in.
+    /// The key of the current version, or of the one that was deleted or has expired: no older version comes in.
     pub(crate) newest: Option<Key>,
-    /// The author has deleted versions up to this second.
+    /// The author has deleted the versions up to this second.
     pub(crate) deleted_up_to: Option<Timestamp>,
 }
 
@@ -49,22 +49,22 @@ pub(crate) enum Place<R> {
 /// One change, in order.
 #[derive(Debug, Clone)]
 pub(crate) enum Step<R> {
-    /// This event is stored.
+    /// The event is stored.
     Insert(Arc<Event>),
-    /// An event that this batch brought is removed again.
+    /// The event came earlier in this batch, and is removed again.
     Withdraw(Arc<Event>, RemovalCause),
-    /// This stored event is removed.
+    /// The stored event is removed.
     Remove(R, RemovalCause),
 }
 
-/// What to do.
+/// What to write.
 #[derive(Debug)]
 pub(crate) struct Decision<R> {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) steps: Vec<Step<R>>,
-    /// Tombstones to write; some may be there already.
+    /// Tombstones to write; some may be stored already.
     pub(crate) tombstones: Vec<(EventId, PublicKey)>,
-    /// The addresses that changed, as they are at the end.
+    /// The final state of each address that changed.
     pub(crate) addresses: Vec<(Address, Versions<R>)>,
     /// The events of this batch that stay.
     pub(crate) inserts: Vec<Arc<Event>>,
@@ -101,9 +101,10 @@ pub(crate) fn decide<R: Copy>(batch: &[Verified], now: Timestamp, known: Known<R
         let outcome = state.take(verified.event(), now);
         state.done.outcomes.push(outcome);
     }
+
     let State { mut known, pending, changed, mut done } = state;
     for step in &done.steps {
-        // An event can be withdrawn only once: what has been deleted or replaced does not come in again.
+        // An event is withdrawn at most once: what was deleted or replaced does not come in again.
         if let Step::Insert(event) = step
             && pending.contains_key(&event.id())
         {
@@ -125,6 +126,7 @@ struct State<R> {
 impl<R: Copy> State<R> {
     fn take(&mut self, event: &Arc<Event>, now: Timestamp) -> Outcome {
         let id = event.id();
+
         if event.is_expired(now) {
             return Outcome::Expired;
         }
@@ -136,6 +138,7 @@ impl<R: Copy> State<R> {
         {
             return Outcome::Deleted;
         }
+
         if let Some(address) = Address::of(event) {
             let versions = self.known.addresses.entry(address.clone()).or_default();
             if versions.deleted_up_to.is_some_and(|up_to| event.created_at() <= up_to) {
@@ -150,6 +153,7 @@ impl<R: Copy> State<R> {
                 self.remove(place, key.id, RemovalCause::Replaced);
             }
         }
+
         self.pending.insert(id, event.clone());
         self.done.steps.push(Step::Insert(event.clone()));
         if event.kind() == Kind::DELETION {
@@ -169,11 +173,12 @@ impl<R: Copy> State<R> {
                 (None, Some((row, event))) => (Place::Stored(*row), event.clone()),
                 (None, None) => continue,
             };
+
             if !may_delete(requester, &event) {
                 continue;
             }
             if let Some(address) = Address::of(&event) {
-                // What is stored is the current version, so its key stays behind as the floor.
+                // The target is the current version; its key stays as the floor, below which nothing comes in.
                 self.known.addresses.entry(address.clone()).or_default().current = None;
                 self.changed.insert(address);
             }

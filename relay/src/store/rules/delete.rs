@@ -1,19 +1,19 @@
-//! Requests to delete: what they name, and whom they may hit (NIP-09; NIP-59 for gift wraps).
+//! Deletion requests: what they name, and which events they may delete (NIP-09; NIP-59 for gift wraps).
 
 use super::Address;
 use crate::types::{Event, EventId, Kind, PublicKey};
 
-/// What a kind 5 asks to have deleted. Values that name nothing are left out.
+/// The targets of a kind 5. Malformed values are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Targets {
     /// Its `e` values, in order, each once.
     pub ids: Vec<EventId>,
-    /// Its `a` values that are the requester's own, in order, each once: every version up to the request's
-    /// `created_at`.
+    /// Its `a` values that are addresses of the requester, in order, each once. They delete every version up to the
+    /// request's `created_at`.
     pub addresses: Vec<Address>,
 }
 
-/// Reads the targets of `request`, a kind 5.
+/// The targets of `request`, a kind 5.
 pub fn targets(request: &Event) -> Targets {
     let mut ids = Vec::new();
     let mut seen_ids = rustc_hash::FxHashSet::default();
@@ -24,6 +24,7 @@ pub fn targets(request: &Event) -> Targets {
             ids.push(id);
         }
     }
+
     let mut addresses = Vec::new();
     let mut seen_addresses = rustc_hash::FxHashSet::default();
     for address in request.tag_values(b'a').filter_map(Address::parse) {
@@ -34,8 +35,8 @@ pub fn targets(request: &Event) -> Targets {
     Targets { ids, addresses }
 }
 
-/// Whose request deletes `event` by its id: its author's and, for a gift wrap, its recipients'. Nobody's where it is
-/// itself a request to delete, for deleting a deletion does nothing.
+/// The keys whose requests delete `event` by its id: its author and, for a gift wrap, its recipients. Empty where the
+/// event is itself a deletion request, since deleting a deletion does nothing.
 pub fn requesters(event: &Event) -> impl Iterator<Item = PublicKey> + '_ {
     let deletable = event.kind() != Kind::DELETION;
     let author = deletable.then_some(event.pubkey());

@@ -1,4 +1,4 @@
-//! The rules of NIP-01 and NIP-09 as pure functions: every store decides by these and by nothing else.
+//! The rules of NIP-01 and NIP-09 as pure functions, by which every store decides.
 
 mod decide;
 mod delete;

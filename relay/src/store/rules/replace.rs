@@ -1,9 +1,9 @@
-//! Replaceable and addressable events: what they are versions of, and which version wins (NIP-01).
+//! Replaceable and addressable events: their addresses, and which version wins (NIP-01).
 
 use crate::types::{Event, Key, Kind, KindClass, PublicKey};
 use sha2::{Digest, Sha256};
 
-/// What a replaceable or addressable event is a version of. Only the newest version of each address is kept.
+/// The address of a replaceable or addressable event. A store keeps only the newest version of each address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     /// The kind, replaceable or addressable.
@@ -25,7 +25,7 @@ impl Address {
         Some(Self { kind: event.kind(), pubkey: event.pubkey(), identifier: identifier.into() })
     }
 
-    /// Reads an `a` tag's value, `<kind>:<pubkey>:<d>`; `None` where it names nothing that could be stored.
+    /// Parses an `a` tag's value, `<kind>:<pubkey>:<d>`; `None` where no event can have that address.
     pub fn parse(value: &str) -> Option<Self> {
         let (kind, rest) = value.split_once(':')?;
         let (pubkey, identifier) = rest.split_once(':')?;
@@ -42,8 +42,8 @@ impl Address {
         Some(Self { kind, pubkey, identifier: identifier.into() })
     }
 
-    /// The key under which a database has it: 16 bytes of a SHA-256. To hit someone else's takes a second preimage,
-    /// since the author is hashed with the rest.
+    /// The address in a database: 16 bytes of a SHA-256. The author is part of the hash, so an attack on someone else's
+    /// address takes a second preimage.
     pub(crate) fn digest(&self) -> [u8; 16] {
         let mut hash = Sha256::new();
         hash.update(self.kind.0.to_be_bytes());
@@ -54,12 +54,12 @@ impl Address {
     }
 }
 
-/// What orders `event` among the versions of its address, and among the rows of a page.
+/// The key that orders `event` among the versions of its address, and among the rows of a page.
 pub fn key(event: &Event) -> Key {
     Key { created_at: event.created_at(), id: event.id() }
 }
 
-/// True when version `new` takes the place of `old`: it is newer, or as old and of lower id.
+/// True when version `new` replaces `old`: it is newer, or as old with a lower id.
 pub fn supersedes(new: Key, old: Key) -> bool {
     new.order() < old.order()
 }

@@ -1,4 +1,4 @@
-//! Looking at a database beside the relay that runs on it: backup, export, figures. Never writes to it.
+//! Backup, export and figures of a database file, while a relay may be running on it. Never writes to it.
 
 use super::error::translate;
 use super::open::{check_version, connect_options, wal_path};
@@ -11,23 +11,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A read-only view of a database file; it may be in use by a relay.
+/// A read-only view of a database file.
 pub struct Archive {
     connection: SqliteConnection,
     path: PathBuf,
 }
 
-/// A piece of an export.
+/// One batch of an export.
 #[derive(Debug, Clone, Default)]
 pub struct Exported {
     /// Canonical event texts.
     pub texts: Vec<Arc<str>>,
-    /// Where to go on; `None` at the end.
+    /// Where the next batch begins; `None` at the end.
     pub next: Option<Cursor>,
 }
 
-/// How far an export is. Rows are numbered away from 0, those of special events downwards, all others upwards; so
-/// whatever is stored meanwhile lies ahead of one of the two.
+/// The progress of an export. Rows are numbered away from 0: those of special events downwards, all others upwards. So
+/// an event that is stored meanwhile is ahead of one of the two.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     greatest: i64,
@@ -37,11 +37,11 @@ pub struct Cursor {
 /// Figures about a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// How many events were stored in all, those included that were removed since: an upper bound for how many there are.
+    /// How many events were ever stored, those removed since included: an upper bound for the number of events.
     pub events_at_most: u64,
-    /// The size of the file, in bytes.
+    /// Bytes of the file.
     pub file_bytes: u64,
-    /// The size of the write-ahead log, in bytes.
+    /// Bytes of the write-ahead log.
     pub wal_bytes: u64,
 }
 
@@ -53,10 +53,10 @@ impl Archive {
         Ok(Self { connection, path: options.path.clone() })
     }
 
-    /// Up to `max` events that lie beyond `after`, the `next` of the piece before; special ones come last. The last
-    /// piece is a snapshot in which nothing was left, so every event of that moment is in one of the pieces.
+    /// The next `max` events after `after`, which is the `next` of the batch before; special events come last. The last
+    /// batch is a snapshot that leaves nothing out, so every event of that moment is in one of the batches.
     pub async fn export(&mut self, after: Option<Cursor>, max: usize) -> Result<Exported, StoreError> {
-        // One statement: between two, a version could be replaced by one that lies where nobody looks any more.
+        // One statement: between two, a version could be replaced by one in a part that this export has passed.
         let sql = "SELECT * FROM (SELECT row, text FROM event WHERE row > ?1 ORDER BY row LIMIT ?3) UNION ALL \
              SELECT * FROM (SELECT row, text FROM event WHERE row < ?2 ORDER BY row DESC LIMIT ?3) LIMIT ?3";
         let mut cursor = after.unwrap_or_default();
@@ -73,20 +73,24 @@ impl Archive {
         Ok(exported)
     }
 
-    /// Writes a compact copy to `to`, which must not exist: one snapshot, while the relay goes on. `progress` hears a
-    /// few times a second how many bytes were written and how many there may be. When this fails or is dropped, remains
-    /// may lie at `to`, and at `to` with `-journal` added. Meanwhile the write-ahead log grows by what the relay writes.
+    /// Writes a compact copy to `to`, which must not exist: one snapshot, while the relay goes on. Calls `progress`
+    /// four times a second with the bytes written and the expected total. When this fails or is dropped, files may
+    /// remain at `to` and at `to` with `-journal` appended. Meanwhile the write-ahead log grows by what the relay
+    /// writes.
     pub async fn backup(&mut self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
         let refuse = |kind, why: String| StoreError::Database(sqlx::Error::Io(std::io::Error::new(kind, why)));
         if to.exists() {
             return Err(refuse(ErrorKind::AlreadyExists, to.display().to_string()));
         }
+
         let total = self.stats().await?.file_bytes;
         let name =
             to.to_str().ok_or_else(|| refuse(ErrorKind::InvalidInput, "the file name is not UTF-8".to_owned()))?;
+
         let copy = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut self.connection);
         let mut copy = std::pin::pin!(copy);
         let mut tick = tokio::time::interval(Duration::from_millis(250));
+
         loop {
             tokio::select! {
                 done = &mut copy => return done.map(drop).map_err(translate),
@@ -95,7 +99,7 @@ impl Archive {
         }
     }
 
-    /// Figures that cost next to nothing to find out.
+    /// Figures that cost almost nothing.
     pub async fn stats(&mut self) -> Result<Stats, StoreError> {
         let sql = "SELECT coalesce((SELECT max(row) FROM event), 0), coalesce((SELECT min(row) FROM event), 0)";
         let row = sqlx::query(sql).fetch_one(&mut self.connection).await.map_err(translate)?;

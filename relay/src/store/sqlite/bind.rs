@@ -1,4 +1,4 @@
-//! Parameters into a statement, and the head out of its answer.
+//! Binds the parameters of a statement, and reads the head out of its answer.
 
 use super::error::translate;
 use super::ord::{id_prefix, ord, ord_first, ord_last};
@@ -10,19 +10,19 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Encode, Row as _, Sqlite, Type};
 use std::fmt::Write;
 
-/// What a statement is asked, apart from its form.
+/// What a statement asks for, apart from its form.
 pub(super) struct Question<'a> {
     pub(super) filter: &'a Filter,
     pub(super) access: Option<&'a Access>,
     pub(super) now: Timestamp,
     pub(super) after: Option<Key>,
-    /// How many elements the form may find.
+    /// The most elements that the form may find.
     pub(super) elements: usize,
-    /// Texts longer than this come as a reference.
+    /// Longer texts come as a reference to their row.
     pub(super) big_text_bytes: usize,
 }
 
-/// Collects values in the order of their numbers.
+/// Adds values in the order of their numbers.
 struct Collector<'a>(&'a mut SqliteArguments);
 
 impl Collector<'_> {
@@ -34,7 +34,7 @@ impl Collector<'_> {
         add(self.0, value);
     }
 
-    /// Each value once: two ids, authors or tags may share a hash, and then they share their lists.
+    /// Each value once: two ids, authors or tags may share a hash, and then they share a list.
     fn list(&mut self, values: impl Iterator<Item = i64>) {
         let mut values: Vec<_> = values.collect();
         values.sort_unstable();
@@ -47,7 +47,7 @@ impl Collector<'_> {
     }
 }
 
-/// Adds a value. That fails only for values that cannot be encoded, which integers, texts and blobs always can.
+/// Adds a value. That fails only for values that cannot be encoded; integers, texts and blobs always can.
 pub(super) fn add<'a>(arguments: &mut SqliteArguments, value: impl Encode<'a, Sqlite> + Type<Sqlite>) {
     let _ = arguments.add(value);
 }
@@ -87,7 +87,7 @@ fn hex<'a>(ids: impl Iterator<Item = &'a EventId>) -> String {
     out
 }
 
-/// The parameters for `form`, as [`super::sql`] numbers them.
+/// The parameters for `form`, with the numbers that [`super::sql`] gives them.
 pub(super) fn arguments(question: &Question<'_>, form: Form, hasher: &Hasher) -> SqliteArguments {
     let mut values = SqliteArguments::default();
     push(&mut values, question, form, hasher);
@@ -105,6 +105,7 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
         let condition = filter.tags.get(at);
         condition.into_iter().flat_map(|tag| tag.values.iter().map(|value| hasher.tag(tag.letter, value)))
     };
+
     let mut values = Collector(values);
     values.0.reserve(15 + filter.tags.len(), 0);
     values.number(ord_first(since)); // 1
@@ -114,6 +115,7 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
     values.number(since); // 5
     values.number(until); // 6
     values.number(i64::try_from(question.big_text_bytes).unwrap_or(i64::MAX)); // 7
+
     match form {
         // 8: the first list of the form, or its one value
         Form::Ids => values.list(filter.ids.iter().flatten().map(id_prefix)),
@@ -130,6 +132,7 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
         Form::Ids => values.text(hex(filter.ids.iter().flatten())),
         _ => values.nothing(),
     }
+
     values.list(authors()); // 10
     values.list(kinds()); // 11
     match access {
@@ -142,6 +145,7 @@ pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: 
             values.list(private().filter(|kind| authors_may_read(**kind)).map(|kind| i64::from(kind.0))); // 15
         }
     }
+
     for at in 0..filter.tags.len() {
         values.list(tag(at)); // 16 and on
     }

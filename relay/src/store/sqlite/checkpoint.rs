@@ -1,5 +1,5 @@
-//! Keeps the write-ahead log short without making a commit wait: a task copies it into the database file on a
-//! connection of its own.
+//! The checkpointer: a task that copies the write-ahead log into the database file, on a connection of its own, so that
+//! no commit waits for it.
 
 use super::error::translate;
 use super::open::{Owner, connect_options, wal_path};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
-/// A log that has seen no write for so long is copied and cut to nothing.
+/// After this long without a write the log is copied and truncated.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// The task.
@@ -24,7 +24,7 @@ pub(super) struct Checkpointer {
     stop: watch::Sender<bool>,
     task: parking_lot::Mutex<Option<JoinHandle<()>>>,
     /// Open as long as the store: closing any descriptor of a file drops all POSIX locks that the process has on it,
-    /// those of SQLite too.
+    /// and with them SQLite's.
     _database: Arc<File>,
 }
 
@@ -47,12 +47,13 @@ impl Checkpointer {
         self.written.notify_one();
     }
 
-    /// Lets the checkpoint that is under way finish and ends the task.
+    /// Lets the checkpoint under way finish, and ends the task.
     pub(super) async fn stop(&self) {
         self.stop.send_replace(true);
         let task = self.task.lock().take();
         if let Some(task) = task {
-            // It ends by itself; a panic in it has been reported and matters no more.
+            // The task ends by itself. If it has panicked, the panic was reported, and the writer's last checkpoint
+            // does its work.
             let _ = task.await;
         }
     }
@@ -75,12 +76,13 @@ async fn run(
         };
         let length = std::fs::metadata(wal).map_or(0, |file| file.len());
         let done = if idle && length > 0 {
-            // Whoever comes to write now waits for this one.
+            // Writes wait for this checkpoint: after a truncation the log has to be complete in the file.
             let _nobody_writes = writer.lock().await;
             checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
         } else if length > bytes {
             let done = catch_up(&mut connection, database, writer).await;
-            // The log is cut by the next commit. What was told before says nothing of its length any more.
+            // The next commit begins the log anew and truncates it. Until then its length says nothing, so earlier
+            // notifications are discarded.
             let _ = written.notified().now_or_never();
             done
         } else {
@@ -90,15 +92,15 @@ async fn run(
             tracing::warn!(%error, "a checkpoint of the write-ahead log failed; it will be tried again");
         }
     }
-    // The writer's connection outlives this one and makes the last checkpoint when it closes.
+    // The writer's connection closes later, and makes the last checkpoint.
     let _ = connection.close().await;
 }
 
-/// A pass that copied no more than this, some 10 ms of work, is the last beside the writer.
+/// A pass that copies at most this many frames, some 10 ms of work, is the last one beside the writer.
 const FEW_FRAMES: i64 = 2_000;
 
-/// The bulk is copied and synced beside the writer, then what came in meanwhile, and so on; then, while nobody writes,
-/// the little that is left: only a log that was copied completely is begun anew by the next write.
+/// Copies and syncs the bulk of the log beside the writer, then what came in meanwhile, and so on; at last, while no
+/// write runs, the rest. Only a log that was copied completely is begun anew by the next write.
 async fn catch_up(
     connection: &mut SqliteConnection,
     database: &Arc<File>,
@@ -109,7 +111,8 @@ async fn catch_up(
     loop {
         let copied = checkpoint(connection, PASSIVE).await?;
         let file = database.clone();
-        // SQLite syncs only where it has come to the log's end: without this the writer would wait for all of it.
+        // SQLite syncs only after it has copied the whole log. Without a sync here, the writer would wait for all of it
+        // at the end.
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
         synced.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))?;
         let now = copied - done;
@@ -118,11 +121,12 @@ async fn catch_up(
         }
         (done, last) = (copied, now);
     }
+
     let _nobody_writes = writer.lock().await;
     checkpoint(connection, PASSIVE).await.map(drop)
 }
 
-/// Copies what is in the log; returns how many of its frames are copied by now.
+/// Copies the log; returns how many of its frames are in the file by now.
 async fn checkpoint(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, sqlx::Error> {
     sqlx::query(sql).fetch_one(connection).await?.try_get(2)
 }

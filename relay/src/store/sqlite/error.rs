@@ -1,8 +1,8 @@
-//! SQLite's result codes in the store's words.
+//! Translates SQLite's result codes into the store's errors.
 
 use crate::store::StoreError;
 
-/// The primary result codes that mean something to the caller (sqlite.org/rescode.html).
+/// The primary result codes that have an error of their own (sqlite.org/rescode.html).
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const INTERRUPT: i32 = 9;
@@ -10,7 +10,7 @@ const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const NOT_A_DATABASE: i32 = 26;
 
-/// Translates what sqlx reports.
+/// Translates an error of sqlx.
 pub(super) fn translate(error: sqlx::Error) -> StoreError {
     let code = match &error {
         sqlx::Error::Database(database) => database.code().and_then(|code| code.parse::<i32>().ok()),

@@ -1,5 +1,5 @@
-//! What the writer asks the database before it decides: one statement a question, whatever the size of the batch, and
-//! none where the batch does not raise it.
+//! What the writer looks up before it decides. The number of statements does not depend on the size of the batch, and a
+//! question that the batch does not raise costs none.
 
 use super::bind::{add, head_from, json};
 use super::error::translate;
@@ -15,7 +15,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use std::sync::Arc;
 
-/// The stored ids, one after the other in hex, that have one of the prefixes in a JSON list.
+/// The stored ids that have one of the prefixes in a JSON list, concatenated in hex.
 macro_rules! ids {
     ($list:literal) => {
         concat!(
@@ -26,8 +26,8 @@ macro_rules! ids {
     };
 }
 
-/// The state of the addresses whose keys stand in a JSON list, one a line: key, row, created_at, deleted_up_to, id,
-/// and the text of the current version, each empty where it is NULL.
+/// The state of the addresses whose keys are in a JSON list, one a line: key, row, created_at, deleted_up_to, id, and
+/// the text of the current version, each empty where it is NULL.
 macro_rules! addresses {
     ($list:literal) => {
         concat!(
@@ -40,16 +40,16 @@ macro_rules! addresses {
     };
 }
 
-/// What a batch meets in the database.
+/// What the database has about a batch.
 pub(super) struct Met {
-    /// Everything that deciding it takes.
+    /// What deciding the batch takes.
     pub(super) known: Known<i64>,
-    /// The events that it may remove, by row.
+    /// The events that the batch may remove, by row.
     pub(super) removable: Removable,
 }
 
-/// Begins a transaction and looks up everything that deciding `batch` takes: in one trip to the connection's thread,
-/// and one more where the batch holds requests to delete. Nobody else writes, so those need no transaction.
+/// Begins a transaction and looks up what deciding `batch` takes: in one trip to the connection's thread, and one more
+/// before it for the targets of deletion requests. That one needs no transaction, since nothing else writes.
 pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<Met, StoreError> {
     let requests = batch.iter().filter(|verified| verified.event().kind() == Kind::DELETION);
     let named: Vec<_> = requests.map(|verified| targets(verified.event())).collect();
@@ -79,20 +79,20 @@ pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified])
     Ok(Met { known: Known { ids, targets, addresses, tombstones }, removable })
 }
 
-/// Ids in hex, one after the other. Among them may be some that only share a prefix with what was asked for.
+/// Ids concatenated in hex. Some may share only a prefix with the ids that were asked for.
 fn split_ids(hex: Option<&str>) -> Result<FxHashSet<EventId>, StoreError> {
     let (found, _) = hex.unwrap_or_default().as_bytes().as_chunks::<64>();
     found.iter().map(|hex| EventId::from_hex(hex).map_err(|error| StoreError::Damaged(error.to_string()))).collect()
 }
 
-/// Those of `wanted` that are stored, and the head at which that holds.
+/// The stored ones of `wanted`, and the head as of which that holds.
 pub(super) async fn known_ids(lease: &mut Lease, wanted: &[EventId]) -> Result<(FxHashSet<EventId>, Head), StoreError> {
     let sql = concat!("SELECT (SELECT epoch FROM head), (SELECT position FROM head), (", ids!("?1"), ")");
     let row = lease.one(sql.into(), one_list(wanted.iter().map(id_prefix))).await?;
     Ok((split_ids(row.try_get(2).map_err(translate)?)?, head_from(&row)?))
 }
 
-/// The rows of those of `wanted` that are stored.
+/// The rows of the stored ones of `wanted`.
 pub(super) async fn rows(lease: &mut Lease, wanted: &[EventId]) -> Result<Vec<Row>, StoreError> {
     let sql =
         "SELECT e.text, e.expires_at FROM json_each(?1) j CROSS JOIN event e INDEXED BY event_id ON e.id = j.value";
@@ -109,7 +109,7 @@ pub(super) async fn rows(lease: &mut Lease, wanted: &[EventId]) -> Result<Vec<Ro
     Ok(found)
 }
 
-/// The stored ones of `wanted`, with their rows.
+/// The stored ones of `wanted`, with their row numbers.
 pub(super) async fn targets_by_id(
     connection: &mut SqliteConnection,
     wanted: &FxHashSet<EventId>,
@@ -149,7 +149,7 @@ fn parse(text: &str) -> Result<Arc<Event>, StoreError> {
     Event::from_stored(text).map(Arc::new).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-/// The state of each of `wanted`; those that the database does not know have none.
+/// The state of each of `wanted` that the database knows.
 pub(super) async fn addresses(
     connection: &mut SqliteConnection,
     wanted: impl Iterator<Item = Address>,
@@ -175,7 +175,7 @@ impl Wanted {
         list(self.0.keys())
     }
 
-    /// Reads the lines of `addresses!`.
+    /// Parses the lines of `addresses!`.
     fn read(
         &self,
         lines: Option<&str>,
@@ -192,6 +192,7 @@ impl Wanted {
                 digits => digits.parse::<i64>().map(Some).map_err(|_| damaged()),
             };
             let (row, created_at, deleted_up_to) = (number()?, number()?, number()?);
+
             let id = EventId::from_hex(field()?.as_bytes()).ok();
             if let Some(row) = row {
                 removable.texts.insert(row, field()?.into());
@@ -203,7 +204,7 @@ impl Wanted {
     }
 }
 
-/// Stored events that a batch may remove, by row.
+/// Stored events that a batch may remove, by row number.
 #[derive(Default)]
 pub(super) struct Removable {
     events: FxHashMap<i64, Arc<Event>>,
@@ -221,7 +222,7 @@ impl Removable {
     }
 }
 
-/// Tombstones in hex, one after the other.
+/// Tombstones concatenated in hex.
 fn tombstones(hex: Option<&str>) -> Result<FxHashSet<(EventId, PublicKey)>, StoreError> {
     let (pairs, _) = hex.unwrap_or_default().as_bytes().as_chunks::<128>();
     let read = |pair: &[u8; 128]| {
@@ -238,7 +239,7 @@ fn hex_json<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     let mut out = vec![0; 2 * bytes.len()];
-    // Fails only where `out` is too short.
+    // This fails only where `out` is too short.
     let _ = faster_hex::hex_encode(bytes, &mut out);
     String::from_utf8(out).unwrap_or_default()
 }
@@ -255,7 +256,7 @@ fn list(texts: impl Iterator<Item = impl AsRef<str>>) -> String {
     out
 }
 
-/// The arguments of a statement whose only parameter is a JSON array of integers.
+/// The parameters of a statement whose only parameter is a JSON array of integers.
 pub(super) fn one_list(values: impl Iterator<Item = i64>) -> SqliteArguments {
     let mut arguments = SqliteArguments::default();
     add(&mut arguments, json(values));

@@ -1,12 +1,12 @@
-//! The embedded store: one SQLite file, one process that writes, through sqlx.
+//! The embedded store: one SQLite file, written by one process, through sqlx.
 //!
-//! - `open`: ownership of the file, schema, connections; `options`; `error`: SQLite's codes in our words.
-//! - `lookup`, `write`, `statements`: a batch is looked up, decided in memory, and written, each with a few
-//!   statements whatever its size.
-//! - `sql`, `bind`, `read`, `count`: the statement and parameters of each of the planner's forms.
+//! - `open`: ownership of the file, schema, connections; `options`; `error`: SQLite's codes translated.
+//! - `lookup`, `write`, `statements`: looking a batch up, and writing what was decided, with a few statements each
+//!   whatever its size.
+//! - `sql`, `bind`, `read`, `count`: the statement and the parameters of each form.
 //! - `ord`: the numbers under which events are indexed.
-//! - `pool`: connections for reading, under deadlines that really stop a statement.
-//! - `checkpoint`, `archive`: the write-ahead log kept short; backup, export, figures.
+//! - `pool`: connections for reading, with deadlines that stop a running statement.
+//! - `checkpoint`, `archive`: checkpoints of the write-ahead log; backup, export, figures.
 
 mod archive;
 mod bind;
@@ -60,11 +60,11 @@ struct SqliteState {
 }
 
 impl SqliteStore {
-    /// Opens the database, creates it where it is missing and brings its schema up to date.
+    /// Opens the database, creates it where it is missing, and migrates its schema.
     ///
     /// # Errors
     /// [`StoreError::InUse`] while another process writes to the file, [`StoreError::TooNew`] where a newer version of
-    /// this program has, [`StoreError::Damaged`] where it is no database of ours.
+    /// this program has migrated it, [`StoreError::Damaged`] where the file belongs to another program.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let ownership = Ownership::take(&options.path)?;
         let writer = open::writer(&options).await?;
@@ -78,21 +78,21 @@ impl SqliteStore {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// A look at this store's file for backup, export and figures, on a connection of its own.
+    /// Opens a view of this store's file for backup, export and figures, on a connection of its own.
     pub async fn archive(&self) -> Result<Archive, StoreError> {
         Archive::open(&self.shared.options).await
     }
 
-    /// How busy the connections for reading are.
+    /// The state of the connections for reading.
     pub fn pool_status(&self) -> PoolStatus {
         self.shared.readers.status()
     }
 
-    /// Writes in the order of the calls; what has begun is run to its end even if the caller goes away: half-known outcomes
-    /// are worse than slow ones.
+    /// Runs the writes in the order of the calls. A write that has begun runs to its end even where the caller is
+    /// dropped: an unknown outcome is worse than a late one.
     async fn write(&self, order: Order) -> Result<Appended, StoreError> {
         let shared = self.shared.clone();
-        // In turn before the task, since tasks begin in any order: whoever writes after this one finds it done.
+        // The lock is taken before the task, since tasks start in any order: a later call finds this write done.
         let mut owner = shared.writer.clone().lock_owned().await;
         let task = tokio::spawn(async move {
             let writer = &mut owner.as_mut().ok_or(StoreError::Closed)?.writer;
@@ -104,7 +104,7 @@ impl SqliteStore {
     }
 }
 
-/// Something to be written.
+/// A write.
 enum Order {
     Append(Vec<Verified>, Timestamp),
     Sweep(Timestamp, usize),
@@ -117,7 +117,7 @@ impl Order {
             Self::Append(batch, now) => writer.append(&batch, now).await,
             Self::Sweep(now, max) => writer.sweep_expired(now, max).await,
             Self::Remove(filter, max) => {
-                // Nothing can change between this read and the write: all writers wait for this one.
+                // Nothing changes between this read and the removal: every other write waits for this one.
                 let read = Read {
                     filter: &filter,
                     limit: max,
@@ -210,12 +210,12 @@ impl Store for SqliteStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async {
-            // The writer first: what is under way is finished, and nothing new begins.
+            // The writer first: this waits for the write under way, and no new one begins.
             let owner = self.shared.writer.lock().await.take();
             self.shared.checkpointer.stop().await;
             self.shared.readers.close().await;
             if let Some(Owner { writer, _ownership }) = owner {
-                // Every commit is on disk: failing to close loses nothing.
+                // Every commit is on disk: a failure to close loses nothing.
                 let _ = writer.connection.close().await;
             }
         }

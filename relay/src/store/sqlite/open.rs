@@ -1,4 +1,5 @@
-//! Opening: one process owns the file, the schema is brought up to date, and a newer or foreign file is refused.
+//! Opening a database: takes ownership of the file, migrates the schema, refuses a file of a newer version or of
+//! another program.
 
 use super::error::translate;
 use super::options::Options;
@@ -18,14 +19,14 @@ use std::path::{Path, PathBuf};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
-/// `PRAGMA application_id` of our files: "skei".
+/// `PRAGMA application_id` of a Skein database: "skei".
 const APPLICATION_ID: i64 = 0x736b_6569;
-/// A page of a new file. Half of SQLite's default: an event changes five pages, so it is written in half the bytes, and
+/// The page size of a new file, half of SQLite's default. An event changes five pages, so a write takes half the bytes;
 /// reading costs the same (docs/decisions).
 const PAGE_BYTES: u32 = 2048;
 
-/// Ownership of a database file, held through a lock on a file beside it. The operating system lets go of it when the
-/// process ends, however it ends.
+/// The ownership of a database file: a lock on a file beside it. The operating system releases it when the process
+/// ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Ownership(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
@@ -41,7 +42,7 @@ impl Ownership {
             let _ = file.read_to_string(&mut pid);
             return Err(StoreError::InUse { path: path.to_owned(), pid: pid.trim().parse().ok() });
         }
-        // Only for people: the lock is what counts.
+        // The process id is for people; the lock is what counts.
         let noted =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(io)?;
@@ -49,13 +50,13 @@ impl Ownership {
     }
 }
 
-/// The writer and what it has to hold on to.
+/// The writer, and the ownership that it depends on.
 pub(super) struct Owner {
     pub(super) writer: Writer,
     pub(super) _ownership: Ownership,
 }
 
-/// What every connection has in common.
+/// The options of every connection.
 pub(super) fn connect_options(options: &Options) -> SqliteConnectOptions {
     let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX);
     SqliteConnectOptions::new()
@@ -65,25 +66,26 @@ pub(super) fn connect_options(options: &Options) -> SqliteConnectOptions {
         .pragma("cache_size", format!("-{cache_kib}"))
         .pragma("mmap_size", options.mmap_bytes.to_string())
         .pragma("temp_store", "MEMORY")
-        // SQLite would else make an index of a whole table, for one statement, where it holds that to be faster.
+        // SQLite would build an index of a whole table for a single statement where it expects that to be faster.
         .pragma("automatic_index", "OFF")
         .foreign_keys(false)
         .thread_name(|number| format!("sqlite-{number}"))
         .disable_statement_logging()
 }
 
-/// What a reading connection has besides.
+/// The options of a connection for reading.
 pub(super) fn reader_options(options: &Options) -> SqliteConnectOptions {
     connect_options(options).read_only(true).pragma("query_only", "ON")
 }
 
-/// Opens the writing connection, bringing the schema up to date.
+/// Opens the writer's connection and migrates the schema.
 pub(super) async fn writer(options: &Options) -> Result<Writer, StoreError> {
     let synchronous = match options.durability {
         Durability::Full => SqliteSynchronous::Full,
         Durability::Relaxed => SqliteSynchronous::Normal,
     };
-    // The checkpointer empties the log in time; should it ever not, the writer does so itself at eight times the size.
+    // A failsafe: if the checkpointer ever fails, the writer makes a checkpoint itself once the log has eight times its
+    // size.
     let failsafe_pages = (options.checkpoint_bytes / u64::from(PAGE_BYTES)).saturating_mul(8).clamp(20_000, 1 << 24);
     let connect = connect_options(options)
         .create_if_missing(true)
@@ -91,22 +93,25 @@ pub(super) async fn writer(options: &Options) -> Result<Writer, StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .pragma("wal_autocheckpoint", failsafe_pages.to_string())
-        // A log that is begun anew is cut to this, so that its length says how much of it is in use.
+        // Truncates a log that begins anew to this size, so that its length says how much of it is in use.
         .pragma("journal_size_limit", options.checkpoint_bytes.to_string());
     let mut connection = connect.connect().await.map_err(translate)?;
+
     if let Some(bytes) = options.max_file_bytes {
-        // An older file keeps its pages.
+        // An older file keeps its page size.
         let page = number(&mut connection, "PRAGMA page_size").await?;
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
         let sql = AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages.max(1)));
         sqlx::query(sql).fetch_all(&mut connection).await.map_err(translate)?;
     }
+
     migrate(&mut connection, &options.path).await?;
     let (head, hasher) = identity(&mut connection, options.hash_bits).await?;
     let row = sqlx::query("SELECT coalesce(max(row), 0), coalesce(min(row), 0) FROM event");
     let row = row.fetch_one(&mut connection).await.map_err(translate)?;
     let (greatest, least): (i64, i64) =
         row.try_get(0).and_then(|greatest| Ok((greatest, row.try_get(1)?))).map_err(translate)?;
+
     Ok(Writer {
         connection,
         hasher,
@@ -121,7 +126,7 @@ async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<
     sqlx::query_scalar(sql).fetch_one(connection).await.map_err(translate)
 }
 
-/// Refuses a file that is not ours or that a newer program has written, and runs the migrations that are missing.
+/// Refuses a file of another program or of a newer version, and runs the missing migrations.
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let application = number(connection, "SELECT application_id FROM pragma_application_id").await?;
     let tables = number(connection, "SELECT count(*) FROM sqlite_schema").await?;
@@ -129,11 +134,11 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), S
         return Err(StoreError::Damaged(format!("{} is not a database of this relay", path.display())));
     }
     check_version(connection).await?;
-    // Not `run`: its future is not known to be `Send`.
+    // `run` would not do: its future is not known to be `Send`.
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| StoreError::Database(error.into()))
 }
 
-/// Refuses a schema that this program does not know.
+/// Refuses a schema of a newer version.
 pub(super) async fn check_version(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let table = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
@@ -145,7 +150,7 @@ pub(super) async fn check_version(connection: &mut SqliteConnection) -> Result<(
     if found > known { Err(StoreError::TooNew { found, known }) } else { Ok(()) }
 }
 
-/// The head and the secret, both made when the file is new.
+/// The head and the hash secret, both created with the file.
 async fn identity(connection: &mut SqliteConnection, bits: u32) -> Result<(Head, Hasher), StoreError> {
     for (sql, bytes) in [
         ("INSERT INTO hashing SELECT randomblob(16), ?1 WHERE NOT EXISTS (SELECT 1 FROM hashing)", i64::from(bits)),
@@ -153,6 +158,7 @@ async fn identity(connection: &mut SqliteConnection, bits: u32) -> Result<(Head,
     ] {
         sqlx::query(sql).bind(bytes).execute(&mut *connection).await.map_err(translate)?;
     }
+
     let row = sqlx::query("SELECT epoch, position, secret, bits FROM head, hashing").fetch_one(connection).await;
     let row = row.map_err(translate)?;
     let read = || -> Result<_, sqlx::Error> {

@@ -2,12 +2,12 @@
 
 use crate::types::{EventId, Key, Timestamp};
 
-/// `created_at` from which on [`ord`] no longer tells times apart.
+/// From this `created_at` on, [`ord`] is the same for all times.
 pub(super) const SATURATED: Timestamp = (1 << 34) - 1;
 const TIE_BITS: u32 = 29;
 const TIE_MASK: i64 = (1 << TIE_BITS) - 1;
 
-/// Where `key` stands: the greater, the earlier it is sent. Events of equal `ord` are told apart by their [`Key`].
+/// The rank of `key`: the greater, the earlier it is sent. Events of equal `ord` are ordered by their [`Key`].
 pub(super) fn ord(key: Key) -> i64 {
     if key.created_at >= SATURATED {
         return ord_last(SATURATED);

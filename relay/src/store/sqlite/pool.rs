@@ -1,7 +1,7 @@
-//! The connections for reading: lent one at a time, each statement under a deadline that really stops it.
+//! The connections for reading: lent one at a time, with a deadline that stops the running statement.
 //!
 //! Dropping a future does not stop the statement that its connection's thread is executing. So each connection has a
-//! progress handler that looks at a deadline; a read that is dropped sets the deadline to "now".
+//! progress handler that checks a deadline, and a dropped read sets that deadline to "now".
 
 use super::error::translate;
 use crate::store::StoreError;
@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Virtual machine instructions between two looks at the deadline: about 50 µs.
+/// Virtual machine instructions between two checks of the deadline: about 50 µs.
 const OPS_BETWEEN_LOOKS: i32 = 2_000;
 const NEVER: u64 = u64::MAX;
 
-/// Until when the statement of one connection may run.
+/// The deadline of the statements of one connection.
 #[derive(Debug)]
 struct Deadline {
     base: Instant,
@@ -43,24 +43,24 @@ impl Deadline {
 struct Reader {
     connection: SqliteConnection,
     deadline: Arc<Deadline>,
-    /// A statement was begun and its end not seen.
+    /// A statement was begun, and its end has not been seen.
     busy: bool,
 }
 
-/// How busy the connections for reading are.
+/// The state of the connections for reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStatus {
-    /// How many there are.
+    /// Connections.
     pub connections: u32,
-    /// How many have no work.
+    /// Connections without work.
     pub idle: u32,
-    /// How many reads wait for one.
+    /// Reads that wait for a connection.
     pub waiting: u32,
-    /// How many reads have waited in vain so far.
+    /// Reads that have waited in vain since the start.
     pub timeouts: u64,
 }
 
-/// Counts a read that waits; one whose future is dropped waits no more.
+/// Counts a waiting read for as long as it exists: a dropped future waits no longer.
 struct Waiting<'a>(&'a AtomicU32);
 
 impl<'a> Waiting<'a> {
@@ -111,15 +111,18 @@ impl Pool {
         Ok(Self { idle: Mutex::new(idle), permits, size, waiting, timeouts, acquire_timeout, read_timeout })
     }
 
-    /// How busy it is.
+    /// The state of the pool.
     pub(super) fn status(&self) -> PoolStatus {
         let idle = u32::try_from(self.idle.lock().len()).unwrap_or(u32::MAX);
         let (waiting, timeouts) = (self.waiting.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed));
         PoolStatus { connections: self.size, idle, waiting, timeouts }
     }
 
-    /// Lends a connection, whose statements together may take the read timeout. The last one returned goes first: its
-    /// caches are warm.
+    /// Lends a connection, whose statements together may take the read timeout. The connection returned last goes
+    /// first, since its caches are warm.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] where none became free in time.
     pub(super) async fn lend(self: &Arc<Self>) -> Result<Lease, StoreError> {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -136,19 +139,22 @@ impl Pool {
                 }
             }
         };
+
         let reader = self.idle.lock().pop().ok_or(StoreError::Closed)?;
         let mut lease = Lease { reader: Some(reader), pool: self.clone(), _permit: permit };
         let reader = lease.reader()?;
+
         if reader.busy {
-            // Its thread takes commands in turn: after the answer nothing old is running any more.
+            // The connection's thread takes commands in turn: once it answers, the dropped statement has ended.
             reader.connection.ping().await.map_err(translate)?;
             reader.busy = false;
         }
+
         reader.deadline.set(self.read_timeout);
         Ok(lease)
     }
 
-    /// Refuses new loans, waits for those that are out, closes.
+    /// Refuses new loans, waits for the loans that are out, and closes the connections.
     pub(super) async fn close(&self) {
         if self.permits.is_closed() {
             return;
@@ -158,13 +164,13 @@ impl Pool {
         drop(all);
         let readers = std::mem::take(&mut *self.idle.lock());
         for reader in readers {
-            // Nothing was written here, so nothing can be lost with a connection that fails to close.
+            // These connections only read, so a failure to close loses nothing.
             let _ = reader.connection.close().await;
         }
     }
 }
 
-/// A connection on loan.
+/// A lent connection.
 pub(super) struct Lease {
     reader: Option<Reader>,
     pool: Arc<Pool>,
@@ -176,7 +182,7 @@ impl Lease {
         self.reader.as_mut().ok_or(StoreError::Closed)
     }
 
-    /// Runs a statement that gives one row. Cancel safe: a dropped call stops the statement.
+    /// Runs a statement of one row. Cancel safe: dropping the call stops the statement.
     pub(super) async fn one(&mut self, sql: Arc<str>, arguments: SqliteArguments) -> Result<SqliteRow, StoreError> {
         let reader = self.reader()?;
         reader.busy = true;
@@ -186,7 +192,7 @@ impl Lease {
         row.map_err(translate)
     }
 
-    /// Runs a statement and gives all its rows. Cancel safe: a dropped call stops the statement.
+    /// Runs a statement and returns its rows. Cancel safe: dropping the call stops the statement.
     pub(super) async fn all(
         &mut self,
         sql: Arc<str>,

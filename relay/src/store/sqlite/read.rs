@@ -1,4 +1,5 @@
-//! Reading a page: plan, run one statement, recheck what indexes know as hashes only, and never serve a page short.
+//! Reading a page: chooses the form, runs one statement, rechecks what the indexes know as hashes only, and never
+//! serves a page short.
 
 use super::bind::{Question, add, arguments, head_from, json};
 use super::ord::ord;
@@ -14,12 +15,12 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use std::sync::Arc;
 
-/// Texts up to this size travel with the first statement however small the caller's bound.
+/// Texts up to this size come with the first statement, however small the caller's bound is.
 const SMALL_TEXT_BYTES: usize = 4 << 10;
-/// A text beyond this size is fetched for itself.
+/// Longer texts are fetched by a statement of their own.
 const BIG_TEXT_BYTES: usize = 1 << 20;
 
-/// One row as the statement gave it.
+/// One row of the statement's answer.
 struct Found<'a> {
     key: Key,
     expires_at: Option<i64>,
@@ -28,14 +29,14 @@ struct Found<'a> {
 
 enum Body<'a> {
     Text(&'a str),
-    /// Too long to come along: its row, how long it is, and its author.
+    /// The text is too long to come along: its row number, its length, and its author.
     Big(i64, usize, PublicKey),
 }
 
-/// Answers `read` on a connection that shows one snapshot a statement.
+/// Answers `read` on a connection whose every statement sees one snapshot.
 pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) -> Result<Page, StoreError> {
     let rights = Rights::of(read.access, read.filter);
-    // One more than asked for, to know whether that was all; and the one that `after` names.
+    // One more than the limit, which tells whether there is more; and the one that `after` names.
     let mut elements = read.limit.saturating_add(1 + usize::from(read.after.is_some()));
     let question = |elements: usize| Question {
         filter: read.filter,
@@ -45,17 +46,19 @@ pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) ->
         elements,
         big_text_bytes: (read.max_text_bytes / elements.max(1)).clamp(SMALL_TEXT_BYTES, BIG_TEXT_BYTES),
     };
+
     let form = pick(lease, hasher, &question(0)).await?;
     if tries_recent(form, read.filter) {
         let sql = sql::page(Form::Recent, read.filter, rights);
         let row = lease.one(sql.into(), arguments(&question(elements), Form::Recent, hasher)).await?;
-        // Only a full answer is one: the rest might lie further back.
+        // The newest events answer only where they fill the page: the rest could be further back.
         if let Ok(answer) = evaluate(&row, read, elements)?
             && answer.cut
         {
             return finish(lease, read, answer).await;
         }
     }
+
     if tries_whole(form, read.filter) {
         let sql = sql::whole_page(form, read.filter, rights);
         let row = lease.one(sql.into(), arguments(&question(elements), form, hasher)).await?;
@@ -63,6 +66,7 @@ pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) ->
             return finish(lease, read, answer).await;
         }
     }
+
     let sql: Arc<str> = sql::page(form, read.filter, rights).into();
     loop {
         let row = lease.one(sql.clone(), arguments(&question(elements), form, hasher)).await?;
@@ -73,14 +77,14 @@ pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) ->
     }
 }
 
-/// How many elements to ask for after `elements` brought `rows` rows: what would have been enough had the rest been like
-/// them, and a quarter more; four times as many at most, for the first may be the exception.
+/// The number of elements to ask for after `elements` brought `rows` rows: what would have been enough at the same
+/// rate, and a quarter more. At most four times as many, since the first part may be an exception.
 fn more(elements: usize, rows: usize, limit: usize) -> usize {
     let enough = elements.saturating_mul(limit + 2) / rows.max(1);
     enough.saturating_add(enough / 4).clamp(elements + elements / 4 + 1, elements.saturating_mul(4))
 }
 
-/// The form that answers `question`; asks the database how long the lists are where that matters.
+/// The form that answers `question`; asks the database for the lengths of the lists where that matters.
 pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question<'_>) -> Result<Form, StoreError> {
     let candidates = match choose(question.filter) {
         Choice::Take(form) => return Ok(form),
@@ -89,7 +93,8 @@ pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question
     let sql = sql::lengths(&candidates, question.filter);
     let row = lease.one(sql.into(), arguments(question, Form::Time, hasher)).await?;
     let lengths = (0..candidates.len()).map(|at| row.try_get::<i64, _>(at).unwrap_or(i64::MAX));
-    // Where all are long, the last: by author, for a tag is checked faster on the way than an author.
+    // Where all lists are long, the last candidate, which is by author: checking a tag on the way is faster than
+    // checking an author.
     let shortest = lengths.zip(&candidates).rev().min_by_key(|(length, _)| *length);
     Ok(shortest.map_or(Form::Time, |(_, form)| *form))
 }
@@ -103,17 +108,19 @@ struct Answer<'a> {
     cut: bool,
 }
 
-/// Too few rows passed the checks, or it is unsure which rows come first: ask for more. How many are certain.
+/// Too few rows passed the checks, or the order of the last ones is uncertain: the read asks for more. The number of
+/// certain rows.
 struct Short(usize);
 
-/// What the statement's one row says, after all checks.
+/// The statement's answer after all checks.
 fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<Result<Answer<'a>, Short>, StoreError> {
     let head = head_from(row)?;
     let count: i64 = row.try_get(2).map_err(super::error::translate)?;
     let lines: Option<&str> = row.try_get(3).map_err(super::error::translate)?;
     let cut = usize::try_from(count).unwrap_or(0) >= elements;
     let mut found = Vec::with_capacity(read.limit.min(1024) + 2);
-    // Rows of the last `ord` are uncertain where the statement was cut: others of that `ord` may be missing.
+
+    // Where the statement was cut, the rows of the last `ord` are uncertain: others of that `ord` may be missing.
     let mut last = i64::MAX;
     for line in lines.into_iter().flat_map(|lines| lines.split('\n')) {
         let row = parse(line)?;
@@ -123,6 +130,7 @@ fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<
             found.push(row);
         }
     }
+
     found.sort_unstable_by_key(|row| row.key.order());
     if cut {
         let certain = found.iter().filter(|row| ord(row.key) > last).count();
@@ -130,6 +138,7 @@ fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<
             return Ok(Err(Short(certain)));
         }
     }
+
     let complete = found.len() <= read.limit;
     found.truncate(read.limit);
     Ok(Ok(Answer { found, head, complete, cut }))
@@ -140,6 +149,7 @@ fn parse(line: &str) -> Result<Found<'_>, StoreError> {
     if line.starts_with('{') {
         return Ok(Found { key: text::key(line)?, expires_at: None, body: Body::Text(line) });
     }
+
     if let Some(line) = line.strip_prefix('#') {
         let mut fields = line.split(' ');
         let mut field = || fields.next().ok_or_else(damaged);
@@ -151,13 +161,14 @@ fn parse(line: &str) -> Result<Found<'_>, StoreError> {
         let pubkey = PublicKey::from_hex(field()?.as_bytes()).map_err(|_| damaged())?;
         return Ok(Found { key: Key { created_at, id }, expires_at, body: Body::Big(row, bytes, pubkey) });
     }
+
     let (expires_at, rest) = line.split_once(' ').ok_or_else(damaged)?;
     let expires_at = Some(expires_at.parse().map_err(|_| damaged())?);
     Ok(Found { key: text::key(rest)?, expires_at, body: Body::Text(rest) })
 }
 
-/// Rechecks what the statement compared by hash. The tags of a text that did not come along are believed: to make two
-/// of them collide takes the database's secret.
+/// Rechecks what the statement compared by hash. The tags of a text that did not come along are not rechecked: making
+/// two of them collide takes the database's secret.
 fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
     match row.body {
         Body::Big(_, _, author) => {
@@ -170,7 +181,7 @@ fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
     }
 }
 
-/// Fetches the big texts that the caller's bound leaves room for; what comes after them goes as keys.
+/// Fetches the long texts that fit into the caller's bound; the rows after them come as keys.
 async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Result<Page, StoreError> {
     let Answer { found, head, complete, .. } = answer;
     let mut room = found.len();
@@ -189,6 +200,7 @@ async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Resul
             }
         });
     }
+
     let big = if wanted.is_empty() { FxHashMap::default() } else { big_texts(lease, &wanted).await? };
     let mut page = Page { rows: Vec::with_capacity(room), rest: Vec::new(), head, complete };
     let mut found = found.into_iter();
@@ -200,12 +212,14 @@ async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Resul
         match text {
             Some(text) => page.rows.push(Row { key: row.key, expires_at: row.expires_at, text }),
             None => {
-                // Removed since the snapshot. It belongs to it, so the page says so and goes on in keys.
+                // The event was removed after the snapshot, which includes it. So it comes as a key, and so do the rows
+                // after it.
                 page.rest.push(row.key);
                 break;
             }
         }
     }
+
     page.rest.extend(found.map(|row| row.key));
     Ok(page)
 }

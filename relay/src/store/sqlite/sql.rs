@@ -1,21 +1,22 @@
-//! The statements of the forms. Their text depends on a filter's shape only, never on its values, so that a
-//! connection's prepared statements are found again; every list is one JSON parameter. `INDEXED BY` and `CROSS JOIN` leave
-//! SQLite's planner nothing to choose.
+//! The statements of the forms. Their text depends on a filter's shape and never on its values, so that a connection
+//! finds its prepared statements again; every list is one JSON parameter. `INDEXED BY` and `CROSS JOIN` leave SQLite's
+//! planner no choice.
 
 use crate::store::form::{Form, RECENT_ROWS, Rights};
 use crate::types::Filter;
 use std::fmt::Write;
 
-/// The number of the first tag condition's parameter; the others follow. `bind` lists those before it.
+/// The number of the first tag condition's parameter; the others follow. `bind` numbers those before it.
 const FIRST_TAG: usize = 16;
 
-/// The conditions that a row `c` of the form's index has to meet besides those of the index itself.
+/// The conditions on a row `c` of the form's index, besides those of the index itself.
 fn conditions(form: Form, filter: &Filter, rights: Rights) -> String {
-    // An index says enough about a row unless it expires or its time saturates `ord`: see the schema.
+    // The index alone says enough about a row, unless the event expires or its time saturates `ord`: see the schema.
     let mut sql = String::from(
         "(c.row > 0 OR EXISTS (SELECT 1 FROM event x NOT INDEXED WHERE x.row = c.row AND \
          (x.expires_at IS NULL OR x.expires_at > ?4) AND x.created_at BETWEEN ?5 AND ?6))",
     );
+
     let by_tag = matches!(form, Form::Tag(_) | Form::Tags(_));
     let by_author = matches!(form, Form::AuthorKind | Form::AuthorsKinds | Form::Authors);
     let author_in = |list: &str| {
@@ -27,6 +28,7 @@ fn conditions(form: Form, filter: &Filter, rights: Rights) -> String {
             format!("c.author IN (SELECT value FROM json_each({list}))")
         }
     };
+
     if filter.kinds.is_some() && !matches!(form, Form::AuthorKind | Form::AuthorsKinds | Form::Kind | Form::Kinds) {
         sql.push_str(" AND c.kind IN (SELECT value FROM json_each(?11))");
     }
@@ -39,6 +41,7 @@ fn conditions(form: Form, filter: &Filter, rights: Rights) -> String {
             let _ = write!(sql, " AND {}", tag_in(&format!("?{}", FIRST_TAG + at)));
         }
     }
+
     match rights {
         Rights::All => {}
         Rights::Public => sql.push_str(" AND c.kind NOT IN (SELECT value FROM json_each(?12))"),
@@ -63,27 +66,29 @@ fn tag_in(list: &str) -> String {
 
 /// The lists that a merge takes from.
 struct Lists<'a> {
-    /// What has to be found out first, with a comma after it; or nothing.
+    /// A common table expression that has to come first, with a comma after it; or nothing.
     before: &'a str,
-    /// A table `l` with one row a list and the columns `keys`.
+    /// A table `l` with one row for each list, and the columns `keys`.
     table: &'a str,
-    /// The columns that name a list.
+    /// The columns that identify a list.
     keys: &'a [&'a str],
     /// The index to walk, as `c`.
     source: &'a str,
-    /// Says that `c` belongs to the list that `m` names.
+    /// The condition that `c` belongs to the list of `m`.
     same: &'a str,
 }
 
 /// A merge of many lists, newest first: a recursive query whose queue SQLite keeps in order. It begins with the head of
-/// each list; each element taken from the queue puts the next one of its own list in. So it costs one probe a list and
-/// one a row, however the events are spread. Elements are different `ord` of a list: the last join finds all their rows.
+/// each list; each element taken from the queue adds the next one of its list. So it costs one probe a list and one a
+/// row, however the events are spread. The elements of a list are its distinct `ord`; the last join finds all their
+/// rows.
 fn merge(lists: &Lists<'_>, conditions: &str) -> (String, String) {
     let Lists { before, table, keys, source, same } = *lists;
     let columns = |prefix: &str| keys.iter().map(|key| format!("{prefix}{key}")).collect::<Vec<_>>().join(", ");
     let newest = |same: &str, bound: &str| {
         format!("(SELECT c.ord FROM {source} WHERE {same} AND {bound} AND {conditions} ORDER BY c.ord DESC LIMIT 1)")
     };
+
     let with = format!(
         "WITH RECURSIVE {before}m({}, o) AS (SELECT {}, {} FROM {table} UNION ALL SELECT {}, {} FROM m \
          WHERE m.o IS NOT NULL ORDER BY {} DESC LIMIT ?3) ",
@@ -94,6 +99,7 @@ fn merge(lists: &Lists<'_>, conditions: &str) -> (String, String) {
         newest(same, "c.ord >= ?1 AND c.ord < m.o"),
         keys.len() + 1,
     );
+
     let rows = format!(
         "SELECT c.row AS row, count(*) AS n FROM m CROSS JOIN {source} WHERE {same} AND c.ord = m.o AND {conditions} \
          GROUP BY c.row"
@@ -101,8 +107,8 @@ fn merge(lists: &Lists<'_>, conditions: &str) -> (String, String) {
     (with, rows)
 }
 
-/// The rows of `form` as `SELECT row, n`, for at most ?3 elements: `n` says how many elements a row stands for.
-/// Returns what goes before (`WITH …`), and the query.
+/// The rows of `form` as `SELECT row, n`, for at most ?3 elements; `n` is the number of elements that a row stands for.
+/// Returns what goes before it (`WITH …`), and the query.
 fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
     let conditions = conditions(form, filter, rights);
     let list = |source: &str, same: &str| {
@@ -111,9 +117,11 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
         );
         (String::new(), sql)
     };
+
     let by_author = "event c INDEXED BY event_author";
     let pairs = "(SELECT a.value AS a, k.value AS k FROM json_each(?8) a CROSS JOIN json_each(?9) k) l";
     let one_pair = "c.author = m.a AND c.kind = m.k";
+
     match form {
         Form::Ids => {
             let sql = format!(
@@ -128,7 +136,7 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
             &conditions,
         ),
         Form::Authors => {
-            // The kinds of an author, one probe each.
+            // The kinds that an author has used, one probe each.
             let kinds = "s(a, k) AS (SELECT j.value, (SELECT c.kind FROM event c INDEXED BY event_author \
                  WHERE c.author = j.value ORDER BY c.kind LIMIT 1) FROM json_each(?8) j UNION ALL \
                  SELECT s.a, (SELECT c.kind FROM event c INDEXED BY event_author WHERE c.author = s.a AND c.kind > s.k \
@@ -159,10 +167,10 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
     }
 }
 
-/// One row: epoch, position, how many elements were found, and the texts, one a line.
+/// One row: epoch, position, the number of elements found, and the texts, one a line.
 ///
-/// A line is the text itself, or `<expires_at> <text>`, or, where the text is longer than ?7 bytes,
-/// `#<row> <bytes> <created_at> <expires_at or -> <id> <pubkey>`. A text has no line break in it: JSON escapes those.
+/// A line is the text itself, or `<expires_at> <text>`, or, where the text is longer than ?7 bytes, `#<row> <bytes>
+/// <created_at> <expires_at or -> <id> <pubkey>`. A text has no line break: JSON escapes those.
 pub(super) fn page(form: Form, filter: &Filter, rights: Rights) -> String {
     let (before, driver) = driver(form, filter, rights);
     format!(
@@ -171,7 +179,8 @@ pub(super) fn page(form: Form, filter: &Filter, rights: Rights) -> String {
     )
 }
 
-/// The same where the lists of `form` together have fewer than ?3 elements; else how many were counted until then, and no texts.
+/// The same where the lists of `form` together have fewer than ?3 elements; else the number counted so far, and no
+/// texts.
 pub(super) fn whole_page(form: Form, filter: &Filter, rights: Rights) -> String {
     let rows = rows(form, filter, rights);
     format!(
@@ -187,11 +196,11 @@ const LINES: &str = "group_concat(\
     coalesce(e.expires_at, '-') || ' ' || substr(e.text, 8, 64) || ' ' || substr(e.text, 84, 64) \
     WHEN e.expires_at IS NULL THEN e.text ELSE e.expires_at || ' ' || e.text END, char(10))";
 
-/// The rows that `filter` selects, all of them, each at least once, in no order.
+/// All rows that `filter` selects, each at least once, in no order.
 pub(super) fn rows(form: Form, filter: &Filter, rights: Rights) -> String {
     let conditions = conditions(form, filter, rights);
     let source = match form {
-        // The index knows the beginning of an id alone.
+        // The index has only the beginning of an id.
         Form::Ids => {
             "json_each(?8) j CROSS JOIN event c INDEXED BY event_id ON c.id = j.value \
              AND substr(c.text, 8, 64) IN (SELECT value FROM json_each(?9))"
@@ -208,13 +217,14 @@ pub(super) fn rows(form: Form, filter: &Filter, rights: Rights) -> String {
     format!("SELECT c.row AS row FROM {source} WHERE c.ord BETWEEN ?1 AND ?2 AND {conditions}")
 }
 
-/// For each rival, in order, how long its lists are: a column that stops counting at [`LENGTH_CAP`].
+/// For each candidate, in order, a column with the length of its lists, counted up to [`LENGTH_CAP`].
 pub(super) fn lengths(candidates: &[Form], filter: &Filter) -> String {
     let within = "c.ord BETWEEN ?1 AND ?2";
     let column = |lists: &str, one: &str| {
         format!("(SELECT count(*) FROM (SELECT 1 FROM {lists} CROSS JOIN {one} LIMIT {LENGTH_CAP}))")
     };
     let by_author = "event c INDEXED BY event_author WHERE c.author = a.value";
+
     let columns = candidates.iter().map(|form| match form {
         Form::Tag(at) | Form::Tags(at) => {
             let one = format!("tag c WHERE c.hash = j.value AND {within}");
@@ -229,7 +239,7 @@ pub(super) fn lengths(candidates: &[Form], filter: &Filter) -> String {
     format!("SELECT {}", columns.collect::<Vec<_>>().join(", "))
 }
 
-/// Where [`lengths`] stops counting: 100 µs.
+/// Where [`lengths`] stops counting: after 100 µs.
 const LENGTH_CAP: usize = 1_000;
 
 /// `sql` with `by` added to the number of each parameter.

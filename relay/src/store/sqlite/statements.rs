@@ -1,5 +1,5 @@
-//! The writer's statements. Those that carry many rows come in a few fixed sizes and are filled up with NULL, and all
-//! statements of a transaction are one text and one trip to the connection's thread: see docs/decisions.
+//! The writer's statements. Those for many rows come in a few fixed sizes, filled up with NULL; and all statements of a
+//! transaction are one text, and one trip to the connection's thread: see docs/decisions.
 
 use super::bind::add;
 use super::error::translate;
@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe};
 use std::fmt::Write;
 
-/// How many rows a statement can carry, ascending.
+/// The sizes of a statement, in rows, ascending.
 const SIZES: [usize; 7] = [1, 4, 16, 64, 128, 256, 512];
 
 /// A statement for many rows of parameters, in several sizes.
@@ -19,20 +19,20 @@ pub(super) struct ManyRows {
 }
 
 impl ManyRows {
-    /// `before (VALUES (?,…),(?,…)) after` for each size.
+    /// `before (VALUES (?,…),(?,…)) after` in each size.
     fn new(before: &str, columns: usize, after: &str) -> Self {
         let row = format!("({})", vec!["?"; columns].join(","));
         let sql = |rows: usize| format!("{before} (VALUES {}){after};", vec![row.as_str(); rows].join(","));
         Self { columns, sizes: SIZES.iter().map(|rows| (*rows, sql(*rows))).collect() }
     }
 
-    /// The smallest size for `rows`, or the largest of all.
+    /// The smallest size for `rows`, or the largest.
     fn size_for(&self, rows: usize) -> Option<&(usize, String)> {
         self.sizes.iter().find(|(size, _)| *size >= rows).or(self.sizes.last())
     }
 }
 
-/// Several statements with their parameters, to be run in one go.
+/// Several statements with their parameters, run in one trip.
 #[derive(Default)]
 pub(super) struct Script {
     sql: String,
@@ -40,7 +40,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Appends `statement` for `items`, as often as it takes; `bind` adds the parameters of one.
+    /// Appends `statement` for `items`, as many times as it takes; `bind` adds the parameters of one item.
     pub(super) fn rows<T>(
         &mut self,
         statement: &ManyRows,
@@ -70,14 +70,14 @@ impl Script {
         &self.sql
     }
 
-    /// Runs it all; after a statement that fails, none.
+    /// Runs the statements; one that fails ends the script.
     pub(super) async fn run(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let query = sqlx::query_with(AssertSqlSafe(self.sql), self.arguments);
         query.execute(connection).await.map(drop).map_err(translate)
     }
 }
 
-/// All of them.
+/// The statements for many rows.
 #[derive(Debug)]
 pub(super) struct Statements {
     pub(super) insert_event: ManyRows,
@@ -89,12 +89,13 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new() -> Self {
-        // The rows that fill up begin with NULL, and no other does.
+        // The rows that fill a size up begin with NULL, and no other row does.
         let insert = |into: &str, columns: usize| {
             ManyRows::new(&format!("INSERT {into} SELECT * FROM"), columns, " WHERE column1 IS NOT NULL")
         };
         Self {
-            // On an error the transaction is rolled back in any case, and SQLite need not keep copies for undoing a part.
+            // An error rolls the whole transaction back; OR ROLLBACK spares SQLite the copies for undoing one
+            // statement.
             insert_event: insert(
                 "OR ROLLBACK INTO event (row, ord, kind, author, id, created_at, expires_at, text)",
                 8,

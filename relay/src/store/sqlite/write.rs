@@ -1,4 +1,4 @@
-//! The one writer: a batch is looked up with a few statements, decided in memory, and written with a few more.
+//! The writer: looks a batch up with a few statements, decides it in memory, and writes the decision with a few more.
 
 use super::bind::add;
 use super::error::translate;
@@ -14,12 +14,13 @@ use rustc_hash::FxHashMap;
 use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
 
-/// The connection that writes, and what it need not ask the database for, since nobody else writes.
+/// The connection that writes, and the state that it need not read back, since nothing else writes.
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
     pub(super) hasher: Hasher,
     pub(super) head: Head,
-    /// The next rows to give out: ascending from 1, and descending from -1 for events that indexes cannot judge.
+    /// The next row numbers: ascending from 1, and descending from -1 for special events, which an index cannot judge
+    /// alone.
     pub(super) next_row: i64,
     pub(super) next_special_row: i64,
     pub(super) statements: Statements,
@@ -47,8 +48,8 @@ impl Writer {
         self.end(done).await
     }
 
-    /// Removes those of the events with these ids that `filter` selects, in this order; nothing keeps them from coming
-    /// in again. The filter once more, since a page may rest on hashes: a collision must not cost an event.
+    /// Removes those of the events with these ids that `filter` selects, in this order; they may be published again.
+    /// Checks the filter again, since a page may rest on hashes: a collision must not cost an event.
     pub(super) async fn remove(
         &mut self,
         ids: Vec<EventId>,
@@ -67,7 +68,7 @@ impl Writer {
         self.end(done).await
     }
 
-    /// Removes these rows. `floor` leaves the mark below which no older version comes back.
+    /// Removes these rows. With `floor`, older versions of their addresses stay out.
     async fn remove_begun(
         &mut self,
         rows: &[(i64, Arc<Event>)],
@@ -94,7 +95,7 @@ impl Writer {
         self.run("BEGIN IMMEDIATE").await
     }
 
-    /// Takes note of what was committed, and takes back what was not.
+    /// Takes over what was committed, and rolls back what was not.
     async fn end(&mut self, done: Result<Appended, StoreError>) -> Result<Appended, StoreError> {
         match done {
             Ok(done) if done.changes.is_empty() => {
@@ -105,14 +106,15 @@ impl Writer {
                 self.head = done.head;
                 for change in &done.changes {
                     if let Change::Inserted(insertion) = change {
-                        // At least as far as `give_rows` went; a gap does no harm.
+                        // At least as far as `give_rows` has given: the changes include events that were withdrawn
+                        // again. A gap in the numbers does no harm.
                         *self.counter(&insertion.event) += if is_special(&insertion.event) { -1 } else { 1 };
                     }
                 }
                 Ok(done)
             }
             Err(error) => {
-                // SQLite may have rolled back by itself; then this fails, and nothing is lost by it.
+                // SQLite may have rolled back by itself; then this fails, and loses nothing.
                 let _ = self.run("ROLLBACK").await;
                 Err(error)
             }
@@ -127,8 +129,8 @@ impl Writer {
         sqlx::query(sql).execute(&mut self.connection).await.map(drop).map_err(translate)
     }
 
-    /// Writes what was decided and commits, in one trip to the connection's thread; where there is nothing to write, the
-    /// transaction stays open. `removed` gives the event of a row that is removed.
+    /// Writes a decision and commits, in one trip to the connection's thread. Without a change the transaction stays
+    /// open. `removed` gives the event of a row that is removed.
     async fn apply(
         &mut self,
         decision: Decision<i64>,
@@ -137,6 +139,7 @@ impl Writer {
         let rows = self.give_rows(&decision.inserts);
         let mut changes = Vec::with_capacity(decision.steps.len());
         let mut gone = Vec::new();
+
         for step in &decision.steps {
             changes.push(match step {
                 Step::Insert(event) => Change::Inserted(Insertion::new(event.clone())),
@@ -148,6 +151,7 @@ impl Writer {
                 }
             });
         }
+
         if changes.is_empty() {
             return Ok(Appended { head: self.head, outcomes: decision.outcomes, changes });
         }
@@ -166,7 +170,7 @@ impl Writer {
         Ok(Appended { head, outcomes: decision.outcomes, changes })
     }
 
-    /// The row of each event. The counters move only after the commit.
+    /// The row number of each event. The counters move only after the commit.
     fn give_rows(&self, events: &[Arc<Event>]) -> Vec<i64> {
         let (mut next, mut special) = (self.next_row, self.next_special_row);
         let give = |event: &Arc<Event>| {
@@ -193,7 +197,7 @@ impl Writer {
             add(arguments, event.text().clone());
             self.push_tags(event, ord, **row, &mut tags);
         });
-        // In the order of the table: neighbours meet on one page.
+        // In the table's order, so that neighbours share a page.
         tags.sort_unstable();
         script.rows(&self.statements.insert_tag, &tags, |arguments, (hash, ord, row, kind)| {
             [*hash, *ord, *row, *kind].into_iter().for_each(|value| add(arguments, value));
@@ -248,7 +252,7 @@ impl Writer {
     }
 }
 
-/// True for events that an index alone cannot judge: see the schema.
+/// True for special events, which an index cannot judge alone: see the schema.
 pub(super) fn is_special(event: &Event) -> bool {
     event.expires_at().is_some() || event.created_at() >= SATURATED
 }

@@ -1,6 +1,7 @@
-//! The keeper: makes the coming partitions, drops the days of the log that nobody follows from any more, and removes what
-//! is beyond the retention. Every instance has one; the one that holds a session's lock on the primary is elected, and the others ask for that lock now and
-//! then. The lock ends with its session, and so does the leader_session of an instance that dies.
+//! Maintenance: makes the coming partitions, drops old days of the log, and removes events beyond the retention. Every
+//! instance runs it, and one of them is the leader: the one whose session holds an advisory lock on the primary. The
+//! others try to take that lock now and then. The lock ends with its session, so an instance that dies is leader no
+//! longer.
 
 pub(super) mod partitions;
 mod retention;
@@ -19,13 +20,13 @@ use sqlx::{Executor, PgConnection};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// What the elected one holds.
+/// Takes the leader's lock. Its name stays, since instances of two versions must elect one leader.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keeper of the partitions', 0))";
 
-/// By this name it is known on the server.
+/// The name of the leader's session in `pg_stat_activity`.
 const NAME: &str = "SET application_name = 'skein keeper'";
 
-/// Old events that one entry of the log removes, and how many such entries a round writes: what is left is for the next
+/// Old events that one entry of the log removes, and how many such entries a round writes. The rest waits for the next
 /// round, so that retention never takes the database for itself.
 const BATCH: i64 = 500;
 const BATCHES: usize = 100;
@@ -34,10 +35,9 @@ const BATCHES: usize = 100;
 const ROUND_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl PostgresStore {
-    /// Looks after the partitions whenever this instance is the one elected to: makes the coming ones, drops old days of
-    /// the log, and removes events that are older than the
-    /// retention. Never ends: run it as one task, and drop it before the store is closed. Dropping it ends the session that
-    /// makes this instance the leader.
+    /// Maintains the partitions whenever this instance is the leader: makes the coming ones, drops old days of the log,
+    /// and removes events beyond the retention. Never ends: run it as one task, and drop it before the store is closed.
+    /// Dropping it ends the leader's session.
     pub async fn run_maintenance(&self) {
         run(self, &self.shared.nodes, &self.shared.maintenance_status).await;
     }
@@ -57,7 +57,8 @@ async fn run(store: &PostgresStore, nodes: &Nodes, status: &Mutex<MaintenanceSta
     loop {
         ticks.tick().await;
         if timeline != nodes.timeline() {
-            // Another server is the primary now, even if the one before still lets this one keep.
+            // Another server is the primary now. The old one may still hold this instance's lock, which means nothing
+            // any more.
             (timeline, leader_session) = (nodes.timeline(), None);
         }
         let round = timeout(ROUND_TIMEOUT, round(store, nodes, &mut leader_session, status));
@@ -84,6 +85,7 @@ async fn round(
     }
     let Some(connection) = leader_session else { return Ok(()) };
     status.lock().elected = true;
+
     let prepared = partitions::prepare(connection).await?;
     if !prepared.made.is_empty() {
         tracing::info!(partitions = prepared.made.join(" "), "partitions were made ahead");
@@ -91,6 +93,7 @@ async fn round(
         // Autovacuum never analyses a partitioned table itself.
         connection.execute("ANALYZE event_text").await.map_err(translate)?;
     }
+
     status.lock().missing = prepared.left.len() as u64;
     if !prepared.left.is_empty() {
         tracing::warn!(
@@ -98,11 +101,13 @@ async fn round(
             "not made: the default partition has events of theirs and is too large to move them"
         );
     }
+
     let dropped = partitions::drop_log_days(connection, nodes.options().log_days).await?;
     if !dropped.is_empty() {
         tracing::info!(partitions = dropped.join(" "), "old days of the log were dropped");
         status.lock().dropped += dropped.len() as u64;
     }
+
     for rule in &nodes.options().retention_kinds {
         retain_kinds(store, connection, rule, status).await?;
     }
@@ -112,7 +117,7 @@ async fn round(
     }
 }
 
-/// Removes what a rule says about some kinds.
+/// Removes the events that a rule for some kinds no longer keeps.
 async fn retain_kinds(
     store: &PostgresStore,
     connection: &mut PgConnection,
@@ -141,7 +146,7 @@ async fn retain_kinds(
     Ok(())
 }
 
-/// Removes what is older than so many months, then cuts those months.
+/// Removes the events older than `months` months, then cuts those months.
 async fn retain(
     store: &PostgresStore,
     connection: &mut PgConnection,
@@ -158,14 +163,16 @@ async fn retain(
         from = last;
         removed += store.trim(ids).await?.changes.len();
     }
+
     if removed > 0 {
         tracing::info!(removed, cutoff, "events beyond the retention were removed");
         status.lock().removed += removed as u64;
     }
-    // What came in behind the last batch goes with the next round, and the month after it.
+    // An event of that time may have come in behind the last batch. It goes in the next round, and its month after it.
     if !retention::old(connection, 0, cutoff, 1).await?.0.is_empty() {
         return Ok(());
     }
+
     for month in retention::uncut(connection, cutoff).await? {
         if retention::cut(connection, &month).await? {
             tracing::info!(partition = %month.name, "a month beyond the retention was cut to what stays");
@@ -175,7 +182,7 @@ async fn retain(
     Ok(())
 }
 
-/// Stands for election; the session of its leader_session, where this instance has won.
+/// Tries to take the leader's lock; returns the session that holds it.
 async fn try_become_leader(nodes: &Nodes) -> Result<Option<PgConnection>, StoreError> {
     let mut connection = nodes.connect_to_primary().await?;
     connection.execute(NAME).await.map_err(translate)?;

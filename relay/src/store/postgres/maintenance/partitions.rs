@@ -1,10 +1,10 @@
-//! Partitions that come and go: the months of `event_text`, the days of `log`. For one instance at a time, the keeper;
-//! never within a transaction of the writer.
+//! Makes and drops partitions: the months of `event_text`, the days of `log`. Only the leader does so, and never within
+//! a transaction of the writer.
 //!
-//! Attaching a partition locks the default partition, dropping one locks the whole table, and behind a reader that is
-//! still at it such a lock would queue everybody (docs/decisions/0008). So each statement waits for its lock a tenth of a second
-//! at most, and is tried again; and what takes long, proving that the default partition has nothing that belongs into
-//! the new one, is done beforehand, under a lock that blocks nobody.
+//! Attaching a partition locks the default partition, and dropping one locks the whole table. Behind a read that is
+//! still running, such a lock would queue everybody (docs/decisions/0008). So each statement waits at most 100 ms for
+//! its lock, and is tried again. What takes long is the proof that the default partition has no row of the new one; it
+//! is done before, under a lock that blocks nobody.
 
 use crate::store::StoreError;
 use crate::store::postgres::error::translate;
@@ -12,49 +12,49 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use std::time::Duration;
 
-/// How often a statement is tried that could not have its lock.
+/// How often a statement is tried whose lock is taken.
 const TRIES: u32 = 50;
-/// Between two tries: long enough for whoever has queued meanwhile.
+/// Between two tries: long enough for the statements that have queued meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 /// check_violation.
 const OUT_OF_PLACE: &str = "23514";
 
-/// How far ahead partitions are made.
+/// How many days and months ahead partitions are made.
 const AHEAD: u32 = 3;
 
 /// A range that gets a partition.
 struct Range {
     /// The partitioned table.
     table: String,
-    /// The partition.
+    /// The name of the partition.
     name: String,
-    /// The column that is partitioned by.
+    /// The column of the partition key.
     column: String,
-    /// The bounds, as SQL; the second is not included.
+    /// The bounds, as SQL; the second is excluded.
     from: String,
     to: String,
-    /// What `WITH` says.
+    /// The table's `WITH` clause.
     settings: String,
 }
 
-/// The largest default partition, in bytes, that is read while it is locked: a few hundredths of a second.
+/// The largest default partition, in bytes, that is read under a lock: some hundredths of a second.
 const MOVABLE: i64 = 32 << 20;
 
 /// What [`prepare`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::store::postgres) struct Prepared {
-    /// The partitions that were made; what the default partition had of theirs has moved in.
+    /// The partitions that were made. Rows of theirs in the default partition have moved in.
     pub(in crate::store::postgres) made: Vec<String>,
-    /// Those that were not, since the default partition has rows of theirs and is too large to be locked while they move:
-    /// these, and what joins them, stay there.
+    /// The partitions that were not made: the default partition has rows of theirs, and is too large to be locked while
+    /// these move. Those rows, and later ones, stay there.
     pub(in crate::store::postgres) left: Vec<String>,
 }
 
-/// Makes the partitions of the coming months and days that are missing. What is already under way, this month and this day,
-/// is left to the default partition where it was missed.
+/// Makes the missing partitions of the coming months and days. The present month and day, where they were missed, are
+/// left to the default partition.
 ///
 /// # Errors
-/// [`StoreError::Locked`] where a lock could not be had for seconds. Call again: nothing is half done.
+/// [`StoreError::Locked`] where a lock was taken for seconds. Call again: nothing is half done.
 pub(in crate::store::postgres) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreError> {
     let mut prepared = Prepared::default();
     tidy(conn).await?;
@@ -65,13 +65,14 @@ pub(in crate::store::postgres) async fn prepare(conn: &mut PgConnection) -> Resu
         conn.execute(AssertSqlSafe(format!("CREATE TABLE {name} (LIKE {table} {like}) {settings}")))
             .await
             .map_err(translate)?;
-        // From here to the attaching, nothing of that range can come in: a range of the future.
+
+        // The range is in the future, so no row of it comes in before the partition is attached.
         let empty = vouch_for_default(conn, table, name, column, from, to).await?;
         let attach = format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})");
         if empty {
             patiently(conn, &attach).await?;
         } else if default_size(conn, table).await? <= MOVABLE {
-            // One transaction: a reader finds a row where it was or where it goes.
+            // One transaction: a reader finds each row where it was or where it goes.
             let moved = format!("DELETE FROM {table}_default WHERE {column} >= {from} AND {column} < {to} RETURNING *");
             let lock = format!("LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE");
             let fill = format!("WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved");
@@ -88,8 +89,8 @@ pub(in crate::store::postgres) async fn prepare(conn: &mut PgConnection) -> Resu
     Ok(prepared)
 }
 
-/// Proves that the default partition has nothing of a range, and keeps it so until it is released: then attaching need
-/// not look. `false` where it has.
+/// Proves that the default partition has no row of a range, and keeps it so until [`release_default`]: then attaching
+/// need not look. `false` where it has such rows.
 pub(super) async fn vouch_for_default(
     conn: &mut PgConnection,
     table: &str,
@@ -113,37 +114,39 @@ pub(super) async fn release_default(conn: &mut PgConnection, table: &str, name: 
     patiently(conn, &format!("ALTER TABLE {table}_default DROP CONSTRAINT keeper_{name}")).await
 }
 
-/// How large the default partition's rows are, in bytes.
+/// Bytes of the default partition's rows.
 async fn default_size(conn: &mut PgConnection, table: &str) -> Result<i64, StoreError> {
     let sql = "SELECT pg_table_size(($1 || '_default')::regclass)";
     sqlx::query_scalar(sql).bind(table).fetch_one(conn).await.map_err(translate)
 }
 
-/// Drops the days of the log that ended more than `days` days ago, and gives their names: who follows from there finds the
-/// log out of reach.
+/// Drops the days of the log that ended more than `days` days ago; returns their names. A follower that still needs
+/// them finds the log out of reach.
 ///
 /// # Errors
-/// [`StoreError::Locked`] where a lock could not be had for seconds. Call again for the rest.
+/// [`StoreError::Locked`] where a lock was taken for seconds. Call again for the rest.
 pub(in crate::store::postgres) async fn drop_log_days(
     conn: &mut PgConnection,
     days: u32,
 ) -> Result<Vec<String>, StoreError> {
-    // The default partition has days that no partition was made for in time.
+    // The default partition has the days whose partition was not made in time.
     let sql = "DELETE FROM log_default WHERE at < date_trunc('day', now(), 'UTC') - $1 * interval '1 day'";
     sqlx::query(sql).bind(i64::from(days)).execute(&mut *conn).await.map_err(translate)?;
+
     let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
                 WHERE i.inhparent = 'log'::regclass AND c.relname <> 'log_default' \
                   AND to_date(right(c.relname, 10), 'YYYY_MM_DD') < (now() AT TIME ZONE 'UTC')::date - $1::int4 \
                 ORDER BY 1";
     let query = sqlx::query_scalar(sql).bind(i32::try_from(days).unwrap_or(i32::MAX));
     let old: Vec<String> = query.fetch_all(&mut *conn).await.map_err(translate)?;
+
     for name in &old {
         patiently(conn, &format!("DROP TABLE {name}")).await?;
     }
     Ok(old)
 }
 
-/// Takes away what a keeper left that was ended in the middle.
+/// Removes the constraints of a leader that was interrupted.
 async fn tidy(conn: &mut PgConnection) -> Result<(), StoreError> {
     let sql = "SELECT conrelid::regclass::text, conname::text FROM pg_constraint \
                 WHERE conname LIKE 'keeper\\_%' AND conrelid IN ('event_text_default'::regclass, 'log_default'::regclass)";
@@ -155,7 +158,7 @@ async fn tidy(conn: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The ranges ahead that no partition covers.
+/// The coming ranges without a partition.
 async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
     let sql = "WITH t(utc) AS (SELECT now() AT TIME ZONE 'UTC'), wanted AS ( \
                    SELECT 'event_text' AS parent, to_char(f, '\"event_text_\"YYYY_MM') AS name, 'created_at' AS col, \
@@ -173,6 +176,7 @@ async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
                SELECT parent, name, col, f, u, settings FROM wanted w WHERE NOT EXISTS ( \
                    SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
                     WHERE i.inhparent = w.parent::regclass AND c.relname = w.name) ORDER BY name";
+
     let rows = sqlx::query(sql).bind(i64::from(AHEAD)).fetch_all(conn).await.map_err(translate)?;
     let text = |row: &sqlx::postgres::PgRow, at: usize| row.try_get::<String, _>(at).map_err(translate);
     let range = |row| {
@@ -188,10 +192,10 @@ async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
     rows.iter().map(range).collect()
 }
 
-/// Runs a statement that needs a lock which blocks others, without making anybody wait for long.
+/// Runs a statement whose lock blocks others, without delaying anybody for long.
 pub(super) async fn patiently(conn: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
     for _ in 0..TRIES {
-        // Both in one message and so in one transaction, to which the setting is confined.
+        // One message is one transaction, to which the setting is confined.
         let done = conn.execute(AssertSqlSafe(format!("SET LOCAL lock_timeout = '100ms'; {sql}"))).await;
         match done.map_err(translate) {
             Err(StoreError::Locked) => tokio::time::sleep(PAUSE).await,

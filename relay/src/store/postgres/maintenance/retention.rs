@@ -1,7 +1,7 @@
-//! Retention: what is too old leaves, in bounded batches that go through the log as removals, so that every reader, cache
-//! and follower hears of each; then the month's partition, by now nearly empty, gives way to one with what stays. What
-//! stays whatever its age: the current version of whatever is replaceable, and requests for deletion (kinds 5 and 62);
-//! tombstones and floors lie in tables of their own.
+//! Retention: events beyond it are removed in bounded batches that go through the log, so that every reader, cache and
+//! follower applies the removals. Then a partition with the remaining rows replaces the month's partition. The current
+//! version of each replaceable or addressable event stays, whatever its age, and so do deletion requests (kinds 5 and
+//! 62). Tombstones and floors are in tables of their own.
 
 use super::partitions::{patiently, release_default, vouch_for_default};
 use crate::config::KindRetention;
@@ -13,37 +13,38 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long a read may hold on to what was before the copy. Then the month is left to the next round.
+/// How long a read may hold a snapshot from before the copy; beyond that the month waits for the next round.
 const OLD_READS: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Raised where the month has changed since it was copied.
 const CHANGED: &str = "SK001";
 
-/// A month of the texts that can be cut.
+/// A month of texts that can be cut.
 pub(super) struct Month {
     pub(super) name: String,
     from: i64,
     to: i64,
 }
 
-/// The first second that is kept: months are dropped whole.
+/// The first second that is kept: whole months are cut.
 pub(super) async fn cutoff(conn: &mut PgConnection, months: u32) -> Result<Timestamp, StoreError> {
     let sql = "SELECT extract(epoch FROM date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' - $1 * interval '1 month')::int8";
     sqlx::query_scalar(sql).bind(i64::from(months)).fetch_one(conn).await.map_err(translate)
 }
 
-/// Up to `max` events from before `cutoff` that need not stay, the oldest of those from `from` on first, and the time of
-/// the last.
+/// Up to `max` events from before `cutoff` that need not stay, in the order of their time and beginning at `from`; and
+/// the time of the last.
 pub(super) async fn old(
     conn: &mut PgConnection,
     from: Timestamp,
     cutoff: Timestamp,
     max: i64,
 ) -> Result<(Vec<EventId>, Timestamp), StoreError> {
-    // The classes of types::KindClass.
+    // The kinds of the classes in `types::KindClass`.
     let sql = "SELECT id, created_at FROM event WHERE created_at >= $1 AND created_at < $2 \
                   AND NOT (kind IN (0, 3, 5, 62) OR kind BETWEEN 10000 AND 19999 OR kind BETWEEN 30000 AND 39999) \
                 ORDER BY created_at, id DESC LIMIT $3";
+
     let rows = sqlx::query(sql).bind(from).bind(cutoff).bind(max).fetch_all(conn).await.map_err(translate)?;
     let mut ids = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -60,7 +61,7 @@ pub(super) async fn old_of_kinds(
     rule: &KindRetention,
     max: i64,
 ) -> Result<Vec<EventId>, StoreError> {
-    // From kind to kind through the index, so that what is kept costs nothing.
+    // Goes from kind to kind through the index, so that kept kinds cost nothing.
     let sql = "WITH RECURSIVE present(kind) AS ( \
                    (SELECT kind FROM event WHERE kind BETWEEN $1 AND $2 ORDER BY kind LIMIT 1) \
                    UNION ALL \
@@ -70,6 +71,7 @@ pub(super) async fn old_of_kinds(
                    (SELECT id FROM event WHERE kind = p.kind AND created_at < extract(epoch FROM now())::int8 - $3 * 86400::int8 \
                      ORDER BY created_at, id DESC LIMIT $4) e \
                 WHERE p.kind NOT IN (5, 62) LIMIT $4";
+
     let (first, last) = (i32::from(rule.kinds.start().0), i32::from(rule.kinds.end().0));
     let query = sqlx::query_scalar(sql).bind(first).bind(last).bind(i64::from(rule.days)).bind(max);
     let ids: Vec<[u8; 32]> = query.fetch_all(conn).await.map_err(translate)?;
@@ -90,19 +92,20 @@ pub(super) async fn uncut(conn: &mut PgConnection, cutoff: Timestamp) -> Result<
     rows.iter().map(month).collect::<Result<_, _>>().map_err(translate)
 }
 
-/// Puts a partition with what is left of the month in the place of the month's own, or nothing where nothing is left.
-/// `false` where it cannot be done now: it changed meanwhile, or a read still sees what was before.
+/// Replaces the partition of a month by one with its remaining rows, or by none where no row remains. `false` where
+/// that has to wait: the month has changed meanwhile, or a read still has an older snapshot.
 ///
 /// # Errors
-/// [`StoreError::Locked`] where a lock could not be had for seconds. Call again: nothing is half done.
+/// [`StoreError::Locked`] where a lock was taken for seconds. Call again: nothing is half done.
 pub(super) async fn cut(conn: &mut PgConnection, month: &Month) -> Result<bool, StoreError> {
     let Month { name, from, to } = month;
     let kept = format!("{name}_kept");
     let inside = format!("created_at >= {from} AND created_at < {to}");
+
     execute(conn, format!("DROP TABLE IF EXISTS {kept}")).await?;
     let like = "LIKE event_text INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES";
     execute(conn, format!("CREATE TABLE {kept} ({like}, CONSTRAINT keeper_{kept} CHECK ({inside}))")).await?;
-    // One snapshot: whatever changes after this position is not in the copy.
+    // One snapshot: a change after its position is not in the copy.
     let mut copy = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map_err(translate)?;
     let position: i64 =
         sqlx::query_scalar("SELECT position FROM head").fetch_one(&mut *copy).await.map_err(translate)?;
@@ -111,15 +114,18 @@ pub(super) async fn cut(conn: &mut PgConnection, month: &Month) -> Result<bool, 
     let copied = copy.execute(AssertSqlSafe(format!("INSERT INTO {kept} SELECT * FROM {name}"))).await;
     let empty = copied.map_err(translate)?.rows_affected() == 0;
     copy.commit().await.map_err(translate)?;
+
     if !seen_by_all(conn, &xid).await? {
         execute(conn, format!("DROP TABLE {kept}")).await?;
         return Ok(false);
     }
+
     vouch_for_default(conn, "event_text", &kept, "created_at", &from.to_string(), &to.to_string()).await?;
     let unchanged = format!(
         "DO $$ BEGIN IF EXISTS (SELECT FROM log l, unnest(l.created_ats) c(created_at) WHERE l.position > {position} AND {inside}) \
          THEN RAISE EXCEPTION 'the month has changed' USING ERRCODE = '{CHANGED}'; END IF; END $$"
     );
+
     let replace = match empty {
         true => format!("DROP TABLE {kept}"),
         false => format!(
@@ -127,6 +133,7 @@ pub(super) async fn cut(conn: &mut PgConnection, month: &Month) -> Result<bool, 
              ALTER TABLE {kept} DROP CONSTRAINT keeper_{kept}"
         ),
     };
+
     let detach = format!("ALTER TABLE event_text DETACH PARTITION {name}");
     let done = patiently(conn, &format!("{detach}; {unchanged}; {replace}; DROP TABLE {name}")).await;
     release_default(conn, "event_text", &kept).await?;
@@ -138,13 +145,14 @@ pub(super) async fn cut(conn: &mut PgConnection, month: &Month) -> Result<bool, 
     }
 }
 
-/// Waits until every read, here and on replicas that tell (`hot_standby_feedback`), has begun after this transaction: an
-/// older one would find the copy empty.
+/// Waits until every read, on the primary and on replicas with `hot_standby_feedback`, has a snapshot from after this
+/// transaction: with an older one it would find the copy empty.
 async fn seen_by_all(conn: &mut PgConnection, xid: &str) -> Result<bool, StoreError> {
     let sql = "SELECT NOT EXISTS (SELECT FROM ( \
                    SELECT backend_xmin FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() \
                    UNION ALL SELECT backend_xmin FROM pg_stat_replication \
                    UNION ALL SELECT xmin FROM pg_replication_slots) s WHERE age(backend_xmin) >= age($1::xid))";
+
     let deadline = Instant::now() + OLD_READS;
     loop {
         if sqlx::query_scalar(sql).bind(xid).fetch_one(&mut *conn).await.map_err(translate)? {

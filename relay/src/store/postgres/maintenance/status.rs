@@ -1,17 +1,17 @@
-//! What an operator is told of the maintenance.
+//! The maintenance's counters, for metrics.
 
-/// What the keeper of this instance has done so far.
+/// What the maintenance of this instance has done since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MaintenanceStatus {
-    /// It is the one that keeps.
+    /// This instance is the leader.
     pub elected: bool,
-    /// Partitions of the coming days and months that it could not make.
+    /// Partitions of the coming days and months that could not be made.
     pub missing: u64,
-    /// Partitions that it made.
+    /// Partitions that were made.
     pub made: u64,
-    /// Partitions that it dropped.
+    /// Partitions that were dropped.
     pub dropped: u64,
-    /// Events that it removed because of their age.
+    /// Events that were removed because of their age.
     pub removed: u64,
     /// Rounds that failed; the next one tries again.
     pub failures: u64,

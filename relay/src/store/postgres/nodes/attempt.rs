@@ -1,4 +1,4 @@
-//! Which server a read goes to next, and what a failure means for the server and for the call.
+//! Chooses the server for a read's next attempt, and decides what a failure means for the server and for the read.
 
 use super::super::error::FailureClass;
 use super::NodesState;
@@ -14,33 +14,33 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How often a read that a server was too busy for is begun anew once every server has been tried.
+/// Rounds over all servers, before a read that all of them failed fails itself.
 const ROUNDS: usize = 3;
-/// How long a read waits for a replica to come as far as it asks, before it uses the primary.
+/// How long a read waits for a replica to catch up with it, before it uses the primary.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// What a server offers to a read.
+/// The availability of a replica for a read.
 enum Availability {
     Now,
-    /// All connections are at work.
+    /// All its connections are in use.
     Queue,
-    /// It lags too far, knows nothing of the primary's epoch, or is on trial already: for when there is nothing else.
+    /// The last resort: it lags too far, does not know the primary's epoch, or is on trial already.
     Reluctantly,
-    /// It has not come as far as the read asks, or had not when it was last looked at.
+    /// It has not come as far as the read asks, or had not at its last probe.
     NotYet,
     No,
 }
 
-/// Places in the list of servers.
+/// Indexes into the list of servers.
 type ServerList = SmallVec<[usize; 8]>;
 
-/// What an attempt does next.
+/// The next step of a read.
 enum Pick {
-    /// Asks this server.
+    /// To ask this server.
     Server(usize, Role),
-    /// Waits for a replica that is about to come far enough.
+    /// To wait for a replica that is about to catch up.
     Wait,
-    /// There is no server that has not been tried.
+    /// Nothing to ask: every server has been tried.
     Nothing,
 }
 
@@ -63,11 +63,11 @@ impl Attempts {
         Self { shared, at_least, deadline, catch_up, tried: ServerList::new(), rounds: 0, failure: None }
     }
 
-    /// The next server to try. Waits for one, and for a connection, only up to the deadline.
+    /// The next server to try. Waits for a server and for a connection, until the deadline.
     ///
     /// # Errors
-    /// What the last server said, where all have failed; [`StoreError::Overloaded`] where no connection became free in
-    /// time, [`StoreError::Unreachable`] where there was no server at all.
+    /// The last server's error, where all have failed; [`StoreError::Overloaded`] where no connection became free in
+    /// time; [`StoreError::Unreachable`] where there was no server at all.
     pub(in super::super) async fn next(&mut self) -> Result<Lease, StoreError> {
         let mut changed = self.shared.changed.subscribe();
         loop {
@@ -77,7 +77,7 @@ impl Attempts {
             let (at, role) = match self.choose() {
                 Pick::Server(at, role) => (at, role),
                 Pick::Wait => {
-                    // Whether a look ends this or the time does, the next choice knows.
+                    // Whether a probe or the time ends this wait, the next choice sees.
                     let _ = timeout_at(self.catch_up, changed.changed()).await;
                     continue;
                 }
@@ -95,8 +95,10 @@ impl Attempts {
                     continue;
                 }
             };
+
             self.tried.push(at);
             let Some(node) = self.shared.nodes.get(at) else { continue };
+
             let permit = match role {
                 Role::Primary => {
                     let permit = timeout_at(self.deadline, self.shared.primary_reads.clone().acquire_owned()).await;
@@ -104,7 +106,8 @@ impl Attempts {
                 }
                 _ => None,
             };
-            // Where one server has no connection to give, another one may.
+
+            // A share of the time: where this server has no free connection, another one may.
             let patience =
                 self.deadline.saturating_duration_since(Instant::now()) / self.shared.nodes.len().max(1) as u32;
             match self.shared.lease(node, permit, Instant::now() + patience).await {
@@ -115,7 +118,7 @@ impl Attempts {
         }
     }
 
-    /// Takes in how an attempt ended. `None`: another one is due.
+    /// Takes the outcome of an attempt. `None`: make another one.
     pub(in super::super) fn settle<T>(
         &mut self,
         mut lease: Lease,
@@ -123,7 +126,7 @@ impl Attempts {
     ) -> Option<Result<T, StoreError>> {
         match result {
             Ok((_, Some(head))) if head.position < self.at_least => {
-                // It stands where it was believed to be past; the next look corrects that.
+                // The server is behind the position that its last probe reported; the next probe corrects that.
                 self.failure = Some(StoreError::Overloaded);
                 None
             }
@@ -150,8 +153,8 @@ impl Attempts {
         }
     }
 
-    /// The server whose turn it is: a replica with a free connection; one where a connection has to be waited for; one
-    /// that is about to come far enough; the primary; at last a replica that is behind.
+    /// The next server: a replica with a free connection; one with a queue; one that is about to catch up; the primary;
+    /// at last, a replica that is behind.
     fn choose(&self) -> Pick {
         let (mut now, mut queue, mut reluctant) = (ServerList::new(), ServerList::new(), ServerList::new());
         let mut late = SmallVec::<[&Node; 8]>::new();
@@ -165,39 +168,46 @@ impl Attempts {
                 Availability::No => {}
             }
         }
-        // The turn is taken among equals: over all servers, whoever follows one that cannot serve would serve for it.
+
+        // Each group takes turns of its own. With one turn over all servers, the server after one that cannot serve
+        // would serve for both.
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let take_turn = |servers: ServerList| {
             let at = servers.get(turn.checked_rem(servers.len())?).copied();
             at.map(|at| Pick::Server(at, Role::Replica))
         };
+
         if let Some(choice) = take_turn(now).or_else(|| take_turn(queue)) {
             return choice;
         }
+
         if !late.is_empty() && Instant::now() < self.catch_up {
             late.iter().for_each(|node| node.look.notify_one());
             return Pick::Wait;
         }
+
         match self.shared.current_primary().filter(|at| !self.tried.contains(at)) {
             Some(at) => Pick::Server(at, Role::Primary),
             None => take_turn(reluctant).unwrap_or(Pick::Nothing),
         }
     }
 
-    /// What a replica offers; `epoch` is the primary's.
+    /// The availability of a replica; `epoch` is the primary's.
     fn availability(&self, node: &Node, epoch: Epoch) -> Availability {
         let state = node.state.lock();
         if state.role != Role::Replica || state.pool.is_none() {
             return Availability::No;
         }
-        // A position of an epoch that is over says nothing about this one.
+
+        // A position of a past epoch says nothing about this one.
         let far_enough = self.at_least.0 == 0 || (state.head.position >= self.at_least && state.head.epoch == epoch);
+
         match state.condition {
             Condition::Down => Availability::No,
             Condition::Healthy if !far_enough => Availability::NotYet,
             _ if !far_enough => Availability::No,
             Condition::Behind => Availability::Reluctantly,
-            // It has not come to this epoch yet, or follows whoever was the primary before.
+            // It has not reached the primary's epoch yet, or still follows the old primary.
             _ if is_past(state.head.epoch, epoch) => Availability::Reluctantly,
             Condition::Trial if state.on_trial => Availability::Reluctantly,
             _ if state.is_busy() => Availability::Queue,

@@ -1,21 +1,21 @@
-//! Where the primary's log stood when: by that a replica's lag in positions becomes one in time.
+//! The positions of the primary over time, which turn a replica's lag in positions into a lag in time.
 
 use super::node::Lag;
 use crate::types::{Epoch, Head, Position};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The primary's recent positions. Bounded: it keeps what `reach` needs, and merges what did not move.
+/// The primary's recent positions. Bounded: it keeps what `reach` needs, and merges equal positions.
 #[derive(Debug, Default)]
 pub(super) struct History {
     epoch: Epoch,
-    /// When each position was seen first; ascending in both.
+    /// When each position was first seen; ascending in both.
     seen: VecDeque<(Instant, Position)>,
     latest: Option<Instant>,
 }
 
 impl History {
-    /// Notes that the primary stands at `head`; what is older than `reach` is forgotten, but for one.
+    /// Notes that the primary is at `head`, and forgets all but one of the positions older than `reach`.
     pub(super) fn note(&mut self, head: Head, now: Instant, reach: Duration) {
         if head.epoch != self.epoch || self.seen.back().is_some_and(|(_, last)| *last > head.position) {
             *self = Self { epoch: head.epoch, ..Self::default() };
@@ -29,16 +29,16 @@ impl History {
         self.latest = Some(now);
     }
 
-    /// The epoch that `note` saw last.
+    /// The epoch of the last note.
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// How far a server at `head` is behind what the primary was last seen at. With the primary gone nothing
-    /// falls behind any further.
+    /// How far a server at `head` is behind the last noted position of the primary. While the primary is gone, no lag
+    /// grows.
     pub(super) fn lag(&self, head: Head) -> Lag {
         let (Some((_, last)), Some(latest)) = (self.seen.back(), self.latest) else { return Lag::default() };
-        // Of another epoch it has missed all of this one, wherever it stands.
+        // A server of another epoch has missed all of this one, whatever its position.
         let missed = self.seen.iter().find(|(_, seen)| *seen > head.position || head.epoch != self.epoch);
         Lag {
             positions: last.0.saturating_sub(head.position.0),

@@ -1,4 +1,4 @@
-//! Connections on loan: how one is had, and in what state it comes back.
+//! Leases of connections: how a call gets a connection, and in what state that comes back.
 
 use super::super::error::translate;
 use super::NodesState;
@@ -16,22 +16,22 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// How much longer than its server allows a statement a read may take: it may have several, and a connection may be
-/// dead without anybody knowing.
+/// The longest that a read may take beyond its server's limit on a statement: it may have several statements, and a
+/// connection may be dead without any sign.
 const GRACE: Duration = Duration::from_secs(1);
-/// A read that is dropped after running for so long takes its connection along: only that stops the server's work. One that
-/// was dropped sooner is waited for as long.
+/// A read that is dropped after running for this long closes its connection, which is the only way to stop the server's
+/// work. After a shorter time, its answer is awaited for this long.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// How soon a call asks again for a connection where none could be opened, then twice as late each time, up to so late.
+/// The pause before a call asks again where no connection could be opened; it doubles up to the second value.
 const RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(320);
 
-/// How long a read waits for one of the connections that a replica always has before it takes, or opens, another. A burst
-/// of short reads is over sooner by few connections than by as many as there may be; slow ones get those.
+/// How long a read waits for one of the connections that a replica always has open, before it takes or opens another. A
+/// burst of short reads is over sooner on a few connections than on many; slow reads get the others.
 const COLD_START_WAIT: Duration = Duration::from_millis(200);
 
-/// A connection on loan.
+/// A leased connection.
 pub(in super::super) struct Lease {
     /// `None` once it was given up.
     connection: Option<PoolConnection<Postgres>>,
@@ -48,7 +48,7 @@ impl Lease {
         Ok((connection, &mut self.server))
     }
 
-    /// Closes the connection: nobody knows what it is in the middle of.
+    /// Closes the connection, whose state is unknown.
     pub(in super::super) fn discard(&mut self) {
         if let Some(mut connection) = self.connection.take() {
             connection.close_on_drop();
@@ -56,23 +56,23 @@ impl Lease {
     }
 }
 
-/// The server that a connection leads to.
+/// The server of a connection.
 pub(in super::super) struct Server {
     node: Arc<Node>,
     pool: PgPool,
     /// The longest that its statements run, by its own clock.
     statement_timeout: Duration,
-    /// When what runs now began.
+    /// When the present read began.
     running: Option<Instant>,
     /// This read decides whether the server is well again.
     on_trial: bool,
     primary_read: Option<OwnedSemaphorePermit>,
-    /// It is among the few reads for which the connections are enough that are always there.
+    /// The read holds one of the slots for the connections that are always open.
     cold_start_slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Server {
-    /// Runs a read: it ends when its server is lost, and, at the latest, somewhat after the server's own limit.
+    /// Runs a read. It ends when its server is lost, and at the latest a little after the server's own limit.
     pub(in super::super) async fn bound<T>(
         &mut self,
         read: impl Future<Output = Result<T, StoreError>>,
@@ -90,7 +90,7 @@ impl Server {
         }
     }
 
-    /// A call on this connection failed for a reason that lies with the server: its pool is dropped.
+    /// A call on this connection failed because of the server: drops the server's pool.
     pub(in super::super) fn mark_down(&self, error: &StoreError) {
         self.node.mark_down(&self.pool, error);
     }
@@ -99,12 +99,12 @@ impl Server {
         &self.node
     }
 
-    /// Ends when the server is lost; at once where it is already.
+    /// Completes when the server is lost; at once where it is lost already.
     pub(super) async fn lost(&self) {
         self.pool.close_event().await;
     }
 
-    /// It answered; where the answer showed its log's head, with that.
+    /// The server has answered; `head` is its head, where the answer has that.
     pub(in super::super) fn answered(&mut self, head: Option<Head>) {
         self.on_trial = false;
         self.node.answered(head);
@@ -114,7 +114,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.on_trial {
-            // Dropped before it had an answer: the next read decides.
+            // Dropped without an answer: the next read decides.
             self.node.state.lock().on_trial = false;
         }
     }
@@ -126,8 +126,8 @@ impl Drop for Lease {
         let Some(mut connection) = self.connection.take() else { return };
         match Handle::try_current() {
             Ok(runtime) if since.elapsed() <= SHORT => {
-                // The next read may come once this one no longer needs its connection, not before: else whoever drops
-                // reads fast enough would take the connections for writing, too.
+                // The permits are released with the connection, not before. Otherwise a client that drops reads fast
+                // enough would take the connections for writing, too.
                 let permits = (self.server.primary_read.take(), self.server.cold_start_slot.take());
                 runtime.spawn(async move {
                     if !matches!(timeout(SHORT, connection.ping()).await, Ok(Ok(()))) {
@@ -142,7 +142,7 @@ impl Drop for Lease {
 }
 
 impl NodesState {
-    /// A connection from the pool of `node`, in time.
+    /// A connection from the pool of `node`, by the deadline.
     pub(super) async fn lease(
         &self,
         node: &Arc<Node>,
@@ -153,6 +153,7 @@ impl NodesState {
         let is_replica = node.state.lock().role == Role::Replica;
         let slot = async { if is_replica { node.cold_start_slots.clone().acquire_owned().await.ok() } else { None } };
         let cold_start_slot = timeout_at(deadline.min(Instant::now() + COLD_START_WAIT), slot).await.ok().flatten();
+
         let (pool, role, on_trial) = {
             let mut state = node.state.lock();
             let pool = state.pool.clone().ok_or(StoreError::Database(sqlx::Error::PoolClosed))?;
@@ -160,10 +161,12 @@ impl NodesState {
             state.on_trial |= on_trial;
             (pool, state.role, on_trial)
         };
+
         let statement_timeout = match role {
             Role::Primary => self.options.primary_statement_timeout,
             _ => self.options.replica_statement_timeout,
         };
+
         let server = Server {
             node: node.clone(),
             pool,
@@ -173,6 +176,7 @@ impl NodesState {
             primary_read,
             cold_start_slot,
         };
+
         let connection = acquire(&server, deadline).await;
         drop(waiting);
         match connection.map_err(translate) {
@@ -187,9 +191,9 @@ impl NodesState {
     }
 }
 
-/// A connection from the server's pool. That no new one can be made (a name that is not found, a password that was changed)
-/// says nothing about those that are there: one of them may come free soon. If the server has gone, the next look at it shows
-/// that; if it gives no connection all the same, one read at a time tries it from then on.
+/// A connection from the server's pool. That no new one can be opened (a name does not resolve, a password was changed)
+/// says nothing about the open ones: one of them may become free soon. If the server has gone, its next probe shows
+/// that. If the server still gives no connection, it goes on trial: one read at a time tries it.
 async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Postgres>, sqlx::Error> {
     let mut lost = server.pool.close_event();
     let mut retry = RETRY;
@@ -212,7 +216,7 @@ async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Po
     }
 }
 
-/// Counts a call among those that wait, for as long as it lives.
+/// Counts a waiting call for as long as it exists.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

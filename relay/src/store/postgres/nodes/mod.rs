@@ -1,8 +1,9 @@
-//! The servers: which is the primary, which replicas serve, and who gets a connection to which.
+//! The servers: which one is the primary, which replicas serve reads, and the connections to them.
 //!
-//! - `node`: one server and its pool; `probe`: how it is found out what it is and how it is; `history`: lag in time.
-//! - `attempt`: a read goes to a replica that has come far enough, in turn; to another when the first fails; at last
-//!   to the primary; `lease`: the connection for it. A write goes to the primary, whichever that is by now (`primary`).
+//! - `node`: one server and its pool; `probe`: finds out its role and its state; `role`; `history`: turns a lag in
+//!   positions into one in time.
+//! - `attempt`: a read goes to a replica that has come far enough, in turn; to another one where that fails; at last to
+//!   the primary. `lease`: the connection for it. `primary`: a write goes to the present primary.
 
 mod attempt;
 mod history;
@@ -48,48 +49,48 @@ struct NodesState {
     options: Options,
     nodes: Vec<Arc<Node>>,
     history: Mutex<History>,
-    /// The greatest timeline that any primary was seen on.
+    /// The greatest timeline of any primary so far.
     timeline: AtomicU32,
-    /// The cluster's own number, by the first server that told it.
+    /// The cluster's system identifier, as the first server reported it.
     cluster: Mutex<Option<i64>>,
-    /// Counts looks: who waits for a server looks again when it moves.
+    /// Counts probes: a call that waits for a server looks again when this moves.
     changed: watch::Sender<u64>,
-    /// Whose turn it is.
+    /// The turn of the next read.
     turn: AtomicUsize,
-    /// Reads on the primary.
+    /// Permits for reads on the primary.
     primary_reads: Arc<Semaphore>,
     closed: AtomicBool,
 }
 
-/// How one server is, for an operator.
+/// The state of one server, for an operator.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeStatus {
     /// Its URL without the password.
     pub node: String,
-    /// What it says that it is.
+    /// The role that it reports.
     pub role: Role,
     /// What it is good for.
     pub condition: Condition,
-    /// How far its log has come.
+    /// Its head.
     pub position: u64,
     /// How many positions it is behind the primary.
     pub lag_positions: u64,
-    /// For how many seconds it has missed something that the primary has.
+    /// For how many seconds it has lacked something that the primary has.
     pub lag_seconds: f64,
-    /// Reads that it has answered, so far.
+    /// Reads that it has answered.
     pub reads: u64,
     /// Open connections in its pool.
     pub connections: u32,
-    /// Those without work.
+    /// Open connections without work.
     pub idle: u32,
-    /// Calls that wait for one.
+    /// Calls that wait for a connection.
     pub waiting: u64,
-    /// Calls that waited in vain, so far.
+    /// Calls that have waited in vain.
     pub timeouts: u64,
 }
 
 impl Nodes {
-    /// Reads the URLs.
+    /// Parses the URLs.
     pub(super) fn new(options: Options) -> Result<Self, StoreError> {
         let node = |url: &crate::config::Redacted| {
             let connect = PgConnectOptions::from_str(url.expose())?;
@@ -97,8 +98,10 @@ impl Nodes {
             Ok::<_, sqlx::Error>(Arc::new(Node::new(url.to_string(), connect, &options)))
         };
         let nodes = options.urls.iter().map(node).collect::<Result<Vec<_>, _>>()?;
+
         let most = options.primary_connections.max.saturating_sub(FOR_WRITING).max(1);
         let primary_reads = if nodes.len() == 1 { most } else { options.primary_reads.clamp(1, most) };
+
         let shared = NodesState {
             options,
             nodes,
@@ -113,7 +116,7 @@ impl Nodes {
         Ok(Self { shared: Arc::new(shared), probers: Mutex::default() })
     }
 
-    /// A connection to the primary before anything is known of the servers: for bringing the schema up to date.
+    /// A connection to the primary before the first probe: for migrating the schema.
     pub(super) async fn find_primary(&self) -> Result<PgConnection, StoreError> {
         let found = probe::find_primary(&self.shared.nodes, self.shared.options.connect_timeout).await;
         let (timeline, connection) = found?;
@@ -121,7 +124,7 @@ impl Nodes {
         Ok(connection)
     }
 
-    /// A connection of its own to the server that is known as the primary.
+    /// A connection of its own to the known primary.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] where none is known, or it does not answer.
@@ -131,30 +134,30 @@ impl Nodes {
         found.map(|(_, connection)| connection)
     }
 
-    /// The greatest timeline that was seen: while it stays the same, so does the primary.
+    /// The greatest timeline so far: while it stays the same, so does the primary.
     pub(super) fn timeline(&self) -> u32 {
         self.shared.timeline.load(Ordering::Acquire)
     }
 
-    /// True where another server was promoted since this one was taken for the primary: what it says counts for nothing.
+    /// True where another server was promoted since this one was taken for the primary: its answers count for nothing.
     pub(super) fn is_over(&self, server: &Server) -> bool {
         self.shared.is_over(server.node())
     }
 
-    /// Ends when `server` is lost and another one is the primary, or when it has been lost for as long as a call may
-    /// wait.
+    /// Completes when `server` is lost and another one is the primary, or when it has been lost for as long as a call
+    /// may wait.
     pub(super) async fn outlived(&self, server: &Server) {
         self.shared.outlived(server).await;
     }
 
-    /// Begins to look after the servers.
+    /// Starts to probe the servers.
     pub(super) fn start(&self) {
         let look = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));
         *self.probers.lock() = self.shared.nodes.iter().map(look).collect();
     }
 
-    /// Waits until every server that answers has its least connections, open and warm; false where that takes longer
-    /// than `patience`. Cancel safe.
+    /// Waits until every server that answers has its minimum of connections open and warm; false where that takes
+    /// longer than `patience`. Cancel safe.
     pub(super) async fn warmed(&self, patience: Duration) -> bool {
         let mut changed = self.shared.changed.subscribe();
         let all = async {
@@ -167,28 +170,31 @@ impl Nodes {
         timeout(patience, all).await.is_ok()
     }
 
-    /// For a read that must show at least `at_least`.
+    /// The attempts at a read that must show at least `at_least`.
     pub(super) fn attempts(&self, at_least: Position) -> Attempts {
         Attempts::new(self.shared.clone(), at_least)
     }
 
-    /// A connection to the primary, for writing or for reading the log; waits for a primary and for a connection until
+    /// A connection to the primary, for writing or for reading the log. Waits for a primary and for a connection until
     /// `deadline`.
     pub(super) async fn primary(&self, deadline: Instant) -> Result<Lease, StoreError> {
         self.shared.primary(deadline).await
     }
 
-    /// The same, where a primary is known already; else [`StoreError::Unreachable`] at once.
+    /// The same for a primary that is known already.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`], at once, where none is known.
     pub(super) async fn primary_now(&self, deadline: Instant) -> Result<Lease, StoreError> {
         self.shared.primary_now(deadline).await
     }
 
-    /// The epoch in which a primary was last seen.
+    /// The epoch of the primary at its last probe.
     pub(super) fn epoch(&self) -> Epoch {
         self.shared.history.lock().epoch()
     }
 
-    /// True where `epoch` is another one than the primary's: what happened at its end may be lost.
+    /// True where `epoch` is not the primary's: what happened at its end may be lost.
     pub(super) fn is_past(&self, epoch: Epoch) -> bool {
         primary::is_past(epoch, self.epoch())
     }
@@ -202,12 +208,12 @@ impl Nodes {
         &self.shared.options
     }
 
-    /// How every server is.
+    /// The state of every server.
     pub(super) fn status(&self) -> Vec<NodeStatus> {
         self.shared.nodes.iter().map(|node| status(node)).collect()
     }
 
-    /// Lets go of all servers; waits for what is under way. Later calls fail with [`StoreError::Closed`].
+    /// Closes all pools, and waits for the calls under way. Later calls fail with [`StoreError::Closed`].
     pub(super) async fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
         let probers = std::mem::take(&mut *self.probers.lock());
@@ -215,7 +221,7 @@ impl Nodes {
             prober.abort();
         }
         for prober in probers {
-            // Aborted just now: there is nothing to learn.
+            // The prober was aborted just now: its result says nothing.
             let _ = prober.await;
         }
         self.shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));

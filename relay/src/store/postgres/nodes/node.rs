@@ -1,4 +1,4 @@
-//! One server: what is known about it, and its pool of connections, which lives as long as its role.
+//! One server: its state, and its pool of connections, which lasts as long as its role.
 
 use super::super::options::{Connections, Options};
 use super::role::Role;
@@ -22,7 +22,7 @@ use tokio::sync::{Notify, Semaphore};
 pub enum Condition {
     /// It does not answer.
     Down,
-    /// It answers again after a failure, and is being tried with one read at a time.
+    /// It answers again after a failure, and gets one read at a time until one succeeds.
     Trial,
     /// It lags too far.
     Behind,
@@ -37,7 +37,7 @@ pub(super) struct Lag {
     pub(super) time: Duration,
 }
 
-/// What one look at a server shows.
+/// The result of one probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sighting {
     pub(super) role: Role,
@@ -52,15 +52,15 @@ pub(super) struct State {
     pub(super) condition: Condition,
     pub(super) head: Head,
     pub(super) lag: Lag,
-    /// A read is out that decides whether a server on trial is well.
+    /// A read is under way that decides whether a server on trial is well.
     pub(super) on_trial: bool,
-    /// Its loss was told.
+    /// Its loss was logged.
     pub(super) told: bool,
     /// `None` while the server is down.
     pub(super) pool: Option<PgPool>,
-    /// The least connections of this pool are open and warm, or it was tried.
+    /// The pool's minimum of connections is open and warm, or that was tried.
     pub(super) warm: bool,
-    /// How many connections were without work at every look since then.
+    /// The least number of connections without work at all probes since then.
     pub(super) spare: (usize, Instant),
 }
 
@@ -69,15 +69,15 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) connect: PgConnectOptions,
     pub(super) state: Mutex<State>,
-    /// As many reads as a replica has connections at the least.
+    /// A slot for each connection that a replica always has open.
     pub(super) cold_start_slots: Arc<Semaphore>,
     /// Reads that it has answered.
     pub(super) reads: AtomicU64,
     /// Calls that wait for a connection.
     pub(super) waiting: AtomicUsize,
-    /// Calls that waited in vain.
+    /// Calls that have waited in vain.
     pub(super) timeouts: AtomicU64,
-    /// Asks the prober to look at once.
+    /// Asks for a probe at once.
     pub(super) look: Notify,
 }
 
@@ -95,6 +95,7 @@ impl Node {
             warm: false,
             spare: (usize::MAX, Instant::now()),
         };
+
         Self {
             name,
             connect,
@@ -107,8 +108,8 @@ impl Node {
         }
     }
 
-    /// Takes in what a look has shown. A server with a new role gets a new pool, which is returned: its old connections
-    /// were opened for the other role, and some may still think so.
+    /// Takes the result of a probe. A server with a new role gets a new pool, which is returned: connections of the old
+    /// pool were opened for the old role, and some sessions may still have it.
     pub(super) fn seen(&self, sighting: Sighting, lag: Lag, options: &Options) -> Option<PgPool> {
         let mut state = self.state.lock();
         let mut new = None;
@@ -118,10 +119,11 @@ impl Node {
             let pool = pool(&self.connect, sighting.role, options);
             retire(state.pool.replace(pool.clone()));
             new = Some(pool);
-            // What has never failed need not prove itself.
+            // A server that has never failed need not go on trial.
             state.condition = if first { Condition::Healthy } else { Condition::Trial };
             (state.on_trial, state.told, state.warm) = (false, false, false);
         }
+
         (state.role, state.timeline, state.head, state.lag) = (sighting.role, sighting.timeline, sighting.head, lag);
         let behind = sighting.role == Role::Replica && lag.time > options.max_replica_lag;
         match (state.condition, behind) {
@@ -138,8 +140,8 @@ impl Node {
         new
     }
 
-    /// A call on a connection of `pool` has met a failure that speaks of the server: takes it out and has it looked at
-    /// again. What was met in a pool that was replaced since means nothing any more.
+    /// A call on a connection of `pool` failed because of the server: takes the server out of service and asks for a
+    /// probe. A failure in a pool that was replaced since says nothing any more.
     pub(super) fn mark_down(&self, pool: &PgPool, why: &dyn Display) {
         if !pool.is_closed() {
             self.lost(why);
@@ -147,7 +149,7 @@ impl Node {
         }
     }
 
-    /// It could not give a call a connection: it has to prove itself again.
+    /// The server could not give a call a connection: it goes on trial.
     pub(super) fn mark_suspect(&self) {
         let mut state = self.state.lock();
         if state.condition == Condition::Healthy {
@@ -155,7 +157,7 @@ impl Node {
         }
     }
 
-    /// Takes the server out and drops its connections, running reads included.
+    /// Takes the server out of service and drops its connections, with their reads.
     pub(super) fn lost(&self, why: &dyn Display) {
         let mut state = self.state.lock();
         if !state.told {
@@ -166,7 +168,7 @@ impl Node {
         retire(state.pool.take());
     }
 
-    /// A read was answered with `head`.
+    /// A read was answered, with `head`.
     pub(super) fn answered(&self, head: Option<Head>) {
         let mut state = self.state.lock();
         if state.condition == Condition::Trial {
@@ -184,19 +186,19 @@ impl Node {
 }
 
 impl State {
-    /// Whether it is known how the server is, and, where it answers, its pool is warm.
+    /// Whether the state of the server is known and, where it answers, its pool is warm.
     pub(super) fn is_settled(&self) -> bool {
         if self.pool.is_some() { self.warm } else { self.told }
     }
 
-    /// True while every connection that may be open is at work.
+    /// True while every connection that may be open is in use.
     pub(super) fn is_busy(&self) -> bool {
         let full = |pool: &PgPool| pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections();
         self.pool.as_ref().is_some_and(full)
     }
 }
 
-/// Closes a pool: who waits for a connection and who reads is told at once; writes come to their end.
+/// Closes a pool: reads and waiting calls end at once; writes run to their end.
 fn retire(pool: Option<PgPool>) {
     if let Some(pool) = pool {
         tokio::spawn(async move { pool.close().await });
@@ -204,8 +206,8 @@ fn retire(pool: Option<PgPool>) {
 }
 
 impl Node {
-    /// Opens the least connections of a new pool, one after the other; each is warm then. Ends early where the server
-    /// does not give them.
+    /// Opens the minimum of connections of a new pool, one after the other, each of which is warmed. Ends early where
+    /// the server refuses one.
     pub(super) async fn open(&self, pool: PgPool) {
         let (begin, least) = (Instant::now(), pool.options().get_min_connections());
         let mut open = Vec::new();
@@ -224,8 +226,8 @@ impl Node {
         }
     }
 
-    /// To be called at each look: closes the connections above the least number that nobody has needed for the idle
-    /// timeout. The pool's own idle timeout would close the least ones too, and open them again, cold, every time.
+    /// Closes connections above the minimum that were without work for the idle timeout; call it at each probe. The
+    /// pool's own idle timeout would close the minimum too, and open cold ones every time.
     pub(super) fn shrink(&self, options: &Options) {
         let (pool, spare) = {
             let mut state = self.state.lock();
@@ -245,11 +247,11 @@ impl Node {
     }
 }
 
-/// Prepared statements that a connection keeps: filters have some hundred shapes and ways to be answered.
+/// Prepared statements of a connection: the shapes of filters and the ways to answer them make some hundred.
 const STATEMENTS: usize = 256;
 
-/// What was acknowledged survives a crash whatever the server does by default: after one, positions would come twice. Who
-/// waits for standbys goes on waiting for them.
+/// Acknowledged writes survive a crash, whatever the server's default is: without that, positions would come twice. A
+/// session that waits for standbys goes on waiting for them.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -261,20 +263,20 @@ fn pool(connect: &PgConnectOptions, role: Role, options: &Options) -> PgPool {
     let connect =
         connect.clone().statement_cache_capacity(STATEMENTS).application_name("skein").options(SESSION).options([
             ("statement_timeout", statement_timeout.as_millis().to_string()),
-            // A relay that stops while it holds the head's lock must not stop the others.
+            // A relay that stops while it holds the lock on the head must not stop the others.
             ("idle_in_transaction_session_timeout", "1000".to_owned()),
             ("tcp_user_timeout", options.connect_timeout.as_millis().to_string()),
-            // A read whose reader has gone is not worth its time.
+            // A read whose client has gone ends.
             ("client_connection_check_interval", "1000".to_owned()),
         ]);
     PgPoolOptions::new()
         .min_connections(min)
         .max_connections(max)
         .acquire_timeout(options.acquire_timeout)
-        // See `shrink`.
+        // Instead, `shrink` closes them.
         .idle_timeout(None)
         .max_lifetime(options.connection_lifetime)
-        // The prober says how the server is; a connection that broke is met with another attempt.
+        // The prober finds out the server's state; a broken connection leads to another attempt.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             Box::pin(async move {

@@ -1,4 +1,4 @@
-//! Which server is the primary, and what was said by one that is it no more.
+//! Which server is the primary, and what an answer of a former primary counts.
 
 use super::NodesState;
 use super::lease::{Lease, Server};
@@ -12,17 +12,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a call that found no primary, or none that gave it a connection, waits at the least before it tries again.
+/// The least pause of a call that found no primary, or got no connection to it, before it tries again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// True where `epoch` is another one than the primary's, as far as that is known: what happened at its end may be lost.
+/// True where `epoch` is not the primary's, as far as that is known: what happened at its end may be lost.
 pub(super) fn is_past(epoch: Epoch, current: Epoch) -> bool {
     epoch != current && current != Epoch::default() && !ablated(Safeguard::PastServers)
 }
 
 impl NodesState {
-    /// The server that takes writes. Two may say so after a failover that left the old one running: a promotion begins
-    /// a greater timeline, so whoever is not of the greatest that was ever seen is no primary any more.
+    /// The server that takes writes. After a failover that left the old primary running, two servers may claim the
+    /// role. A promotion begins a greater timeline, so a server below the greatest timeline so far is no primary any
+    /// more.
     pub(super) fn current_primary(&self) -> Option<usize> {
         let is_primary = |node: &Arc<Node>| {
             let state = node.state.lock();
@@ -40,12 +41,12 @@ impl NodesState {
         timeline < self.timeline.load(Ordering::Acquire) && !ablated(Safeguard::NewestTimeline)
     }
 
-    /// The server that is the primary, as far as is known.
+    /// The known primary.
     pub(super) fn primary_node(&self) -> Option<&Arc<Node>> {
         self.current_primary().and_then(|at| self.nodes.get(at))
     }
 
-    /// A connection to the server that is the primary now; only a connection is waited for.
+    /// A connection to the known primary; waits only for the connection.
     pub(super) async fn primary_now(&self, deadline: Instant) -> Result<Lease, StoreError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
@@ -54,7 +55,7 @@ impl NodesState {
         self.lease(node.ok_or(StoreError::Unreachable("primary"))?, None, deadline).await
     }
 
-    /// The same, where a primary is waited for, too.
+    /// A connection to the primary; waits for a primary, too.
     pub(super) async fn primary(&self, deadline: Instant) -> Result<Lease, StoreError> {
         let mut changed = self.changed.subscribe();
         loop {
@@ -62,7 +63,7 @@ impl NodesState {
                 Err(StoreError::Unreachable(_) | StoreError::Database(_)) => {}
                 decided => return decided,
             }
-            // A look may have shown nothing new: no faster than so.
+            // A probe may have shown nothing new, so there is a pause in any case.
             sleep(PAUSE).await;
             if timeout_at(deadline, changed.changed()).await.is_err() {
                 return Err(StoreError::Unreachable("primary"));
@@ -70,8 +71,8 @@ impl NodesState {
         }
     }
 
-    /// Ends when `server` is lost and another one is the primary, or when it has been lost for as long as a call may
-    /// wait.
+    /// Completes when `server` is lost and another one is the primary, or when it has been lost for as long as a call
+    /// may wait.
     pub(super) async fn outlived(&self, server: &Server) {
         if ablated(Safeguard::GiveUp) {
             std::future::pending::<()>().await;

@@ -1,5 +1,5 @@
-//! The prober: asks one server again and again how it is, on a connection of its own, so that neither a full pool nor
-//! a quiet hour hides the truth.
+//! The prober: asks one server for its state again and again, on a connection of its own, so that neither a full pool
+//! nor a quiet hour hides a change.
 
 use super::super::error::translate;
 use super::super::write;
@@ -15,20 +15,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// By this name instances count each other: each has one such connection to each server.
+/// The application name by which instances count each other: each has one such connection to each server.
 const PROBE: &str = "skein probe";
 
-/// `is it a replica`, the timeline where it is none (the first digits of the name of the WAL file that it writes).
+/// Whether the server is a replica, and else its timeline: the first digits of the name of the WAL file that it writes.
 const ROLE: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
     ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 END";
 const LOOK: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
     ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 END, epoch, position FROM head";
-/// Which cluster it belongs to; connections for the likes of us; how many of us there are.
+/// The cluster's system identifier; the connections for roles like this one; the number of instances.
 const GREET: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), \
     current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8, \
     (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'skein probe')";
 
-/// Why a look failed.
+/// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("it does not answer in time")]
@@ -39,14 +39,14 @@ enum Failure {
     Database(#[from] sqlx::Error),
 }
 
-/// Opens a connection for looking.
+/// Opens a connection for probes.
 async fn connect(options: &PgConnectOptions, limit: std::time::Duration) -> Result<PgConnection, Failure> {
     let millis = limit.as_millis().to_string();
     let options = options.clone().application_name(PROBE).options([("statement_timeout", &millis)]);
     Ok(timeout(limit, options.connect()).await.map_err(|_| Failure::Silent)??)
 }
 
-/// Looks at `node` until the store is closed.
+/// Probes `node` until the store is closed.
 pub(super) async fn run(shared: Arc<NodesState>, node: Arc<Node>) {
     let mut ticks = interval(shared.options.probe_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,21 +84,21 @@ pub(super) async fn run(shared: Arc<NodesState>, node: Arc<Node>) {
     }
 }
 
-/// Opens the connections of a pool that was just made, and tells who waits for that.
+/// Opens the connections of a new pool, and tells the calls that wait for that.
 async fn open(shared: Arc<NodesState>, node: Arc<Node>, pool: PgPool) {
     node.open(pool).await;
     shared.changed.send_modify(|looks| *looks = looks.wrapping_add(1));
 }
 
-/// Has a primary that was just found begin an epoch of its own, if it was promoted. The first write would do that, too;
-/// this is for a relay that waits to learn what the failover has cost. `epoch`: the last one that was known.
+/// Makes a promoted primary begin an epoch of its own. The first write would do that, too; this is for a relay that
+/// waits to learn what the failover has cut off. `epoch` is the last known one.
 async fn settle(node: Arc<Node>, pool: PgPool, epoch: Epoch) {
     let settled = async {
         let mut connection = pool.acquire().await.map_err(translate)?;
         write::settle(&mut connection, epoch).await
     };
     let settled = pool.close_event().do_until(settled).await.unwrap_or_else(|lost| Err(lost.into()));
-    // Its epoch is to be known soon.
+    // The new primary's epoch is needed soon.
     node.look.notify_one();
     match settled {
         Ok(head) if head.epoch != epoch && epoch != Epoch::default() => {
@@ -136,7 +136,7 @@ fn role(row: &sqlx::postgres::PgRow) -> Result<(Role, u32), sqlx::Error> {
     Ok((role, row.try_get::<i32, _>(1)?.cast_unsigned()))
 }
 
-/// Warns where the pools of all instances together may ask for more connections than the server gives.
+/// Warns where the pools of all instances together may open more connections than the server gives.
 fn warn_if_crowded(shared: &NodesState, node: &Node, role: Role, available: i64, seen: i64) {
     let options = &shared.options;
     let pool = match role {
@@ -144,6 +144,7 @@ fn warn_if_crowded(shared: &NodesState, node: &Node, role: Role, available: i64,
         _ => options.replica_connections,
     };
     let instances = if options.instances == 0 { seen.max(1) } else { i64::from(options.instances) };
+
     // One more for the prober.
     let wanted = instances.saturating_mul(i64::from(pool.max) + 1);
     if wanted > available {
@@ -156,10 +157,10 @@ fn warn_if_crowded(shared: &NodesState, node: &Node, role: Role, available: i64,
     }
 }
 
-/// A connection to the server that is primary now, and its timeline: what opening needs before any prober can look.
+/// A connection to the present primary, and its timeline, before any prober runs.
 ///
 /// # Errors
-/// [`StoreError::Unreachable`] where no server says that it is one; what each said instead is logged.
+/// [`StoreError::Unreachable`] where no server claims to be one; the answer of each is logged.
 pub(super) async fn find_primary(
     nodes: &[Arc<Node>],
     limit: std::time::Duration,

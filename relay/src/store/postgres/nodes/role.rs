@@ -1,12 +1,12 @@
-//! What part a server plays.
+//! The role of a server.
 
 use serde::Serialize;
 
-/// What a server is, by its own word.
+/// The role that a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Not asked yet, or it has not answered for a while.
+    /// Not probed yet, or it has not answered for a while.
     Unknown,
     /// It takes writes.
     Primary,

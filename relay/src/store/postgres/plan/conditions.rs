@@ -1,4 +1,4 @@
-//! What a row has to meet besides the condition that its index is walked by.
+//! The conditions on a row, besides the one that its index is walked by.
 
 use super::parameters::Parameters;
 use super::{Question, hashes};
@@ -7,17 +7,17 @@ use crate::store::hash::Hasher;
 use crate::types::{Timestamp, authors_may_read};
 use smallvec::SmallVec;
 
-/// From so many authors on they are looked up in a hash table that is built once, instead of one after the other.
+/// From this many authors on, they are looked up in a hash table that is built once, not compared one by one.
 const MANY_AUTHORS: usize = 8;
 
-/// Taking a row of a list into a hash table costs a fraction of probing that list for a row that comes along.
+/// Rows that are put into a hash table for the cost of one index probe.
 const ROWS_HASHED_FOR_ONE_PROBE: usize = 4;
 
 /// The conditions on a row `c` of the form's index.
 pub(super) struct Conditions {
     /// The earliest time.
     pub(super) since: String,
-    /// `c` is not too late, and after [`Question::after`].
+    /// The latest time, with [`Question::after`].
     until: String,
     /// All others.
     others: String,
@@ -27,11 +27,12 @@ impl Conditions {
     pub(super) fn new(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, form: Form) -> Self {
         let filter = question.filter;
         let until = filter.until.unwrap_or(Timestamp::MAX);
-        // What comes right before the first row: no id is below the empty one.
+        // The place right before the first row: no id is below the empty one.
         let (high, tie): (_, &[u8]) = match &question.after {
             Some(after) if after.created_at <= until => (after.created_at, after.id.as_bytes()),
             _ => (until, &[]),
         };
+
         let since = parameters.number(filter.since.unwrap_or(0));
         let (high, tie) = (parameters.number(high), parameters.bytes(tie));
         let until = format!("c.created_at <= {high} AND (c.created_at < {high} OR c.id > {tie})");
@@ -41,11 +42,13 @@ impl Conditions {
         let by_tag = matches!(form, Form::Tag(_) | Form::Tags(_));
         let by_author = matches!(form, Form::AuthorKind | Form::AuthorsKinds | Form::Authors);
         let by_kind = matches!(form, Form::AuthorKind | Form::AuthorsKinds | Form::Kind | Form::Kinds);
+
         if let Some(kinds) = filter.kinds.as_ref().filter(|_| !by_kind) {
             let kinds = parameters.kinds(kinds.iter().map(|kind| i32::from(kind.0)));
             others.push(format!("c.kind = ANY({kinds})"));
         }
-        // The rarest first: what it turns away is not asked any further.
+
+        // The rarest tag first: the rows that it rejects are not checked any further.
         let length = |form| question.lengths.and_then(|lengths| lengths.of(form));
         let mut tags: SmallVec<[_; 4]> =
             filter.tags.iter().enumerate().map(|(at, tag)| (by_tag_form(at, tag), tag)).collect();
@@ -55,13 +58,15 @@ impl Conditions {
         for (nth, (other, tag)) in tags.into_iter().enumerate() {
             let list = parameters.numbers(hashes(hasher, tag));
             let whole = length(other).is_some_and(|rows| rows <= probes.saturating_mul(ROWS_HASHED_FOR_ONE_PROBE));
-            // Whoever comes after the first is asked about few.
+            // Only the first tag sees every row of the walk, so only for it may a hash table pay.
             others.push(if nth == 0 && whole { is_among(&list, &since, &high) } else { has_tag(&list) });
         }
+
         if let Some(authors) = filter.authors.as_ref().filter(|_| !by_author) {
             let list = parameters.keys(authors.iter().map(|author| *author.as_bytes()));
             others.push(written_by(&list, authors.len(), by_tag));
         }
+
         if let (Some(access), Rights::Public | Rights::Readers) = (question.access, question.rights()) {
             let private = || access.private_kinds.as_slice().iter();
             let kinds = parameters.kinds(private().map(|kind| i32::from(kind.0)));
@@ -81,32 +86,33 @@ impl Conditions {
         Self { since, until, others: others.join(" AND ") }
     }
 
-    /// Those on the time alone.
+    /// The conditions on the time alone.
     pub(super) fn window(&self) -> String {
         format!("c.created_at >= {} AND {}", self.since, self.until)
     }
 
-    /// All of them.
+    /// All conditions.
     pub(super) fn all(&self) -> String {
         self.from(&self.since)
     }
 
-    /// All of them, with another earliest time.
+    /// All conditions, with another earliest time.
     pub(super) fn from(&self, since: &str) -> String {
         format!("c.created_at >= {since} AND {} AND {}", self.until, self.others)
     }
 }
 
-/// A scalar subquery, which is asked row by row whatever the planner thinks: an `EXISTS` it may turn into a join, or
-/// into a hash table of everything with these tags.
+/// A scalar subquery runs row by row whatever the server estimates; it could turn an `EXISTS` into a join, or into a
+/// hash table of every event with these tags.
 fn has_tag(list: &str) -> String {
     format!(
         "(SELECT true FROM tag x WHERE x.h = ANY({list}) AND x.created_at = c.created_at AND x.id = c.id LIMIT 1) IS TRUE"
     )
 }
 
-/// The same, where so many rows will be asked about that the whole list is taken into a hash table, once for each pass over
-/// the form's lists: of no more rows than lists are counted to, some 140 bytes each. IS TRUE keeps the planner from making a join of it.
+/// The same by a hash table of the whole list, built once for each pass over the form's lists. For many rows to check;
+/// the list has no more rows than lists are counted to, at some 140 bytes each. IS TRUE keeps the server from making it
+/// a join.
 fn is_among(list: &str, since: &str, until: &str) -> String {
     format!(
         "((c.created_at, c.id) IN (SELECT x.created_at, x.id FROM tag x WHERE x.h = ANY({list}) \
@@ -114,13 +120,13 @@ fn is_among(list: &str, since: &str, until: &str) -> String {
     )
 }
 
-/// `by_tag`: the index at hand does not know the author.
+/// `by_tag`: the walked index does not have the author.
 fn written_by(list: &str, count: usize, by_tag: bool) -> String {
     let one_of = |column: &str| {
         if count < MANY_AUTHORS {
             format!("{column} = ANY({list})")
         } else {
-            // IS TRUE keeps the planner from making a join of it.
+            // IS TRUE keeps the server from making it a join.
             format!("({column} IN (SELECT unnest({list}))) IS TRUE")
         }
     };

@@ -1,10 +1,10 @@
-//! From a question and a form to one statement. Nothing in it is left to the server's luck: sets are walked list by list
-//! (`LATERAL … LIMIT`), never by `= ANY` under ORDER BY and LIMIT, and every list is one array parameter.
+//! From a question and a form to one statement, whose plan does not depend on the server's estimates. Lists are walked
+//! one by one (`LATERAL … LIMIT`), never by `= ANY` under ORDER BY and LIMIT, and every list is one array parameter.
 //!
-//! - `parameters`: a statement's text and values, written together.
-//! - `conditions`: what a row has to meet besides the condition that its index is walked by.
-//! - `lengths`: how long the lists are that a filter names, where that decides.
-//! - this file: the walks, the page around them, and what counting takes.
+//! - `parameters`: a statement's text and its values, written together.
+//! - `conditions`: a row's conditions besides the one that its index is walked by.
+//! - `lengths`: the lengths of a filter's lists, where those decide.
+//! - this file: the walks, the page around them, and counting.
 
 mod conditions;
 mod lengths;
@@ -20,8 +20,8 @@ pub(crate) use lengths::{Lengths, has_few_authors, lengths};
 use parameters::Parameters;
 pub(crate) use parameters::Statement;
 
-/// What the server is told at the start of each connection, so that a form has one plan: planned once, whatever the
-/// values; along indexes, since nothing here is meant to read a table whole; on one process, without compiling.
+/// The settings of each connection, which give a form one plan: planned once, whatever the values; along indexes, since
+/// no statement here should read a table whole; on one process, without JIT compilation.
 pub(crate) const SESSION: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -32,27 +32,27 @@ pub(crate) const SESSION: [(&str, &str); 7] = [
     ("random_page_cost", "1.1"),
 ];
 
-/// What a statement is asked, apart from its form.
+/// What a statement asks for, apart from its form.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub(crate) filter: &'a Filter,
     pub(crate) access: Option<&'a Access>,
     pub(crate) now: Timestamp,
     pub(crate) after: Option<Key>,
-    /// At most this many rows.
+    /// The most rows.
     pub(crate) elements: usize,
-    /// Once the texts exceed this many bytes, rows come without.
+    /// Once the texts exceed this many bytes, rows come without text.
     pub(crate) max_text_bytes: usize,
-    /// How long the lists are that the filter names, as far as they were counted.
+    /// The lengths of the filter's lists, as far as they were counted.
     pub(crate) lengths: Option<&'a Lengths>,
-    /// How many rows of the form's list are likely to be walked, where that is known to be many.
+    /// The number of the list's rows that will probably be walked, where that is known to be large.
     pub(crate) walked: Option<usize>,
-    /// Of a form of one list, only so many of its newest rows are looked at.
+    /// For a form of one list: only this many of its newest rows are read.
     pub(crate) rows: Option<usize>,
 }
 
 impl<'a> Question<'a> {
-    /// Everything that `filter` selects at `now`, without its texts; nothing is known of its lists.
+    /// All that `filter` selects at `now`, without texts, and with nothing known about its lists.
     pub(crate) fn of(filter: &'a Filter, now: Timestamp) -> Self {
         Self {
             filter,
@@ -72,11 +72,11 @@ impl<'a> Question<'a> {
     }
 }
 
-/// How many rows a merge may read in all to find its cutoff, beyond [`LEAST_FOR_CUTOFF`] of each list.
+/// Rows that a merge may read in all to find its cutoff, besides those of [`LEAST_FOR_CUTOFF`].
 const ROWS_FOR_CUTOFF: usize = 2_000;
-/// How many rows it reads of each list at least, as a part of the rows that are wanted.
+/// The least rows that a merge reads of each list, as a fraction of the wanted rows: one in this many.
 const LEAST_FOR_CUTOFF: usize = 64;
-/// How many kinds an author has used, as a rule.
+/// The kinds that a typical author has used.
 pub(super) const KINDS_OF_AN_AUTHOR: usize = 6;
 
 fn hashes<'a>(hasher: &'a Hasher, tag: &'a TagFilter) -> impl Iterator<Item = i64> + 'a {
@@ -85,21 +85,21 @@ fn hashes<'a>(hasher: &'a Hasher, tag: &'a TagFilter) -> impl Iterator<Item = i6
 
 /// The lists that a form walks.
 struct Lists {
-    /// What has to be found out first, with a comma after it; or nothing.
+    /// A common table expression that has to come first, with a comma after it; or nothing.
     before: String,
-    /// A table `l` with one row a list.
+    /// A table `l` with one row for each list.
     table: String,
-    /// The columns that name a list.
+    /// The columns that identify a list.
     keys: &'static str,
-    /// The index to walk, as `c`, and that `c` belongs to the list that `l` names.
+    /// The index to walk, as `c`, with the condition that `c` belongs to the list of `l`.
     source: &'static str,
-    /// How many there are.
+    /// The number of lists.
     count: usize,
-    /// One event may be in several.
+    /// One event may be in several lists.
     overlap: bool,
 }
 
-/// One list: its source and which it is.
+/// How a form walks its index: one list, with its table and condition; many lists; or ids.
 enum Walk {
     One(&'static str, String),
     Many(Lists),
@@ -137,7 +137,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
             let next = |author: &str, above: &str| {
                 format!("(SELECT c.kind FROM event c WHERE c.pubkey = {author}{above} ORDER BY c.kind LIMIT 1)")
             };
-            // The kinds of an author, one probe each.
+            // The kinds that an author has used, one probe each.
             let before = format!(
                 "used(pubkey, kind) AS (SELECT a.pubkey, {} FROM unnest({}) a(pubkey) UNION ALL SELECT u.pubkey, {} \
                  FROM used u WHERE u.kind IS NOT NULL), ",
@@ -205,6 +205,7 @@ fn top(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, fo
     let conditions = Conditions::new(parameters, question, hasher, form);
     let n = parameters.size(question.elements);
     let all = conditions.all();
+
     match walk {
         Walk::One(table, which) => match question.rows {
             None => format!(
@@ -227,9 +228,10 @@ fn top(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, fo
     }
 }
 
-/// The newest of many lists. First come the newest `m` rows of each; the `n`-th newest row of all those is a
-/// cutoff below which nothing can matter. Lists whose `m` rows all lie above it may have more there, so these few, at
-/// most n / m of them, are read again as far as the cutoff. So it costs one probe a list, however the events are spread.
+/// The newest rows of many lists. It first reads the newest `m` rows of each; the `n`-th newest of all those is a
+/// cutoff, below which no row can matter. A list whose `m` rows are all above the cutoff may have more there, so such
+/// lists, at most n / m of them, are read again down to the cutoff. So it costs one probe a list, however the events
+/// are spread.
 fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n: &str, elements: usize) -> String {
     let Lists { before, table, keys, source, count, overlap } = lists;
     let m = (ROWS_FOR_CUTOFF / (*count).max(1)).max(elements / LEAST_FOR_CUTOFF).clamp(2, elements.max(2));
@@ -239,6 +241,7 @@ fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n:
     let list = |conditions: &str, rows: &str| {
         format!("LATERAL (SELECT {COLUMNS} FROM {source} AND {conditions} {NEWEST_FIRST} LIMIT {rows}) c")
     };
+
     let first = list(&conditions.all(), &m);
     let again = list(&conditions.from("cut.created_at"), n);
     let since = &conditions.since;
@@ -254,12 +257,13 @@ fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n:
     )
 }
 
-/// The newest rows that `form` finds, and the head, of one snapshot: at least one row, of which all but the head may be
-/// NULL. Columns: epoch, position, id, created_at, expires_at, text; no text once those before exceed the bound.
+/// The newest rows that `form` finds, and the head, in one snapshot: at least one row, of which all but the head may be
+/// NULL. Columns: epoch, position, id, created_at, expires_at, text. Once the texts exceed the bound, the text is NULL.
 /// The rows come in no order.
 pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Statement {
     let mut parameters = Parameters::default();
     let top = top(&mut parameters, question, hasher, form);
+
     let max = parameters.size(question.max_text_bytes);
     let recursive = if form == Form::Authors { "RECURSIVE " } else { "" };
     let sql = format!(
@@ -271,8 +275,8 @@ pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Stat
     parameters.statement(sql)
 }
 
-/// The head, how many distinct events the questions select, each by its form, and when the first of them expires: four
-/// columns of one row.
+/// The head, the number of distinct events that the questions select, each by its form, and when the first of them
+/// expires: four columns of one row.
 pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Statement {
     let mut parameters = Parameters::default();
     let mut before = String::new();

@@ -4,8 +4,8 @@ use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 use std::fmt::Write;
 
-/// A statement and its parameters. The text depends on the shape of what was asked and on the way that was
-/// chosen, never on values, so that a connection's prepared statements are found again.
+/// A statement and its parameters. The text depends on the shape of the question and on the chosen way, never on
+/// values, so that a connection finds its prepared statements again.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     pub(crate) sql: String,
@@ -34,7 +34,7 @@ impl Parameters {
         self.values.last().map_or_else(String::new, |value| format!("${number}::{}", value.type_name()))
     }
 
-    /// Takes a number and returns what stands for it in the text; so do the others.
+    /// Adds a number; returns its placeholder in the text. So do the other methods.
     pub(super) fn number(&mut self, value: i64) -> String {
         self.push(Value::Number(value))
     }
@@ -64,18 +64,18 @@ impl Parameters {
         self.push(Value::Keys(values.into_iter().collect()))
     }
 
-    /// Makes them a statement.
+    /// The statement with these parameters.
     pub(super) fn statement(self, sql: String) -> Statement {
         Statement { sql, parameters: self }
     }
 }
 
 impl Statement {
-    /// The parameters as the driver takes them.
+    /// The parameters for the driver.
     pub(crate) fn arguments(&self) -> PgArguments {
         let mut arguments = PgArguments::default();
         for value in &self.parameters.values {
-            // Adding fails only for values that cannot be encoded; numbers, bytes and lists of them can.
+            // Adding fails only for values that cannot be encoded; numbers, bytes and lists of them always can.
             let _ = match value {
                 Value::Number(value) => arguments.add(*value),
                 Value::Bytes(value) => arguments.add(value.as_slice()),
@@ -87,7 +87,7 @@ impl Statement {
         arguments
     }
 
-    /// The parameters as a person pastes them: `EXECUTE name(…)`.
+    /// The parameters as text for a person to paste: `EXECUTE name(…)`.
     pub(crate) fn literals(&self) -> String {
         let values: Vec<_> = self.parameters.values.iter().map(Value::literal).collect();
         values.join(", ")

@@ -1,5 +1,5 @@
-//! Chooses the form that answers a question: by the filter alone where that decides (`store/form.rs`), else by how long
-//! the lists are that it names, and by what the newest events are like.
+//! The planner: chooses the form that answers a question. The filter alone decides where it can (`store/form.rs`); else
+//! the lengths of its lists do, and a sample of the newest events.
 
 mod newest;
 mod thresholds;
@@ -19,12 +19,12 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A filter has hardly more conditions that rival: the lists of a stranger one are not counted further.
+/// More candidates than this are not counted further: ordinary filters have no more conditions.
 const MAX_CANDIDATES: usize = 4;
-/// A probe goes through no more than so many times [`Thresholds::probe_rows`]: in vain it would cost too much.
+/// A probe reads at most this many times [`Thresholds::probe_rows`]: a probe in vain would cost too much.
 const MAX_PROBE_FACTOR: usize = 4;
 
-/// What choosing rests upon, apart from the question.
+/// All that a choice rests upon, apart from the question.
 #[derive(Debug)]
 pub(super) struct Planner {
     pub(super) hasher: Hasher,
@@ -33,7 +33,7 @@ pub(super) struct Planner {
     pub(super) counters: PlanCounters,
 }
 
-/// How often which way was gone, so far.
+/// How often each way was taken.
 #[derive(Debug, Default)]
 pub(super) struct PlanCounters {
     recent: AtomicU64,
@@ -43,18 +43,18 @@ pub(super) struct PlanCounters {
     counted_further: AtomicU64,
 }
 
-/// How often the planner has gone which way, so far: for tests.
+/// How often each way was taken since the start: for tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PlanCounts {
     /// Pages that were looked for among the newest events.
     pub recent: u64,
-    /// Of these, found there.
+    /// Those that the newest events filled.
     pub recent_full: u64,
     /// Pages that were looked for among the newest rows of one long list.
     pub probes: u64,
-    /// Of these, found there.
+    /// Those that these rows filled.
     pub probes_full: u64,
-    /// Questions whose lists were counted further, all being long.
+    /// Questions whose lists were all long, and were counted further.
     pub counted_further: u64,
 }
 
@@ -63,7 +63,7 @@ impl PlanCounters {
         of.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The probe has found a whole page.
+    /// The probe has filled the page.
     pub(super) fn full(&self, probe: PageProbe) {
         Self::count(if probe.form == Form::Recent { &self.recent_full } else { &self.probes_full });
     }
@@ -76,7 +76,7 @@ impl PlanCounters {
     }
 }
 
-/// A form, and how long the lists of its candidates are where there are any.
+/// A form, and the lengths of the candidates' lists where there are any.
 #[derive(Debug)]
 pub(super) struct Picked {
     pub(super) form: Form,
@@ -88,14 +88,14 @@ impl Picked {
         self.lengths.as_ref().is_some_and(Lengths::all_long)
     }
 
-    /// How many rows will have to be walked where no probe has told: where all lists are long, they are taken to be
-    /// walked whole. `None`: nobody knows. The lists of many authors cost most to begin with.
+    /// The number of rows that will be walked, without a probe that tells. Where all lists are long, they will probably
+    /// be walked whole. `None`: unknown; the lists of many authors cost most at their beginning.
     fn walked_unseen(&self, filter: &Filter) -> Option<usize> {
         (self.all_long() && (filter.authors.is_none() || has_few_authors(filter))).then_some(usize::MAX)
     }
 }
 
-/// A form of one list, of which only the newest rows are looked at: answers alone if they fill the page.
+/// A look at the newest rows of one list: it answers where they fill the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageProbe {
     pub(super) form: Form,
@@ -103,8 +103,8 @@ pub(super) struct PageProbe {
 }
 
 impl PageProbe {
-    /// How many rows of the list will have to be walked for `wanted` of them, after this probe has found so many; `None`
-    /// where it says nothing about the form that is to be walked.
+    /// The number of the list's rows that will be walked for `wanted` results, by the rate at which this probe found
+    /// results. `None` where the probe says nothing about the form that will be walked.
     fn rows_for(self, wanted: usize, found: usize) -> Option<usize> {
         (self.form != Form::Recent).then(|| wanted.saturating_mul(self.rows) / found.max(1))
     }
@@ -115,7 +115,7 @@ impl Planner {
         Self { hasher, thresholds, newest: Newest::default(), counters: PlanCounters::default() }
     }
 
-    /// The form that answers `question`; asks the server how long the lists are where that matters.
+    /// The form that answers `question`; asks the server for the lengths of the lists where that matters.
     pub(super) async fn pick(
         &self,
         connection: &mut PgConnection,
@@ -129,8 +129,8 @@ impl Planner {
         }
     }
 
-    /// What to walk for the whole page, and how many rows of its list are likely to be walked, where that is known. `probe`:
-    /// the probe, where there was one, and the rows that it found, too few of them.
+    /// The form of the whole page, and the number of rows that it will probably walk, where that is known. `probe` is
+    /// the probe that did not fill the page, with the rows that it found.
     pub(super) async fn after_probe(
         &self,
         connection: &mut PgConnection,
@@ -144,7 +144,7 @@ impl Planner {
         Ok((picked, walked))
     }
 
-    /// Where all lists were longer than they were counted, counts on.
+    /// Counts the lists further, where all were longer than the first count.
     pub(super) async fn further(
         &self,
         connection: &mut PgConnection,
@@ -160,7 +160,7 @@ impl Planner {
         self.rarest(connection, question, &candidates, self.thresholds.further_bound).await
     }
 
-    /// What is likely to answer alone and soon, where there is such a thing.
+    /// A probe that probably fills the page alone and soon, where there is one.
     pub(super) async fn probe_page(
         &self,
         connection: &mut PgConnection,
@@ -172,12 +172,13 @@ impl Planner {
             PlanCounters::count(&self.counters.recent);
             return Ok(Some(PageProbe { form: Form::Recent, rows: recent_rows }));
         }
-        // Of a tag's rows the authors would have to be looked up one by one.
+        // A tag's rows do not have the author: each would have to be looked up.
         let one_list = match picked.form {
             Form::AuthorKind => true,
             Form::Tag(_) => question.filter.authors.is_none(),
             _ => false,
         };
+
         let rows = probe_rows.max(question.elements.saturating_mul(2));
         let probes = one_list && picked.all_long() && rows <= probe_rows.saturating_mul(MAX_PROBE_FACTOR);
         let probe = probes.then_some(PageProbe { form: picked.form, rows });

@@ -1,6 +1,6 @@
-//! What the newest events are like. Looking through them costs a fraction of merging a feed's lists, and answers alone if
-//! that fills the page; whether it will is foretold by a sample that is a few seconds old. A sample that is wrong costs
-//! time, never an answer.
+//! A sample of the newest events. Reading the newest events costs a fraction of merging a feed's lists, and answers
+//! alone where they fill the page. Whether they will is predicted by a sample that is a few seconds old. A wrong sample
+//! costs time, never an answer.
 
 use super::thresholds::Thresholds;
 use crate::store::StoreError;
@@ -17,14 +17,14 @@ use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Probing one list costs as much as looking at so many of the newest events.
+/// The newest events whose reading costs as much as probing one list.
 const ROWS_FOR_ONE_LIST: usize = 10;
-/// Of an author whose kinds are not named: they have to be found out first, which costs as much again.
+/// The lists of an author whose kinds are not named: these kinds have to be found first, which costs as much again.
 const LISTS_OF_AN_AUTHOR: usize = 2 * KINDS_OF_AN_AUTHOR;
 
 const SAMPLE: &str = "SELECT pubkey, kind, created_at FROM event ORDER BY created_at DESC, id LIMIT $1";
 
-/// The newest events of a moment, by author.
+/// The newest events at one moment, by author.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     of: FxHashMap<PublicKey, SmallVec<[(Kind, Timestamp); 2]>>,
@@ -43,25 +43,29 @@ impl Sample {
         sample
     }
 
-    /// How many of the newest events have to be looked at until a page is full, with a quarter to spare; `None` where the
-    /// whole sample has too few. Events of another time are taken to be like those of now: a window counts by how long it is.
+    /// The number of newest events that will probably fill the page, with a quarter to spare; `None` where the whole
+    /// sample has too few matches. Events of another time are assumed to be like the present ones, so a window counts
+    /// by its length.
     fn rows_until_full(&self, question: &Question<'_>) -> Option<usize> {
         let filter = question.filter;
-        // Clocks differ: what lies ahead would make the window of now a past one.
+        // An author's clock may be ahead; its events must not move the window away from now.
         let newest = self.newest.min(question.now);
         let until =
             [filter.until, question.after.map(|after| after.created_at)].into_iter().flatten().fold(newest, i64::min);
         let earliest =
             filter.since.map_or(Timestamp::MIN, |since| newest.saturating_sub(until.saturating_sub(since).max(-1)));
+
         let matching = |(kind, created_at): &&(Kind, Timestamp)| {
             *created_at >= earliest && filter.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(kind).is_ok())
         };
         let by = |author| self.of.get(author).map_or(0, |events| events.iter().filter(matching).count());
         let found: usize = filter.authors.iter().flat_map(|authors| authors.iter()).map(by).sum();
+
         let enough = question.elements.saturating_add(question.elements / 4);
         if found < enough.max(1) {
             return None;
         }
+
         let within = match filter.since {
             None => self.events,
             Some(_) => self.of.values().flatten().filter(|(_, created_at)| *created_at >= earliest).count(),
@@ -69,16 +73,17 @@ impl Sample {
         Some(within.saturating_mul(enough) / found)
     }
 
-    /// True when looking through the newest events is likely to fill a page sooner than merging the lists of `form` would.
+    /// True when reading the newest events will probably fill the page sooner than merging the lists of `form`.
     fn foretells_a_page(&self, form: Form, question: &Question<'_>) -> bool {
         let most = lists(form, question.filter).saturating_mul(ROWS_FOR_ONE_LIST);
-        // Of private kinds hardly anybody may read what the sample counts.
+        // The sample counts events of private kinds, which few readers may see.
         let private = question.filter.kinds.is_some() && question.rights() != Rights::All;
         !private && self.rows_until_full(question).is_some_and(|rows| rows <= most)
     }
 }
 
-/// About how many lists a feed of this form merges; 0 where it is none, or asks for what a sample does not know.
+/// About how many lists a feed of this form merges; 0 where the form is none, or the filter asks for what the sample
+/// does not have.
 fn lists(form: Form, filter: &Filter) -> usize {
     let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
     match form {
@@ -89,16 +94,16 @@ fn lists(form: Form, filter: &Filter) -> usize {
     }
 }
 
-/// A sample that is renewed while it is asked for.
+/// The sample, which reads renew.
 #[derive(Debug, Default)]
 pub(super) struct Newest {
     state: Mutex<(Option<Instant>, Arc<Sample>)>,
 }
 
 impl Newest {
-    /// True when the newest events should be looked through before the lists of `form` are merged: a page is likely to be
-    /// among them. Asks the server for a new sample where the last one is too old: one read does, and others go by the last
-    /// one meanwhile, as they do for another while where that read is dropped.
+    /// True when a page is probably among the newest events, so that these should be read before the lists of `form`
+    /// are merged. Takes a new sample where the last one is too old: one read does so, and others use the old one
+    /// meanwhile. A dropped read leaves the sample old for one more period.
     pub(super) async fn recent_scan_likely_fills_page(
         &self,
         connection: &mut PgConnection,
@@ -109,6 +114,7 @@ impl Newest {
         if lists(form, question.filter) < thresholds.least_lists.max(1) {
             return Ok(false);
         }
+
         let (mut sample, due) = {
             let mut state = self.state.lock();
             let due = state.0.is_none_or(|taken| taken.elapsed() >= thresholds.renewed_after);
@@ -117,6 +123,7 @@ impl Newest {
             }
             (state.1.clone(), due)
         };
+
         if due {
             sample = Arc::new(take(connection, thresholds.recent_rows).await?);
             self.state.lock().1 = sample.clone();

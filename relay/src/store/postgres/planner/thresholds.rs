@@ -1,4 +1,4 @@
-//! The sizes at which the planner prefers one form or probe to another.
+//! The planner's thresholds.
 
 use crate::store::form::RECENT_ROWS;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 /// Where one way becomes better than another. A wrong choice costs time, never an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
-    /// The first count of candidates' lists stops here: where one is shorter, it does not matter how much longer the others
-    /// are.
+    /// The first count of the candidates' lists stops here: with one shorter list, it does not matter how much longer
+    /// the others are.
     pub first_bound: usize,
-    /// Where all are longer, a page is first looked for among so many of the newest rows of one of them, or twice as many as
-    /// are wanted: where the filter's conditions meet often, that fills it.
+    /// Where all lists are longer, a probe reads this many of the newest rows of one list, or twice as many as the page
+    /// wants. It fills the page where the filter's conditions often meet.
     pub probe_rows: usize,
-    /// Where it does not, the lists are counted up to here: that costs less than a wrong choice.
+    /// Where the probe does not fill the page, the lists are counted up to here: that costs less than a wrong choice.
     pub further_bound: usize,
-    /// So many of the newest events are looked through where that is likely to fill a page.
+    /// The newest events that are read where they will probably fill the page; also the size of the sample.
     pub recent_rows: usize,
-    /// Fewer lists than this are merged at once.
+    /// Fewer lists than this are merged without a look at the sample.
     pub least_lists: usize,
-    /// What is known of the newest events is renewed when it is older than this, by the next read that goes by it.
+    /// The age at which the next read renews the sample.
     pub renewed_after: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The one call that writes: everything as arrays, and a result of two numbers, so that the server never waits for its
-//! client while it holds the lock.
+//! The one call that writes: all parameters are arrays, and the result is two numbers, so that the server never waits
+//! for its client while it holds the lock.
 
 use super::seen::Seen;
 use crate::store::hash::Hasher;
@@ -14,15 +14,15 @@ use sqlx::postgres::PgConnection;
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Raised by `change` where the decision does not hold any more.
+/// Raised by `change` where the decision is stale.
 const STALE: &str = "SK001";
-/// unique_violation: another writer has brought one of the events.
+/// unique_violation: another writer has stored one of the events.
 const CAME_IN_MEANWHILE: &str = "23505";
 
 const SQL: &str = "SELECT epoch, position FROM change($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
                    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)";
 
-/// The columns of some rows of table `address`.
+/// The columns of some rows of the table `address`.
 #[derive(Default)]
 struct Addresses {
     keys: Vec<[u8; 16]>,
@@ -42,7 +42,7 @@ impl Addresses {
     }
 }
 
-/// The row of the log, and what it says in our words.
+/// The row of the log, and its changes.
 #[derive(Default)]
 struct Entry {
     changes: Vec<Change>,
@@ -65,6 +65,7 @@ impl Entry {
                     (seen.event(key.id)?, Some(*cause))
                 }
             };
+
             entry.ids.push(*event.id().as_bytes());
             entry.created_ats.push(event.created_at());
             entry.ops.push(cause.map_or(INSERTED, op_of));
@@ -78,7 +79,7 @@ impl Entry {
     }
 }
 
-/// Writes what was decided; `None` where it does not hold any more.
+/// Writes a decision; `None` where it is stale.
 pub(super) async fn change(
     conn: &mut PgConnection,
     hasher: &Hasher,
@@ -91,6 +92,7 @@ pub(super) async fn change(
     inserts.sort_unstable_by_key(|event| event.id());
     let inserted: FxHashSet<EventId> = inserts.iter().map(|event| event.id()).collect();
     let seen_ids: Vec<&EventId> = seen.ids.iter().filter(|id| !inserted.contains(id)).collect();
+
     let (mut before, mut after) = (Addresses::default(), Addresses::default());
     for (address, versions) in &seen.addresses {
         let current = versions.current.and_then(|place| place_id(place, &inserted));
@@ -100,6 +102,7 @@ pub(super) async fn change(
         let current = versions.current.and_then(|place| place_id(place, &inserted));
         after.push(address.digest(), current, versions);
     }
+
     let query = sqlx::query(SQL)
         .bind(epoch.0.cast_signed())
         .bind(seen.head.epoch.0.cast_signed())
@@ -132,11 +135,13 @@ pub(super) async fn change(
         .bind(entry.ids)
         .bind(entry.created_ats)
         .bind(entry.texts.iter().map(Option::as_deref).collect::<Vec<_>>());
+
     let row = match query.fetch_one(conn).await {
         Ok(row) => row,
         Err(error) if is_stale(&error) => return Ok(None),
         Err(error) => return Err(translate(error)),
     };
+
     let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
     let head = Head { epoch: Epoch(number(0)?), position: Position(number(1)?) };
     Ok(Some(Appended { head, outcomes: decision.outcomes, changes: entry.changes }))
@@ -151,7 +156,7 @@ fn column<T>(events: &[Arc<Event>], value: impl Fn(&Event) -> T) -> Vec<T> {
     events.iter().map(|event| value(event)).collect()
 }
 
-/// The event that is at `place`, if it stays.
+/// The event at `place`, if it stays.
 fn place_id(place: Place<Key>, inserted: &FxHashSet<EventId>) -> Option<EventId> {
     match place {
         Place::Stored(key) => Some(key.id),
@@ -159,7 +164,8 @@ fn place_id(place: Place<Key>, inserted: &FxHashSet<EventId>) -> Option<EventId>
     }
 }
 
-/// The distinct hashes of an event's tags as the text of an array: arrays of arrays would all have to be of one length.
+/// The distinct hashes of an event's tags as the text of an array: in an array of arrays all would have to have the
+/// same length.
 fn tag_hashes(event: &Event, hasher: &Hasher) -> String {
     let mut hashes: Vec<i64> = event.tags().iter().map(|tag| hasher.tag(tag.letter, &tag.value)).collect();
     hashes.sort_unstable();

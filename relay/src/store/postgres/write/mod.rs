@@ -1,14 +1,14 @@
-//! Writing: a batch is looked up (`seen`), decided in memory, and applied by one call of the database's function
-//! `change`, autocommitted (`change`). The decision is optimistic: the call checks under the lock on the head that what
-//! it rested upon still holds, and fails as stale where it does not. A writer whom others have overtaken too often
-//! holds them back.
+//! Writing: looks a batch up (`seen`), decides it in memory, and applies the decision by one call of the database
+//! function `change`, autocommitted (`change`). The decision is optimistic: under the lock on the head the call checks
+//! that what the decision rested on still holds, and fails as stale where it does not. A writer that others have
+//! overtaken too often holds them back.
 //!
-//! A position that has not moved means that nothing has changed, so a lone writer is never checked twice.
+//! Where the head has not moved, nothing has changed, so a lone writer's decisions are never checked twice.
 //!
 //! # Cancel safety
-//! None of these calls may be dropped: the outcome would be unknown, and the connection useless. A connection that was
-//! lost leaves the outcome unknown, too: then call [`append`] again on a new one. What the lost call has committed, or
-//! will yet, comes back as a duplicate, and what it has not is stored: an event cannot be stored twice.
+//! None of these calls may be dropped: the outcome would be unknown, and the connection useless. A lost connection
+//! leaves the outcome unknown, too: then call [`append`] again on a new one. What the lost call has committed, or will
+//! yet, comes back as a duplicate, and what it has not is stored: an event cannot be stored twice.
 
 mod change;
 mod seen;
@@ -28,11 +28,11 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 use std::sync::Arc;
 
-/// How often a decision may turn out stale before the writer holds all others back.
+/// How often a decision may be stale before the writer holds all others back.
 const OPTIMISTIC_ROUNDS: usize = 3;
 
-/// See [`crate::store::Store::append`]. `epoch` is the one that the caller knows: should the server be a promoted standby
-/// that has never heard of it, the new epoch is another one all the same.
+/// See [`crate::store::Store::append`]. `epoch` is the one that the caller knows: a promoted standby may not have it,
+/// and the new epoch must differ from it all the same.
 pub(super) async fn append(
     conn: &mut PgConnection,
     hasher: &Hasher,
@@ -43,8 +43,8 @@ pub(super) async fn append(
     Order::Append { batch, now }.carry_out(conn, hasher, epoch).await
 }
 
-/// See [`crate::store::Store::sweep_expired`]. All of it happens under the lock that orders all writers: keep `max` at a
-/// few thousand.
+/// See [`crate::store::Store::sweep_expired`]. Runs under the lock that orders all writers, so `max` is a few thousand
+/// at most.
 pub(super) async fn sweep_expired(
     conn: &mut PgConnection,
     hasher: &Hasher,
@@ -55,9 +55,9 @@ pub(super) async fn sweep_expired(
     Order::Sweep { now, max }.carry_out(conn, hasher, epoch).await
 }
 
-/// Removes those of the events with these ids that are stored and that `filter` selects, in this order; nothing keeps them
-/// from coming in again. The filter once more, since a page may be older than what is stored. Keep the list at a few
-/// thousand, as with [`sweep_expired`].
+/// Removes those of the events with these ids that are stored and that `filter` selects, in this order; they may be
+/// published again. Checks the filter again, since the page may be older than the stored state. At most a few thousand,
+/// as for [`sweep_expired`].
 pub(super) async fn remove(
     conn: &mut PgConnection,
     hasher: &Hasher,
@@ -69,14 +69,14 @@ pub(super) async fn remove(
     Order::Remove { ids, filter, cause }.carry_out(conn, hasher, epoch).await
 }
 
-/// True where the server follows another one, or does not say: a primary refuses writes, too, where its operator has made it
-/// read-only.
+/// True where the server is a standby, or does not answer. A primary refuses writes as well, where its operator has
+/// made it read-only.
 pub(super) async fn is_standby(conn: &mut PgConnection) -> bool {
     sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(conn).await.unwrap_or(true)
 }
 
-/// The head of a primary that was just found, under an epoch of its own where the server is a promoted standby: before
-/// this (or the first change) a promoted standby still goes by the epoch of the primary before.
+/// The head of a new primary, under an epoch of its own where the server is a promoted standby. Until this, or the
+/// first change, a promoted standby still has the old primary's epoch.
 pub(super) async fn settle(conn: &mut PgConnection, epoch: Epoch) -> Result<Head, StoreError> {
     let query = sqlx::query("SELECT epoch, position FROM settle($1)").bind(epoch.0.cast_signed());
     let row = query.fetch_one(conn).await.map_err(translate)?;
@@ -84,7 +84,7 @@ pub(super) async fn settle(conn: &mut PgConnection, epoch: Epoch) -> Result<Head
     Ok(Head { epoch: Epoch(number(0)?), position: Position(number(1)?) })
 }
 
-/// Something to be written.
+/// A write.
 #[derive(Clone, Copy)]
 enum Order<'a> {
     Append { batch: &'a [Verified], now: Timestamp },
@@ -108,7 +108,7 @@ impl Order<'_> {
         }
     }
 
-    /// Looks, decides and writes; `None` where the decision was stale.
+    /// Looks up, decides and writes; `None` where the decision was stale.
     async fn attempt(
         self,
         conn: &mut PgConnection,
@@ -131,6 +131,7 @@ impl Order<'_> {
                 look_before_removal(conn, events.cloned().collect(), cause, false).await?
             }
         };
+
         if decision.steps.is_empty() {
             return Ok(Some(Appended { head: seen.head, outcomes: decision.outcomes, changes: Vec::new() }));
         }
@@ -138,14 +139,14 @@ impl Order<'_> {
     }
 }
 
-/// The look before a write, at what nobody has.
+/// The lookup before a write, for an event that does not exist.
 pub(super) async fn look_at_nothing(conn: &mut PgConnection) -> Result<(), StoreError> {
     let id = EventId::from_bytes([0; 32]);
     let address = Address { kind: Kind(0), pubkey: PublicKey::from_bytes([0; 32]), identifier: "".into() };
     Seen::look(conn, vec![id], &[address], &[id]).await.map(drop)
 }
 
-/// Everything that deciding `batch` takes.
+/// Looks up what deciding `batch` takes.
 async fn look_before_append(conn: &mut PgConnection, batch: &[Verified]) -> Result<Seen, StoreError> {
     let events = || batch.iter().map(|verified| &**verified.event());
     let named: Vec<_> = events().filter(|event| event.kind() == Kind::DELETION).map(targets).collect();
@@ -160,8 +161,7 @@ async fn look_before_append(conn: &mut PgConnection, batch: &[Verified]) -> Resu
     Ok(seen)
 }
 
-/// The removal of those of `events` that are still there. `floor` leaves the mark below which no older version comes
-/// back.
+/// The removal of those of `events` that are still stored. With `floor`, older versions of their addresses stay out.
 async fn look_before_removal(
     conn: &mut PgConnection,
     events: Vec<Arc<Event>>,
@@ -171,6 +171,7 @@ async fn look_before_removal(
     let ids = events.iter().map(|event| event.id()).collect();
     let addresses: Vec<_> = events.iter().filter_map(|event| Address::of(event)).collect();
     let mut seen = Seen::look(conn, ids, &addresses, &[]).await?;
+
     let mut decision = Decision::default();
     for event in events {
         if !seen.stored.contains(&event.id()) {

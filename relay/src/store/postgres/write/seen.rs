@@ -1,4 +1,4 @@
-//! What a decision rests upon, as it was read.
+//! What a decision rests on, as it was read.
 
 use crate::store::StoreError;
 use crate::store::postgres::error::translate;
@@ -9,20 +9,20 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::sync::Arc;
 
-/// What was read. [`change`](super::change::change) has it checked under the lock.
+/// The state that was read. [`change`](super::change::change) has it checked under the lock.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The head at which it held.
+    /// The head as of which the state holds.
     pub(super) head: Head,
     /// The ids that were looked up, ascending, each once.
     pub(super) ids: Vec<EventId>,
-    /// Those of them that are stored.
+    /// The stored ones of those ids.
     pub(super) stored: FxHashSet<EventId>,
     /// The tombstones of `ids`.
     pub(super) tombstones: FxHashSet<(EventId, PublicKey)>,
     /// Every address that was looked up, whether the database has it or not.
     pub(super) addresses: FxHashMap<Address, Versions<Key>>,
-    /// The stored events that were asked for by id.
+    /// The stored events that were looked up by id.
     pub(super) targets: FxHashMap<EventId, Arc<Event>>,
     /// The texts of the addresses' current versions.
     pub(super) texts: FxHashMap<EventId, String>,
@@ -44,8 +44,8 @@ impl Seen {
         Ok(seen)
     }
 
-    /// Looks up those of `addresses` that were not yet. This may be another snapshot; `head` stays that of the first,
-    /// so whatever happened in between makes the writer check it all.
+    /// Looks up those of `addresses` that are not there yet. This may be a later snapshot; `head` stays the first
+    /// one's, so any change in between makes the writer check everything.
     pub(super) async fn look_further(
         &mut self,
         conn: &mut PgConnection,
@@ -71,9 +71,11 @@ impl Seen {
         let targets: Vec<&[u8]> = targets.iter().map(|id| &id.as_bytes()[..]).collect();
         let query = sqlx::query("SELECT what, a, b, c, x, y, text FROM known($1, $2, $3)");
         let rows = query.bind(&ids).bind(&asked).bind(&targets).fetch_all(conn).await.map_err(translate)?;
+
         for address in addresses {
             self.addresses.insert(address.clone(), Versions::default());
         }
+
         let mut head = Head::default();
         for row in &rows {
             match row.try_get::<i16, _>(0).map_err(translate)? {
@@ -103,7 +105,7 @@ impl Seen {
         Ok(head)
     }
 
-    /// What `decide` takes.
+    /// The state in the form that `decide` takes.
     pub(super) fn known(&self) -> Known<Key> {
         let target = |(id, event): (&EventId, &Arc<Event>)| (*id, (crate::store::rules::key(event), event.clone()));
         Known {
@@ -129,18 +131,18 @@ impl Seen {
     }
 }
 
-/// Reads a stored text.
+/// Parses a stored text.
 pub(super) fn event(text: &str) -> Result<Arc<Event>, StoreError> {
     Event::from_stored(text).map(Arc::new).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-/// Reads a row of table `address`.
+/// Reads a row of the table `address`.
 fn versions(row: &PgRow) -> Result<([u8; 16], Versions<Key>), sqlx::Error> {
     let id: Option<[u8; 32]> = row.try_get(3)?;
     let created_at: Option<i64> = row.try_get(4)?;
     let newest = created_at.zip(id).map(|(created_at, id)| Key { created_at, id: EventId::from_bytes(id) });
     let current: Option<[u8; 32]> = row.try_get(2)?;
-    // What is stored is the newest version: all else has been replaced.
+    // The stored event is the newest version: all others were replaced.
     let current = newest.filter(|newest| current.is_some_and(|id| id == *newest.id.as_bytes())).map(Place::Stored);
     Ok((row.try_get(1)?, Versions { current, newest, deleted_up_to: row.try_get(5)? }))
 }
