@@ -154,6 +154,12 @@ async fn http_is_answered_at_the_root_only() {
     }
     let preflight = raw::http(relay.address, "OPTIONS / HTTP/1.1\r\nHost: relay.example\r\n\r\n").await;
     assert!(raw::status(&preflight) == 204 && preflight.contains("access-control-allow-origin: *"));
+    assert!(!preflight.contains("content-type:") && !preflight.contains("content-length:"), "{preflight}");
+    assert!(preflight.contains("allow: GET, HEAD, OPTIONS\r\n") && preflight.ends_with("\r\n\r\n"), "{preflight}");
+    let accept = "Host: relay.example\r\nAccept: application/nostr+json\r\n\r\n";
+    let head = raw::http(relay.address, &format!("HEAD / HTTP/1.1\r\n{accept}")).await;
+    assert!(raw::status(&head) == 200 && head.ends_with("\r\n\r\n"), "a HEAD has no body: {head}");
+    assert!(head.contains("content-length: 15\r\n") && head.contains("content-type: application/nostr+json"), "{head}");
     assert_eq!(raw::status(&get("/other", "").await), 404);
     assert_eq!(raw::status(&get("/other", raw::UPGRADE).await), 404);
     assert_eq!(
@@ -164,10 +170,56 @@ async fn http_is_answered_at_the_root_only() {
     relay.connect().await.assert_served().await;
 }
 
+/// RFC 9110, 12.5.1: a weight of 0 is a refusal, and a wildcard names nothing.
+#[tokio::test]
+async fn the_document_goes_to_those_who_want_it_most() {
+    let relay = Relay::with(|setup| setup.information = "{\"name\":\"test\"}").await;
+    for (accept, content_type) in [
+        ("application/nostr+json", "application/nostr+json"),
+        ("application/nostr+json;q=0.5, */*;q=0.1", "application/nostr+json"),
+        ("text/html;q=0.9, application/nostr+json;q=0.9", "application/nostr+json"),
+        ("application/nostr+json;q=0.2, text/html", "text/html; charset=utf-8"),
+        ("application/nostr+json;q=0, text/html", "text/html; charset=utf-8"),
+        ("text/html;q=0", "text/plain; charset=utf-8"),
+        ("application/nostr+json;q=0", "text/plain; charset=utf-8"),
+        ("application/nostr+json;q=0.0, */*", "text/plain; charset=utf-8"),
+        ("*/*", "text/plain; charset=utf-8"),
+    ] {
+        let page = raw::http(relay.address, &raw::get("/", &format!("Accept: {accept}\r\n"))).await;
+        assert!(page.contains(&format!("content-type: {content_type}\r\n")), "{accept}: {page}");
+    }
+}
+
+/// RFC 9112, 3.2: any request, not only for a WebSocket.
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let relay = Relay::start().await;
+    let status = async |request: &str| raw::status(&raw::http(relay.address, request).await);
+    for headers in ["", "Host: a.example\r\nHost: a.example\r\n", "Host: a b\r\n", "Host: user@a.example\r\n"] {
+        for (path, upgrade) in [("/", ""), ("/other", ""), ("/", raw::UPGRADE)] {
+            let request = format!("GET {path} HTTP/1.1\r\n{headers}{upgrade}\r\n");
+            assert_eq!(status(&request).await, 400, "{request}");
+        }
+    }
+    assert_eq!(status("GET / HTTP/1.1\r\nHost: a.example:7777\r\n\r\n").await, 200, "control");
+    assert_eq!(status("GET / HTTP/1.0\r\n\r\n").await, 200, "HTTP/1.0 knows no Host");
+    assert_eq!(status("GET / HTTP/1.1\r\nHost:\r\n\r\n").await, 200, "an empty one is allowed");
+    relay.connect().await.assert_served().await;
+}
+
 #[tokio::test]
 async fn a_handshake_must_be_a_whole_one() {
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let relay = Relay::start().await;
     for (line, replacement, status) in [
+        (KEY, &*format!("{KEY}{KEY}"), 400),
+        (KEY, &*format!("{KEY}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"), 400),
+        (KEY, &*format!("{KEY}Content-Length: 5\r\n"), 400),
+        (KEY, &*format!("{KEY}Transfer-Encoding: chunked\r\n"), 400),
+        ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\n", 400),
+        // 15 bytes, and 16 that are not in base64.
+        ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j", 400),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j_-==", 400),
         ("Version: 13", "Version: 12", 426),
         ("Sec-WebSocket-Version: 13\r\n", "", 426),
         ("Connection: Upgrade", "Connection: keep-alive", 400),
@@ -179,7 +231,14 @@ async fn a_handshake_must_be_a_whole_one() {
         let answer = raw::http(relay.address, &raw::get("/", &headers)).await;
         assert_eq!(raw::status(&answer), status, "{line}: {answer}");
         assert!(status != 426 || answer.contains("sec-websocket-version: 13"), "{answer}");
+        assert!(answer.contains("content-type: text/plain") && !answer.ends_with("\r\n\r\n"), "words: {answer}");
     }
+    let empty_body = raw::UPGRADE.replace(KEY, &format!("{KEY}Content-Length: 0\r\n"));
+    let mut stream = tokio::net::TcpStream::connect(relay.address).await.unwrap();
+    stream.write_all(raw::get("/", &empty_body).as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    kit::patiently("a status", tokio::io::AsyncReadExt::read_exact(&mut stream, &mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 101", "control: an empty body is none");
 }
 
 /// Frames that come in the same segment as the request are not lost on the way from hyper to the WebSocket.

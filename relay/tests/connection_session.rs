@@ -4,9 +4,9 @@
 
 mod kit;
 
-use kit::{Author, Held, Relay, until};
+use kit::{Author, Client, Held, Relay, until};
 use relay::connection::RateLimit;
-use relay::policy::Rules;
+use relay::policy::{RelayUrl, Rules};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -165,14 +165,47 @@ async fn only_an_answer_to_this_connections_challenge_authenticates() {
 #[tokio::test]
 async fn the_relay_may_be_known_by_a_public_url() {
     let relay = Relay::with(|setup| {
-        setup.settings.public_url = relay::policy::RelayUrl::parse("wss://relay.example").ok();
+        setup.settings.public_urls = ["wss://relay.example", "ws://relay.onion"].map(|url| RelayUrl::parse(url).unwrap()).into();
     })
     .await;
     let (mut client, ann) = (relay.connect().await, Author::new());
-    assert!(!client.authenticate(&ann).await.0, "the address it was reached by is not its name");
-    let event = ann.auth(&client.challenge, "wss://relay.example/");
-    client.send_text(format!("[\"AUTH\",{}]", event.text())).await;
-    assert!(client.ok(event.id()).await.0);
+    let (accepted, words) = client.authenticate(&ann).await;
+    assert!(!accepted, "the address it was reached by is not its name");
+    assert!(words.ends_with("must name wss://relay.example"), "{words}");
+    for url in ["wss://relay.example/", "WSS://Relay.Example:443", "ws://relay.onion"] {
+        assert_eq!(client.authenticate_at(url, &ann).await, (true, String::new()), "{url}");
+    }
+}
+
+/// A relay in the middle passes our challenge on to its own clients, who name it, and connects here by its own name.
+#[tokio::test]
+async fn without_a_public_url_a_name_that_may_be_another_relays_authenticates_nobody() {
+    let relay = Relay::with(|setup| setup.settings.trusted_networks = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let ann = Author::new();
+    let connect = async |headers: &[(&'static str, &str)]| {
+        let stream = tokio::net::TcpStream::connect(relay.address).await.unwrap();
+        Client::request(stream, relay.address, headers).await.unwrap()
+    };
+    for (headers, url) in [
+        (&[("host", "evil.example")][..], "ws://evil.example"),
+        (&[("host", "evil.example"), ("x-forwarded-proto", "https")], "wss://evil.example"),
+        (&[("host", "203.0.113.9:7777")], "ws://203.0.113.9:7777"),
+        (&[("host", "localhost.evil.example")], "ws://localhost.evil.example"),
+        // What the host says and what the client says must be the same, too.
+        (&[("host", "localhost")], "ws://evil.example"),
+    ] {
+        let mut client = connect(headers).await;
+        let (accepted, words) = client.authenticate_at(url, &ann).await;
+        assert!(!accepted && words.starts_with("invalid: ") && words.contains("public_url"), "{url}: {words}");
+        client.assert_served().await;
+    }
+    for (headers, url) in [
+        (&[][..], &*relay.url()),
+        (&[("host", "localhost:7777")], "ws://LOCALHOST:7777/"),
+        (&[("host", "192.168.1.5"), ("x-forwarded-proto", "https")], "wss://192.168.1.5:443"),
+    ] {
+        assert_eq!(connect(headers).await.authenticate_at(url, &ann).await, (true, String::new()), "control: {url}");
+    }
 }
 
 #[tokio::test]
@@ -191,6 +224,27 @@ async fn who_talks_too_fast_is_told_in_kind() {
     assert!(client.notice().await.starts_with("rate-limited: "));
     relay.change(|settings| settings.messages = None);
     assert!(client.publish(&event).await.0);
+}
+
+/// What it ends is gone for good: no event comes under its id, and its place is free.
+#[tokio::test]
+async fn a_close_is_obeyed_however_fast_it_comes() {
+    let relay = Relay::with(|setup| setup.settings.max_subscriptions = 2).await;
+    let (mut client, mut publisher) = (relay.connect().await, relay.connect().await);
+    client.subscribe("open", json!({})).await;
+    client.subscribe("closed", json!({})).await;
+    // The bucket of one is empty after the first CLOSE, which ends nothing.
+    relay.change(|settings| settings.messages = RateLimit::new(1, 1));
+    client.send(json!(["CLOSE", "unknown"])).await;
+    client.send(json!(["CLOSE", "closed"])).await;
+    client.send(json!(["REQ", "control", {}])).await;
+    assert!(client.closed("control").await.starts_with("rate-limited: "), "control: the rate is over");
+    relay.change(|settings| settings.messages = None);
+    let note = Author::new().note("after the CLOSE");
+    assert!(publisher.publish(&note).await.0);
+    assert_eq!(client.event("open").await["id"], note.id().to_hex());
+    client.subscribe("next", json!({"limit": 0})).await;
+    assert!(client.unexpected().is_empty(), "neither an event nor a word: {:?}", client.unexpected());
 }
 
 #[tokio::test]

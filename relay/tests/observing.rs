@@ -51,6 +51,21 @@ fn a_person_gets_a_page_and_a_program_the_document() {
     relay.stop();
 }
 
+/// A relay that others can reach must know its own address, or AUTH works for nobody who comes by a domain name.
+#[test]
+fn a_relay_behind_a_proxy_that_has_no_public_url_warns() {
+    const WORDS: &str = "public_url is empty";
+    let folder = tempfile::tempdir().unwrap();
+    let setup = || Setup::new(folder.path()).set("proxy-trusted-networks", "127.0.0.1");
+    let relay = setup().expect_log(WORDS).start();
+    relay.wait_for_log(WORDS);
+    relay.stop();
+    // Controls: a WARN that is not announced fails the test.
+    setup().set("public-url", "wss://relay.example").start().stop();
+    setup().set("public-urls", "ws://relay.onion").start().stop();
+    Setup::new(folder.path()).start().stop();
+}
+
 #[test]
 fn an_operator_can_look_inside() {
     let folder = tempfile::tempdir().unwrap();

@@ -36,7 +36,7 @@ pub(super) fn shares_answers(config: &Config) -> bool {
 }
 
 /// Says which layers run.
-pub(super) fn greet(config: &Config) {
+pub(super) fn log_startup(config: &Config) {
     match (config.cache.l1, shares_answers(config)) {
         (true, true) => tracing::info!(
             bytes = config.cache.l1_bytes,

@@ -122,7 +122,7 @@ async fn start(config: &Config) -> anyhow::Result<Started> {
         tracing::info!("not all connections to PostgreSQL could be opened beforehand: first answers may take longer");
     }
     health.started();
-    greet(config, &serving, &admin);
+    log_startup(config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);
     Ok(Started { health, admin, serving, background })
 }
@@ -162,7 +162,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// The start-up message: where the relay listens, where it stores, what to open next.
-fn greet(config: &Config, serving: &Serving, admin: &Admin) {
+fn log_startup(config: &Config, serving: &Serving, admin: &Admin) {
     let version = env!("CARGO_PKG_VERSION");
     let address = serving.address();
     tracing::info!(version, "Skein is up: point a Nostr client at ws://{address}");
@@ -181,7 +181,14 @@ fn greet(config: &Config, serving: &Serving, admin: &Admin) {
              last moments"
         );
     }
-    cache::greet(config);
+    cache::log_startup(config);
+    let is_public = !config.listen.ip().is_loopback() || !config.proxy.trusted_networks.is_empty();
+    if is_public && config.own_urls().next().is_none() {
+        tracing::warn!(
+            "public_url is empty: clients that reach the relay by a domain name cannot authenticate (NIP-42), since \
+             without it an answer that was meant for another relay cannot be told apart"
+        );
+    }
     match admin.address() {
         Some(admin) => tracing::info!("operators: http://{admin}/ (health, readiness, metrics)"),
         None => tracing::info!("the admin listener is off (admin.listen is empty)"),

@@ -54,8 +54,10 @@ pub struct Config {
     /// Where clients connect.
     #[serde(deserialize_with = "values::address")]
     pub listen: SocketAddr,
-    /// The relay's address as clients know it; empty: as each client's `Host` header says.
+    /// The relay's address as clients know it; may be empty.
     pub public_url: String,
+    /// Further addresses of the relay.
+    pub public_urls: Vec<String>,
     /// The listener for operators.
     pub admin: Admin,
     /// Where events are kept.
@@ -86,6 +88,14 @@ pub struct Config {
     pub workers: Workers,
     /// How expired events leave the disk.
     pub expiry: Expiry,
+}
+
+impl Config {
+    /// The addresses of the relay that the operator has set: `public_url` first, then `public_urls`.
+    pub fn own_urls(&self) -> impl Iterator<Item = &str> {
+        let first = Some(self.public_url.as_str()).filter(|url| !url.is_empty());
+        first.into_iter().chain(self.public_urls.iter().map(String::as_str))
+    }
 }
 
 impl Default for Config {

@@ -138,6 +138,7 @@ fn settings_that_contradict_each_other_are_refused() {
         ("public_url", "https://relay.example.com"),
         ("public_url", "wss://user@relay.example.com"),
         ("public_url", "wss://"),
+        ("public_urls", "ws://relay.onion,https://relay.example.com"),
         ("admin.listen", "127.0.0.1:7777"),
         ("admin.listen", "0.0.0.0:7777"),
         ("admin.agent_listen", "127.0.0.1:7777"),

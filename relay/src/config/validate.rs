@@ -47,12 +47,10 @@ impl Check {
 }
 
 fn addresses(config: &Config, check: &mut Check) {
-    let url = &config.public_url;
-    check.that(
-        url.is_empty() || is_url(url, &["ws", "wss"]),
-        "public_url",
-        "must begin with ws:// or wss:// and name a host, without a user, a query or a fragment",
-    );
+    let relay_url = |url: &String| is_url(url, &["ws", "wss"]);
+    let wanted = "must begin with ws:// or wss:// and name a host, without a user, a query or a fragment";
+    check.that(config.public_url.is_empty() || relay_url(&config.public_url), "public_url", wanted);
+    check.that(config.public_urls.iter().all(relay_url), "public_urls", format!("each {wanted}"));
     let clash = |a: SocketAddr, b: SocketAddr| {
         let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
         a.port() != 0 && a.port() == b.port() && same_host

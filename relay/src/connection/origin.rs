@@ -7,7 +7,8 @@ use std::net::IpAddr;
 pub(super) struct ClientOrigin {
     /// The client's own address, as far as trusted proxies tell it.
     pub(super) address: IpAddr,
-    /// The relay's URL as this client names it (its `Host` header).
+    /// The relay's URL by the client's `Host` header. Only where no `public_url` is set, and where it can be no other
+    /// relay's.
     pub(super) relay_url: Option<Box<str>>,
     /// One of the connections that its address may have; given back when dropped.
     pub(super) _slot: AddressSlot,

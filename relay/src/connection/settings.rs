@@ -15,10 +15,10 @@ use std::time::Duration;
 /// settled when a connection begins.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// The relay's own address as clients name it when they authenticate (NIP-42). `None`: whatever the client's
-    /// `Host` header says, which suits a relay that is reached in several ways but lets a proxy replay a proof.
-    pub public_url: Option<RelayUrl>,
-    /// The same as the operator writes it, for people; empty where it is not set.
+    /// The relay's own addresses, one of which clients name when they authenticate (NIP-42). Empty: the address that
+    /// the client's `Host` header names, where it can be no other relay's.
+    pub public_urls: Vec<RelayUrl>,
+    /// The first of them as the operator writes it, for people; empty where none is set.
     pub shown_url: Box<str>,
     /// The kinds that only their recipients may read.
     pub private_kinds: PrivateKinds,
@@ -103,8 +103,8 @@ impl ConnectionSettings {
     pub fn new(config: &Config) -> Self {
         let Config { limits, queues, timeouts, proxy, .. } = config;
         Self {
-            public_url: RelayUrl::parse(&config.public_url).ok(),
-            shown_url: config.public_url.as_str().into(),
+            public_urls: config.own_urls().filter_map(|url| RelayUrl::parse(url).ok()).collect(),
+            shown_url: config.own_urls().next().unwrap_or_default().into(),
             private_kinds: config.access.private_kinds.clone(),
             max_message_bytes: limits.max_message_bytes,
             max_connections: match limits.max_connections {

@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,6 +28,13 @@ impl ClientStream {
                 Err(Errno::AGAIN | Errno::INTR) => Pin::new(stream).poll_write(cx, bytes),
                 Err(error) => Poll::Ready(Err(error.into())),
             },
+        }
+    }
+
+    /// The address of this machine to which the client has connected.
+    pub(super) fn local_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
         }
     }
 

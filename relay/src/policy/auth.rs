@@ -4,6 +4,8 @@ use crate::types::{Event, Kind, PublicKey, Refusal, Timestamp};
 use nostr::types::url::Url;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
 
 /// How far the time of an AUTH may be from this relay's clock, either way, in seconds.
 pub const MAX_AUTH_AGE_SECONDS: u64 = 600;
@@ -36,17 +38,58 @@ impl RelayUrl {
         let port = url.port_or_known_default().ok_or(RelayUrlError)?;
         Ok(Self { secure, host, port, path: url.path().trim_end_matches('/').to_owned() })
     }
+
+    /// True where the host can be no other relay's name: `localhost`, an address that is loopback, link-local or
+    /// private, or `local`, the address of this machine to which the client has connected.
+    pub fn is_surely_own(&self, local: Option<IpAddr>) -> bool {
+        if self.host == "localhost" || self.host.ends_with(".localhost") {
+            return true;
+        }
+        let Ok(address) = self.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() else {
+            return false;
+        };
+        let address = address.to_canonical();
+        let is_local = match address {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        };
+        is_local || local.is_some_and(|local| local.to_canonical() == address)
+    }
 }
 
-/// Checks an AUTH event against the challenge of its connection and the addresses under which this relay is known.
-/// Returns whose it is. The signature is for `verify` to check.
-pub fn check_auth(event: &Event, challenge: &str, own: &[RelayUrl], now: Timestamp) -> Result<PublicKey, Refusal> {
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { secure, host, port, path } = self;
+        let (scheme, default_port) = if *secure { ("wss", 443) } else { ("ws", 80) };
+        write!(f, "{scheme}://{host}")?;
+        if *port != default_port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(path)
+    }
+}
+
+/// The addresses that an AUTH may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnUrls<'a> {
+    /// Those that the operator has set; at least one.
+    Configured(&'a [RelayUrl]),
+    /// None is set. The address by which the client has reached the relay, if it
+    /// [can be no other relay's](RelayUrl::is_surely_own). Any other would let a relay in the middle pass our challenge
+    /// to its own clients and use their answer here.
+    Reached(Option<&'a RelayUrl>),
+}
+
+/// Checks an AUTH event against the challenge of its connection and the relay's own addresses. Returns whose it is. The
+/// signature is for `verify` to check.
+pub fn check_auth(event: &Event, challenge: &str, own: OwnUrls<'_>, now: Timestamp) -> Result<PublicKey, Refusal> {
     #[derive(Deserialize)]
     struct Tags<'a> {
         #[serde(borrow)]
         tags: Vec<Vec<Cow<'a, str>>>,
     }
     let wrong = |why: &str| Err(Refusal::WrongAuthentication(why.to_owned()));
+
     if event.kind() != Kind::CLIENT_AUTHENTICATION {
         return wrong("the kind must be 22242");
     }
@@ -60,8 +103,13 @@ pub fn check_auth(event: &Event, challenge: &str, own: &[RelayUrl], now: Timesta
         return wrong("the challenge is not this connection's");
     }
     let named = value("relay").and_then(|url| RelayUrl::parse(url).ok());
-    if named.is_none_or(|named| !own.contains(&named)) {
-        return wrong("the relay tag names another relay");
+    match (own, named) {
+        (OwnUrls::Configured(urls), Some(named)) if urls.contains(&named) => Ok(event.pubkey()),
+        (OwnUrls::Reached(Some(url)), Some(named)) if *url == named => Ok(event.pubkey()),
+        (OwnUrls::Configured([url, ..]), _) => wrong(&format!("the relay tag must name {url}")),
+        (OwnUrls::Configured([]) | OwnUrls::Reached(_), _) => wrong(
+            "the relay tag names an address that may be another relay's: the operator has to set this relay's own \
+             (setting public_url)",
+        ),
     }
-    Ok(event.pubkey())
 }

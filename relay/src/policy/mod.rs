@@ -7,7 +7,7 @@ mod rules;
 mod tests;
 mod write;
 
-pub use auth::{MAX_AUTH_AGE_SECONDS, RelayUrl, RelayUrlError, check_auth};
+pub use auth::{MAX_AUTH_AGE_SECONDS, OwnUrls, RelayUrl, RelayUrlError, check_auth};
 pub use read::{check_read, check_reader};
 pub use rules::Rules;
 pub use write::check;

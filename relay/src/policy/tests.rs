@@ -1,4 +1,4 @@
-use super::{RelayUrl, Rules, check, check_auth, check_read};
+use super::{OwnUrls, RelayUrl, Rules, check, check_auth, check_read};
 use crate::types::{Access, Event, Filter, Kind, PublicKey, Refusal, Timestamp};
 use smallvec::smallvec;
 
@@ -220,7 +220,7 @@ fn private_kinds_ask_for_authentication() {
 
 fn auth(at: Timestamp, kind: u16, challenge: &str, relay: &str) -> Result<PublicKey, Refusal> {
     let own = [RelayUrl::parse("wss://relay.example.com").unwrap(), RelayUrl::parse("ws://127.0.0.1:7777/x").unwrap()];
-    check_auth(&event_at(at, kind, &[&["relay", relay], &["challenge", challenge]], ""), "secret", &own, NOW)
+    check_auth(&event_at(at, kind, &[&["relay", relay], &["challenge", challenge]], ""), "secret", OwnUrls::Configured(&own), NOW)
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn an_auth_answers_challenge_kind_and_time() {
         assert!(matches!(auth(NOW + side * 601, 22_242, "secret", url), Err(Refusal::WrongAuthentication(_))));
     }
     let without_tags = event(22_242, &[], "");
-    assert!(check_auth(&without_tags, "secret", &[], NOW).is_err());
+    assert!(check_auth(&without_tags, "secret", OwnUrls::Reached(None), NOW).is_err());
 }
 
 #[test]
@@ -263,5 +263,68 @@ fn an_auth_names_this_relay_in_any_spelling() {
         "",
     ] {
         assert!(!here(relay), "{relay}");
+    }
+}
+
+#[test]
+fn without_a_configured_url_only_names_count_that_are_surely_ours() {
+    let local = Some("203.0.113.5".parse().unwrap());
+    let own = |url: &str| RelayUrl::parse(url).unwrap().is_surely_own(local);
+    for url in [
+        "ws://localhost:7777",
+        "ws://LOCALHOST",
+        "ws://relay.localhost",
+        "ws://127.0.0.1:7777",
+        "ws://127.9.9.9",
+        "ws://[::1]:7777",
+        "ws://[::ffff:127.0.0.1]",
+        "ws://10.1.2.3",
+        "ws://172.31.0.1",
+        "wss://192.168.1.5",
+        "ws://169.254.1.1",
+        "ws://[fd00::1]",
+        "ws://[fe80::1]",
+        "ws://203.0.113.5:7777",
+        "ws://[::ffff:203.0.113.5]",
+    ] {
+        assert!(own(url), "{url}");
+    }
+    for url in [
+        "wss://relay.example.com",
+        "ws://localhost.example.com",
+        "ws://notlocalhost",
+        "ws://127.0.0.1.example.com",
+        "ws://172.32.0.1",
+        "ws://203.0.113.6",
+        "ws://8.8.8.8",
+        "ws://[2001:db8::1]",
+    ] {
+        assert!(!own(url), "{url}");
+    }
+
+    let auth = |own: OwnUrls<'_>, named: &str| {
+        check_auth(&event(22_242, &[&["relay", named], &["challenge", "secret"]], ""), "secret", own, NOW)
+    };
+    let here = RelayUrl::parse("ws://localhost:7777").unwrap();
+    assert_eq!(auth(OwnUrls::Reached(Some(&here)), "ws://localhost:7777/"), Ok(ALICE));
+    let refused = |own, named| match auth(own, named) {
+        Err(Refusal::WrongAuthentication(words)) => words,
+        other => panic!("{named}: {other:?}"),
+    };
+    assert!(refused(OwnUrls::Reached(Some(&here)), "ws://127.0.0.1:7777").contains("public_url"));
+    assert!(refused(OwnUrls::Reached(None), "ws://localhost:7777").contains("public_url"));
+    let configured = [RelayUrl::parse("wss://Relay.example/").unwrap(), here.clone()];
+    assert_eq!(auth(OwnUrls::Configured(&configured), "ws://localhost:7777"), Ok(ALICE));
+    assert!(refused(OwnUrls::Configured(&configured), "ws://evil.example").ends_with("must name wss://relay.example"));
+}
+
+#[test]
+fn a_relay_url_is_shown_as_clients_write_it() {
+    for (url, shown) in [
+        ("WSS://Relay.Example.com:443/", "wss://relay.example.com"),
+        ("ws://relay.example:80/x/?y#z", "ws://relay.example/x"),
+        ("wss://[::1]:7777", "wss://[::1]:7777"),
+    ] {
+        assert_eq!(RelayUrl::parse(url).unwrap().to_string(), shown);
     }
 }

@@ -160,9 +160,14 @@ impl Client {
         self.next_where(|value| value[0] == "CLOSED" && value[1] == id).await[2].as_str().unwrap().to_owned()
     }
 
-    /// Authenticates as `author` and returns the OK.
+    /// Authenticates as `author`, naming the address that it has connected to, and returns the OK.
     pub async fn authenticate(&mut self, author: &Author) -> (bool, String) {
-        let event = author.auth(&self.challenge, &format!("ws://{}", self.address));
+        self.authenticate_at(&format!("ws://{}", self.address), author).await
+    }
+
+    /// Authenticates as `author` with a relay of that URL and returns the OK.
+    pub async fn authenticate_at(&mut self, relay_url: &str, author: &Author) -> (bool, String) {
+        let event = author.auth(&self.challenge, relay_url);
         self.send_text(format!("[\"AUTH\",{}]", event.text())).await;
         self.ok(event.id()).await
     }

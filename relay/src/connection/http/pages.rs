@@ -1,18 +1,18 @@
 //! What the relay answers over plain HTTP.
 
+use super::accept::weight_of;
 use super::landing;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-/// An answer with its whole body.
-pub(super) type Page = Response<Full<Bytes>>;
+/// A response with its whole body.
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
 const LANDING: &str = "This is a Nostr relay. Connect to it with a Nostr client, over WebSocket (ws:// or wss://).\n";
 
-/// The answer to those who come while every place is taken or the relay is going down, when no request is even
-/// parsed.
+/// The response to a connection beyond the limits, or while the relay drains. No request is parsed for it.
 pub(in crate::connection) const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 41\r\n\
@@ -21,39 +21,46 @@ pub(in crate::connection) const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unav
     \r\n\
     no connection is free here, come by later";
 
-/// A sentence for people.
-pub(super) fn text(status: StatusCode, words: &'static str) -> Page {
-    let mut page = Page::new(Full::new(Bytes::from_static(words.as_bytes())));
+/// A response with a sentence for people.
+pub(super) fn text(status: StatusCode, words: &'static str) -> HttpResponse {
+    let mut page = HttpResponse::new(Full::new(Bytes::from_static(words.as_bytes())));
     *page.status_mut() = status;
     set(&mut page, header::CONTENT_TYPE, "text/plain; charset=utf-8");
     page
 }
 
-/// [`text`], with the wish to be asked again some seconds later.
-pub(super) fn later(status: StatusCode, words: &'static str) -> Page {
+/// [`text`] for a passing trouble: the client may try again in some seconds.
+pub(super) fn retry_later(status: StatusCode, words: &'static str) -> HttpResponse {
     let mut page = text(status, words);
     set(&mut page, header::RETRY_AFTER, "10");
     page
 }
 
-/// The answer to a request for `/` that wants no WebSocket: the relay information document (NIP-11) where it is asked
-/// for, a page with the relay's `url` for a browser, else a sentence.
+/// The response to a request for `/` that wants no WebSocket: the relay information document (NIP-11) or a page for
+/// browsers that shows the relay's `url`, whichever the client prefers, else a sentence.
 pub(super) fn root(
     method: &Method,
     headers: &HeaderMap,
     information: &Bytes,
     url: impl FnOnce() -> Option<Box<str>>,
-) -> Page {
+) -> HttpResponse {
+    let document_weight = weight_of("application/nostr+json", headers);
+    let page_weight = weight_of("text/html", headers);
     let mut page = match *method {
         // A preflight: NIP-11 asks for the CORS headers, and the document may be asked for with any header.
-        Method::OPTIONS => text(StatusCode::NO_CONTENT, ""),
-        Method::GET | Method::HEAD if accepts(headers, "application/nostr+json") => {
-            let mut page = Page::new(Full::new(information.clone()));
+        Method::OPTIONS => {
+            let mut page = HttpResponse::new(Full::default());
+            *page.status_mut() = StatusCode::NO_CONTENT;
+            set(&mut page, header::ALLOW, "GET, HEAD, OPTIONS");
+            page
+        }
+        Method::GET | Method::HEAD if document_weight > 0 && document_weight >= page_weight => {
+            let mut page = HttpResponse::new(Full::new(information.clone()));
             set(&mut page, header::CONTENT_TYPE, "application/nostr+json");
             page
         }
-        Method::GET | Method::HEAD if accepts(headers, "text/html") => {
-            let mut page = Page::new(Full::new(Bytes::from(landing::page(information, url().as_deref()))));
+        Method::GET | Method::HEAD if page_weight > 0 => {
+            let mut page = HttpResponse::new(Full::new(Bytes::from(landing::page(information, url().as_deref()))));
             set(&mut page, header::CONTENT_TYPE, "text/html; charset=utf-8");
             set(&mut page, header::CONTENT_SECURITY_POLICY, landing::POLICY);
             set(&mut page, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -74,19 +81,8 @@ pub(super) fn root(
 }
 
 /// Sets one header to a value that is known to be well-formed.
-pub(super) fn set(page: &mut Page, name: header::HeaderName, value: &'static str) {
+pub(super) fn set(page: &mut HttpResponse, name: header::HeaderName, value: &'static str) {
     page.headers_mut().insert(name, HeaderValue::from_static(value));
-}
-
-/// True when one of the media types that the client accepts is `wanted`, whatever its parameters.
-fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|media_type| media_type.trim().eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]
@@ -98,22 +94,5 @@ mod tests {
         let text = std::str::from_utf8(UNAVAILABLE).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
-    }
-
-    #[test]
-    fn the_document_is_for_those_who_ask_for_it() {
-        let wants = |accept: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().unwrap());
-            accepts(&headers, "application/nostr+json")
-        };
-        for accept in
-            ["application/nostr+json", "text/html, Application/Nostr+JSON;q=0.9", "application/nostr+json;v=1"]
-        {
-            assert!(wants(accept), "{accept}");
-        }
-        for accept in ["*/*", "text/html", "application/json", "application/nostr+jsonp"] {
-            assert!(!wants(accept), "{accept}");
-        }
     }
 }

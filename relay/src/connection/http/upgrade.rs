@@ -2,24 +2,25 @@
 //! (RFC 6455, 4.2). hyper and all its buffers are freed afterwards.
 
 use super::forwarded;
-use super::pages::{self, Page};
+use super::handshake::{self, Rejection};
+use super::pages::{self, HttpResponse};
 use crate::connection::context::ListenerContext;
 use crate::connection::origin::ClientOrigin;
 use crate::connection::settings::ConnectionSettings;
 use crate::connection::stream::ClientStream;
+use crate::policy::RelayUrl;
 use crate::telemetry::ConnectionOutcome;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The most bytes of a request's headers.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -56,6 +57,7 @@ pub(in crate::connection) async fn handshake(
         _ => settings.header_timeout,
     };
 
+    let local_address = stream.local_address();
     let address_slot = Mutex::new(address_slot);
     let upgrade = Mutex::new(None);
     let serve = |mut request: Request<Incoming>| {
@@ -64,7 +66,11 @@ pub(in crate::connection) async fn handshake(
             let address = forwarded::client_address(headers, peer, settings);
             let slot =
                 address_slot.lock().take().unwrap_or_else(|| context.slots.enter_from(address, max_per_address))?;
-            Some(ClientOrigin { address, relay_url: forwarded::relay_url(headers, peer, settings), _slot: slot })
+            let relay_url = forwarded::relay_url(headers, peer, settings).filter(|url| {
+                let own = |url: RelayUrl| url.is_surely_own(local_address);
+                settings.public_urls.is_empty() && RelayUrl::parse(url).is_ok_and(own)
+            });
+            Some(ClientOrigin { address, relay_url, _slot: slot })
         };
         let who = || (forwarded::client_address(headers, peer, settings), own_url(headers, peer, settings));
         let (mut page, client) = answer(&request, context, who, client);
@@ -100,34 +106,40 @@ fn answer(
     context: &ListenerContext,
     who: impl Fn() -> (IpAddr, Option<Box<str>>),
     client: impl FnOnce() -> Option<ClientOrigin>,
-) -> (Page, Option<ClientOrigin>) {
+) -> (HttpResponse, Option<ClientOrigin>) {
     let services = &context.services;
     let headers = request.headers();
+    let reject = |(status, words): Rejection| {
+        context.refuse(who().0, ConnectionOutcome::Handshake);
+        let mut page = pages::text(status, words);
+        if status == StatusCode::UPGRADE_REQUIRED {
+            pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
+            pages::set(&mut page, header::UPGRADE, "websocket");
+        }
+        (page, None)
+    };
+
+    if let Err(rejection) = handshake::check_host(request) {
+        return reject(rejection);
+    }
     if request.uri().path() != "/" {
         return (pages::text(StatusCode::NOT_FOUND, "there is nothing here, the relay is at /\n"), None);
     }
-    if !has_token(headers, header::UPGRADE, "websocket") {
+    if !handshake::wants_websocket(headers) {
         return (pages::root(request.method(), headers, &services.information.load(), || who().1), None);
     }
-    let accept = match check(request) {
+    let accept = match handshake::check_handshake(request) {
         Ok(accept) => accept,
-        Err((status, words)) => {
-            context.refuse(who().0, ConnectionOutcome::Handshake);
-            let mut page = pages::text(status, words);
-            if status == StatusCode::UPGRADE_REQUIRED {
-                pages::set(&mut page, header::SEC_WEBSOCKET_VERSION, "13");
-                pages::set(&mut page, header::UPGRADE, "websocket");
-            }
-            return (page, None);
-        }
+        Err(rejection) => return reject(rejection),
     };
+
     if services.shutdown.is_draining() {
         context.refuse(who().0, ConnectionOutcome::Draining);
-        return (pages::later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
+        return (pages::retry_later(StatusCode::SERVICE_UNAVAILABLE, "the relay is shutting down\n"), None);
     }
     let Some(client) = client() else {
         context.refuse(who().0, ConnectionOutcome::AddressFull);
-        return (pages::later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
+        return (pages::retry_later(StatusCode::TOO_MANY_REQUESTS, "too many connections from your address\n"), None);
     };
     let mut page = pages::text(StatusCode::SWITCHING_PROTOCOLS, "");
     page.headers_mut().remove(header::CONTENT_TYPE);
@@ -135,34 +147,4 @@ fn answer(
     pages::set(&mut page, header::UPGRADE, "websocket");
     page.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     (page, Some(client))
-}
-
-/// Checks an opening handshake (RFC 6455, 4.2.1) and gives the value that proves it was understood.
-fn check(request: &Request<Incoming>) -> Result<HeaderValue, (StatusCode, &'static str)> {
-    let headers = request.headers();
-    let bad = |words| (StatusCode::BAD_REQUEST, words);
-    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
-        return Err(bad("a WebSocket begins with GET and HTTP/1.1\n"));
-    }
-    if !has_token(headers, header::CONNECTION, "upgrade") {
-        return Err(bad("a WebSocket begins with `Connection: upgrade`\n"));
-    }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "this relay speaks WebSocket version 13\n"));
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).filter(|key| is_key(key));
-    let key = key.ok_or_else(|| bad("a WebSocket begins with a key of 16 bytes in base64\n"))?;
-    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| bad("this key has no answer\n"))
-}
-
-/// True for 16 bytes in base64.
-fn is_key(key: &[u8]) -> bool {
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
-}
-
-/// True when a header that is a list holds `token`.
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
 }

@@ -10,7 +10,7 @@ use super::settings::ConnectionSettings;
 use crate::ingest::{InFlight, IngestClosed, Submission};
 use crate::message::ClientMessage;
 use crate::outbox::Outbox;
-use crate::policy::{self, RelayUrl};
+use crate::policy::{self, OwnUrls, RelayUrl};
 use crate::telemetry::{MessageType, Operation};
 use crate::types::{Access, Event, EventId, PublicKey, Refusal, Reply, ReplyId, Verdict, now};
 use futures_util::future::BoxFuture;
@@ -106,7 +106,10 @@ impl Session {
             self.messages_since_note = 0;
         }
 
-        if !self.message_rate.allows(settings.messages) {
+        // A CLOSE is obeyed however fast it comes: it lessens the relay's work, and has no reply by which the client
+        // could learn that it has to send it again.
+        let within_rate = self.message_rate.allows(settings.messages);
+        if !within_rate && !matches!(parsed, Ok(ClientMessage::Close(_))) {
             self.reply(refusal_reply(parsed, Refusal::RateLimited), services);
             return None;
         }
@@ -188,9 +191,12 @@ impl Session {
         context: &ListenerContext,
         settings: &ConnectionSettings,
     ) -> Option<PendingStep> {
-        let as_seen = || RelayUrl::parse(self.origin.relay_url.as_deref()?).ok();
-        let own_url = settings.public_url.clone().or_else(as_seen);
-        let checked = policy::check_auth(&event, &self.challenge, own_url.as_slice(), now());
+        let reached = self.origin.relay_url.as_deref().and_then(|url| RelayUrl::parse(url).ok());
+        let own_urls = match settings.public_urls.as_slice() {
+            [] => OwnUrls::Reached(reached.as_ref()),
+            configured => OwnUrls::Configured(configured),
+        };
+        let checked = policy::check_auth(&event, &self.challenge, own_urls, now());
         let checked = checked.and_then(|_| match self.access.authenticated.len() < MAX_AUTHENTICATED_KEYS {
             true => Ok(()),
             false => Err(Refusal::WrongAuthentication("too many keys have authenticated here".to_owned())),
