@@ -1,10 +1,8 @@
 //! The relay information document (NIP-11), from the settings that are in force.
 
 use crate::config::Config;
+use crate::message::SUPPORTED_NIPS;
 use serde_json::{Map, Value, json};
-
-/// What this version does, in the numbers of the NIPs.
-const SUPPORTED_NIPS: [u16; 10] = [1, 9, 11, 13, 17, 40, 42, 45, 59, 70];
 
 /// The longest subscription id (NIP-01).
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
@@ -52,7 +50,8 @@ pub(super) fn document(config: &Config) -> String {
     {
         limitation.insert("created_at_lower_limit".to_owned(), json!(limits.max_age_seconds));
     }
-    document.insert("supported_nips".to_owned(), json!(SUPPORTED_NIPS));
+    let nips: Vec<u16> = SUPPORTED_NIPS.iter().map(|(number, _)| *number).collect();
+    document.insert("supported_nips".to_owned(), json!(nips));
     document.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     document.insert("limitation".to_owned(), limitation);
     Value::Object(document).to_string()

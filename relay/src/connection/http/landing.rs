@@ -1,31 +1,14 @@
-//! What a person sees who opens the relay's address in a browser: the information document (NIP-11) in words, and how to
-//! connect. One page that asks nobody for anything and runs nothing.
+//! The page for a person who opens the relay's address in a browser: the information document (NIP-11) in words, and
+//! how to connect. One page that loads nothing else and runs no script.
 
+use crate::message::SUPPORTED_NIPS;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../../assets/landing.html");
 
-/// For the page: no script, nothing from elsewhere.
-pub(super) const POLICY: &str =
+/// The page's content security policy: no script, nothing from elsewhere.
+pub(super) const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// What each supported NIP is about, in a few words.
-const NIPS: &[(u64, &str)] = &[
-    (1, "notes, profiles, subscriptions"),
-    (2, "contact lists"),
-    (9, "deletion on request"),
-    (11, "this information"),
-    (13, "proof of work"),
-    (17, "private messages"),
-    (40, "notes that expire"),
-    (42, "clients that prove who they are"),
-    (45, "counting"),
-    (50, "search"),
-    (59, "gift wraps"),
-    (62, "vanishing on request"),
-    (70, "notes that only their author may publish"),
-    (77, "synchronisation with other relays"),
-];
 
 /// The page for an information `document` and the relay's `address`, where it is known.
 pub(super) fn page(document: &[u8], address: Option<&str>) -> String {
@@ -34,7 +17,8 @@ pub(super) fn page(document: &[u8], address: Option<&str>) -> String {
     let description = text("description").unwrap_or("This is a Nostr relay.");
     let nips = document.get("supported_nips").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_u64);
     let nip = |number: u64| {
-        let words = NIPS.iter().find(|(known, _)| *known == number).map_or("", |(_, words)| words);
+        let known = SUPPORTED_NIPS.iter().find(|(known, _)| u64::from(*known) == number);
+        let words = known.map_or("", |(_, words)| words);
         let separator = if words.is_empty() { "" } else { ": " };
         format!("<li>NIP-{number:02}{separator}{words}</li>\n")
     };

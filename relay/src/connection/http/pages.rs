@@ -62,7 +62,7 @@ pub(super) fn root(
         Method::GET | Method::HEAD if page_weight > 0 => {
             let mut page = HttpResponse::new(Full::new(Bytes::from(landing::page(information, url().as_deref()))));
             set(&mut page, header::CONTENT_TYPE, "text/html; charset=utf-8");
-            set(&mut page, header::CONTENT_SECURITY_POLICY, landing::POLICY);
+            set(&mut page, header::CONTENT_SECURITY_POLICY, landing::CONTENT_SECURITY_POLICY);
             set(&mut page, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
             page
         }
