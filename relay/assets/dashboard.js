@@ -221,7 +221,7 @@ function heading() {
     const who = several ? `${told.name}: ` : "";
     const { health } = told;
     if (health.status === "draining") notices.push(h("div", { class: "notice" }, `${who}draining for ${ago(health.seconds)}: new clients are sent elsewhere`));
-    for (const fault of health.faults) notices.push(h("div", { class: "notice bad" }, `${who}${fault.part}: ${fault.message} (for ${ago(fault.seconds)})`));
+    if (health.status === "starting") notices.push(h("div", { class: "notice bad" }, `${who}still starting (for ${ago(health.seconds)})`));
     for (const shared of health.dependencies.filter(({ works }) => !works)) notices.push(h("div", { class: "notice bad" }, `${who}${shared.name} is ${shared.state} (for ${ago(shared.seconds)})`));
   }
   for (const { peer, error } of lost) notices.push(h("div", { class: "notice bad" }, `${peer} does not answer: ${error}`));

@@ -1,6 +1,6 @@
 //! What the cache holds, and how an operator empties it.
 
-use super::pages::Shared;
+use super::context::PageContext;
 use crate::cache::{Cache, HotEntry, Purge, ReaderClass};
 use crate::config::{Secret, percent_decode};
 use crate::telemetry::CacheLayer;
@@ -18,12 +18,12 @@ const SHOWN: usize = 50;
 /// The most characters of a filter that are shown.
 const MAX_FILTER_CHARS: usize = 400;
 
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes() -> Router<PageContext> {
     Router::new().route("/cache.json", get(show)).route("/cache/purge", post(purge))
 }
 
-async fn show(State(shared): State<Shared>) -> Response {
-    match shared.health.cache() {
+async fn show(State(context): State<PageContext>) -> Response {
+    match context.health.cache() {
         Some(cache) => Json(describe(cache)).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "the cache is off, or still starting" })))
             .into_response(),
@@ -66,8 +66,8 @@ fn describe_filter(hot: &HotEntry) -> Value {
 
 /// `POST /cache/purge?all`, `?author=HEX` or `?filter=JSON` (percent-encoded): forgets on this instance at once, on the
 /// others within about a quarter of a second.
-async fn purge(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    if let Some(refused) = refusal(&shared.token, &headers) {
+async fn purge(State(context): State<PageContext>, uri: Uri, headers: HeaderMap) -> Response {
+    if let Some(refused) = refusal(&context.token, &headers) {
         return refused;
     }
     let purge = percent_decode(uri.query().unwrap_or_default()).map(|text| text.parse::<Purge>());
@@ -76,7 +76,7 @@ async fn purge(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
         Some(Err(error)) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
         None => return refuse(StatusCode::BAD_REQUEST, "a percent sign escapes nothing"),
     };
-    let Some(cache) = shared.health.cache() else {
+    let Some(cache) = context.health.cache() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no cache");
     };
     // First the others' entries: what this instance reads anew must not come from them.

@@ -1,9 +1,9 @@
-//! The dashboard: a page that draws what this instance and its peers measure. The page and all it needs are part of this
-//! program; it asks nobody else for anything.
+//! The dashboard: a page that draws what this instance and its peers measure. The page and all its files are part of
+//! this program; it loads nothing from elsewhere.
 
-use super::health::{About, Dependency, Fault, Health, Readiness};
+use super::context::{PageContext, query_number};
+use super::health::{About, Dependency, Health, Readiness};
 use super::history::History;
-use super::pages::{Shared, asked};
 use super::panels::PANELS;
 use super::peers;
 use axum::extract::State;
@@ -15,8 +15,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Nothing from elsewhere, nothing inline, nobody may frame it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+/// Allows nothing from elsewhere and nothing inline; nobody may frame the page.
+const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Every file of the page: path, media type, text.
@@ -30,81 +30,76 @@ const FILES: &[(&str, &str, &str)] = &[
 ];
 
 /// The page, its files and its data.
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes() -> Router<PageContext> {
     let files = FILES.iter().fold(Router::new(), |router, &(path, media_type, text)| {
         router.route(path, get(async move || ([(CONTENT_TYPE, media_type)], text)))
     });
     files.route("/dashboard.json", get(own)).route("/cluster.json", get(cluster))
 }
 
-/// The headers that keep the page to itself.
-pub(super) fn guard(response: &mut Response) {
+/// Adds the headers that let no other page script, frame or read this one.
+pub(super) fn set_security_headers(response: &mut Response) {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(SECURITY_POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
 /// `?since=`, in milliseconds since 1970: only later points are wanted. 0 where it is not asked for.
 fn since(uri: &Uri) -> u64 {
-    asked(uri, "since").unwrap_or(0)
+    query_number(uri, "since").unwrap_or(0)
 }
 
-async fn own(State(shared): State<Shared>, uri: Uri) -> Response {
-    Json(describe(&shared, since(&uri))).into_response()
+async fn own(State(context): State<PageContext>, uri: Uri) -> Response {
+    Json(describe(&context, since(&uri))).into_response()
 }
 
 /// This instance and its peers, in this order.
-async fn cluster(State(shared): State<Shared>, uri: Uri) -> Response {
+async fn cluster(State(context): State<PageContext>, uri: Uri) -> Response {
     let since = since(&uri);
-    let mut instances = vec![describe(&shared, since)];
-    let others = peers::ask(&shared.peers, &format!("/dashboard.json?since={since}")).await;
+    let mut instances = vec![describe(&context, since)];
+    let others = peers::ask(&context.peers, &format!("/dashboard.json?since={since}")).await;
     // A list of peers may be the same for all, and then names this instance too.
     let own = instances.first().and_then(|own| own.get("id")).cloned();
     instances.extend(others.into_iter().filter(|other| other.get("id") != own.as_ref() || own.is_none()));
     Json(json!({ "panels": PANELS, "instances": instances })).into_response()
 }
 
-fn describe(shared: &Shared, since: u64) -> Value {
-    let About { listen, store, started } = shared.health.about();
-    let notes = &shared.exporter.metrics().notes;
+fn describe(context: &PageContext, since: u64) -> Value {
+    let About { listen, store, started } = context.health.about();
+    let notes = &context.exporter.metrics().notes;
     json!({
-        "id": shared.id,
+        "id": context.id,
         "name": listen,
         "version": env!("CARGO_PKG_VERSION"),
         "store": store,
         "started": seconds(started),
         "now": millis(),
-        "health": health(&shared.health),
-        "nodes": shared.health.nodes(),
+        "health": health(&context.health),
+        "nodes": context.health.nodes(),
         "slow_queries": notes.slow_queries(),
         "talkers": notes.talkers(),
-        "points": shared.history.since(since),
+        "points": context.history.since(since),
     })
 }
 
-/// The instance's state, what is broken in it, and how that is which it shares with others.
+/// The instance's state, and the states of its dependencies.
 pub(super) fn health(health: &Health) -> Value {
-    let (status, faults) = match health.readiness() {
-        Readiness::Ready => ("ready", Vec::new()),
-        Readiness::Draining => ("draining", Vec::new()),
-        Readiness::Broken(faults) => ("broken", faults),
+    let (readiness, since) = health.readiness();
+    let status = match readiness {
+        Readiness::Starting => "starting",
+        Readiness::Ready => "ready",
+        Readiness::Draining => "draining",
     };
     json!({
         "status": status,
-        "since": seconds(health.phase_since()),
-        "seconds": ago(health.phase_since()),
-        "faults": faults.iter().map(describe_fault).collect::<Vec<_>>(),
+        "since": seconds(since),
+        "seconds": ago(since),
         "dependencies": health.dependencies().iter().map(describe_dependency).collect::<Vec<_>>(),
     })
 }
 
-/// `since` as `created_at` counts, and how many seconds ago that was.
-fn describe_fault(fault: &Fault) -> Value {
-    let (since, ago) = (seconds(fault.since), ago(fault.since));
-    json!({ "part": fault.part, "message": fault.message, "since": since, "seconds": ago })
-}
-
+/// `since` in seconds since 1970, `seconds` how long ago that was.
 fn describe_dependency(dependency: &Dependency) -> Value {
     let Dependency { name, state, works, since } = dependency;
     json!({ "name": name, "state": state, "works": works, "since": seconds(*since), "seconds": ago(*since) })

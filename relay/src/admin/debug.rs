@@ -1,6 +1,6 @@
-//! Where time and memory go: for whoever looks into this process while it runs.
+//! Where time and memory of the running process go.
 
-use super::pages::{Shared, asked};
+use super::context::{PageContext, query_number};
 use super::pprof;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// How long a profile takes where nothing else is asked for, and at most: the listener ends longer answers.
-const SECONDS: (u64, u64) = (5, 20);
-/// The kernel's clock of processor time, in ticks a second: always this for programs.
-const TICKS: f64 = 100.0;
+/// How long a profile takes where the request names no time.
+const DEFAULT_SECONDS: u64 = 5;
+/// How long a profile may take: the listener ends longer answers.
+const MAX_SECONDS: u64 = 20;
+/// The kernel's unit of processor time in /proc (USER_HZ), which is 100 on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// `/debug/...`
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes() -> Router<PageContext> {
     Router::new()
         .route("/debug/profile", get(profile))
         .route("/debug/pprof", get(pprof::profile))
@@ -31,7 +33,7 @@ pub(super) fn routes() -> Router<Shared> {
 /// Where the processor's time goes, by thread: its share of one core over `?seconds=`. Threads have the names of their
 /// stations, so this says which one is busy; `/debug/pprof` says what it does.
 async fn profile(uri: Uri) -> Response {
-    let seconds = asked(&uri, "seconds").unwrap_or(SECONDS.0).clamp(1, SECONDS.1);
+    let seconds = query_number(&uri, "seconds").unwrap_or(DEFAULT_SECONDS).clamp(1, MAX_SECONDS);
     let before = threads();
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let mut by_name = BTreeMap::<String, (u32, f64)>::new();
@@ -39,7 +41,7 @@ async fn profile(uri: Uri) -> Response {
         let earlier = before.get(&id).map_or(0, |(_, ticks)| *ticks);
         let (count, cores) = by_name.entry(name).or_default();
         *count += 1;
-        *cores += ticks.saturating_sub(earlier) as f64 / TICKS / seconds as f64;
+        *cores += ticks.saturating_sub(earlier) as f64 / TICKS_PER_SECOND / seconds as f64;
     }
     let mut told: Vec<_> = by_name.into_iter().collect();
     told.sort_by(|(_, (_, one)), (_, (_, other))| other.total_cmp(one));
@@ -92,8 +94,8 @@ fn memory() -> Value {
 }
 
 /// The runtime that serves clients: its tasks, and each of its threads.
-async fn tasks(State(shared): State<Shared>) -> Response {
-    let Some(metrics) = shared.runtime.as_ref().map(Handle::metrics) else {
+async fn tasks(State(context): State<PageContext>) -> Response {
+    let Some(metrics) = context.runtime.as_ref().map(Handle::metrics) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let thread = |worker| {
@@ -108,8 +110,8 @@ async fn tasks(State(shared): State<Shared>) -> Response {
 }
 
 /// What the database counts: the statements that take most of its time, the indexes that nobody uses.
-async fn database(State(shared): State<Shared>) -> Response {
-    match shared.health.inspect().await {
+async fn database(State(context): State<PageContext>) -> Response {
+    match context.health.inspect().await {
         Some(Ok(statistics)) => Json(statistics).into_response(),
         Some(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         None => (StatusCode::NOT_FOUND, "SQLite keeps no statistics\n").into_response(),

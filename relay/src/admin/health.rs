@@ -1,4 +1,4 @@
-//! Whether this instance lives and whether it should be sent clients.
+//! Whether this instance lives, and whether it should be sent clients.
 
 use crate::cache::Cache;
 use crate::store::postgres::NodeStatus;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How often [`Health::heartbeat`] beats.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// After so long without a beat the runtime that serves clients is taken for dead.
+/// The longest time between two beats; beyond it the runtime that serves clients counts as stuck.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Shared by whoever knows how the relay is and the admin thread that tells.
+/// The state of this instance: the stations write it, the admin thread serves it.
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,
@@ -48,15 +48,15 @@ pub struct About {
     pub started: SystemTime,
 }
 
-/// Something shared that the relay leans on: a database server, Redis. While it is down the relay does what it can, so it
-/// is told, and never makes the instance unready.
+/// Something shared that the relay depends on: a database server, Redis. While it is down the relay does what it can:
+/// a dependency is shown, and never makes the instance unready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
     /// Its name, without a password.
     pub name: String,
-    /// How it is, in a word or two.
+    /// Its state, in a word or two.
     pub state: String,
-    /// Whether it does what it is there for.
+    /// Whether the relay can use it.
     pub works: bool,
     /// Since when that has been so.
     pub since: SystemTime,
@@ -64,48 +64,28 @@ pub struct Dependency {
 
 #[derive(Debug)]
 struct State {
-    phase: Phase,
-    /// When the phase began.
+    readiness: Readiness,
+    /// When that began.
     since: SystemTime,
-    faults: Vec<Fault>,
 }
 
+/// Whether a load balancer should send clients here. A shared database that is down changes nothing: every instance would
+/// be taken out at once, which helps nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    Serving,
-    Draining,
-}
-
-/// Something in this instance, and in it alone, that keeps it from serving. A shared database that is down is none:
-/// taking every instance away would help nobody.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// What is broken, in a word.
-    pub part: &'static str,
-    /// How, for a person.
-    pub message: String,
-    /// Since when.
-    pub since: SystemTime,
-}
-
-/// Whether a load balancer should send clients here.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
+    /// It should not yet.
+    Starting,
     /// It should.
     Ready,
-    /// It should send no new ones and keep the ones it has sent.
+    /// It should send no new ones and keep those that are connected.
     Draining,
-    /// It should not: these parts are broken, or have not started yet.
-    Broken(Vec<Fault>),
 }
 
 impl Health {
     /// An instance that is starting: not ready.
     pub fn new() -> Arc<Self> {
-        let starting = Fault { part: "start", message: "still starting".to_owned(), since: SystemTime::now() };
-        let started = starting.since;
-        let state = Mutex::new(State { phase: Phase::Starting, since: started, faults: vec![starting] });
+        let started = SystemTime::now();
+        let state = Mutex::new(State { readiness: Readiness::Starting, since: started });
         let about = Mutex::new(About { listen: String::new(), store: "", started });
         Arc::new(Self {
             state,
@@ -119,31 +99,29 @@ impl Health {
         })
     }
 
-    /// Says that everything was started. Does nothing once draining.
-    pub fn started(&self) {
+    /// Marks the instance as ready. Does nothing once it drains.
+    pub fn set_ready(&self) {
         let mut state = self.state.lock();
-        if state.phase == Phase::Starting {
-            state.phase = Phase::Serving;
-            state.since = SystemTime::now();
-            state.faults.retain(|fault| fault.part != "start");
+        if state.readiness == Readiness::Starting {
+            *state = State { readiness: Readiness::Ready, since: SystemTime::now() };
         }
     }
 
-    /// Says that the relay is stopping. For good.
-    pub fn drain(&self) {
+    /// Marks the instance as draining, for good.
+    pub fn set_draining(&self) {
         let mut state = self.state.lock();
-        if state.phase != Phase::Draining {
-            state.phase = Phase::Draining;
-            state.since = SystemTime::now();
+        if state.readiness != Readiness::Draining {
+            *state = State { readiness: Readiness::Draining, since: SystemTime::now() };
         }
     }
 
-    /// Since when it has been starting, serving or draining.
-    pub fn phase_since(&self) -> SystemTime {
-        self.state.lock().since
+    /// Whether clients should be sent here, and since when that has been so.
+    pub fn readiness(&self) -> (Readiness, SystemTime) {
+        let state = self.state.lock();
+        (state.readiness, state.since)
     }
 
-    /// Says which instance this is: where clients connect, and what keeps the events.
+    /// Sets which instance this is: where clients connect, and what keeps the events.
     pub fn set_about(&self, listen: String, store: &'static str) {
         let mut about = self.about.lock();
         (about.listen, about.store) = (listen, store);
@@ -154,9 +132,9 @@ impl Health {
         self.about.lock().clone()
     }
 
-    /// Says whom to ask for the statistics of the database. Once.
+    /// Sets how to ask the database for its statistics. Only the first call counts.
     pub fn set_inspector(&self, ask: impl Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync + 'static) {
-        // A second one would be of the same database.
+        // A second one would ask the same database.
         let _ = self.inspector.set(Inspector(Box::new(ask)));
     }
 
@@ -165,7 +143,7 @@ impl Health {
         Some((self.inspector.get()?.0)().await)
     }
 
-    /// Says how all that is shared is: name, state, whether it works. Said again, times stay where that has not changed.
+    /// Replaces the dependencies: name, state, whether it works. `since` stays where `works` has not changed.
     pub fn set_dependencies(&self, now: impl IntoIterator<Item = (String, String, bool)>) {
         let mut known = self.dependencies.lock();
         let before = std::mem::take(&mut *known);
@@ -176,27 +154,12 @@ impl Health {
         }));
     }
 
-    /// How all that is shared was a moment ago.
+    /// The dependencies as of the last [`set_dependencies`](Self::set_dependencies).
     pub fn dependencies(&self) -> Vec<Dependency> {
         self.dependencies.lock().clone()
     }
 
-    /// Says that `part` is broken. Said again, it changes the message and not the time.
-    pub fn fail(&self, part: &'static str, message: impl Into<String>) {
-        let message = message.into();
-        let mut state = self.state.lock();
-        match state.faults.iter_mut().find(|fault| fault.part == part) {
-            Some(fault) => fault.message = message,
-            None => state.faults.push(Fault { part, message, since: SystemTime::now() }),
-        }
-    }
-
-    /// Says that `part` works again.
-    pub fn heal(&self, part: &'static str) {
-        self.state.lock().faults.retain(|fault| fault.part != part);
-    }
-
-    /// Says where the cache is. Counts once.
+    /// Sets the cache. Only the first call counts.
     pub fn set_cache(&self, cache: Arc<Cache>) {
         let _ = self.cache.set(cache);
     }
@@ -206,27 +169,17 @@ impl Health {
         self.cache.get()
     }
 
-    /// Says how the database servers are.
+    /// Replaces the states of the database servers.
     pub fn set_nodes(&self, nodes: Vec<NodeStatus>) {
         *self.nodes.lock() = nodes;
     }
 
-    /// How the database servers were a moment ago; empty where there are none.
+    /// The states of the database servers as of the last [`set_nodes`](Self::set_nodes); empty where there are none.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         self.nodes.lock().clone()
     }
 
-    /// Whether clients should be sent here.
-    pub fn readiness(&self) -> Readiness {
-        let state = self.state.lock();
-        match (state.phase, state.faults.is_empty()) {
-            (Phase::Draining, _) => Readiness::Draining,
-            (_, true) => Readiness::Ready,
-            (_, false) => Readiness::Broken(state.faults.clone()),
-        }
-    }
-
-    /// Proves every second that the runtime it runs on still takes turns. Never ends; run it as a task there.
+    /// Beats every second, which proves that the runtime it runs on still polls tasks. Never ends; run it as a task there.
     pub async fn heartbeat(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(BEAT_INTERVAL);
         loop {
@@ -240,7 +193,7 @@ impl Health {
         self.last_beat.store(u64::try_from(millis).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
 
-    /// How long the heart has stood still, if it once beat and has stood still for too long.
+    /// The time since the last beat, where that is more than [`BEAT_TIMEOUT`]. `None` before the first one.
     pub fn stuck_for(&self) -> Option<Duration> {
         self.stuck_at(Instant::now())
     }
@@ -258,46 +211,34 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn broken_parts(health: &Health) -> Vec<&'static str> {
-        match health.readiness() {
-            Readiness::Broken(faults) => faults.iter().map(|fault| fault.part).collect(),
-            _ => Vec::new(),
-        }
+    #[test]
+    fn an_instance_starts_serves_and_drains_for_good() {
+        let health = Health::new();
+        let readiness = || health.readiness().0;
+        assert_eq!(readiness(), Readiness::Starting);
+        health.set_ready();
+        assert_eq!(readiness(), Readiness::Ready);
+        health.set_draining();
+        health.set_ready();
+        assert_eq!(readiness(), Readiness::Draining);
     }
 
     #[test]
-    fn readiness_follows_what_is_said() {
+    fn a_dependency_is_shown_and_changes_nothing() {
         let health = Health::new();
-        assert_eq!(broken_parts(&health), ["start"]);
-        health.started();
-        assert_eq!(health.readiness(), Readiness::Ready);
-        health.fail("disk", "full");
-        health.fail("disk", "still full");
-        assert_eq!(broken_parts(&health), ["disk"]);
-        health.heal("disk");
-        assert_eq!(health.readiness(), Readiness::Ready);
-        health.drain();
-        health.started();
-        health.fail("disk", "full");
-        assert_eq!(health.readiness(), Readiness::Draining);
-    }
-
-    #[test]
-    fn what_is_shared_is_told_and_changes_nothing() {
-        let health = Health::new();
-        health.started();
+        health.set_ready();
         let say = |works: bool| health.set_dependencies([("redis".to_owned(), "a word".to_owned(), works)]);
         say(true);
         let first = health.dependencies();
         say(true);
         assert_eq!(health.dependencies(), first, "since when it works has not changed");
         say(false);
-        assert_eq!((health.dependencies()[0].works, health.readiness()), (false, Readiness::Ready));
+        assert_eq!((health.dependencies()[0].works, health.readiness().0), (false, Readiness::Ready));
         assert!(health.dependencies()[0].since > first[0].since);
     }
 
     #[test]
-    fn a_heart_that_never_beat_is_not_stuck_and_one_that_stopped_is() {
+    fn a_runtime_that_never_beat_is_not_stuck_and_one_that_stopped_is() {
         let health = Health::new();
         let (start, minute) = (health.created, Duration::from_secs(60));
         assert_eq!(health.stuck_at(start + minute), None);

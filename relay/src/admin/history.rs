@@ -1,4 +1,4 @@
-//! The last quarter of an hour of what the dashboard draws, so that whoever opens it sees how it came to this.
+//! The last quarter of an hour of what the dashboard draws, so that a page just opened shows what led to the present.
 
 use super::panels::{PANELS, Series, Source};
 use parking_lot::Mutex;
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// How many points are kept: a quarter of an hour, with the upkeep every 2 s.
-const POINTS: usize = 450;
-/// Looks that are closer together than this are one.
+/// How many points are kept: a quarter of an hour, with one every 2 s.
+const MAX_POINTS: usize = 450;
+/// The shortest time between two points; a snapshot that comes sooner is dropped.
 const MIN_STEP: Duration = Duration::from_millis(500);
 
 /// Points of every line of every panel.
 #[derive(Debug, Default)]
-pub(super) struct History(Mutex<Looks>);
+pub(super) struct History(Mutex<Recorded>);
 
 #[derive(Debug, Default)]
-struct Looks {
+struct Recorded {
     points: VecDeque<Point>,
-    last: Option<(Instant, Vec<Reading>)>,
+    last: Option<(Instant, Vec<LineReading>)>,
 }
 
 #[derive(Debug)]
@@ -28,9 +28,9 @@ struct Point {
     values: Vec<Option<f64>>,
 }
 
-/// What one line's metrics said.
+/// The values of one line's metrics in one snapshot.
 #[derive(Debug, Clone, PartialEq)]
-enum Reading {
+enum LineReading {
     Number(f64),
     Pair(f64, f64),
     /// Upper bounds and how many lie below each, in order.
@@ -40,29 +40,29 @@ enum Reading {
 impl History {
     /// Adds what `text`, which is what `/metrics` serves, says at `at` (milliseconds since 1970).
     pub(super) fn record(&self, text: &str, at: u64, now: Instant) {
-        let mut looks = self.0.lock();
-        if looks.last.as_ref().is_some_and(|(last, _)| now.saturating_duration_since(*last) < MIN_STEP) {
+        let mut recorded = self.0.lock();
+        if recorded.last.as_ref().is_some_and(|(last, _)| now.saturating_duration_since(*last) < MIN_STEP) {
             return;
         }
         let samples = samples(text);
         let readings: Vec<_> = lines().map(|source| read(source, &samples)).collect();
-        if let Some((last, before)) = &looks.last {
+        if let Some((last, before)) = &recorded.last {
             let seconds = now.saturating_duration_since(*last).as_secs_f64();
             let value = |((source, before), after)| value(source, before, after, seconds);
             let values = lines().zip(before).zip(&readings).map(value).collect();
-            looks.points.push_back(Point { at, values });
-            if looks.points.len() > POINTS {
-                looks.points.pop_front();
+            recorded.points.push_back(Point { at, values });
+            if recorded.points.len() > MAX_POINTS {
+                recorded.points.pop_front();
             }
         }
-        looks.last = Some((now, readings));
+        recorded.last = Some((now, readings));
     }
 
     /// The points after `since` (milliseconds since 1970): times, and for each panel and line the values, null where
     /// nothing happened that could be measured.
     pub(super) fn since(&self, since: u64) -> Value {
-        let looks = self.0.lock();
-        let points: Vec<_> = looks.points.iter().filter(|point| point.at > since).collect();
+        let recorded = self.0.lock();
+        let points: Vec<_> = recorded.points.iter().filter(|point| point.at > since).collect();
         let times: Vec<_> = points.iter().map(|point| point.at).collect();
         let mut at = 0;
         let mut of_panel = |lines: usize| {
@@ -82,10 +82,10 @@ fn lines() -> impl Iterator<Item = &'static Source> {
 }
 
 /// A sample's labels and its value.
-type Sample<'a> = (&'a str, f64);
+type LabelledValue<'a> = (&'a str, f64);
 
 /// The samples by their names.
-fn samples(text: &str) -> HashMap<&str, Vec<Sample<'_>>> {
+fn samples(text: &str) -> HashMap<&str, Vec<LabelledValue<'_>>> {
     let mut samples: HashMap<_, Vec<_>> = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -97,10 +97,10 @@ fn samples(text: &str) -> HashMap<&str, Vec<Sample<'_>>> {
     samples
 }
 
-fn read(source: &Source, samples: &HashMap<&str, Vec<Sample<'_>>>) -> Reading {
+fn read(source: &Source, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> LineReading {
     match source {
-        Source::Now(series) | Source::Rate(series) => Reading::Number(sum(series, samples)),
-        Source::Per(one, other) => Reading::Pair(sum(one, samples), sum(other, samples)),
+        Source::Now(series) | Source::Rate(series) => LineReading::Number(sum(series, samples)),
+        Source::Per(one, other) => LineReading::Pair(sum(one, samples), sum(other, samples)),
         Source::Quantile(series, _) => {
             let name = format!("{}_bucket", series.metric);
             let mut buckets = Vec::new();
@@ -109,39 +109,39 @@ fn read(source: &Source, samples: &HashMap<&str, Vec<Sample<'_>>>) -> Reading {
                 let bound = bound.map_or(f64::INFINITY, |bound| bound.parse().unwrap_or(f64::INFINITY));
                 buckets.push((bound, count));
             }
-            Reading::Buckets(buckets)
+            LineReading::Buckets(buckets)
         }
     }
 }
 
 /// The sum of a metric's series; of a histogram, how often something was recorded.
-fn sum(series: &Series, samples: &HashMap<&str, Vec<Sample<'_>>>) -> f64 {
+fn sum(series: &Series, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> f64 {
     let found = samples.get(series.metric).or_else(|| samples.get(format!("{}_count", series.metric).as_str()));
     of(series, found).map(|(_, value)| value).sum()
 }
 
-fn of<'a>(series: &Series, samples: Option<&'a Vec<Sample<'a>>>) -> impl Iterator<Item = Sample<'a>> {
+fn of<'a>(series: &Series, samples: Option<&'a Vec<LabelledValue<'a>>>) -> impl Iterator<Item = LabelledValue<'a>> {
     let wanted = series.label.map(|(name, value)| format!("{name}=\"{value}\""));
-    let fits = move |(labels, _): &Sample<'_>| wanted.as_ref().is_none_or(|wanted| labels.contains(wanted.as_str()));
+    let fits = move |(labels, _): &LabelledValue<'_>| wanted.as_ref().is_none_or(|wanted| labels.contains(wanted.as_str()));
     samples.into_iter().flatten().copied().filter(fits)
 }
 
-fn value(source: &Source, before: &Reading, after: &Reading, seconds: f64) -> Option<f64> {
+fn value(source: &Source, before: &LineReading, after: &LineReading, seconds: f64) -> Option<f64> {
     match (source, before, after) {
-        (Source::Now(_), _, Reading::Number(now)) => Some(*now),
-        (Source::Rate(_), Reading::Number(before), Reading::Number(after)) => Some((after - before).max(0.0) / seconds),
-        (Source::Per(..), Reading::Pair(one, other), Reading::Pair(one_now, other_now)) => {
+        (Source::Now(_), _, LineReading::Number(now)) => Some(*now),
+        (Source::Rate(_), LineReading::Number(before), LineReading::Number(after)) => Some((after - before).max(0.0) / seconds),
+        (Source::Per(..), LineReading::Pair(one, other), LineReading::Pair(one_now, other_now)) => {
             let by = other_now - other;
             (by > 0.0).then(|| (one_now - one) / by)
         }
-        (Source::Quantile(_, share), Reading::Buckets(before), Reading::Buckets(after)) => {
+        (Source::Quantile(_, share), LineReading::Buckets(before), LineReading::Buckets(after)) => {
             quantile(before, after, *share)
         }
         _ => None,
     }
 }
 
-/// The value that a share of what came between two looks lies below, within its bucket by proportion. None where nothing
+/// The value that a share of what came between two snapshots lies below, within its bucket by proportion. None where nothing
 /// came; where it lies beyond the last bound, that bound.
 fn quantile(before: &[(f64, f64)], after: &[(f64, f64)], share: f64) -> Option<f64> {
     let came = |at: usize| Some(after.get(at)?.1 - before.get(at).map_or(0.0, |bucket| bucket.1));
@@ -181,7 +181,7 @@ mod tests {
         history.record(&exporter.render(), 3_001, start + Duration::from_millis(2_001));
         history.record(&exporter.render(), 5_000, start + Duration::from_secs(4));
         let drawn = history.since(0);
-        assert_eq!(drawn["times"], json!([3_000, 5_000]), "two looks at once are one");
+        assert_eq!(drawn["times"], json!([3_000, 5_000]), "two snapshots at once are one point");
         let panels = &drawn["panels"];
         assert_eq!(panels["events"][0], json!([15.0, 0.0]));
         assert_eq!(panels["events"][1], json!([0.0, 0.0]), "other outcomes are other lines");
@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let (history, start) = (History::default(), Instant::now());
-        for second in 0..2 * POINTS as u64 {
+        for second in 0..2 * MAX_POINTS as u64 {
             history.record("nostr_connections_active 1\n", second * 1_000, start + Duration::from_secs(second));
         }
-        assert_eq!(history.0.lock().points.len(), POINTS);
+        assert_eq!(history.0.lock().points.len(), MAX_POINTS);
     }
 }

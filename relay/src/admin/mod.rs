@@ -1,8 +1,10 @@
-//! What operators and their tools ask: is it alive, is it ready, what does it count, how busy is it. On a thread of its own, so that
-//! an answer comes however busy the relay is.
+//! What operators and their tools ask: is the instance alive, is it ready, what does it count, how busy is it. Served by
+//! a thread of its own, so that an answer comes however busy the relay is.
 
+mod accept;
 mod agent;
 mod cache;
+mod context;
 mod dashboard;
 mod debug;
 mod health;
@@ -14,6 +16,6 @@ mod peers;
 mod pprof;
 mod server;
 
-pub use health::{About, Dependency, Fault, Health, Readiness};
+pub use health::{About, Dependency, Health, Readiness};
 pub use load::Load;
 pub use server::{Admin, AdminError};

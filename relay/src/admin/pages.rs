@@ -1,64 +1,35 @@
-//! What each path answers; a path that is not here is 404. Only with the operator's token does any change anything.
+//! What each path answers; any other path is 404. A request changes something only with the operator's token.
 
-use super::debug;
-use super::health::{Health, Readiness};
-use super::history::History;
-use super::{cache, dashboard};
-use crate::config::Secret;
-use crate::telemetry::Exporter;
+use super::context::PageContext;
+use super::health::Readiness;
+use super::{cache, dashboard, debug};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use std::net::IpAddr;
-use std::sync::Arc;
-use tokio::runtime::Handle;
 
-/// What the pages tell about.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) health: Arc<Health>,
-    pub(super) exporter: Arc<Exporter>,
-    pub(super) history: Arc<History>,
-    /// The admin listeners of other instances, host and port.
-    pub(super) peers: Arc<[String]>,
-    /// What allows a request to change something.
-    pub(super) token: Secret,
-    /// Whether stacks may be sampled.
-    pub(super) pprof: bool,
-    /// Of the runtime that serves clients.
-    pub(super) runtime: Option<Handle>,
-    /// Tells this process from every other.
-    pub(super) id: u64,
-}
-
-/// The pages. `local` answers only requests that name an address of this machine: a web page that made its own name
-/// point to this machine ("DNS rebinding") gets nothing.
-pub(super) fn router(shared: Shared, local: bool) -> Router {
+/// The pages. With `local` only requests are answered that name an address of this machine: a web page whose domain was
+/// made to resolve to this machine (DNS rebinding) gets nothing.
+pub(super) fn router(context: PageContext, local: bool) -> Router {
     let pages = dashboard::routes()
         .route("/live", get(live))
         .route("/ready", get(ready))
-        .route("/nodes", get(async |State(shared): State<Shared>| Json(shared.health.nodes())))
+        .route("/nodes", get(async |State(context): State<PageContext>| Json(context.health.nodes())))
         .route("/metrics", get(metrics))
         .merge(cache::routes())
         .merge(debug::routes())
-        .with_state(shared);
+        .with_state(context);
     let pages = if local { pages.layer(from_fn(only_local_names)) } else { pages };
-    pages.layer(from_fn(guarded))
+    pages.layer(from_fn(with_security_headers))
 }
 
-/// The number that `?name=` gives.
-pub(super) fn asked(uri: &Uri, name: &str) -> Option<u64> {
-    let parts = uri.query()?.split('&');
-    parts.filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
-}
-
-async fn live(State(shared): State<Shared>) -> Response {
-    match shared.health.stuck_for() {
+async fn live(State(context): State<PageContext>) -> Response {
+    match context.health.stuck_for() {
         None => Json(json!({ "status": "live" })).into_response(),
         Some(silence) => {
             let body = Json(json!({ "status": "stuck", "seconds": silence.as_secs() }));
@@ -67,23 +38,23 @@ async fn live(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// What is shared is told, and decides nothing: with one database for all, every instance would be taken away at once.
-async fn ready(State(shared): State<Shared>) -> Response {
-    let status = match shared.health.readiness() {
+/// Dependencies are shown and decide nothing: with one database for all, every instance would be taken out at once.
+async fn ready(State(context): State<PageContext>) -> Response {
+    let status = match context.health.readiness().0 {
+        Readiness::Starting => StatusCode::SERVICE_UNAVAILABLE,
         Readiness::Ready => StatusCode::OK,
         Readiness::Draining => StatusCode::NOT_FOUND,
-        Readiness::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, Json(dashboard::health(&shared.health))).into_response()
+    (status, Json(dashboard::health(&context.health))).into_response()
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.exporter.render()).into_response()
+async fn metrics(State(context): State<PageContext>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], context.exporter.render()).into_response()
 }
 
-async fn guarded(request: Request, next: Next) -> Response {
+async fn with_security_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    dashboard::guard(&mut response);
+    dashboard::set_security_headers(&mut response);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

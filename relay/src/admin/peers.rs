@@ -1,5 +1,4 @@
-//! What the other instances of a cluster say of themselves: their own admin listeners are asked, so that it works whatever
-//! else is down.
+//! Asks the admin listeners of the other instances for their state, so that the dashboard works whatever else is down.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -8,10 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long a peer may take.
+/// How long a peer may take to answer.
 const PEER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The largest answer that is read.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
 /// What each of `peers` (host and port) answers to a GET of `path`, or `{"peer", "error"}`. All are asked at the same
 /// time.
@@ -30,7 +29,7 @@ async fn get(peer: &str, path: &str) -> io::Result<Value> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: {peer}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(MAX_BYTES).read_to_end(&mut answer).await?;
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
     let text = String::from_utf8(answer).map_err(|_| io::Error::other("the answer is no text"))?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
     if head.split(' ').nth(1) != Some("200") {

@@ -1,11 +1,13 @@
 //! The admin thread: a listener with bounds of its own, and the upkeep of the metrics.
 
+use super::accept::accept;
 use super::agent;
+use super::context::PageContext;
 use super::dashboard;
 use super::health::Health;
 use super::history::History;
 use super::load::Load;
-use super::pages::{Shared, router};
+use super::pages::router;
 use crate::config;
 use crate::telemetry::Exporter;
 use axum::Router;
@@ -27,13 +29,11 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most time for one request, answer included.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait after a failed accept, so that a lack of descriptors does not become a busy loop.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the admin thread could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The address is not to be had.
+    /// The address cannot be bound.
     #[error("`{setting}` = {address}: {error}; choose another address, or \"\" to turn it off")]
     Listen {
         /// Which setting asked for it.
@@ -43,7 +43,7 @@ pub enum AdminError {
         /// What the system says.
         error: io::Error,
     },
-    /// The system gives no thread or no runtime.
+    /// The thread or its runtime cannot be made.
     #[error("the admin thread cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
@@ -58,8 +58,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread; call it on the runtime that serves clients, whose tasks it tells about. It always does the upkeep of the metrics; it listens where the settings say so, and has
-    /// bound the addresses when this returns.
+    /// Starts the thread; call it on the runtime that serves clients, whose tasks the pages show. The thread always does
+    /// the upkeep of the metrics, and listens where the settings say so: the addresses are bound when this returns.
     pub fn start(
         settings: &config::Admin,
         health: Arc<Health>,
@@ -74,7 +74,7 @@ impl Admin {
         let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let history = Arc::new(History::default());
         let peers = settings.peers.clone().into();
-        let shared = Shared {
+        let context = PageContext {
             health,
             exporter: exporter.clone(),
             history: history.clone(),
@@ -84,7 +84,7 @@ impl Admin {
             runtime: Handle::try_current().ok(),
             id: rand::random::<u64>() >> 12,
         };
-        let pages = router(shared, local);
+        let pages = router(context, local);
         let (stop, stopped) = oneshot::channel();
         let run = async move {
             tokio::select! {
@@ -153,24 +153,17 @@ async fn upkeep(exporter: &Exporter, history: &History) {
 /// Never ends; without a listener it does nothing.
 async fn serve(listener: Option<TcpListener>, pages: Router) {
     let listener = registered(listener).await;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return std::future::pending().await };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "the admin listener could not accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let Ok(slot) = slots.clone().acquire_owned().await else { return std::future::pending().await };
+        let stream = accept(&listener, "admin").await;
         let pages = TowerToHyperService::new(pages.clone());
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).keep_alive(false);
-            // Whoever asked has gone, or was too slow: nothing to tell anybody.
+            // An error means that the client has gone or was too slow: nobody is left to answer.
             let _ = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(stream), pages)).await;
-            drop(place);
+            drop(slot);
         });
     }
 }
@@ -216,15 +209,14 @@ mod tests {
         let (admin, health) = start();
         assert_eq!(get(&admin, "/live"), (200, r#"{"status":"live"}"#.to_owned()));
         assert_eq!(get(&admin, "/ready").0, 503);
-        health.started();
-        assert_eq!(get(&admin, "/ready").0, 200);
-        health.fail("disk", "the disk is full");
+        health.set_ready();
+        health.set_dependencies([("redis".to_owned(), "no answer".to_owned(), false)]);
         let (status, body) = get(&admin, "/ready");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((status, &body["faults"][0]["part"]), (503, &"disk".into()));
-        assert_eq!(body["faults"][0]["message"], "the disk is full");
-        assert!(body["faults"][0]["since"].as_u64().unwrap() > 1_700_000_000);
-        health.drain();
+        assert_eq!((status, &body["status"]), (200, &"ready".into()), "a dependency that is down changes nothing");
+        assert_eq!(body["dependencies"][0]["state"], "no answer");
+        assert!(body["dependencies"][0]["since"].as_u64().unwrap() > 1_700_000_000);
+        health.set_draining();
         assert_eq!(get(&admin, "/ready").0, 404);
         assert_eq!(get(&admin, "/live").0, 200);
         admin.stop();

@@ -87,7 +87,7 @@ pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
     loop {
         ticks.tick().await;
         machine.health.set_dependencies(machine.dependencies());
-        metrics.ready.set(f64::from(u8::from(machine.health.readiness() == Readiness::Ready)));
+        metrics.ready.set(f64::from(u8::from(machine.health.readiness().0 == Readiness::Ready)));
         metrics.runtime_lateness.set(machine.load.lateness().as_secs_f64());
         if let Ok(disk) = rustix::fs::statvfs(&machine.disk) {
             metrics.disk_free.set((disk.f_bavail * disk.f_frsize) as f64);

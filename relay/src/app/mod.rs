@@ -44,7 +44,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
         }
     };
 
-    health.drain();
+    health.set_draining();
     notify(&[sd_notify::NotifyState::Stopping]);
     background.maintenance.abort_all();
     let drained = tokio::select! {
@@ -121,7 +121,7 @@ async fn start(config: &Config) -> anyhow::Result<Started> {
     {
         tracing::info!("not all connections to PostgreSQL could be opened beforehand: first answers may take longer");
     }
-    health.started();
+    health.set_ready();
     log_startup(config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);
     Ok(Started { health, admin, serving, background })

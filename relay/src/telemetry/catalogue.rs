@@ -79,7 +79,7 @@ macro_rules! catalogue {
 catalogue! {
     /// The version that runs; always 1.
     build_info: By<Build, Gauge> = "nostr_build_info", Count, "app";
-    /// 1 while this instance wants to be sent clients, 0 while it starts, drains or is broken.
+    /// 1 while this instance wants to be sent clients, 0 while it starts or drains.
     ready: Gauge = "nostr_ready", Count, "app";
     /// Bytes that are free where the embedded database lies; with PostgreSQL, where the relay was started.
     disk_free: Gauge = "nostr_disk_free_bytes", Bytes, "app";

@@ -1,11 +1,11 @@
-//! Where the processor's time goes, stack by stack: a signal interrupts whoever runs, and the stack is noted.
+//! Where the processor's time goes, stack by stack: a signal interrupts the running thread, and its stack is sampled.
 //!
 //! Off unless the operator wants it (`admin.pprof`): walking a stack in a signal handler rests on the unwind tables of
 //! everything that is linked in (docs/decisions/0011).
 
 mod encode;
 
-use super::pages::{Shared, asked};
+use super::context::{PageContext, query_number};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
@@ -15,21 +15,23 @@ use pprof::{Error, ProfilerGuard, ProfilerGuardBuilder, Report, Symbol};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
-/// How long a profile takes where nothing else is asked for, and at most: the listener ends longer answers.
-const SECONDS: (u64, u64) = (5, 20);
-/// Samples for each second of processor time; a prime number, so that nothing periodic is in step with it.
-const FREQUENCY: u32 = 99;
+/// How long a profile takes where the request names no time.
+const DEFAULT_SECONDS: u64 = 5;
+/// How long a profile may take: the listener ends longer answers.
+const MAX_SECONDS: u64 = 20;
+/// Samples for each second of processor time. A prime number, so that no periodic work is in step with it.
+const SAMPLES_PER_SECOND: u32 = 99;
 /// Frames of these are the profiler itself, at the end of each stack.
 const PROFILER: [&str; 2] = ["backtrace::", "pprof::"];
 
 /// `/debug/pprof/profile?seconds=`, as `go tool pprof` reads it; with `&format=folded` as text, a line a stack, as tools for
 /// flame graphs read it. One at a time.
-pub(super) async fn profile(State(shared): State<Shared>, uri: Uri) -> Response {
-    if !shared.pprof {
+pub(super) async fn profile(State(context): State<PageContext>, uri: Uri) -> Response {
+    if !context.pprof {
         return (StatusCode::FORBIDDEN, "turned off: admin.pprof\n").into_response();
     }
-    let seconds = asked(&uri, "seconds").unwrap_or(SECONDS.0).clamp(1, SECONDS.1);
-    // Both ends read the program's own symbols, which takes a moment.
+    let seconds = query_number(&uri, "seconds").unwrap_or(DEFAULT_SECONDS).clamp(1, MAX_SECONDS);
+    // Starting and reporting read the program's symbols, which blocks for a moment.
     let guard = match spawn_blocking(start).await {
         Ok(Ok(guard)) => guard,
         Ok(Err(Error::Running)) => return (StatusCode::CONFLICT, "another profile is being taken\n").into_response(),
@@ -46,7 +48,7 @@ pub(super) async fn profile(State(shared): State<Shared>, uri: Uri) -> Response 
     if uri.query().is_some_and(|query| query.split('&').any(|part| part == "format=folded")) {
         return encode::folded(&stacks).into_response();
     }
-    let period = Duration::from_secs(1) / FREQUENCY;
+    let period = Duration::from_secs(1) / SAMPLES_PER_SECOND;
     ([(CONTENT_TYPE, "application/octet-stream")], encode::profile(&stacks, time, period)).into_response()
 }
 
@@ -56,7 +58,7 @@ fn failed(error: &dyn std::fmt::Display) -> Response {
 
 fn start() -> Result<ProfilerGuard<'static>, Error> {
     // What the kernel maps into every process has not always had right unwind tables.
-    ProfilerGuardBuilder::default().frequency(FREQUENCY.cast_signed()).blocklist(&["vdso"]).build()
+    ProfilerGuardBuilder::default().frequency(SAMPLES_PER_SECOND.cast_signed()).blocklist(&["vdso"]).build()
 }
 
 fn stacks(report: Report) -> Vec<Stack> {

@@ -1,0 +1,33 @@
+//! What the pages of the admin listener have in common.
+
+use super::health::Health;
+use super::history::History;
+use crate::config::Secret;
+use crate::telemetry::Exporter;
+use axum::http::Uri;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// What the pages show, and what they need for it.
+#[derive(Clone)]
+pub(super) struct PageContext {
+    pub(super) health: Arc<Health>,
+    pub(super) exporter: Arc<Exporter>,
+    pub(super) history: Arc<History>,
+    /// The admin listeners of other instances, host and port.
+    pub(super) peers: Arc<[String]>,
+    /// What a request that changes something must carry.
+    pub(super) token: Secret,
+    /// Whether stacks may be sampled.
+    pub(super) pprof: bool,
+    /// The runtime that serves clients.
+    pub(super) runtime: Option<Handle>,
+    /// A random number that tells this process from every other.
+    pub(super) id: u64,
+}
+
+/// The number that the query of `uri` gives as `name`; `None` where there is none or it is no number.
+pub(super) fn query_number(uri: &Uri, name: &str) -> Option<u64> {
+    let pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(key, _)| *key == name)?.1.parse().ok()
+}
