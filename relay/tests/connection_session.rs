@@ -165,7 +165,8 @@ async fn only_an_answer_to_this_connections_challenge_authenticates() {
 #[tokio::test]
 async fn the_relay_may_be_known_by_a_public_url() {
     let relay = Relay::with(|setup| {
-        setup.settings.public_urls = ["wss://relay.example", "ws://relay.onion"].map(|url| RelayUrl::parse(url).unwrap()).into();
+        setup.settings.public_urls =
+            ["wss://relay.example", "ws://relay.onion"].map(|url| RelayUrl::parse(url).unwrap()).into();
     })
     .await;
     let (mut client, ann) = (relay.connect().await, Author::new());

@@ -1,7 +1,7 @@
 //! What the pages of the admin listener have in common.
 
 use super::health::Health;
-use super::history::History;
+use super::history::ChartHistory;
 use crate::config::Secret;
 use crate::telemetry::Exporter;
 use axum::http::Uri;
@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 pub(super) struct PageContext {
     pub(super) health: Arc<Health>,
     pub(super) exporter: Arc<Exporter>,
-    pub(super) history: Arc<History>,
+    pub(super) history: Arc<ChartHistory>,
     /// The admin listeners of other instances, host and port.
     pub(super) peers: Arc<[String]>,
     /// What a request that changes something must carry.

@@ -3,7 +3,7 @@
 
 use super::context::{PageContext, query_number};
 use super::health::{About, Dependency, Health, Readiness};
-use super::history::History;
+use super::history::ChartHistory;
 use super::panels::PANELS;
 use super::peers;
 use axum::extract::State;
@@ -118,6 +118,6 @@ fn millis() -> u64 {
 }
 
 /// Adds a point to the history.
-pub(super) fn record(history: &History, metrics: &str) {
+pub(super) fn record(history: &ChartHistory, metrics: &str) {
     history.record(metrics, millis(), Instant::now());
 }

@@ -17,21 +17,21 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The state of this instance: the stations write it, the admin thread serves it.
 #[derive(Debug)]
 pub struct Health {
-    state: Mutex<State>,
+    state: Mutex<ReadinessState>,
     about: Mutex<About>,
     dependencies: Mutex<Vec<Dependency>>,
     nodes: Mutex<Vec<NodeStatus>>,
     cache: OnceLock<Arc<Cache>>,
-    inspector: OnceLock<Inspector>,
+    inspector: OnceLock<StatisticsQuery>,
     created: Instant,
     /// Milliseconds from `created` to the last beat; 0: none yet.
     last_beat: AtomicU64,
 }
 
 /// Asks the database for its statistics.
-struct Inspector(Box<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>);
+struct StatisticsQuery(Box<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>);
 
-impl std::fmt::Debug for Inspector {
+impl std::fmt::Debug for StatisticsQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Inspector")
     }
@@ -63,7 +63,7 @@ pub struct Dependency {
 }
 
 #[derive(Debug)]
-struct State {
+struct ReadinessState {
     readiness: Readiness,
     /// When that began.
     since: SystemTime,
@@ -85,7 +85,7 @@ impl Health {
     /// An instance that is starting: not ready.
     pub fn new() -> Arc<Self> {
         let started = SystemTime::now();
-        let state = Mutex::new(State { readiness: Readiness::Starting, since: started });
+        let state = Mutex::new(ReadinessState { readiness: Readiness::Starting, since: started });
         let about = Mutex::new(About { listen: String::new(), store: "", started });
         Arc::new(Self {
             state,
@@ -103,7 +103,7 @@ impl Health {
     pub fn set_ready(&self) {
         let mut state = self.state.lock();
         if state.readiness == Readiness::Starting {
-            *state = State { readiness: Readiness::Ready, since: SystemTime::now() };
+            *state = ReadinessState { readiness: Readiness::Ready, since: SystemTime::now() };
         }
     }
 
@@ -111,7 +111,7 @@ impl Health {
     pub fn set_draining(&self) {
         let mut state = self.state.lock();
         if state.readiness != Readiness::Draining {
-            *state = State { readiness: Readiness::Draining, since: SystemTime::now() };
+            *state = ReadinessState { readiness: Readiness::Draining, since: SystemTime::now() };
         }
     }
 
@@ -135,7 +135,7 @@ impl Health {
     /// Sets how to ask the database for its statistics. Only the first call counts.
     pub fn set_inspector(&self, ask: impl Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync + 'static) {
         // A second one would ask the same database.
-        let _ = self.inspector.set(Inspector(Box::new(ask)));
+        let _ = self.inspector.set(StatisticsQuery(Box::new(ask)));
     }
 
     /// The statistics of the database; `None` where it keeps none.

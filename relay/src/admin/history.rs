@@ -1,6 +1,6 @@
 //! The last quarter of an hour of what the dashboard draws, so that a page just opened shows what led to the present.
 
-use super::panels::{PANELS, Series, Source};
+use super::panels::{ChartSource, MetricSeries, PANELS};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -13,10 +13,10 @@ const MIN_STEP: Duration = Duration::from_millis(500);
 
 /// Points of every line of every panel.
 #[derive(Debug, Default)]
-pub(super) struct History(Mutex<Recorded>);
+pub(super) struct ChartHistory(Mutex<RecordedPoints>);
 
 #[derive(Debug, Default)]
-struct Recorded {
+struct RecordedPoints {
     points: VecDeque<Point>,
     last: Option<(Instant, Vec<LineReading>)>,
 }
@@ -37,7 +37,7 @@ enum LineReading {
     Buckets(Vec<(f64, f64)>),
 }
 
-impl History {
+impl ChartHistory {
     /// Adds what `text`, which is what `/metrics` serves, says at `at` (milliseconds since 1970).
     pub(super) fn record(&self, text: &str, at: u64, now: Instant) {
         let mut recorded = self.0.lock();
@@ -77,7 +77,7 @@ impl History {
     }
 }
 
-fn lines() -> impl Iterator<Item = &'static Source> {
+fn lines() -> impl Iterator<Item = &'static ChartSource> {
     PANELS.iter().flat_map(|panel| panel.lines).map(|line| &line.source)
 }
 
@@ -97,11 +97,11 @@ fn samples(text: &str) -> HashMap<&str, Vec<LabelledValue<'_>>> {
     samples
 }
 
-fn read(source: &Source, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> LineReading {
+fn read(source: &ChartSource, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> LineReading {
     match source {
-        Source::Now(series) | Source::Rate(series) => LineReading::Number(sum(series, samples)),
-        Source::Per(one, other) => LineReading::Pair(sum(one, samples), sum(other, samples)),
-        Source::Quantile(series, _) => {
+        ChartSource::Now(series) | ChartSource::Rate(series) => LineReading::Number(sum(series, samples)),
+        ChartSource::Per(one, other) => LineReading::Pair(sum(one, samples), sum(other, samples)),
+        ChartSource::Quantile(series, _) => {
             let name = format!("{}_bucket", series.metric);
             let mut buckets = Vec::new();
             for (labels, count) in of(series, samples.get(name.as_str())) {
@@ -115,26 +115,32 @@ fn read(source: &Source, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> Lin
 }
 
 /// The sum of a metric's series; of a histogram, how often something was recorded.
-fn sum(series: &Series, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> f64 {
+fn sum(series: &MetricSeries, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> f64 {
     let found = samples.get(series.metric).or_else(|| samples.get(format!("{}_count", series.metric).as_str()));
     of(series, found).map(|(_, value)| value).sum()
 }
 
-fn of<'a>(series: &Series, samples: Option<&'a Vec<LabelledValue<'a>>>) -> impl Iterator<Item = LabelledValue<'a>> {
+fn of<'a>(
+    series: &MetricSeries,
+    samples: Option<&'a Vec<LabelledValue<'a>>>,
+) -> impl Iterator<Item = LabelledValue<'a>> {
     let wanted = series.label.map(|(name, value)| format!("{name}=\"{value}\""));
-    let fits = move |(labels, _): &LabelledValue<'_>| wanted.as_ref().is_none_or(|wanted| labels.contains(wanted.as_str()));
+    let fits =
+        move |(labels, _): &LabelledValue<'_>| wanted.as_ref().is_none_or(|wanted| labels.contains(wanted.as_str()));
     samples.into_iter().flatten().copied().filter(fits)
 }
 
-fn value(source: &Source, before: &LineReading, after: &LineReading, seconds: f64) -> Option<f64> {
+fn value(source: &ChartSource, before: &LineReading, after: &LineReading, seconds: f64) -> Option<f64> {
     match (source, before, after) {
-        (Source::Now(_), _, LineReading::Number(now)) => Some(*now),
-        (Source::Rate(_), LineReading::Number(before), LineReading::Number(after)) => Some((after - before).max(0.0) / seconds),
-        (Source::Per(..), LineReading::Pair(one, other), LineReading::Pair(one_now, other_now)) => {
+        (ChartSource::Now(_), _, LineReading::Number(now)) => Some(*now),
+        (ChartSource::Rate(_), LineReading::Number(before), LineReading::Number(after)) => {
+            Some((after - before).max(0.0) / seconds)
+        }
+        (ChartSource::Per(..), LineReading::Pair(one, other), LineReading::Pair(one_now, other_now)) => {
             let by = other_now - other;
             (by > 0.0).then(|| (one_now - one) / by)
         }
-        (Source::Quantile(_, share), LineReading::Buckets(before), LineReading::Buckets(after)) => {
+        (ChartSource::Quantile(_, share), LineReading::Buckets(before), LineReading::Buckets(after)) => {
             quantile(before, after, *share)
         }
         _ => None,
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_drawn() {
-        let (exporter, history, start) = (Exporter::new().unwrap(), History::default(), Instant::now());
+        let (exporter, history, start) = (Exporter::new().unwrap(), ChartHistory::default(), Instant::now());
         let metrics = exporter.metrics();
         history.record(&exporter.render(), 1_000, start);
         metrics.events.of(EventOutcome::Accepted).increment(30);
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (history, start) = (History::default(), Instant::now());
+        let (history, start) = (ChartHistory::default(), Instant::now());
         for second in 0..2 * MAX_POINTS as u64 {
             history.record("nostr_connections_active 1\n", second * 1_000, start + Duration::from_secs(second));
         }

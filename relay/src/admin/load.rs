@@ -53,7 +53,8 @@ impl Load {
 
     /// How much of its share of new clients the instance should get, in percent, from 10 to 100, in steps of 5.
     pub fn weight_percent(&self) -> u8 {
-        let busy = Duration::from_nanos(self.lateness.load(Ordering::Relaxed)).as_secs_f64() / HALF_SHARE_LATENESS.as_secs_f64();
+        let busy = Duration::from_nanos(self.lateness.load(Ordering::Relaxed)).as_secs_f64()
+            / HALF_SHARE_LATENESS.as_secs_f64();
         let percent = (100.0 / (1.0 + busy) / 5.0).round() * 5.0;
         (percent as u8).max(MIN_PERCENT)
     }

@@ -1,4 +1,4 @@
-//! What the dashboard draws: which numbers of `/metrics` make which line. A test holds it against the catalogue.
+//! The charts of the dashboard: which numbers of `/metrics` make which line. A test holds it against the catalogue.
 
 use serde::Serialize;
 
@@ -14,43 +14,43 @@ pub(super) struct Panel {
     /// How its numbers are written: `count`, `rate`, `seconds`, `bytes` or `ratio`.
     pub(super) unit: &'static str,
     /// Its lines; the first stands for the instance where several are compared.
-    pub(super) lines: &'static [Line],
+    pub(super) lines: &'static [ChartLine],
 }
 
 /// One line of a chart.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Line {
+pub(super) struct ChartLine {
     /// Its name in the legend.
     pub(super) label: &'static str,
     /// Where its numbers come from.
     #[serde(skip)]
-    pub(super) source: Source,
+    pub(super) source: ChartSource,
 }
 
 /// How a number is made of metrics.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(super) enum ChartSource {
     /// The sum of these series, as it is.
-    Now(Series),
+    Now(MetricSeries),
     /// How much these series grow in a second, in sum.
-    Rate(Series),
-    /// Of what came since the last look, the value that this share lies below.
-    Quantile(Series, f64),
+    Rate(MetricSeries),
+    /// The quantile, for this share, of what was recorded since the last point.
+    Quantile(MetricSeries, f64),
     /// How much the first grows for each one of the second.
-    Per(Series, Series),
+    Per(MetricSeries, MetricSeries),
 }
 
 /// The series of a metric; with a label, those of that value alone.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Series {
+pub(super) struct MetricSeries {
     pub(super) metric: &'static str,
     pub(super) label: Option<(&'static str, &'static str)>,
 }
 
 #[cfg(test)]
-impl Source {
+impl ChartSource {
     /// The series that it reads.
-    pub(super) fn series(&self) -> impl Iterator<Item = Series> {
+    pub(super) fn series(&self) -> impl Iterator<Item = MetricSeries> {
         let (one, other) = match *self {
             Self::Now(one) | Self::Rate(one) | Self::Quantile(one, _) => (one, None),
             Self::Per(one, other) => (one, Some(other)),
@@ -61,13 +61,13 @@ impl Source {
 
 macro_rules! series {
     ($metric:literal) => {
-        Series { metric: concat!("nostr_", $metric), label: None }
+        MetricSeries { metric: concat!("nostr_", $metric), label: None }
     };
     (process $metric:literal) => {
-        Series { metric: concat!("process_", $metric), label: None }
+        MetricSeries { metric: concat!("process_", $metric), label: None }
     };
     ($metric:literal, $label:literal = $value:literal) => {
-        Series { metric: concat!("nostr_", $metric), label: Some(($label, $value)) }
+        MetricSeries { metric: concat!("nostr_", $metric), label: Some(($label, $value)) }
     };
 }
 
@@ -78,9 +78,9 @@ macro_rules! panels {
             title: $title,
             station: $station,
             unit: stringify!($unit),
-            lines: &[$(Line {
+            lines: &[$(ChartLine {
                 label: $label,
-                source: Source::$how(series!($($what)+) $(, $share)? $(, series!($($by)+))?),
+                source: ChartSource::$how(series!($($what)+) $(, $share)? $(, series!($($by)+))?),
             }),+],
         }),+]
     };
@@ -209,17 +209,21 @@ mod tests {
     fn every_line_is_of_a_metric_that_is_there() {
         let text = Exporter::new().unwrap().render();
         for panel in PANELS {
-            for Line { label, source } in panel.lines {
-                for Series { metric, label: wanted } in source.series() {
+            for ChartLine { label, source } in panel.lines {
+                for MetricSeries { metric, label: wanted } in source.series() {
                     if metric.starts_with("process_") {
                         assert!(text.contains(&format!("# TYPE {metric} ")), "{metric}");
                         continue;
                     }
                     let known = CATALOGUE.iter().find(|known| known.name == metric);
                     let known = known.unwrap_or_else(|| panic!("{}: {metric} is no metric", panel.id));
-                    let quantile = matches!(source, Source::Quantile(..));
+                    let quantile = matches!(source, ChartSource::Quantile(..));
                     assert!(!quantile || known.kind == Kind::Histogram, "{}: {label}", panel.id);
-                    assert!(known.kind != Kind::Gauge || matches!(source, Source::Now(_)), "{}: {label}", panel.id);
+                    assert!(
+                        known.kind != Kind::Gauge || matches!(source, ChartSource::Now(_)),
+                        "{}: {label}",
+                        panel.id
+                    );
                     if let Some((name, value)) = wanted {
                         let fits = known.labels.iter().any(|(label, all)| *label == name && all.contains(&value));
                         assert!(fits, "{}: {metric} has no {name}={value}", panel.id);

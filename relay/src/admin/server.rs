@@ -5,7 +5,7 @@ use super::agent;
 use super::context::PageContext;
 use super::dashboard;
 use super::health::Health;
-use super::history::History;
+use super::history::ChartHistory;
 use super::load::Load;
 use super::pages::router;
 use crate::config;
@@ -61,7 +61,7 @@ impl Admin {
     /// Starts the thread; call it on the runtime that serves clients, whose tasks the pages show. The thread always does
     /// the upkeep of the metrics, and listens where the settings say so: the addresses are bound when this returns.
     pub fn start(
-        settings: &config::Admin,
+        settings: &config::AdminSettings,
         health: Arc<Health>,
         load: Arc<Load>,
         exporter: Arc<Exporter>,
@@ -72,7 +72,7 @@ impl Admin {
         let agent_address = agent_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
-        let history = Arc::new(History::default());
+        let history = Arc::new(ChartHistory::default());
         let peers = settings.peers.clone().into();
         let context = PageContext {
             health,
@@ -142,7 +142,7 @@ async fn serve_agent(listener: Option<TcpListener>, load: Arc<Load>) {
     agent::serve(registered(listener).await, load).await;
 }
 
-async fn upkeep(exporter: &Exporter, history: &History) {
+async fn upkeep(exporter: &Exporter, history: &ChartHistory) {
     let mut ticks = tokio::time::interval(Exporter::UPKEEP_INTERVAL);
     loop {
         ticks.tick().await;
@@ -182,7 +182,8 @@ mod tests {
         let health = Health::new();
         let exporter = Arc::new(Exporter::new().unwrap());
         let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
-        let settings = config::Admin { listen, agent_listen, token: config::Secret::new(""), pprof: false, peers };
+        let settings =
+            config::AdminSettings { listen, agent_listen, token: config::Secret::new(""), pprof: false, peers };
         Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
     }
 

@@ -1,4 +1,4 @@
-//! The layers of the cache that the settings want.
+//! Builds the layers of the cache that the settings turn on.
 
 use crate::cache::shared::{RedisLayer, SharedSettings};
 use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
@@ -7,7 +7,7 @@ use crate::telemetry::Metrics;
 use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 
-/// Makes the cache; `None` where neither layer is wanted. What other instances purge is purged in it, too.
+/// Builds the cache; `None` where both layers are off. A purge on another instance purges it too.
 pub(super) fn layers(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cache>>, RedisAddressError> {
     let l1_bytes = if config.cache.l1 { config.cache.l1_bytes } else { 0 };
     if l1_bytes == 0 && !shares_answers(config) {
@@ -20,22 +20,22 @@ pub(super) fn layers(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<A
         prefix: config.redis.prefix.clone(),
         patience: config.cache.l2_patience,
         lifetime: config.cache.l2_lifetime,
-        // Without it the instances still tell each other of purges.
+        // Where it is off, the layer still passes purges between instances.
         keeps: config.cache.l2,
     };
     let (layer, purges) = RedisLayer::start(RedisAddress::parse(config.redis.url.expose())?, settings);
     let cache = Cache::new(l1_bytes, layer as Arc<dyn SharedLayer>, metrics.clone());
-    // It ends with the layer, which ends with the cache.
+    // The task ends with the layer, which ends with the cache.
     tokio::spawn(purge(Arc::downgrade(&cache), purges));
     Ok(Some(cache))
 }
 
-/// Whether instances share answers, and so want their rings to reach back as far as those are old.
+/// Whether instances share answers. If they do, a ring must reach back as far as the oldest answer.
 pub(super) fn shares_answers(config: &Config) -> bool {
     config.cache.l2 && !config.redis.url.is_empty()
 }
 
-/// Says which layers run.
+/// Logs which layers are on.
 pub(super) fn log_startup(config: &Config) {
     match (config.cache.l1, shares_answers(config)) {
         (true, true) => tracing::info!(

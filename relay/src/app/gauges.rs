@@ -1,5 +1,4 @@
-//! What is read now and then rather than counted as it happens. Whoever counts since the start is shown as a counter as it
-//! stands.
+//! Samples what is not counted as it happens. A source that counts since the start is copied into a counter.
 
 use crate::admin::{Health, Load, Readiness};
 use crate::cache::shared::SharedStatus;
@@ -14,12 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-/// How often.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often each task here samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Never ends; run it as a task.
+/// Samples the log, the cache and the queues of ingest. Never ends; run it as a task.
 pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>) {
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     loop {
         ticks.tick().await;
         if let Some(cache) = log.cache() {
@@ -50,20 +49,20 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>)
     }
 }
 
-/// What this instance knows of the machine it runs on and of itself.
+/// What [`sample_machine`] reads.
 pub(super) struct Machine {
-    /// On the file system whose room is told.
+    /// A path on the file system whose free space is sampled.
     pub(super) disk: PathBuf,
     pub(super) health: Arc<Health>,
     pub(super) load: Arc<Load>,
-    /// The embedded store, where it is that.
+    /// The store, if it is SQLite.
     pub(super) sqlite: Option<Arc<SqliteStore>>,
-    /// The bus between instances, where there is one: its server without a password, and whether messages come round.
+    /// The bus between instances, where there is one: its server without a password, and whether messages arrive.
     pub(super) bus: Option<(String, watch::Receiver<bool>)>,
 }
 
 impl Machine {
-    /// All that is shared: name, state, whether it works.
+    /// Everything that instances share: name, state, whether it works.
     fn dependencies(&self) -> Vec<(String, String, bool)> {
         let server = |node: &NodeStatus| {
             let condition = format!("{:?}", node.condition).to_lowercase();
@@ -79,10 +78,10 @@ impl Machine {
     }
 }
 
-/// The same for the machine. Never ends; run it on the runtime that serves clients, which it tells about.
+/// Samples the machine and the runtime that serves clients, on which it must run. Never ends.
 pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
-    let mut ticks = tokio::time::interval(INTERVAL);
-    let (mut busy, mut looked_at) = (Duration::ZERO, Instant::now());
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    let (mut busy, mut sampled_at) = (Duration::ZERO, Instant::now());
     let mut cpu = cpu_time();
     loop {
         ticks.tick().await;
@@ -98,14 +97,14 @@ pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
         metrics.runtime_queue.set(runtime.global_queue_depth() as f64);
         let workers = runtime.num_workers();
         let total: Duration = (0..workers).map(|worker| runtime.worker_total_busy_duration(worker)).sum();
-        let elapsed = looked_at.elapsed().as_secs_f64() * workers as f64;
-        // The first look has no look before it.
+        let elapsed = sampled_at.elapsed().as_secs_f64() * workers as f64;
+        // The first sample has none before it to compare with.
         if busy > Duration::ZERO && elapsed > 0.0 {
             metrics.runtime_busy.set((total.saturating_sub(busy).as_secs_f64() / elapsed).min(1.0));
         }
         let now = cpu_time();
-        metrics.cpu_cores.set(now.saturating_sub(cpu).as_secs_f64() / looked_at.elapsed().as_secs_f64().max(1e-3));
-        (busy, looked_at, cpu) = (total, Instant::now(), now);
+        metrics.cpu_cores.set(now.saturating_sub(cpu).as_secs_f64() / sampled_at.elapsed().as_secs_f64().max(1e-3));
+        (busy, sampled_at, cpu) = (total, Instant::now(), now);
         if let Some(store) = &machine.sqlite {
             let pool = store.pool_status();
             metrics.pool_connections.of(ServerRole::Embedded).set(f64::from(pool.connections));
@@ -145,9 +144,9 @@ fn set_shared(now: &SharedStatus, metrics: &Metrics) {
     metrics.shared_bytes.of(Direction::Written).absolute(now.written_bytes);
 }
 
-/// The same for the servers of a store on PostgreSQL. Never ends, either.
+/// Samples the servers of a store on PostgreSQL. Never ends.
 pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health>, metrics: Arc<Metrics>) {
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     loop {
         ticks.tick().await;
         let nodes = store.status();
@@ -164,7 +163,7 @@ pub(super) async fn sample_servers(store: Arc<PostgresStore>, health: Arc<Health
     }
 }
 
-/// What this process has had of the processor so far.
+/// The processor time that this process has used.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// The longest subscription id (NIP-01).
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
 
-/// The document, as JSON. Everything that is enforced is told, everything that is told is enforced.
+/// The document, as JSON. It tells every limit that is enforced and no other.
 pub(super) fn document(config: &Config) -> String {
     let Config { limits, access, info, .. } = config;
     let mut document = Map::new();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_told_and_what_is_not_set_is_left_out() {
+    fn the_document_has_what_is_set_and_nothing_else() {
         let mut config = Config::default();
         assert_eq!(parsed(&config)["limitation"]["created_at_lower_limit"], Value::Null);
         assert!(parsed(&config).get("contact").is_none());
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_are_restricted_as_soon_as_one_rule_says_so() {
+    fn one_rule_makes_writes_restricted() {
         let mut config = Config::default();
         assert_eq!(parsed(&config)["limitation"]["restricted_writes"], false);
         config.limits.min_pow_bits = 8;

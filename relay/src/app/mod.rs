@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Skein is starting");
-    // Whatever has begun may just be dropped then: what somebody has an OK for is committed.
+    // A start that is interrupted may be dropped at any point: whatever got an OK is committed.
     let Started { health, admin, mut serving, mut background } = tokio::select! {
         started = start(&loaded.config) => started?,
         signal = signals.stop() => {
@@ -58,7 +58,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
     Ok(())
 }
 
-/// A relay that is up.
+/// A relay that serves clients.
 struct Started {
     health: Arc<Health>,
     admin: Admin,
@@ -69,9 +69,9 @@ struct Started {
 /// Tasks that end with the relay.
 #[derive(Default)]
 struct Background {
-    /// Looks after the store, while that takes writes.
+    /// The upkeep of the store; ends before the store stops taking writes.
     maintenance: JoinSet<()>,
-    /// What is told about the relay, to its end.
+    /// Sample the metrics until the relay has ended.
     samplers: JoinSet<()>,
 }
 
@@ -79,7 +79,7 @@ struct Background {
 async fn start(config: &Config) -> anyhow::Result<Started> {
     let exporter = Arc::new(Exporter::new()?);
     let observe = &config.observe;
-    // Handles that count nowhere, where nothing is to be counted.
+    // Where metrics are off, the handles count nowhere.
     let metrics = if observe.metrics { exporter.metrics().clone() } else { Arc::new(Metrics::detached()) };
     metrics.journeys.set_percent(observe.sample_percent);
     metrics.notes.log_slower_than(observe.slow_query);
@@ -127,7 +127,7 @@ async fn start(config: &Config) -> anyhow::Result<Started> {
     Ok(Started { health, admin, serving, background })
 }
 
-/// Reads the settings again. Where anything is wrong, everything stays as it was.
+/// Reads the settings again. If one is wrong, none of them changes.
 fn apply_reload(loaded: &mut Loaded, sources: &Sources, log: &LogControl, serving: &Serving) {
     notify(&[sd_notify::NotifyState::Reloading]);
     match reload(loaded, sources) {
@@ -145,7 +145,7 @@ fn apply_reload(loaded: &mut Loaded, sources: &Sources, log: &LogControl, servin
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
-/// A folder on the disk that fills up with events; with PostgreSQL, where the relay was started.
+/// A folder on the disk that events fill; with PostgreSQL, the working directory.
 fn disk(config: &Config) -> PathBuf {
     let here = PathBuf::from(".");
     if config.database.is_postgres() {
@@ -154,14 +154,14 @@ fn disk(config: &Config) -> PathBuf {
     config.database.sqlite_path().parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(here, Into::into)
 }
 
-/// Tells systemd, where it asks.
+/// Notifies systemd, where it runs the relay and asks for it.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd could not be told");
     }
 }
 
-/// The start-up message: where the relay listens, where it stores, what to open next.
+/// Logs where the relay listens, where it stores events, and what an operator opens next.
 fn log_startup(config: &Config, serving: &Serving, admin: &Admin) {
     let version = env!("CARGO_PKG_VERSION");
     let address = serving.address();

@@ -2,7 +2,7 @@
 
 use super::{cache, gauges, information};
 use crate::cache::Cache;
-use crate::config::{Config, Expiry, Redis, RedisAddress, RedisAddressError};
+use crate::config::{Config, ExpirySettings, RedisAddress, RedisAddressError, RedisSettings};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
 use crate::ingest::{ClusterLinks, Ingest, IngestSettings, Stations, Sweep, WriterSettings, beginning};
 use crate::log::Log;
@@ -23,21 +23,21 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Events that may wait before each station: a few commits' worth.
-const INGEST_QUEUE: usize = 2_048;
+/// The most events that wait before each station of ingest: a few commits' worth.
+const INGEST_QUEUE_EVENTS: usize = 2_048;
 
-/// The most events in one commit. Larger ones only add latency; 128 measured the same.
-const MAX_BATCH: usize = 512;
+/// The most events in one commit. Larger commits add latency and no throughput; 128 measured the same.
+const MAX_COMMIT_EVENTS: usize = 512;
 
-/// Expired events that one commit removes.
-const SWEEP_BATCH: usize = 500;
+/// The most expired events that one commit removes.
+const MAX_SWEPT_EVENTS: usize = 500;
 
-/// How long the stations may take to finish what they have, once the connections are gone.
+/// How long the stations may take to finish what they hold, once the last connection has ended.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the ring may load without coming any further: longer than the largest entry may take. Where it does come further
-/// it may take as long as it takes.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long the ring may load without progress: longer than the largest entry takes. While it makes progress, loading
+/// has no limit.
+const RING_LOAD_STALL: Duration = Duration::from_secs(90);
 
 pub(super) struct Serving {
     address: SocketAddr,
@@ -53,14 +53,14 @@ pub(super) struct Serving {
     information: Arc<ArcSwap<Bytes>>,
 }
 
-/// Waits until `log` has come to `head`.
+/// Waits until `log` has reached `head`.
 async fn load(log: &Log, head: Head) -> anyhow::Result<()> {
     loop {
         let before = log.head();
-        match tokio::time::timeout(LOAD_TIMEOUT, log.reach(head)).await {
+        match tokio::time::timeout(RING_LOAD_STALL, log.reach(head)).await {
             Ok(reached) => return Ok(reached.map(drop)?),
             Err(_) if log.head() == before => {
-                anyhow::bail!("the recent part of the log cannot be read: nothing came for {LOAD_TIMEOUT:?}")
+                anyhow::bail!("the recent part of the log cannot be read: nothing came for {RING_LOAD_STALL:?}")
             }
             Err(_) => {
                 let (position, of) = (log.head().position.0, head.position.0);
@@ -71,7 +71,7 @@ async fn load(log: &Log, head: Head) -> anyhow::Result<()> {
 }
 
 impl Serving {
-    /// Starts everything; with the log that other instances write too, as one of them. When this returns, clients can
+    /// Starts every station; as one of several instances where there is a `shared` log. When this returns, clients can
     /// connect and the ring is loaded.
     pub(super) async fn start(
         config: &Config,
@@ -151,19 +151,19 @@ impl Serving {
         self.cache.clone()
     }
 
-    /// Whether messages of other instances come round, where there is a bus.
+    /// Whether messages of other instances arrive, where there is a bus.
     pub(super) fn bus_up(&self) -> Option<watch::Receiver<bool>> {
         self.bus_up.clone()
     }
 
-    /// Puts what can change while the relay runs in force.
+    /// Applies the settings that can change while the relay runs.
     pub(super) fn apply(&self, config: &Config) {
         self.rules.store(Arc::new(Rules::new(config)));
         self.settings.store(Arc::new(ConnectionSettings::new(config)));
         self.information.store(Arc::new(Bytes::from(information::document(config))));
     }
 
-    /// Returns once a station has ended that should not. Cancel safe.
+    /// Returns the error of the first station that ends though the relay runs. Cancel safe.
     pub(super) async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             error = self.stations.failed() => error.into(),
@@ -171,11 +171,11 @@ impl Serving {
         }
     }
 
-    /// Sees the connections off over `time`, finishes what was handed in, and closes the store.
+    /// Closes the connections over `time`, finishes what was submitted, and closes the store.
     pub(super) async fn drain(self, time: Duration) -> anyhow::Result<()> {
         self.trigger.drain(time);
         if !self.listener.is_finished() {
-            // Ends once the last connection has; with it the last door to the stations closes.
+            // Ends with the last connection, and drops the last handle through which events are submitted.
             self.listener.await.context("the listener panicked")?;
         }
         self.gauges.abort();
@@ -188,7 +188,7 @@ impl Serving {
 }
 
 fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<BusHandle, RedisAddressError> {
-    let Redis { url, prefix } = &config.redis;
+    let RedisSettings { url, prefix } = &config.redis;
     if url.is_empty() {
         return Ok(NoBus::attach());
     }
@@ -196,11 +196,11 @@ fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<BusHandle, Redi
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {
-    let Expiry { sweep_interval: interval, grace } = config.expiry;
-    let sweep = Sweep { interval, grace, batch: SWEEP_BATCH };
+    let ExpirySettings { sweep_interval: interval, grace } = config.expiry;
+    let sweep = Sweep { interval, grace, batch: MAX_SWEPT_EVENTS };
     IngestSettings {
-        queue: INGEST_QUEUE,
+        queue: INGEST_QUEUE_EVENTS,
         verify_threads: config.workers.verify_threads(),
-        writer: WriterSettings { max_batch: MAX_BATCH, sweep: (!interval.is_zero()).then_some(sweep) },
+        writer: WriterSettings { max_batch: MAX_COMMIT_EVENTS, sweep: (!interval.is_zero()).then_some(sweep) },
     }
 }

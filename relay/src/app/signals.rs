@@ -1,8 +1,8 @@
-//! What the operating system asks for.
+//! The signals of the operating system.
 
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// One request.
+/// What a signal asks for.
 pub(super) enum Signal {
     /// SIGHUP: read the settings again.
     Reload,

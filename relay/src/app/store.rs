@@ -1,4 +1,4 @@
-//! Which store the settings name.
+//! Opens the store that the settings name.
 
 use crate::config::Config;
 use crate::store::postgres::{self, Connections, PostgresStore};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a statement of an operator's command may take: a day.
-const OFFLINE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(86_400);
+const OPERATOR_STATEMENT_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// An open store.
 pub enum Opened {
@@ -23,7 +23,7 @@ impl Opened {
     /// Opens what the settings name; its schema is up to date then.
     ///
     /// # Errors
-    /// What the store says, with the database's name, but never its password.
+    /// The store's error with the database's name, never with its password.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         if config.database.is_postgres() {
             let store = PostgresStore::open(postgres_options(config)).await;
@@ -36,15 +36,15 @@ impl Opened {
         Ok(Self::Sqlite(Arc::new(store)))
     }
 
-    /// The same for an operator's command, whose statements may concern everything that there is: the limits on those of
-    /// clients do not hold for them.
+    /// [`open`](Self::open) for an operator's command, whose statements may concern the whole store: the timeouts of
+    /// clients' statements do not apply to them.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub async fn open_patiently(config: &Config) -> anyhow::Result<Self> {
+    pub async fn open_for_operator(config: &Config) -> anyhow::Result<Self> {
         let mut config = config.clone();
-        config.database.statement_timeout = OFFLINE_STATEMENT_TIMEOUT;
-        config.postgres.primary_statement_timeout = OFFLINE_STATEMENT_TIMEOUT;
+        config.database.statement_timeout = OPERATOR_STATEMENT_TIMEOUT;
+        config.postgres.primary_statement_timeout = OPERATOR_STATEMENT_TIMEOUT;
         Self::open(&config).await
     }
 
@@ -56,7 +56,7 @@ impl Opened {
         }
     }
 
-    /// What it is, for people.
+    /// The kind of store, for people.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "SQLite",
@@ -64,7 +64,7 @@ impl Opened {
         }
     }
 
-    /// The embedded store, where it is that.
+    /// The store, if it is SQLite.
     pub fn sqlite(&self) -> Option<Arc<SqliteStore>> {
         match self {
             Self::Sqlite(store) => Some(store.clone()),
@@ -72,7 +72,7 @@ impl Opened {
         }
     }
 
-    /// The log that it shares with other instances, if it does.
+    /// The log that the store shares with other instances; `None` for SQLite.
     pub fn shared_log(&self) -> Option<Arc<dyn SharedLog>> {
         match self {
             Self::Sqlite(_) => None,
@@ -80,7 +80,7 @@ impl Opened {
         }
     }
 
-    /// The servers, where it has some.
+    /// The store, if it is PostgreSQL.
     pub fn postgres(&self) -> Option<Arc<PostgresStore>> {
         match self {
             Self::Sqlite(_) => None,
@@ -89,7 +89,7 @@ impl Opened {
     }
 }
 
-/// What the settings say about the embedded store. The commands for an operator's data use it too.
+/// The options of a SQLite store.
 pub fn sqlite_options(config: &Config) -> sqlite::Options {
     let database = &config.database;
     sqlite::Options {
@@ -101,7 +101,7 @@ pub fn sqlite_options(config: &Config) -> sqlite::Options {
     }
 }
 
-/// What the settings say about a store on PostgreSQL.
+/// The options of a store on PostgreSQL.
 pub fn postgres_options(config: &Config) -> postgres::Options {
     let (database, settings) = (&config.database, &config.postgres);
     postgres::Options {
@@ -129,7 +129,7 @@ pub fn postgres_options(config: &Config) -> postgres::Options {
     }
 }
 
-/// The databases as an operator may read them.
+/// The URLs of the databases without their passwords.
 pub(super) fn names(config: &Config) -> String {
     config.database.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! `relay backup`: a compact copy of the database, beside a running relay too.
+//! `relay backup`: writes a compact copy of the database, also while a relay runs on it.
 
 use super::partial::{Partial, unless_stopped};
 use super::progress::Bar;

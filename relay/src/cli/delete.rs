@@ -1,4 +1,4 @@
-//! `relay delete`: what a filter selects leaves the store.
+//! `relay delete`: removes the events that a filter selects.
 
 use super::filter_argument;
 use super::progress::Bar;
@@ -31,9 +31,9 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     anyhow::ensure!(filter.limit.is_none(), "a limit says which events come first, not which to delete: leave it out");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Opened::open_patiently(&loaded.config).await?.store();
+        let store = Opened::open_for_operator(&loaded.config).await?.store();
         if arguments.get_flag("yes") {
-            // How many there are to be is not asked first: to count them may take longer than to remove them.
+            // The total is not counted first: counting may take longer than removing.
             let bar = Bar::items(None);
             let removed = delete(&*store, filter, |removed| bar.at(removed, "removed")).await;
             bar.done();
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
             println!("{} events removed", removed?);
         } else {
             let all = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
-            // Expired events that were not swept yet would go as well, but are not counted.
+            // Expired events that were not swept yet are removed too, but not counted here.
             let filters = std::slice::from_ref(filter);
             let counted = store.count(filters, &all, Position::default(), crate::types::now()).await;
             store.close().await;

@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How many rows a filter without a limit asks for.
-const LIMIT_DEFAULT: u32 = 500;
+/// The limit of a filter that has none.
+const DEFAULT_LIMIT: u32 = 500;
 
-/// The longest that one server may take.
+/// How long one server may take to answer.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn command() -> Command {
@@ -61,8 +61,8 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // All at once: one that says nothing keeps nobody waiting for another.
-        let mut servers = join_all(urls.iter().map(look)).await;
+        // At the same time: a silent server does not delay the others.
+        let mut servers = join_all(urls.iter().map(connect)).await;
         let positions =
             servers.iter().filter_map(|(_, looked)| looked.as_ref().ok().map(|(_, server_position)| *server_position));
         let head = positions
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     })
 }
 
-async fn look(url: &Redacted) -> (&Redacted, Result<(Inspector, ServerPosition), StoreError>) {
+async fn connect(url: &Redacted) -> (&Redacted, Result<(Inspector, ServerPosition), StoreError>) {
     let looked = async {
         let mut inspector = Inspector::connect(url).await?;
         let server_position = inspector.server_position().await?;
@@ -130,7 +130,7 @@ fn describe(server_position: &ServerPosition, head: Option<Head>) -> String {
 async fn explain(inspector: &mut Inspector, filter: &Filter) -> anyhow::Result<()> {
     let read = Read {
         filter,
-        limit: filter.limit.unwrap_or(LIMIT_DEFAULT) as usize,
+        limit: filter.limit.unwrap_or(DEFAULT_LIMIT) as usize,
         after: None,
         access: None,
         at_least: Position::default(),

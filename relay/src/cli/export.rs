@@ -1,4 +1,4 @@
-//! `relay export`: the store as JSONL, beside a running relay too.
+//! `relay export`: writes the store as JSONL, also while a relay runs on it.
 
 use super::filter_argument;
 use super::partial::{Partial, unless_stopped};
@@ -34,11 +34,11 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     let filter = arguments.get_one::<Filter>("filter");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // The database first: a wrong path must not leave an empty file behind.
-        let mut source = Source::open(&loaded.config).await?;
+        // The database is opened first: a wrong URL must not leave an empty file behind.
+        let mut source = ExportSource::open(&loaded.config).await?;
         match path {
             Some(path) => unless_stopped(to_file(&mut source, filter, path)).await?,
-            // A signal ends it at once, also where nobody reads what it writes.
+            // Without a handler, a signal ends the process at once, even while a write to standard output blocks.
             None => {
                 let out = BufWriter::with_capacity(1 << 16, std::io::stdout());
                 to(&mut source, filter, out).await?;
@@ -48,14 +48,14 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     })
 }
 
-async fn to_file(source: &mut Source, filter: Option<&Filter>, path: &Path) -> anyhow::Result<()> {
+async fn to_file(source: &mut ExportSource, filter: Option<&Filter>, path: &Path) -> anyhow::Result<()> {
     let partial = Partial::new(path)?;
     let file = File::create(partial.path()).with_context(|| format!("cannot create {}", partial.path().display()))?;
     to(source, filter, BufWriter::with_capacity(1 << 20, file)).await?;
     partial.finish()
 }
 
-async fn to(source: &mut Source, filter: Option<&Filter>, mut out: impl Write + Send) -> anyhow::Result<()> {
+async fn to(source: &mut ExportSource, filter: Option<&Filter>, mut out: impl Write + Send) -> anyhow::Result<()> {
     let bar = Bar::items(source.events_at_most().await?);
     let result = source.export(filter, &mut out, |report| bar.at(report.seen, "")).await;
     bar.done();
@@ -71,15 +71,15 @@ async fn to(source: &mut Source, filter: Option<&Filter>, mut out: impl Write + 
 }
 
 /// Where the events come from.
-enum Source {
+enum ExportSource {
     File(Archive),
     Servers(Arc<dyn Store>),
 }
 
-impl Source {
+impl ExportSource {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         if config.database.is_postgres() {
-            return Ok(Self::Servers(Opened::open_patiently(config).await?.store()));
+            return Ok(Self::Servers(Opened::open_for_operator(config).await?.store()));
         }
         Ok(Self::File(Archive::open(&sqlite_options(config)).await?))
     }

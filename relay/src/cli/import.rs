@@ -1,4 +1,4 @@
-//! `relay import`: JSONL into the store.
+//! `relay import`: stores the events of a JSONL file.
 
 use super::progress::{self, Bar};
 use crate::app::Opened;
@@ -14,13 +14,13 @@ use std::process::ExitCode;
 /// Lines up to this long are read, whatever the limit on client messages: 16 MiB.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// How many rejected lines are told one by one where no file takes them.
-const TOLD: u64 = 20;
+/// How many rejected lines are printed where no file takes them.
+const MAX_PRINTED_REJECTS: u64 = 20;
 
-/// From so many new events on, a PostgreSQL is vacuumed and analysed at the end. Autovacuum comes later, and until then a
-/// server that knows nothing of its tables may walk the wrong index: a feed of 300 authors among 10,000 events took 480 ms
-/// before, 12 ms after.
-const LARGE: u64 = 1_000;
+/// An import that stores so many events vacuums and analyses PostgreSQL at its end. Until autovacuum comes, a server
+/// without statistics may choose the wrong index: a feed of 300 authors among 10,000 events took 480 ms before, 12 ms
+/// after.
+const VACUUM_THRESHOLD_EVENTS: u64 = 1_000;
 
 pub(super) fn command() -> Command {
     Command::new("import")
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     runtime.block_on(async {
         let opened = Opened::open(&loaded.config).await?;
         let store = opened.store();
-        // Not before: an import that cannot begin must leave no file behind, or the next one would be refused.
+        // After the store: an import that cannot begin must leave no file behind, which would make the next one fail.
         let mut rejects = Rejects::new(arguments.get_one::<PathBuf>("rejects"))?;
         let bar = Bar::bytes(bytes);
         let result = import(source, store.clone(), settings, |report, rejected| {
@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         })
         .await;
         if let (Ok(report), Some(postgres)) = (&result, opened.postgres())
-            && report.stored >= LARGE
+            && report.stored >= VACUUM_THRESHOLD_EVENTS
         {
             bar.at(report.bytes, "all stored; vacuuming, so that indexes alone answer");
             if let Err(error) = postgres.vacuum().await {
@@ -100,10 +100,10 @@ fn summary(report: &ImportReport, seconds: f64) -> String {
     )
 }
 
-/// Where lines go that are no events.
+/// Writes the rejected lines to a file, or prints the first of them.
 struct Rejects {
     file: Option<BufWriter<File>>,
-    told: u64,
+    printed: u64,
     error: Option<std::io::Error>,
 }
 
@@ -111,7 +111,7 @@ impl Rejects {
     fn new(path: Option<&PathBuf>) -> anyhow::Result<Self> {
         let create =
             |path: &PathBuf| File::create_new(path).with_context(|| format!("cannot create {}", path.display()));
-        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), told: 0, error: None })
+        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), printed: 0, error: None })
     }
 
     fn take(&mut self, bar: &Bar, rejected: Vec<Rejected>) {
@@ -123,13 +123,15 @@ impl Rejects {
                     }
                     continue;
                 }
-                // There is nothing to write that could be read again.
+                // The line was too long or not UTF-8, so it cannot be written for another import.
                 (Some(_), None) => bar.tell(&format!("line {line}: {reason}; it is not among the rejected lines")),
-                (None, _) if self.told < TOLD => bar.tell(&format!("line {line}: {reason}")),
-                (None, _) if self.told == TOLD => bar.tell("further rejected lines are only counted (see --rejects)"),
+                (None, _) if self.printed < MAX_PRINTED_REJECTS => bar.tell(&format!("line {line}: {reason}")),
+                (None, _) if self.printed == MAX_PRINTED_REJECTS => {
+                    bar.tell("further rejected lines are only counted (see --rejects)")
+                }
                 (None, _) => {}
             }
-            self.told += 1;
+            self.printed += 1;
         }
     }
 

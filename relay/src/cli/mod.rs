@@ -21,11 +21,11 @@ use crate::types::Filter;
 use clap::{Arg, ArgMatches, Command};
 use std::process::ExitCode;
 
-/// What is wrong lies in the command line or the settings.
+/// The exit code where the command line or the settings are wrong.
 const EXIT_SETTINGS: u8 = 2;
 
-/// Runs the program with this process's command line and environment. 0: well; 1: it failed; 2: the command line or
-/// the settings are wrong.
+/// Runs the program with this process's command line and environment. Exit codes: 0 for success, 1 for a failure, 2 where
+/// the command line or the settings are wrong.
 pub fn main() -> ExitCode {
     let document = Document::embedded();
     let matches = command(&document).get_matches();
@@ -42,9 +42,7 @@ fn command(document: &Document) -> Command {
     Command::new("relay")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Skein, a Nostr relay. Without a command it serves.")
-        .after_help(
-            "Every setting, with its default and effect, stands in relay.example.toml; -h is short, --help full.",
-        )
+        .after_help("relay.example.toml documents every setting, its default and its effect; -h is short, --help full.")
         .args(flags::arguments(document))
         .subcommand(Command::new("serve").about("Run the relay (the default)"))
         .subcommand(check_config::command())
@@ -78,7 +76,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
     }
 }
 
-/// `--filter`, for the commands that speak of some events only.
+/// `--filter`, for the commands that work on a part of the events.
 fn filter_argument() -> Arg {
     let parse =
         |text: &str| Filter::parse(text).map_err(|error| format!("{error}; write it as in a REQ: {{\"kinds\":[1]}}"));
@@ -100,9 +98,9 @@ fn config_argument() -> Arg {
 mod tests {
     use super::*;
 
-    type Given = (Option<std::path::PathBuf>, Vec<(String, String)>);
+    type ReadFlags = (Option<std::path::PathBuf>, Vec<(String, String)>);
 
-    fn parse(arguments: &[&str]) -> Result<Given, clap::Error> {
+    fn parse(arguments: &[&str]) -> Result<ReadFlags, clap::Error> {
         let document = Document::embedded();
         let matches = command(&document).try_get_matches_from([&["relay"], arguments].concat())?;
         let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);

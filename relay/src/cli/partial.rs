@@ -1,4 +1,5 @@
-//! A file that has its name only once it is whole: a full disk must not stay full of the remains of what failed.
+//! A file that gets its name when it is complete. What a failed command has written is removed: it may be what fills the
+//! disk.
 
 use anyhow::Context;
 use std::fs::{File, TryLockError};
@@ -7,24 +8,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A file in the making, under its name with `.partial` added. Removed when dropped before it was
+/// A file that is being written, under its name with `.partial` added. Removed when dropped before it was
 /// [finished](Self::finish).
 pub(super) struct Partial {
     to: PathBuf,
     path: PathBuf,
-    /// Held locked: whoever else is to make the same file would write into this one's, or remove it.
+    /// Held locked: another process with the same target would write into the same partial file, or remove it.
     _lock: File,
 }
 
 impl Partial {
-    /// Makes room for the file; what an attempt has left that was killed goes.
+    /// Locks the target, and removes what a killed attempt has left.
     ///
     /// # Errors
-    /// Where there is a file `to`, or somebody else is making it.
+    /// Where a file `to` exists, or another process is writing it.
     pub(super) fn new(to: &Path) -> anyhow::Result<Self> {
-        absent(to)?;
+        ensure_absent(to)?;
         let lock = lock(to)?;
-        let partial = Self { to: to.to_owned(), path: with(to, ".partial"), _lock: lock };
+        let partial = Self { to: to.to_owned(), path: with_suffix(to, ".partial"), _lock: lock };
         partial.remove();
         Ok(partial)
     }
@@ -34,9 +35,9 @@ impl Partial {
         &self.path
     }
 
-    /// Puts the file on disk and gives it its name.
+    /// Syncs the file to disk and gives it its name.
     pub(super) fn finish(self) -> anyhow::Result<()> {
-        absent(&self.to)?;
+        ensure_absent(&self.to)?;
         let synced = File::open(&self.path).and_then(|file| file.sync_all());
         let named = synced.and_then(|()| std::fs::rename(&self.path, &self.to));
         named.with_context(|| format!("cannot create {}", self.to.display()))?;
@@ -46,8 +47,8 @@ impl Partial {
     }
 
     fn remove(&self) {
-        // Mostly there is none. SQLite has a journal beside what it writes.
-        for path in [&self.path, &with(&self.path, "-journal")] {
+        // Mostly neither exists. SQLite keeps a journal beside the file that it writes.
+        for path in [&self.path, &with_suffix(&self.path, "-journal")] {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -56,14 +57,15 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         self.remove();
-        let _ = std::fs::remove_file(with(&self.to, LOCK));
+        let _ = std::fs::remove_file(with_suffix(&self.to, LOCK_SUFFIX));
     }
 }
 
-const LOCK: &str = ".partial.lock";
+/// The suffix of the file whose lock protects a target.
+const LOCK_SUFFIX: &str = ".partial.lock";
 
 fn lock(to: &Path) -> anyhow::Result<File> {
-    let path = with(to, LOCK);
+    let path = with_suffix(to, LOCK_SUFFIX);
     loop {
         let opened = File::options().write(true).create(true).truncate(false).open(&path);
         let file = opened.with_context(|| format!("cannot create {}", path.display()))?;
@@ -74,7 +76,8 @@ fn lock(to: &Path) -> anyhow::Result<File> {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
-        // Whoever had it may have removed it meanwhile: then the next one would make another.
+        // The process that held the lock may have removed the file since it was opened here; then the next process would
+        // lock another one.
         let held = file.metadata()?.ino();
         if std::fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
             return Ok(file);
@@ -82,12 +85,12 @@ fn lock(to: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn absent(path: &Path) -> anyhow::Result<()> {
+fn ensure_absent(path: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(!path.exists(), "cannot create {}: the file exists", path.display());
     Ok(())
 }
 
-fn with(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -120,11 +123,11 @@ mod tests {
     fn nothing_is_left_of_what_was_not_finished() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("copy");
-        std::fs::write(with(&to, ".partial"), "killed before").unwrap();
+        std::fs::write(with_suffix(&to, ".partial"), "killed before").unwrap();
         let partial = Partial::new(&to).unwrap();
         assert_eq!(names(folder.path()), ["copy.partial.lock"]);
         std::fs::write(partial.path(), "half").unwrap();
-        std::fs::write(with(partial.path(), "-journal"), "half").unwrap();
+        std::fs::write(with_suffix(partial.path(), "-journal"), "half").unwrap();
         drop(partial);
         assert_eq!(names(folder.path()), [""; 0]);
     }

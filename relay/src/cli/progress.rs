@@ -56,7 +56,7 @@ impl Bar {
     }
 }
 
-/// So many a second, for people.
+/// `count` per second, for people.
 pub(super) fn rate(count: u64, seconds: f64) -> u64 {
     (count as f64 / seconds.max(0.001)) as u64
 }

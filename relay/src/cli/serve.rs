@@ -14,7 +14,7 @@ pub(super) fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let result = runtime.block_on(app::run(loaded, sources, log));
-    // Not to wait for what was dropped while it looked a name up.
+    // A thread that resolves a host name cannot be cancelled; the exit does not wait for it.
     runtime.shutdown_background();
     result?;
     Ok(ExitCode::SUCCESS)

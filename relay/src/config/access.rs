@@ -42,7 +42,7 @@ fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKi
 /// `[proxy]`: what stands in front of the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Proxy {
+pub struct ProxySettings {
     /// Networks whose word about a client's address is believed.
     #[serde(deserialize_with = "networks")]
     pub trusted_networks: Vec<IpNet>,

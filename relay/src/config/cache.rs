@@ -7,7 +7,7 @@ use std::time::Duration;
 /// `[cache]`: which answers are kept in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cache {
+pub struct CacheSettings {
     /// Whether this instance keeps answers of its own.
     pub l1: bool,
     /// About how many bytes of them.

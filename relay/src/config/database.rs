@@ -10,7 +10,7 @@ use std::time::Duration;
 /// `[database]`: where events are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Database {
+pub struct DatabaseSettings {
     /// One `sqlite:` URL, or one `postgres://` URL a server.
     pub urls: Vec<Redacted>,
     /// What an OK promises.
@@ -26,7 +26,7 @@ pub struct Database {
     pub pool_wait: Duration,
 }
 
-impl Database {
+impl DatabaseSettings {
     /// How many connections read: what was set, or twice the number of cores, at least 4.
     pub fn read_connections(&self) -> usize {
         match self.read_connections_or_zero {
@@ -57,7 +57,7 @@ pub(super) fn is_postgres(url: &str) -> bool {
 /// `[postgres]`: the servers of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Postgres {
+pub struct PostgresSettings {
     /// Connections to the primary that are kept open.
     pub primary_connections_min: u32,
     /// The most connections to the primary.

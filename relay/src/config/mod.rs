@@ -27,19 +27,21 @@ mod tests;
 mod validate;
 mod values;
 
-pub use access::{AccessRules, Proxy};
-pub use cache::Cache;
-pub use database::{Database, Durability, Postgres};
+pub use access::{AccessRules, ProxySettings};
+pub use cache::CacheSettings;
+pub use database::{DatabaseSettings, Durability, PostgresSettings};
 pub use document::{Document, EXAMPLE, Section, Setting};
 pub use error::{Problem, Problems};
 pub use limits::{Limits, Queues, Timeouts};
 pub use load::{Effective, Loaded, load};
 pub use redacted::{Redacted, Secret, redact};
-pub use redis::{Redis, RedisAddress, RedisAddressError, RedisTopology, percent_decode};
+pub use redis::{RedisAddress, RedisAddressError, RedisSettings, RedisTopology, percent_decode};
 pub use reference::reference;
 pub use reload::{Reload, reload};
 pub use retention::KindRetention;
-pub use service::{Admin, Expiry, Info, Log, LogFormat, Observe, Workers};
+pub use service::{
+    AdminSettings, ExpirySettings, InfoSettings, LogFormat, LogSettings, ObserveSettings, WorkerSettings,
+};
 pub use sources::{Origin, Sources};
 pub use validate::validate;
 pub use values::{KindSet, cores};
@@ -59,15 +61,15 @@ pub struct Config {
     /// Further addresses of the relay.
     pub public_urls: Vec<String>,
     /// The listener for operators.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// Where events are kept.
-    pub database: Database,
+    pub database: DatabaseSettings,
     /// The servers of a cluster.
-    pub postgres: Postgres,
+    pub postgres: PostgresSettings,
     /// How relays of one cluster talk.
-    pub redis: Redis,
+    pub redis: RedisSettings,
     /// Which answers are kept in memory.
-    pub cache: Cache,
+    pub cache: CacheSettings,
     /// What one client may ask for.
     pub limits: Limits,
     /// How much may wait in memory.
@@ -75,19 +77,19 @@ pub struct Config {
     /// How long the relay waits for a client.
     pub timeouts: Timeouts,
     /// What stands in front of the relay.
-    pub proxy: Proxy,
+    pub proxy: ProxySettings,
     /// Who may do what.
     pub access: AccessRules,
     /// What the relay tells about itself.
-    pub info: Info,
+    pub info: InfoSettings,
     /// What it writes to standard error.
-    pub log: Log,
+    pub log: LogSettings,
     /// How closely it watches itself.
-    pub observe: Observe,
+    pub observe: ObserveSettings,
     /// How many threads work.
-    pub workers: Workers,
+    pub workers: WorkerSettings,
     /// How expired events leave the disk.
-    pub expiry: Expiry,
+    pub expiry: ExpirySettings,
 }
 
 impl Config {

@@ -7,7 +7,7 @@ use std::fmt;
 /// `[redis]`: how relays of one cluster tell each other what is new.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Redis {
+pub struct RedisSettings {
     /// The server's URL; empty: none.
     pub url: Redacted,
     /// What every name on the server begins with, so that several relays can share it.

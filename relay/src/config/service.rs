@@ -9,7 +9,7 @@ use std::time::Duration;
 /// `[admin]`: the listener for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Admin {
+pub struct AdminSettings {
     /// Where it listens; written empty, `None`: off.
     #[serde(deserialize_with = "values::address_or_off")]
     pub listen: Option<SocketAddr>,
@@ -27,7 +27,7 @@ pub struct Admin {
 /// `[info]`: what the relay tells about itself (NIP-11). Empty texts are not told. A reload changes all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Info {
+pub struct InfoSettings {
     /// The relay's name.
     pub name: String,
     /// What it is for.
@@ -51,7 +51,7 @@ pub struct Info {
 /// `[log]`: what the relay writes to standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Log {
+pub struct LogSettings {
     /// A level, or a filter as `tracing_subscriber::EnvFilter` reads it. A reload changes it.
     pub level: String,
     /// For people or for machines.
@@ -71,7 +71,7 @@ pub enum LogFormat {
 /// `[observe]`: how closely the relay watches itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Observe {
+pub struct ObserveSettings {
     /// Whether anything is counted at all.
     pub metrics: bool,
     /// How many journeys of a hundred are timed stage by stage.
@@ -84,7 +84,7 @@ pub struct Observe {
 /// `[workers]`: how many threads work.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Workers {
+pub struct WorkerSettings {
     /// Threads that check signatures; 0: [`verify_threads`](Self::verify_threads) chooses.
     #[serde(rename = "verify_threads")]
     pub verify_threads_or_zero: usize,
@@ -93,7 +93,7 @@ pub struct Workers {
     pub runtime_threads_or_zero: usize,
 }
 
-impl Workers {
+impl WorkerSettings {
     /// Threads that check signatures: what was set, or one a core.
     pub fn verify_threads(&self) -> usize {
         or_cores(self.verify_threads_or_zero)
@@ -112,7 +112,7 @@ fn or_cores(threads: usize) -> usize {
 /// `[expiry]`: how expired events leave the disk (NIP-40).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expiry {
+pub struct ExpirySettings {
     /// Between two sweeps; zero: none.
     #[serde(rename = "sweep_interval_seconds", deserialize_with = "values::seconds")]
     pub sweep_interval: Duration,

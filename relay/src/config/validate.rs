@@ -2,7 +2,7 @@
 
 use super::database::is_postgres;
 use super::error::Problem;
-use super::{Config, Database, Limits, Postgres, Redacted, Redis, RedisAddress};
+use super::{Config, DatabaseSettings, Limits, PostgresSettings, Redacted, RedisAddress, RedisSettings};
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -90,7 +90,7 @@ fn cache(config: &Config, check: &mut Check) {
 }
 
 fn redis(config: &Config, check: &mut Check) {
-    let Redis { url, prefix } = &config.redis;
+    let RedisSettings { url, prefix } = &config.redis;
     if url.is_empty() {
         return;
     }
@@ -117,7 +117,7 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
     url.scheme_str().is_some_and(|scheme| schemes.contains(&scheme)) && host && !text.contains(['?', '#'])
 }
 
-fn database(database: &Database, check: &mut Check) {
+fn database(database: &DatabaseSettings, check: &mut Check) {
     let urls: Vec<&str> = database.urls.iter().map(Redacted::expose).collect();
     match urls.as_slice() {
         [] => check.that(false, "database.urls", "must name a database, such as sqlite:relay.db"),
@@ -149,7 +149,7 @@ fn database(database: &Database, check: &mut Check) {
     above_zero(&waits, check);
 }
 
-fn postgres(postgres: &Postgres, check: &mut Check) {
+fn postgres(postgres: &PostgresSettings, check: &mut Check) {
     // Two connections to the primary are for writing and following alone; the rest is for reading.
     const FOR_WRITING: u32 = 2;
     for (setting, min, max) in [

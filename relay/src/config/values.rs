@@ -108,8 +108,8 @@ impl KindRange {
 
 impl<'de> Deserialize<'de> for KindRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Range;
-        impl Visitor<'_> for Range {
+        struct KindRangeVisitor;
+        impl Visitor<'_> for KindRangeVisitor {
             type Value = KindRange;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for KindRange {
                 KindRange::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
-        deserializer.deserialize_any(Range)
+        deserializer.deserialize_any(KindRangeVisitor)
     }
 }
 

@@ -220,7 +220,12 @@ fn private_kinds_ask_for_authentication() {
 
 fn auth(at: Timestamp, kind: u16, challenge: &str, relay: &str) -> Result<PublicKey, Refusal> {
     let own = [RelayUrl::parse("wss://relay.example.com").unwrap(), RelayUrl::parse("ws://127.0.0.1:7777/x").unwrap()];
-    check_auth(&event_at(at, kind, &[&["relay", relay], &["challenge", challenge]], ""), "secret", OwnUrls::Configured(&own), NOW)
+    check_auth(
+        &event_at(at, kind, &[&["relay", relay], &["challenge", challenge]], ""),
+        "secret",
+        OwnUrls::Configured(&own),
+        NOW,
+    )
 }
 
 #[test]

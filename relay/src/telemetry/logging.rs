@@ -1,7 +1,7 @@
 //! Log lines, on standard error. What may hold a secret is of a type that does not show it (`config::Redacted`).
 
 use super::repeats::Repeats;
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 use std::io::IsTerminal;
 use tracing::Subscriber;
 use tracing_subscriber::filter::ParseError;
@@ -36,13 +36,17 @@ impl LogControl {
 }
 
 /// Sends log lines of the whole process to standard error. Once a process.
-pub fn init_logging(log: &Log) -> Result<LogControl, LogError> {
+pub fn init_logging(log: &LogSettings) -> Result<LogControl, LogError> {
     let (subscriber, control) = subscriber(log, std::io::stderr, std::io::stderr().is_terminal())?;
     subscriber.try_init()?;
     Ok(control)
 }
 
-fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<(impl Subscriber + Send + Sync, LogControl), LogError>
+fn subscriber<W>(
+    log: &LogSettings,
+    writer: W,
+    colours: bool,
+) -> Result<(impl Subscriber + Send + Sync, LogControl), LogError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -85,7 +89,7 @@ mod tests {
     fn the_level_can_be_changed_while_running() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let log = Log { level: "info".into(), format: LogFormat::Text };
+        let log = LogSettings { level: "info".into(), format: LogFormat::Text };
         let (subscriber, control) = subscriber(&log, move || writer.clone(), false).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("hidden");
@@ -105,7 +109,7 @@ mod tests {
     fn for_machines_each_line_is_one_object() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let log = Log { level: "info".into(), format: LogFormat::Json };
+        let log = LogSettings { level: "info".into(), format: LogFormat::Json };
         let (subscriber, _control) = subscriber(&log, move || writer.clone(), false).unwrap();
         tracing::subscriber::with_default(subscriber, || tracing::warn!(position = 5, "two\nlines"));
         let text = lines.take();

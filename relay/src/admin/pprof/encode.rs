@@ -41,7 +41,7 @@ pub(super) fn folded(stacks: &[Stack]) -> String {
 /// The form of Google's pprof: `profile.proto` of github.com/google/pprof, whose numbers these are.
 pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec<u8> {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let mut profile = Message::default();
+    let mut profile = ProtoMessage::default();
     let mut texts = Numbered::default();
     let (mut functions, mut locations) = (Numbered::default(), Numbered::default());
     // The text without letters is number 0; functions and locations begin with 1.
@@ -107,9 +107,9 @@ impl<T: Ord> Numbered<T> {
 
 /// A message in the encoding of Protocol Buffers.
 #[derive(Default)]
-struct Message(Vec<u8>);
+struct ProtoMessage(Vec<u8>);
 
-impl Message {
+impl ProtoMessage {
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

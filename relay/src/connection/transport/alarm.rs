@@ -67,9 +67,9 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    struct WakeCount(AtomicUsize);
 
-    impl Wake for Count {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn it_wakes_the_task_that_asked_last_and_remembers() {
-        let tasks = [Arc::<Count>::default(), Arc::default()];
+        let tasks = [Arc::<WakeCount>::default(), Arc::default()];
         let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
         let wakers = tasks.each_ref().map(|task| Waker::from(task.clone()));
         let mut alarm = Alarm::new();
