@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the real clients that relay/tests/clients.rs runs, into target/clients: nostr-tools for Node, nostr-sdk for
-# Python. Does nothing where they are there in the right versions, so that later runs need no network.
+# Installs the real clients that relay/tests/clients.rs runs, into target/clients: libraries for Node, nostr-sdk for
+# Python. Does nothing where they are there in the right versions, so that later runs need no network. (NDK's npm package
+# names an editor and a highlighter of code, 90 MB, which its code never loads: package.json puts `ws` in their place.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 from=relay/tests/clients

@@ -1,5 +1,7 @@
 //! Real client libraries against the real binary: nostr-tools on Node and nostr-sdk on Python publish, query, count,
-//! follow, delete and authenticate, and hold every answer against a model of their own (`relay/tests/clients/`).
+//! follow, delete and authenticate, and hold every answer against a model of their own (`relay/tests/clients/`). Each
+//! library that people's clients are built from goes through a session as its users have it
+//! (`relay/tests/clients/libraries/`, docs/clients.md).
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -7,20 +9,21 @@
 mod installed;
 #[path = "process/mod.rs"]
 mod process;
+#[path = "clients/sessions.rs"]
+mod sessions;
 
-use installed::{installed, nostr_tools, sources};
+use installed::{node, python};
 use process::{Relay, Setup};
 use std::process::Command;
 
 #[test]
 fn nostr_tools_agrees_with_the_relay() {
-    agrees(&mut nostr_tools("nostr_tools.mjs"));
+    agrees(&mut node("nostr_tools.mjs"));
 }
 
 #[test]
 fn nostr_sdk_agrees_with_the_relay() {
-    let python = installed("venv/.installed").join("venv/bin/python");
-    agrees(Command::new(python).arg("-B").arg(sources().join("nostr_sdk_check.py")));
+    agrees(&mut python("nostr_sdk_check.py"));
 }
 
 /// The control: the check sees a relay that hands gift wraps to strangers.
@@ -28,7 +31,7 @@ fn nostr_sdk_agrees_with_the_relay() {
 fn nostr_tools_disagrees_with_a_relay_that_keeps_nothing_private() {
     let folder = tempfile::tempdir().unwrap();
     let relay = Setup::new(folder.path()).set("access-private-kinds", "").start();
-    let (succeeded, said) = run(&mut nostr_tools("nostr_tools.mjs"), &relay);
+    let (succeeded, said) = run(&mut node("nostr_tools.mjs"), &relay);
     assert!(!succeeded && said.contains("a stranger asked for gift wraps"), "{said}");
     relay.stop();
 }

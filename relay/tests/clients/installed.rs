@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
-/// Node with one of the scripts here.
-pub(crate) fn nostr_tools(script: &str) -> Command {
+/// Node with one of the scripts here: `"nostr_tools.mjs"`, `"libraries/ndk.mjs"`.
+pub(crate) fn node(script: &str) -> Command {
     // Node looks for libraries from the script's own place upwards, so the scripts go where the libraries are.
     static COPIED: Once = Once::new();
-    let scripts = installed("node_modules/.installed").join("nostr-tools-check");
+    let scripts = installed("node_modules/.installed").join("scripts");
     COPIED.call_once(|| {
-        std::fs::create_dir_all(&scripts).unwrap();
-        for entry in std::fs::read_dir(sources()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "mjs") {
-                std::fs::copy(&path, scripts.join(path.file_name().unwrap())).unwrap();
+        for folder in ["", "libraries"] {
+            std::fs::create_dir_all(scripts.join(folder)).unwrap();
+            for entry in std::fs::read_dir(sources().join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "mjs") {
+                    std::fs::copy(&path, scripts.join(folder).join(path.file_name().unwrap())).unwrap();
+                }
             }
         }
     });
@@ -23,12 +25,19 @@ pub(crate) fn nostr_tools(script: &str) -> Command {
     command
 }
 
-pub(crate) fn sources() -> PathBuf {
+/// The Python that has nostr-sdk, with one of the scripts here.
+pub(crate) fn python(script: &str) -> Command {
+    let mut command = Command::new(installed("venv/.installed").join("venv/bin/python"));
+    command.arg("-B").arg(sources().join(script));
+    command
+}
+
+fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
 /// Where they are; `stamp` is what the one that is needed leaves there.
-pub(crate) fn installed(stamp: &str) -> PathBuf {
+fn installed(stamp: &str) -> PathBuf {
     let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
     assert!(clients.join(stamp).exists(), "the client libraries are not installed: run `make deps`");
     clients

@@ -1,6 +1,6 @@
 //! A real client library through the front door, by ws:// and by wss://.
 
-use crate::installed::nostr_tools;
+use crate::installed::node;
 use crate::stage::Stage;
 use deploy::local::Wish;
 
@@ -17,7 +17,7 @@ async fn nostr_tools_works_by_wss() {
 async fn works(tls: bool) {
     let stage = Stage::start(Wish { relays: Some(3), replicas: Some(1), tls, observe: !tls, ..Wish::default() }).await;
     assert_warm(&stage).await;
-    let mut node = nostr_tools("through_front.mjs");
+    let mut node = node("through_front.mjs");
     node.arg(stage.local.url());
     if tls {
         let (succeeded, said) = run(&mut node);

@@ -34,6 +34,12 @@ impl Setup {
         Self { folder: folder.to_owned(), arguments, wrapper: Vec::new(), expected: Vec::new() }
     }
 
+    /// Listens where another relay has listened, so that its clients find this one.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.arguments[1] = address.to_string();
+        self
+    }
+
     /// Sets one setting, as a flag: `("database-durability", "relaxed")`.
     pub fn set(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([format!("--{flag}"), value.to_owned()]);

@@ -1,0 +1,195 @@
+//! One session for each library, against the real relay, which restarts when the session asks for it; and the controls:
+//! against a relay that lies, each step of each session complains.
+
+use crate::installed::{node, python};
+use crate::process::{Relay, Setup};
+use serde_json::{Map, Value};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// A whole session takes 5 to 30 s on a quiet machine.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// A script whose lines are read as they come, so that it can ask for something. It ends with its handle.
+struct Script {
+    child: Child,
+    lines: Receiver<String>,
+    deadline: Instant,
+    said: String,
+}
+
+impl Script {
+    fn start(command: &mut Command) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        command.stdin(Stdio::piped()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let child = command.spawn().unwrap();
+        // The command still holds the pipe's other end, which would keep the script's output from ending.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let (sender, lines) = sync_channel(1_000);
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines, deadline: Instant::now() + SESSION_TIMEOUT, said: String::new() }
+    }
+
+    /// The next line, None at the end of the output.
+    fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                self.said += &format!("{line}\n");
+                Some(line)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no end after {SESSION_TIMEOUT:?}:\n{}", self.said),
+        }
+    }
+
+    /// Answers what the script has asked for.
+    fn answer(&mut self, words: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{words}").unwrap();
+    }
+
+    /// Whether the script is content, and what it said.
+    fn finish(mut self) -> (bool, String) {
+        while self.line().is_some() {}
+        (self.child.wait().unwrap().success(), std::mem::take(&mut self.said))
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a session, or the steps that are named; a relay that panics or warns fails it too.
+fn session(script: &mut Command, steps: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = Setup::new(folder.path()).start();
+    let address = relay.address();
+    let mut script = Script::start(script.arg(relay.url()).args(steps));
+    while let Some(line) = script.line() {
+        if line == "@restart" {
+            relay.stop();
+            relay = Setup::new(folder.path()).at(address).start();
+            script.answer("it is back");
+        }
+    }
+    let (content, said) = script.finish();
+    println!("{said}");
+    assert!(content, "{said}");
+    relay.stop();
+}
+
+/// The controls: each of `steps` complains about a relay that lies in that step.
+fn notices(script: &str, steps: &[&str]) {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let honest = Setup::new(folders[0].path()).start();
+    let mut liar = Script::start(node("libraries/liar.mjs").arg(honest.url()));
+    let mut lies: Map<String, Value> = serde_json::from_str(&liar.line().expect("the liar's ports")).unwrap();
+    // This lie needs none in between: a relay that keeps nothing private.
+    let open = open_relay(folders[1].path());
+    lies.insert("gift wraps".to_owned(), open.url().into());
+
+    let chosen: Map<String, Value> = steps.iter().map(|step| ((*step).to_owned(), lies[*step].clone())).collect();
+    let (complained, said) = Script::start(node(script).arg("--lies").arg(Value::Object(chosen).to_string())).finish();
+    println!("{said}");
+    assert!(complained, "{said}");
+    for step in steps {
+        assert!(said.contains(&format!(", {step}: noticed: ")), "no complaint about {step:?}:\n{said}");
+    }
+    drop(liar);
+    honest.stop();
+    open.stop();
+}
+
+fn open_relay(folder: &Path) -> Relay {
+    Setup::new(folder).set("access-private-kinds", "").start()
+}
+
+/// What every library with live subscriptions can be lied to about.
+const COMMON: [&str; 5] = ["profile", "feed", "live", "deletion", "gift wraps"];
+
+#[test]
+fn nostr_tools() {
+    session(&mut node("libraries/nostr_tools.mjs"), &[]);
+}
+
+#[test]
+fn nostr_tools_notices_lies() {
+    notices("libraries/nostr_tools.mjs", &[&COMMON[..], &["count", "restart"]].concat());
+}
+
+#[test]
+fn ndk() {
+    session(&mut node("libraries/ndk.mjs"), &[]);
+}
+
+#[test]
+fn ndk_notices_lies() {
+    notices("libraries/ndk.mjs", &[&COMMON[..], &["count"]].concat());
+}
+
+#[test]
+fn applesauce_relay() {
+    session(&mut node("libraries/applesauce.mjs"), &[]);
+}
+
+#[test]
+fn applesauce_relay_notices_lies() {
+    notices("libraries/applesauce.mjs", &[&COMMON[..], &["count", "restart", "pings"]].concat());
+}
+
+#[test]
+fn welshman_net() {
+    session(&mut node("libraries/welshman.mjs"), &[]);
+}
+
+/// It sends each filter alone, so that a refusal of one cannot take its neighbours with it.
+#[test]
+fn welshman_net_notices_lies() {
+    notices("libraries/welshman.mjs", &[&COMMON[..], &["restart"]].concat());
+}
+
+#[test]
+fn nostrify() {
+    session(&mut node("libraries/nostrify.mjs"), &[]);
+}
+
+#[test]
+fn nostrify_notices_lies() {
+    notices("libraries/nostrify.mjs", &[&COMMON[..], &["count", "restart", "schema"]].concat());
+}
+
+#[test]
+fn rx_nostr() {
+    session(&mut node("libraries/rx_nostr.mjs"), &[]);
+}
+
+#[test]
+fn rx_nostr_notices_lies() {
+    notices("libraries/rx_nostr.mjs", &[&COMMON[..], &["restart", "queue"]].concat());
+}
+
+#[test]
+fn nostr_fetch() {
+    session(&mut node("libraries/nostr_fetch.mjs"), &[]);
+}
+
+#[test]
+fn nostr_fetch_notices_lies() {
+    notices("libraries/nostr_fetch.mjs", &["paging"]);
+}
+
+#[test]
+fn nostr_sdk() {
+    session(&mut python("libraries/nostr_sdk_session.py"), &[]);
+}
