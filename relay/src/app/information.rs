@@ -7,22 +7,31 @@ use serde_json::{Map, Value, json};
 /// The longest subscription id (NIP-01).
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
 
+/// The URL of this software, from `repository` in relay/Cargo.toml: whoever publishes a version, or a fork, sets it
+/// there. Empty until then.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+
 /// The document, as JSON. It tells every limit that is enforced and no other.
 pub(super) fn document(config: &Config) -> String {
+    describe(config, REPOSITORY)
+}
+
+fn describe(config: &Config, repository: &str) -> String {
     let Config { limits, access, info, .. } = config;
     let mut document = Map::new();
     for (key, text) in [
-        ("name", &info.name),
-        ("description", &info.description),
-        ("banner", &info.banner),
-        ("icon", &info.icon),
-        ("pubkey", &info.pubkey),
-        ("self", &info.own_pubkey),
-        ("contact", &info.contact),
-        ("terms_of_service", &info.terms_of_service),
+        ("software", repository),
+        ("name", info.name.as_str()),
+        ("description", info.description.as_str()),
+        ("banner", info.banner.as_str()),
+        ("icon", info.icon.as_str()),
+        ("pubkey", info.pubkey.as_str()),
+        ("self", info.own_pubkey.as_str()),
+        ("contact", info.contact.as_str()),
+        ("terms_of_service", info.terms_of_service.as_str()),
     ] {
         if !text.is_empty() {
-            document.insert(key.to_owned(), Value::String(text.clone()));
+            document.insert(key.to_owned(), Value::String(text.to_owned()));
         }
     }
     let restricted = access.auth_to_write
@@ -79,6 +88,15 @@ mod tests {
         assert_eq!(document["limitation"]["max_limit"], 77);
         assert_eq!(document["contact"], "mailto:op@example.com");
         assert_eq!(document["self"], "ab".repeat(32));
+    }
+
+    #[test]
+    fn software_and_version_are_those_of_this_build() {
+        let with = |repository| serde_json::from_str::<Value>(&describe(&Config::default(), repository)).unwrap();
+        assert_eq!(with("https://example.com/skein")["software"], "https://example.com/skein");
+        assert_eq!(with("https://example.com/skein")["version"], env!("CARGO_PKG_VERSION"));
+        assert!(with("").get("software").is_none(), "an unknown URL is left out");
+        assert!(REPOSITORY.is_empty() || REPOSITORY.starts_with("https://"), "NIP-11 wants a URL: {REPOSITORY}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `[access]` and `[proxy]`: who may do what, and whose word about a client's address counts.
+//! `[access]` and `[proxy]`: who may do what, and which proxies are believed about a client's address.
 
 use super::values::{self, KindSet};
 use crate::types::{PrivateKinds, PublicKey};
@@ -43,7 +43,7 @@ fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKi
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxySettings {
-    /// Networks whose word about a client's address is believed.
+    /// The networks of the operator's proxies, which are believed about a client's address.
     #[serde(deserialize_with = "networks")]
     pub trusted_networks: Vec<IpNet>,
     /// Every connection begins with a PROXY protocol header, version 2.

@@ -1,4 +1,4 @@
-//! From sources to a configuration: merge, read, check.
+//! Builds a configuration from its sources: merge, convert, validate.
 
 use super::Config;
 use super::document::{Document, set};
@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use toml::{Table, Value};
 
-/// A configuration that is in order, and where it came from.
+/// A valid configuration, and where each value came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// What the relay runs with.
@@ -91,7 +91,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     finish(effective.collect())
 }
 
-/// Makes a configuration of settings that are each in order, and checks how they relate.
+/// Builds a configuration from settings that are each valid, and checks how they relate.
 pub(super) fn finish(settings: Vec<Effective>) -> Result<Loaded, Problems> {
     let mut table = Table::new();
     for setting in &settings {
@@ -107,6 +107,6 @@ pub(super) fn finish(settings: Vec<Effective>) -> Result<Loaded, Problems> {
 }
 
 fn read(table: Table) -> Result<Config, String> {
-    // The message may repeat a value, and a URL that was put into the wrong setting may hold a password.
+    // The message may repeat a value, and a URL in the wrong setting may hold a password.
     table.try_into().map_err(|error: toml::de::Error| redact(error.message()))
 }

@@ -66,7 +66,7 @@ pub struct Config {
     pub database: DatabaseSettings,
     /// The servers of a cluster.
     pub postgres: PostgresSettings,
-    /// How relays of one cluster talk.
+    /// The Redis that the relays of one cluster share.
     pub redis: RedisSettings,
     /// Which answers are kept in memory.
     pub cache: CacheSettings,

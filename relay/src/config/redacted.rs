@@ -1,4 +1,4 @@
-//! Text that may hold a password: shown without it.
+//! Texts that may hold a password, and are shown without it.
 
 use serde::Deserialize;
 use std::fmt;
@@ -14,7 +14,7 @@ impl Redacted {
         Self(url.into())
     }
 
-    /// The URL with its password, for whoever connects to it. Not for a log.
+    /// The URL with its password, to connect with. Never log it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -48,7 +48,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret, for whoever compares it. Not for a log.
+    /// The secret, to compare with. Never log it.
     pub fn expose(&self) -> &str {
         &self.0
     }

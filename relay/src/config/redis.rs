@@ -1,16 +1,16 @@
-//! `[redis]`: how relays of one cluster tell each other what is new, and how its server is named.
+//! `[redis]`: the server through which the relays of one cluster pass on new events, and the URLs that name it.
 
 use super::redacted::Redacted;
 use serde::Deserialize;
 use std::fmt;
 
-/// `[redis]`: how relays of one cluster tell each other what is new.
+/// `[redis]`: the server through which the relays of one cluster pass on new events.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisSettings {
     /// The server's URL; empty: none.
     pub url: Redacted,
-    /// What every name on the server begins with, so that several relays can share it.
+    /// The prefix of every key and channel, so that several clusters can share the server.
     pub prefix: String,
 }
 
@@ -23,7 +23,7 @@ pub struct RedisAddress {
     pub nodes: Vec<(String, u16)>,
     /// TLS on every connection.
     pub tls: bool,
-    /// Who connects; none: the default user.
+    /// The user; none: the default user.
     pub username: Option<String>,
     /// The password of the servers, and of the Sentinels.
     pub password: Option<String>,

@@ -1,4 +1,4 @@
-//! Where settings come from besides the defaults, and how what stands there becomes values.
+//! The sources of settings besides the defaults, and how their texts become values.
 
 use super::document::{Document, Setting};
 use super::error::Problem;
@@ -14,7 +14,7 @@ const CONFIG_VARIABLE: &str = "RELAY_CONFIG";
 /// A short name for `RELAY_LOG_LEVEL`, as other programs have one.
 const LOG_VARIABLE: &str = "RELAY_LOG";
 
-/// What the process was started with: enough to read the settings again.
+/// What the process was started with; a reload reads the settings from it again.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The file that the command line names.
@@ -58,7 +58,7 @@ pub enum Origin {
     Variable(String),
     /// This flag, without the dashes in front.
     Flag(String),
-    /// A file of its own, which the first part names. Taken for a secret: never shown.
+    /// A file of its own, which the first part names. It counts as a secret and is never shown.
     OwnFile(Box<Self>, PathBuf),
 }
 
@@ -172,7 +172,7 @@ impl Collected<'_> {
         }
     }
 
-    /// Takes the value from a file of its own; what stands there is never repeated.
+    /// Reads the value from a file of its own; no error repeats its content.
     fn own_file(&mut self, setting: &Setting, path: &Path, named_by: Origin) {
         let origin = Origin::OwnFile(Box::new(named_by), path.to_owned());
         match std::fs::read_to_string(path) {
@@ -193,14 +193,14 @@ impl Collected<'_> {
     }
 }
 
-/// Says where the file is wrong. Not in the parser's words, which repeat the line, and a line may hold a secret.
+/// The place of a syntax error in the file. The parser's own words would repeat the line, which may hold a secret.
 fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
     line.map_or_else(|| error.message().to_owned(), |line| format!("line {line}: {}", error.message()))
 }
 
-/// Makes `given` a value of the default's type. Text from the environment, the command line or a file of its own may
-/// stand for any type; a list may always be written as one text.
+/// Converts `given` to the type of the default. Text from the environment, the command line or a file of its own may
+/// be of any type; a list may always be written as one text.
 fn coerce(default: &Value, given: Value, is_text: bool, secret: bool) -> Result<Value, String> {
     match (default, given) {
         (Value::Array(_), Value::String(text)) => {

@@ -10,7 +10,7 @@
 //! outbox, and the socket's own buffer), and how long each step may take (`transport::deadlines`).
 //!
 //! `services`, `context`, `settings`, `origin`, `rate` and `stream` hold the types that several of these folders share; they
-//! import none of them but `listening::{slots, refusals}`.
+//! import nothing from them but `listening::{refusals, shutdown, slots}`.
 
 mod context;
 mod http;

@@ -25,17 +25,16 @@ pub struct ConnectionSettings {
     /// The largest message that is served. One up to twice as large is answered with a refusal, a still larger one
     /// ends the connection. Settled when a connection begins.
     pub max_message_bytes: usize,
-    /// The most connections at the same time, whatever they are doing.
+    /// The most connections at the same time, those in their handshake included.
     pub max_connections: usize,
     /// The most connections from one address (or one IPv6 /64) at the same time; 0: any number.
     pub max_connections_per_address: usize,
     /// The most open subscriptions of one connection.
     pub max_subscriptions: usize,
-    /// The most REQs and COUNTs of one connection that the store works on at the same time; the next ones wait
-    /// unread.
+    /// The most REQs and COUNTs of one connection that run at the same time; at the limit no message is read from it.
     pub max_running_queries: usize,
-    /// The most answers that are owed to one connection, under way or queued; until it reads some, nothing more is
-    /// read from it.
+    /// The most replies owed to one connection, in work or queued; at the limit no message is read from it until it
+    /// takes some.
     pub max_pending_replies: usize,
     /// How many events may wait for one connection. Settled when a connection begins.
     pub outbox: OutboxLimits,
@@ -43,23 +42,23 @@ pub struct ConnectionSettings {
     pub query: QueryLimits,
     /// How much one message may ask for.
     pub parse: ParseLimits,
-    /// How often one connection may send a message; `None`: as often as it likes.
+    /// How often one connection may send a message; `None`: no limit.
     pub messages: Option<RateLimit>,
-    /// How often one address (or one IPv6 /64) may send an event; `None`: as often as it likes.
+    /// How often one address (or one IPv6 /64) may send an event; `None`: no limit.
     pub events_per_address: Option<RateLimit>,
-    /// From the acceptance of a connection to the end of its WebSocket handshake.
+    /// The time from accepting a connection to the end of its WebSocket handshake.
     pub handshake_timeout: Duration,
-    /// For the headers of the HTTP request.
+    /// The time for the headers of the HTTP request.
     pub header_timeout: Duration,
-    /// For one message, from its first byte to its last.
+    /// The time for one message, from its first byte to its last.
     pub message_timeout: Duration,
-    /// A client that was silent for so long gets a ping; `None`: no pings.
+    /// How long a client may be silent before it gets a ping; `None`: no pings.
     pub ping_interval: Option<Duration>,
-    /// How long a ping may stay without any sign of life.
+    /// How long the client may send nothing after a ping.
     pub pong_timeout: Duration,
-    /// How long a client may take no byte although some wait for it.
+    /// How long a client may take no byte while some are pending.
     pub write_stall: Duration,
-    /// Networks whose word about a client's address is believed.
+    /// The networks of the operator's proxies, which are believed about a client's address.
     pub trusted_networks: Vec<IpNet>,
     /// Every connection begins with a PROXY protocol header, version 2, and comes from a trusted network.
     pub proxy_protocol: bool,

@@ -1,4 +1,5 @@
-//! What the headers tell: the client's address and the name it has for the relay, as far as trusted proxies vouch.
+//! What the headers of a request tell: the client's address, as far as trusted proxies vouch for it, and the URL by
+//! which the client has reached the relay.
 
 use crate::connection::settings::ConnectionSettings;
 use hyper::header::{HOST, HeaderMap, HeaderName};
@@ -8,7 +9,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The client's address: `peer`, unless `peer` is a trusted proxy; then the rightmost address in `X-Forwarded-For`
-/// that is not a trusted proxy itself. What stands left of it was written by someone we have no reason to believe.
+/// that is not a trusted proxy itself. The addresses left of it come from a sender that nobody vouches for.
 pub(super) fn client_address(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> IpAddr {
     if !settings.trusts(peer) {
         return peer;

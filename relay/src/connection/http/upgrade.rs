@@ -72,7 +72,7 @@ pub(in crate::connection) async fn handshake(
             });
             Some(ClientOrigin { address, relay_url, _slot: slot })
         };
-        let who = || (forwarded::client_address(headers, peer, settings), own_url(headers, peer, settings));
+        let who = || (forwarded::client_address(headers, peer, settings), shown_url(headers, peer, settings));
         let (mut page, client) = answer(&request, context, who, client);
         match client {
             Some(client) => *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client)),
@@ -93,10 +93,10 @@ pub(in crate::connection) async fn handshake(
     Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf, origin })
 }
 
-/// The relay's URL: what the operator says, else what the client sees.
-fn own_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
-    let told = Some(settings.shown_url.clone()).filter(|url| !url.is_empty());
-    told.or_else(|| forwarded::relay_url(headers, peer, settings))
+/// The relay's URL for people: the configured one, else the one by which the client has reached the relay.
+fn shown_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
+    let configured = Some(settings.shown_url.clone()).filter(|url| !url.is_empty());
+    configured.or_else(|| forwarded::relay_url(headers, peer, settings))
 }
 
 /// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its
