@@ -22,7 +22,12 @@ fn events(c: &mut Criterion) {
         let event = event(&content);
         let text = event.text();
         let message = format!("[\"EVENT\",{text}]");
-        let limits = ParseLimits { max_filters: 10, max_filter_values: 2000, max_subscription_id_chars: 64 };
+        let limits = ParseLimits {
+            max_filters: 10,
+            max_filter_values: 2000,
+            max_req_bytes: 8 << 20,
+            max_subscription_id_chars: 64,
+        };
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(format!("parse {name}"), |b| b.iter(|| Event::parse(black_box(text)).unwrap()));
         group

@@ -42,7 +42,8 @@ fn describe(config: &Config, repository: &str) -> String {
         "max_message_length": limits.max_message_bytes,
         "max_subscriptions": limits.max_subscriptions,
         "max_filters": limits.max_filters,
-        "max_filter_values": limits.max_filter_values,
+        "max_req_bytes": limits.max_req_bytes,
+        "max_subscriptions_bytes": limits.max_subscriptions_bytes,
         "max_subid_length": MAX_SUBSCRIPTION_ID_CHARS,
         "max_limit": limits.max_limit,
         "default_limit": limits.default_limit,
@@ -54,10 +55,12 @@ fn describe(config: &Config, repository: &str) -> String {
         "restricted_writes": restricted,
         "created_at_upper_limit": limits.max_ahead_seconds,
     });
-    if limits.max_age_seconds > 0
-        && let Some(limitation) = limitation.as_object_mut()
-    {
-        limitation.insert("created_at_lower_limit".to_owned(), json!(limits.max_age_seconds));
+    let where_set =
+        [("created_at_lower_limit", limits.max_age_seconds), ("max_filter_values", limits.max_filter_values as u64)];
+    for (key, limit) in where_set.into_iter().filter(|(_, limit)| *limit > 0) {
+        if let Some(limitation) = limitation.as_object_mut() {
+            limitation.insert(key.to_owned(), json!(limit));
+        }
     }
     let nips: Vec<u16> = SUPPORTED_NIPS.iter().map(|(number, _)| *number).collect();
     document.insert("supported_nips".to_owned(), json!(nips));

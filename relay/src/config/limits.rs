@@ -14,8 +14,12 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// The most filters in one REQ or COUNT.
     pub max_filters: usize,
-    /// The most values in one list of a filter.
+    /// The most values in one list of a filter; 0: what fits into a message.
     pub max_filter_values: usize,
+    /// The most bytes that the filters of one REQ or COUNT may cost.
+    pub max_req_bytes: usize,
+    /// The most bytes that the filters of all subscriptions of one connection may hold.
+    pub max_subscriptions_bytes: usize,
     /// How many stored events a filter without `limit` gets.
     pub default_limit: usize,
     /// The most stored events one filter gets.

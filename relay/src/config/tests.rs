@@ -161,7 +161,7 @@ fn settings_that_contradict_each_other_are_refused() {
         ("redis.url", "redis://localhost"),
         ("limits.max_message_bytes", "100"),
         ("limits.default_limit", "5001"),
-        ("limits.max_content_chars", "131073"),
+        ("limits.max_content_chars", "524289"),
         ("queues.ring_bytes", "1000000"),
         ("queues.outbox_events", "0"),
         ("timeouts.headers_seconds", "11"),

@@ -185,7 +185,8 @@ fn limits(limits: &Limits, check: &mut Check) {
     check.above_zero(&[
         ("limits.max_subscriptions", limits.max_subscriptions),
         ("limits.max_filters", limits.max_filters),
-        ("limits.max_filter_values", limits.max_filter_values),
+        ("limits.max_req_bytes", limits.max_req_bytes),
+        ("limits.max_subscriptions_bytes", limits.max_subscriptions_bytes),
         ("limits.default_limit", limits.default_limit),
         ("limits.max_limit", limits.max_limit),
         ("limits.max_event_tags", limits.max_event_tags as usize),

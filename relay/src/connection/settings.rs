@@ -31,6 +31,8 @@ pub struct ConnectionSettings {
     pub max_connections_per_address: usize,
     /// The most open subscriptions of one connection.
     pub max_subscriptions: usize,
+    /// The most bytes that the filters of all subscriptions of one connection may hold.
+    pub max_subscriptions_bytes: usize,
     /// The most REQs and COUNTs of one connection that run at the same time; at the limit no message is read from it.
     pub max_running_queries: usize,
     /// The most replies owed to one connection, in work or queued; at the limit no message is read from it until it
@@ -112,6 +114,7 @@ impl ConnectionSettings {
             },
             max_connections_per_address: limits.max_connections_per_address,
             max_subscriptions: limits.max_subscriptions,
+            max_subscriptions_bytes: limits.max_subscriptions_bytes,
             max_running_queries: MAX_RUNNING_QUERIES,
             max_pending_replies: queues.pending_replies_per_connection,
             outbox: OutboxLimits { max_events: queues.outbox_events, max_bytes: queues.outbox_bytes },
@@ -123,7 +126,11 @@ impl ConnectionSettings {
             },
             parse: ParseLimits {
                 max_filters: limits.max_filters,
-                max_filter_values: limits.max_filter_values,
+                max_filter_values: match limits.max_filter_values {
+                    0 => usize::MAX,
+                    max => max,
+                },
+                max_req_bytes: limits.max_req_bytes,
                 max_subscription_id_chars: MAX_SUBSCRIPTION_ID_CHARS,
             },
             messages: RateLimit::new(limits.messages_per_second, limits.messages_burst),

@@ -1,20 +1,20 @@
 //! What a client says: one text message, read strictly and in one pass.
 
-use crate::types::json::{self, Text, explain};
+use crate::types::json::{self, Expected, FieldName, Strict, Text, explain};
 use crate::types::{
-    Event, EventError, EventId, Filter, FilterSeed, ParsedEvent, Refusal, Reply, ReplyId, SubscriptionId, Verdict,
+    Event, EventError, EventId, EventSeed, Filter, FilterSeed, Refusal, Reply, ReplyId, SubscriptionId, Verdict,
 };
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use std::fmt;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess};
+use std::borrow::Cow;
 
 /// A message that a client may send (NIP-01, NIP-42, NIP-45).
 #[derive(Debug, Clone)]
 pub enum ClientMessage {
     /// An event to publish; its id is right, its signature unchecked.
     Event(Event),
-    /// A subscription to open or to replace; at least one filter.
+    /// A subscription to open or to replace. Filters that no event can match are left out: there may be none.
     Req(SubscriptionId, Vec<Filter>),
-    /// A question for a number; at least one filter.
+    /// A question for a number, its filters likewise.
     Count(SubscriptionId, Vec<Filter>),
     /// A subscription to end.
     Close(SubscriptionId),
@@ -27,8 +27,10 @@ pub enum ClientMessage {
 pub struct ParseLimits {
     /// The most filters of one REQ or COUNT.
     pub max_filters: usize,
-    /// The most values that the lists of one filter may hold together.
+    /// The most values that one list of a filter may hold.
     pub max_filter_values: usize,
+    /// The most that the filters of one REQ or COUNT may cost together: see [`Filter::cost_bytes`].
+    pub max_req_bytes: usize,
     /// The most Unicode characters of a subscription id; NIP-01 says 64.
     pub max_subscription_id_chars: usize,
 }
@@ -49,7 +51,7 @@ impl ClientMessage {
     pub fn parse(text: &str, limits: &ParseLimits) -> Result<Self, Reply> {
         let mut progress = Progress::default();
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        MessageSeed { limits, progress: &mut progress }
+        Strict(MessageSeed { limits, progress: &mut progress })
             .deserialize(&mut deserializer)
             .and_then(|message| deserializer.end().map(|()| message))
             .map_err(|error| progress.into_reply(text, &error))
@@ -63,6 +65,31 @@ enum Verb {
     Count,
     Close,
     Auth,
+}
+
+impl Verb {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "EVENT" => Self::Event,
+            "REQ" => Self::Req,
+            "COUNT" => Self::Count,
+            "CLOSE" => Self::Close,
+            "AUTH" => Self::Auth,
+            _ => return None,
+        })
+    }
+}
+
+const VERB: Text = Text("a message must begin with a verb, such as \"REQ\"");
+
+/// The most characters of an unknown verb that are repeated to the client.
+const MAX_VERB_CHARS: usize = 32;
+
+fn unknown_verb(name: &str) -> String {
+    let shown: String = name.chars().take(MAX_VERB_CHARS).collect();
+    // Clients that synchronise look for this word before they give up on it (NIP-77).
+    let why = if name.starts_with("NEG-") { ": there is no negentropy here" } else { "" };
+    format!("unknown message `{shown}`{why}")
 }
 
 /// How far the reading came: what a refusal needs to know.
@@ -102,35 +129,20 @@ struct MessageSeed<'a> {
     progress: &'a mut Progress,
 }
 
-impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
+impl<'de> Expected<'de> for MessageSeed<'_> {
     type Value = ClientMessage;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ClientMessage, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for MessageSeed<'_> {
-    type Value = ClientMessage;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message as a JSON array that begins with a verb")
+    fn wrong(&self) -> Cow<'static, str> {
+        "a message must be an array that begins with a verb, such as \"REQ\"".into()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ClientMessage, A::Error> {
+    fn array<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ClientMessage, A::Error> {
         let Self { limits, progress } = self;
-        let verb = seq.next_element_seed(Text("a verb as the first element of a message"))?;
-        let verb = match verb.as_deref() {
-            Some("EVENT") => Verb::Event,
-            Some("REQ") => Verb::Req,
-            Some("COUNT") => Verb::Count,
-            Some("CLOSE") => Verb::Close,
-            Some("AUTH") => Verb::Auth,
-            Some(other) => {
-                let shown: String = other.chars().take(32).collect();
-                return Err(progress.refuse(Refusal::Unsupported(format!("unknown message `{shown}`"))));
-            }
-            None => return Err(progress.invalid("an empty message")),
+        let Some(name) = seq.next_element_seed(Strict(VERB))? else {
+            return Err(progress.invalid(VERB.0));
+        };
+        let Some(verb) = Verb::of(&name) else {
+            return Err(progress.refuse(Refusal::Unsupported(unknown_verb(&name))));
         };
         progress.verb = Some(verb);
         let message = match verb {
@@ -148,13 +160,13 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
         };
         match seq.next_element::<IgnoredAny>()? {
             None => Ok(message),
-            Some(_) => Err(progress.invalid("more elements than the message has")),
+            Some(_) => Err(progress.invalid(format!("{name} has two elements, and no more"))),
         }
     }
 }
 
 fn event<'de, A: SeqAccess<'de>>(seq: &mut A, progress: &mut Progress) -> Result<Event, A::Error> {
-    let Some(parsed) = seq.next_element::<ParsedEvent<'de>>()? else {
+    let Some(parsed) = seq.next_element_seed(Strict(EventSeed))? else {
         return Err(progress.invalid("there is no event in the message"));
     };
     parsed.check().map_err(|error| {
@@ -170,7 +182,7 @@ fn subscription_id<'de, A: SeqAccess<'de>>(
     limits: &ParseLimits,
     progress: &mut Progress,
 ) -> Result<SubscriptionId, A::Error> {
-    let Some(text) = seq.next_element_seed(Text("a subscription id as a string"))? else {
+    let Some(text) = seq.next_element_seed(Strict(Text("a subscription id must be a string")))? else {
         return Err(progress.invalid("there is no subscription id in the message"));
     };
     // No more characters are counted than matter.
@@ -191,16 +203,27 @@ fn filters<'de, A: SeqAccess<'de>>(
     limits: &ParseLimits,
     progress: &mut Progress,
 ) -> Result<Vec<Filter>, A::Error> {
-    let mut filters = Vec::new();
+    let (mut filters, mut given, mut cost_bytes) = (Vec::new(), 0, 0_usize);
     loop {
         let mut unsupported = None;
         let seed = FilterSeed { max_values: limits.max_filter_values, unsupported: &mut unsupported };
-        match seq.next_element_seed(seed) {
-            Ok(Some(_)) if filters.len() == limits.max_filters => {
+        match seq.next_element_seed(Strict(seed)) {
+            Ok(Some(_)) if given == limits.max_filters => {
                 return Err(progress.invalid(format!("more than {} filters", limits.max_filters)));
             }
-            Ok(Some(filter)) => filters.push(filter),
-            Ok(None) if filters.is_empty() => return Err(progress.invalid("there is no filter in the message")),
+            Ok(Some(filter)) => {
+                given += 1;
+                // It adds nothing to what the others match, now or later.
+                if filter.is_impossible() {
+                    continue;
+                }
+                cost_bytes = cost_bytes.saturating_add(filter.cost_bytes());
+                if cost_bytes > limits.max_req_bytes {
+                    return Err(progress.refuse(Refusal::TooCostly { max_bytes: limits.max_req_bytes }));
+                }
+                filters.push(filter);
+            }
+            Ok(None) if given == 0 => return Err(progress.invalid("there is no filter in the message")),
             Ok(None) => return Ok(filters),
             Err(error) => {
                 progress.refusal = unsupported.map(Refusal::Unsupported);
@@ -219,51 +242,36 @@ fn claimed_id(text: &str) -> ReplyId {
     id.map_or(ReplyId::Unreadable, ReplyId::Id)
 }
 
+/// What an `["EVENT", {…}]` looks like when nothing but its id counts.
 struct ClaimedMessage<'a>(&'a mut Option<EventId>);
 
-impl<'de> DeserializeSeed<'de> for ClaimedMessage<'_> {
+impl<'de> Expected<'de> for ClaimedMessage<'_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ClaimedMessage<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message")
+    fn wrong(&self) -> Cow<'static, str> {
+        "no message".into()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn array<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         seq.next_element::<IgnoredAny>()?;
-        seq.next_element_seed(ClaimedEvent(self.0))?;
+        seq.next_element_seed(Strict(ClaimedEvent(self.0)))?;
         Ok(())
     }
 }
 
 struct ClaimedEvent<'a>(&'a mut Option<EventId>);
 
-impl<'de> DeserializeSeed<'de> for ClaimedEvent<'_> {
+impl<'de> Expected<'de> for ClaimedEvent<'_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ClaimedEvent<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an event")
+    fn wrong(&self) -> Cow<'static, str> {
+        "no event".into()
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Text("a key"))? {
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key_seed(Strict(FieldName))? {
             if key == "id" {
-                let text = map.next_value_seed(Text("an id"))?;
+                let text = map.next_value_seed(Strict(Text("no id")))?;
                 *self.0 = EventId::from_hex(text.as_bytes()).ok();
                 return Ok(());
             }

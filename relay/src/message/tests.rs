@@ -1,7 +1,8 @@
 use super::*;
-use crate::types::{Event, EventId, Kind, PublicKey, Refusal, Reply, ReplyId, SubscriptionId, Verdict};
+use crate::types::{Event, EventId, Filter, Kind, PublicKey, Refusal, Reply, ReplyId, SubscriptionId, Verdict};
 
-const LIMITS: ParseLimits = ParseLimits { max_filters: 3, max_filter_values: 5, max_subscription_id_chars: 64 };
+const LIMITS: ParseLimits =
+    ParseLimits { max_filters: 3, max_filter_values: 5, max_req_bytes: 1 << 20, max_subscription_id_chars: 64 };
 
 fn parse(text: &str) -> Result<ClientMessage, Reply> {
     ClientMessage::parse(text, &LIMITS)
@@ -89,60 +90,140 @@ fn a_broken_event_gets_one_ok_with_its_id_where_there_is_one() {
 fn a_refused_req_or_count_gets_one_closed() {
     for verb in ["REQ", "COUNT"] {
         let cases = [
-            (r#""s""#, "invalid: there is no filter"),
-            (r#""s",[]"#, "invalid: "),
-            (r#""s",1"#, "invalid: "),
-            (r#""s",{},"x""#, "invalid: "),
-            (r#""s",{"limit":-1}"#, "invalid: "),
-            (r#""s",{"ids":[]}"#, "invalid: "),
+            (r#""s""#, "invalid: there is no filter in the message"),
+            (r#""s",[]"#, "invalid: a filter must be an object"),
+            (r#""s",1"#, "invalid: a filter must be an object"),
+            (r#""s",{},"x""#, "invalid: a filter must be an object"),
+            (r#""s",null"#, "invalid: a filter must be an object"),
+            (r#""s",{"limit":-1}"#, "invalid: limit must be an integer, not negative"),
+            (r#""s",{},{"kinds":[1.5]}"#, "invalid: kinds must be integers from 0 to 65535"),
+            (r#""s",{"ids":[]},{"ids":1}"#, "invalid: ids must be a list of ids, each 64 lowercase hex characters"),
             (r#""s",{"search":"x"}"#, "unsupported: unknown filter key `search`"),
             (r##""s",{},{"&t":["x"]}"##, "unsupported: unknown filter key `&t`"),
             (r#""s",{},{},{},{}"#, "invalid: more than 3 filters"),
-            (r#""s",{"kinds":[1,2,3,4,5,6]}"#, "invalid: more than 5 values"),
-            (r#""s",{"kinds":[1]"#, "invalid: "),
+            (r#""s",{"ids":[]},{"ids":[]},{"ids":[]},{}"#, "invalid: more than 3 filters"),
+            (r#""s",{"kinds":[1,2,3,4,5,6]}"#, "invalid: more than 5 values in one list"),
         ];
         for (rest, words) in cases {
-            let answer = answer(&format!(r#"["{verb}",{rest}]"#));
-            assert!(answer.starts_with(&format!(r#"["CLOSED","s","{words}"#)), "{rest}: {answer}");
+            assert_eq!(answer(&format!(r#"["{verb}",{rest}]"#)), format!(r#"["CLOSED","s","{words}"]"#), "{rest}");
         }
+        let cut = answer(&format!(r#"["{verb}","s",{{"kinds":[1]"#));
+        assert_eq!(cut, r#"["CLOSED","s","invalid: the text ends too early to be JSON"]"#);
     }
 }
 
 #[test]
-fn everything_else_gets_a_notice() {
-    let cases = [
-        "",
-        " ",
-        "hello",
-        "{",
-        "{}",
-        "null",
-        "1",
-        "\"REQ\"",
-        "[]",
-        "[",
-        "[1]",
-        "[1,\"s\",{}]",
-        "[null]",
-        "[[\"REQ\",\"s\",{}]]",
-        "[\"req\",\"s\",{}]",
-        "[\"\"]",
-        "[\"NEG-OPEN\",\"s\",{},\"61\"]",
-        "[\"\\ud800\"]",
-        "[\"REQ\"]",
-        "[\"REQ\",1,{}]",
-        "[\"COUNT\",{},{}]",
-        "[\"CLOSE\"]",
-        "[\"CLOSE\",1]",
-        "[\"CLOSE\",\"\"]",
-        "[\"CLOSE\",\"s\",1]",
-        "[\"CLOSE\",\"s\"] x",
-    ];
-    for text in cases {
-        let answer = answer(text);
-        assert!(answer.starts_with("[\"NOTICE\",\""), "{text}: {answer}");
+fn filters_that_no_event_can_match_are_left_out() {
+    for verb in ["REQ", "COUNT"] {
+        let filters = |rest: &str| match parse(&format!(r#"["{verb}","s",{rest}]"#)) {
+            Ok(ClientMessage::Req(_, filters) | ClientMessage::Count(_, filters)) => filters,
+            other => panic!("{rest}: {other:?}"),
+        };
+        assert_eq!(filters(r#"{"kinds":[99999],"limit":0}"#), []);
+        assert_eq!(filters(r##"{"#a":[]},{"authors":[]},{"since":2,"until":1}"##), []);
+        assert_eq!(filters(r##"{"#a":[]},{"kinds":[1]},{"ids":[]}"##), [Filter::parse(r#"{"kinds":[1]}"#).unwrap()]);
     }
-    assert_eq!(answer(r#"["NEG-OPEN","s"]"#), r#"["NOTICE","unsupported: unknown message `NEG-OPEN`"]"#);
+}
+
+#[test]
+fn what_the_filters_of_one_message_cost_is_bounded() {
+    let limits = ParseLimits { max_filters: 200, max_filter_values: usize::MAX, ..LIMITS };
+    let req = |count: usize| {
+        let filters: Vec<String> = (0..count).map(|n| format!(r##"{{"#t":["{n}"]}}"##)).collect();
+        format!(r#"["REQ","s",{}]"#, filters.join(","))
+    };
+    let one = Filter::parse(r##"{"#t":["1"]}"##).unwrap().cost_bytes();
+    let limits = ParseLimits { max_req_bytes: one * 10, ..limits };
+    assert!(
+        matches!(ClientMessage::parse(&req(10), &limits), Ok(ClientMessage::Req(_, filters)) if filters.len() == 10)
+    );
+    let refused = ClientMessage::parse(&req(11), &limits).unwrap_err();
+    assert_eq!(
+        reply(&refused),
+        format!(
+            r#"["CLOSED","s","invalid: the filters ask for too much at once: their values may cost {} bytes (limits.max_req_bytes)"]"#,
+            one * 10
+        )
+    );
+    // Many kinds in few bytes are many lists for the store and many places in the matcher.
+    let kinds: Vec<String> = (0..60_000).map(|kind| kind.to_string()).collect();
+    let all_kinds = format!(r#"["COUNT","s",{{"kinds":[{}]}}]"#, kinds.join(","));
+    let limits = ParseLimits { max_req_bytes: 8 << 20, ..limits };
+    assert!(matches!(ClientMessage::parse(&all_kinds, &limits), Err(Reply::Closed(_, Refusal::TooCostly { .. }))));
+}
+
+#[test]
+fn everything_else_gets_a_notice() {
+    let no_array = "invalid: a message must be an array that begins with a verb, such as \\\"REQ\\\"";
+    let no_verb = "invalid: a message must begin with a verb, such as \\\"REQ\\\"";
+    let early = "invalid: the text ends too early to be JSON";
+    let no_id = "invalid: a subscription id must be a string";
+    let cases = [
+        ("", early),
+        (" ", early),
+        ("{", no_array),
+        ("[", early),
+        ("hello", "invalid: the text is not JSON at line 1 column 1: expected value"),
+        ("{}", no_array),
+        ("null", no_array),
+        ("1", no_array),
+        ("\"REQ\"", no_array),
+        ("[]", no_verb),
+        ("[1]", no_verb),
+        ("[1,\"s\",{}]", no_verb),
+        ("[null]", no_verb),
+        ("[[\"REQ\",\"s\",{}]]", no_verb),
+        ("[\"req\",\"s\",{}]", "unsupported: unknown message `req`"),
+        ("[\"\"]", "unsupported: unknown message ``"),
+        ("[\"PING\"]", "unsupported: unknown message `PING`"),
+        ("[\"NEG-OPEN\",\"s\",{},\"61\"]", "unsupported: unknown message `NEG-OPEN`: there is no negentropy here"),
+        ("[\"NEG-MSG\",\"s\",\"61\"]", "unsupported: unknown message `NEG-MSG`: there is no negentropy here"),
+        ("[\"REQ\"]", "invalid: there is no subscription id in the message"),
+        ("[\"REQ\",1,{}]", no_id),
+        ("[\"COUNT\",{},{}]", no_id),
+        ("[\"CLOSE\"]", "invalid: there is no subscription id in the message"),
+        ("[\"CLOSE\",1]", no_id),
+        ("[\"CLOSE\",null]", no_id),
+        ("[\"CLOSE\",\"\"]", "invalid: a subscription id has 1 to 64 characters"),
+        ("[\"CLOSE\",\"s\",1]", "invalid: CLOSE has two elements, and no more"),
+        ("[\"CLOSE\",\"s\"] x", "invalid: the text is not JSON at line 1 column 13: trailing characters"),
+    ];
+    for (text, words) in cases {
+        assert_eq!(answer(text), format!(r#"["NOTICE","{words}"]"#), "{text}");
+    }
+    assert!(answer("[\"\\ud800\"]").starts_with(r#"["NOTICE","invalid: the text is not JSON at line 1 column "#));
+}
+
+#[test]
+fn a_broken_event_or_auth_is_told_why_in_words_for_a_person() {
+    for verb in ["EVENT", "AUTH"] {
+        let cases = [
+            (String::new(), "invalid: there is no event in the message"),
+            (",null".to_owned(), "invalid: an event must be an object"),
+            (r#","text""#.to_owned(), "invalid: an event must be an object"),
+            (",[1]".to_owned(), "invalid: an event must be an object"),
+            (",7".to_owned(), "invalid: an event must be an object"),
+            (",{}".to_owned(), "invalid: the event has no id"),
+            (r#",{"id":7}"#.to_owned(), "invalid: id must be 64 lowercase hex characters"),
+            (r#",{"kind":"1"}"#.to_owned(), "invalid: kind must be an integer from 0 to 65535"),
+            (r#",{"kind":70000}"#.to_owned(), "invalid: kind must be an integer from 0 to 65535"),
+            (r#",{"created_at":1.5}"#.to_owned(), "invalid: created_at must be an integer of seconds, not negative"),
+            (
+                r#",{"tags":[["t",1]]}"#.to_owned(),
+                "invalid: tags must be a list of lists of strings, none of them empty",
+            ),
+            (r#",{"tags":"t"}"#.to_owned(), "invalid: tags must be a list of lists of strings, none of them empty"),
+            (r#",{"content":{}}"#.to_owned(), "invalid: content must be a string"),
+            (r#",{"sig":null}"#.to_owned(), "invalid: sig must be 128 lowercase hex characters"),
+        ];
+        for (rest, words) in cases {
+            assert_eq!(answer(&format!(r#"["{verb}"{rest}]"#)), format!(r#"["OK","",false,"{words}"]"#), "{rest}");
+        }
+        let event = sample();
+        let more = answer(&format!(r#"["{verb}",{},1]"#, event.text()));
+        let words = format!("invalid: {verb} has two elements, and no more");
+        assert_eq!(more, format!(r#"["OK","{}",false,"{words}"]"#, event.id()));
+    }
 }
 
 #[test]
@@ -222,7 +303,9 @@ fn every_refusal_has_a_known_prefix_and_a_sentence() {
         (R::AuthenticationAsEvent, "invalid"),
         (R::WrongAuthentication("x".into()), "invalid"),
         (R::RateLimited, "rate-limited"),
+        (R::TooCostly { max_bytes: 1 }, "invalid"),
         (R::TooManySubscriptions { max: 1 }, "rate-limited"),
+        (R::SubscriptionsTooLarge { max_bytes: 1 }, "rate-limited"),
         (R::TooSlow, "error"),
         (R::Overloaded, "error"),
         (R::Timeout, "error"),
@@ -237,5 +320,9 @@ fn every_refusal_has_a_known_prefix_and_a_sentence() {
         let sentence = words.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(": "));
         assert!(sentence.is_some_and(|sentence| !sentence.is_empty()), "{refusal:?}: {words}");
         assert!(reasons.insert(refusal.reason()), "{refusal:?} shares its label");
+    }
+    // By these words clients tell a limit on subscriptions from one on the rate.
+    for refusal in [R::TooManySubscriptions { max: 1 }, R::SubscriptionsTooLarge { max_bytes: 1 }] {
+        assert!(words::words(&refusal).contains("too many subscriptions"));
     }
 }

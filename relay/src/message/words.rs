@@ -44,9 +44,23 @@ pub(super) fn words(refusal: &Refusal) -> String {
         R::AuthenticationAsEvent => (INVALID, "kind 22242 belongs into an AUTH message".into()),
         R::WrongAuthentication(words) => (INVALID, words.clone()),
         R::RateLimited => (RATE_LIMITED, "slow down, you send too much".into()),
+        R::TooCostly { max_bytes } => (
+            INVALID,
+            format!(
+                "the filters ask for too much at once: their values may cost {max_bytes} bytes (limits.max_req_bytes)"
+            ),
+        ),
         R::TooManySubscriptions { max } => {
-            (RATE_LIMITED, format!("a connection may hold at most {max} subscriptions: close some first"))
+            // Clients tell this limit from one on the rate by these first words.
+            (RATE_LIMITED, format!("too many subscriptions: a connection may hold at most {max}, close some first"))
         }
+        R::SubscriptionsTooLarge { max_bytes } => (
+            RATE_LIMITED,
+            format!(
+                "too many subscriptions of this size: those of a connection may hold {max_bytes} bytes \
+                 (limits.max_subscriptions_bytes), close some first"
+            ),
+        ),
         R::TooSlow => (ERROR, "too slow: events were lost on the way to you, subscribe again".into()),
         R::LogCut => (ERROR, "events may have been missed, subscribe again".into()),
         R::Unheard => (MUTE, "nobody was listening to this ephemeral event".into()),

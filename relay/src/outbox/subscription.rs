@@ -77,6 +77,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// What it asks for; an event matches when any of them does.
     pub filters: Arc<[Filter]>,
+    /// What its filters hold here and in the matcher: see [`Filter::held_bytes`].
+    pub held_bytes: usize,
     /// Where its events go.
     pub outbox: Arc<Outbox>,
     delivery: Mutex<Delivery>,
@@ -89,7 +91,8 @@ impl Subscription {
     /// A subscription whose live events are held back until the query has settled where they begin.
     pub fn new(id: SubscriptionId, filters: Arc<[Filter]>, outbox: Arc<Outbox>) -> Arc<Self> {
         let (delivery, registration) = (Mutex::new(Delivery::Held), Mutex::new(None));
-        Arc::new(Self { id, filters, outbox, delivery, registration, since: AtomicU32::new(0) })
+        let held_bytes = filters.iter().map(Filter::held_bytes).sum();
+        Arc::new(Self { id, filters, held_bytes, outbox, delivery, registration, since: AtomicU32::new(0) })
     }
 
     /// Locks the delivery state. Take no lock of the log while holding it but the ring's read lock.

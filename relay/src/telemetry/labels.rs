@@ -124,7 +124,8 @@ labels! {
         ReadNeedsAuthentication = "read_needs_authentication",
         PrivateNeedsAuthentication = "private_needs_authentication",
         AuthenticationAsEvent = "authentication_as_event", WrongAuthentication = "wrong_authentication",
-        RateLimited = "rate_limited", TooManySubscriptions = "too_many_subscriptions", TooSlow = "too_slow",
+        RateLimited = "rate_limited", TooCostly = "too_costly",
+        TooManySubscriptions = "too_many_subscriptions", SubscriptionsTooLarge = "subscriptions_too_large", TooSlow = "too_slow",
         LogCut = "log_cut", Unheard = "unheard", Overloaded = "overloaded", Timeout = "timeout", StoreFailed = "store_failed", DiskFull = "disk_full",
         DatabaseLocked = "database_locked", ShuttingDown = "shutting_down",
     }
@@ -175,7 +176,7 @@ impl From<&Refusal> for Reason {
             Invalid Unsupported WrongId WrongSignature MessageTooLarge TooManyTags ContentTooLong TooOld TooNew Expired
             ProofOfWork Superseded Deleted AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
             ProtectedEmbedded WriteNeedsAuthentication ReadNeedsAuthentication PrivateNeedsAuthentication
-            AuthenticationAsEvent WrongAuthentication RateLimited TooManySubscriptions TooSlow LogCut Unheard
+            AuthenticationAsEvent WrongAuthentication RateLimited TooCostly TooManySubscriptions SubscriptionsTooLarge TooSlow LogCut Unheard
             Overloaded Timeout StoreFailed DiskFull DatabaseLocked ShuttingDown)
     }
 }
@@ -192,7 +193,9 @@ mod tests {
             Refusal::Expired { at: 0 },
             Refusal::KindBlocked(Kind(4)),
             Refusal::WrongAuthentication(String::new()),
+            Refusal::TooCostly { max_bytes: 1 },
             Refusal::TooManySubscriptions { max: 1 },
+            Refusal::SubscriptionsTooLarge { max_bytes: 1 },
             Refusal::DiskFull,
             Refusal::ShuttingDown,
         ] {

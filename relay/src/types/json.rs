@@ -1,31 +1,120 @@
 //! Strict pieces of JSON that the readers and writers of events, filters and messages share.
 
 use super::hex;
-use serde::de::{DeserializeSeed, Deserializer, Error, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
 use std::borrow::Cow;
 use std::fmt;
 
-/// A longer error loses its middle. It quotes what the client wrote, and what was expected stands at its end.
-const MAX_ERROR_BYTES: usize = 240;
-const ERROR_HEAD_BYTES: usize = 80;
-
-/// Reads one value and nothing after it. The error is a text for a person, at most a few hundred bytes long.
-pub(crate) fn read<'de, S: DeserializeSeed<'de>>(json: &'de str, seed: S) -> Result<S::Value, String> {
+/// Reads one value and nothing after it. The error is a sentence for a person, at most a few hundred bytes long.
+pub(crate) fn read<'de, E: Expected<'de>>(json: &'de str, expected: E) -> Result<E::Value, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    seed.deserialize(&mut deserializer)
+    Strict(expected)
+        .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| explain(&error))
 }
 
-/// The words of an error, without the middle where a quotation makes them too long.
+/// An error as a sentence for a person. What is JSON but not what was expected speaks for itself, and where it stands
+/// says nothing to those who did not write the JSON by hand; of what is no JSON, the place is all that helps.
 pub(crate) fn explain(error: &serde_json::Error) -> String {
     let words = error.to_string();
-    if words.len() <= MAX_ERROR_BYTES {
-        return words;
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let bare = words.strip_suffix(&place).unwrap_or(&words);
+    match error.classify() {
+        Category::Data | Category::Io => bare.to_owned(),
+        Category::Eof => "the text ends too early to be JSON".to_owned(),
+        // Both are JSON, which sets no such bounds.
+        Category::Syntax if bare == "number out of range" => "a number is too large".to_owned(),
+        Category::Syntax if bare == "recursion limit exceeded" => "the JSON is nested too deeply".to_owned(),
+        Category::Syntax => format!("the text is not JSON{place}: {bare}"),
     }
-    let head = words.floor_char_boundary(ERROR_HEAD_BYTES);
-    let tail = words.ceil_char_boundary(words.len() - (MAX_ERROR_BYTES - ERROR_HEAD_BYTES));
-    format!("{} … {}", &words[..head], &words[tail..])
+}
+
+/// One JSON value that has to be of a certain type. A reader takes up the types that it expects; every other type is
+/// refused with [`wrong`](Self::wrong), so that no client ever reads the parser's own words.
+pub(crate) trait Expected<'de>: Sized {
+    /// What is read.
+    type Value;
+
+    /// What the value must be, as a sentence for a person.
+    fn wrong(&self) -> Cow<'static, str>;
+
+    /// Takes a string, borrowed where it holds no escapes.
+    fn string<E: Error>(self, _text: Cow<'de, str>) -> Result<Self::Value, E> {
+        Err(E::custom(self.wrong()))
+    }
+
+    /// Takes an integer that is not negative; `1.0` and `1e0` are none.
+    fn integer<E: Error>(self, _number: u64) -> Result<Self::Value, E> {
+        Err(E::custom(self.wrong()))
+    }
+
+    /// Takes an array.
+    fn array<A: SeqAccess<'de>>(self, _elements: A) -> Result<Self::Value, A::Error> {
+        Err(A::Error::custom(self.wrong()))
+    }
+
+    /// Takes an object.
+    fn object<A: MapAccess<'de>>(self, _fields: A) -> Result<Self::Value, A::Error> {
+        Err(A::Error::custom(self.wrong()))
+    }
+}
+
+/// Makes serde read what an [`Expected`] expects.
+pub(crate) struct Strict<E>(pub(crate) E);
+
+impl<'de, E: Expected<'de>> DeserializeSeed<'de> for Strict<E> {
+    type Value = E::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<E::Value, D::Error> {
+        // The type is asked for by nobody, so serde_json refuses none itself: that is the visitor's business.
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, X: Expected<'de>> Visitor<'de> for Strict<X> {
+    type Value = X::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.wrong())
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<X::Value, E> {
+        self.0.string(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<X::Value, E> {
+        self.0.string(Cow::Owned(text.to_owned()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<X::Value, E> {
+        self.0.integer(number)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<X::Value, E> {
+        Err(E::custom(self.0.wrong()))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<X::Value, E> {
+        Err(E::custom(self.0.wrong()))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<X::Value, E> {
+        Err(E::custom(self.0.wrong()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<X::Value, E> {
+        Err(E::custom(self.0.wrong()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<X::Value, A::Error> {
+        self.0.array(elements)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<X::Value, A::Error> {
+        self.0.object(fields)
+    }
 }
 
 /// Appends `text` between quotation marks: `\n \" \\ \r \t \b \f` as NIP-01 has it, the other control characters as
@@ -82,86 +171,78 @@ pub(crate) fn once<T, E: Error>(
     value: impl FnOnce() -> Result<T, E>,
 ) -> Result<(), E> {
     if slot.is_some() {
-        return Err(E::duplicate_field(key));
+        return Err(twice(key));
     }
     *slot = Some(value()?);
     Ok(())
 }
 
-/// A string, borrowed where it holds no escapes. Carries what is expected, for the error.
+/// Refuses a second value under `key`.
+pub(crate) fn twice<E: Error>(key: &str) -> E {
+    E::custom(format_args!("{key} is there twice"))
+}
+
+/// The name of a field.
+pub(crate) struct FieldName;
+
+impl<'de> Expected<'de> for FieldName {
+    type Value = Cow<'de, str>;
+
+    fn wrong(&self) -> Cow<'static, str> {
+        "a key must be a string".into()
+    }
+
+    fn string<E: Error>(self, text: Cow<'de, str>) -> Result<Self::Value, E> {
+        Ok(text)
+    }
+}
+
+/// A string. Carries the sentence for what is none.
 pub(crate) struct Text(pub(crate) &'static str);
 
-impl<'de> DeserializeSeed<'de> for Text {
+impl<'de> Expected<'de> for Text {
     type Value = Cow<'de, str>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+    fn wrong(&self) -> Cow<'static, str> {
+        self.0.into()
+    }
+
+    fn string<E: Error>(self, text: Cow<'de, str>) -> Result<Self::Value, E> {
+        Ok(text)
     }
 }
 
-impl<'de> Visitor<'de> for Text {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
-}
-
-/// An integer from 0 to `max`; `1.0` and `1e0` are none.
+/// An integer from 0 to `max`.
 pub(crate) struct Integer {
-    /// What is expected, for the error.
-    pub(crate) what: &'static str,
+    /// The sentence for what is none.
+    pub(crate) wrong: &'static str,
     /// The greatest that is taken.
     pub(crate) max: u64,
 }
 
-impl<'de> DeserializeSeed<'de> for Integer {
+impl Expected<'_> for Integer {
     type Value = u64;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
-        deserializer.deserialize_u64(self)
+    fn wrong(&self) -> Cow<'static, str> {
+        self.wrong.into()
+    }
+
+    fn integer<E: Error>(self, number: u64) -> Result<u64, E> {
+        if number <= self.max { Ok(number) } else { Err(E::custom(self.wrong)) }
     }
 }
 
-impl Visitor<'_> for Integer {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
-        if number <= self.max { Ok(number) } else { Err(E::invalid_value(Unexpected::Unsigned(number), &self)) }
-    }
-}
-
-/// `N` bytes as exactly `2 * N` lowercase hex characters. Carries what is expected, for the error.
+/// `N` bytes as exactly `2 * N` lowercase hex characters. Carries the sentence for what is none.
 pub(crate) struct Hex<const N: usize>(pub(crate) &'static str);
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Hex<N> {
+impl<'de, const N: usize> Expected<'de> for Hex<N> {
     type Value = [u8; N];
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<[u8; N], D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<const N: usize> Visitor<'_> for Hex<N> {
-    type Value = [u8; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+    fn wrong(&self) -> Cow<'static, str> {
+        self.0.into()
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<[u8; N], E> {
-        hex::decode(text.as_bytes()).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    fn string<E: Error>(self, text: Cow<'de, str>) -> Result<[u8; N], E> {
+        hex::decode(text.as_bytes()).map_err(|_| E::custom(self.0))
     }
 }

@@ -15,8 +15,8 @@ mod verdict;
 
 pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
 pub use bytes::Damaged;
+pub(crate) use event::EventSeed;
 pub(crate) use event::LEAST_PACKED_BYTES;
-pub(crate) use event::ParsedEvent;
 pub use event::{Event, EventError, Tag, Verified};
 pub(crate) use filter::FilterSeed;
 pub use filter::{Filter, FilterError, TagFilter};

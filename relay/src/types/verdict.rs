@@ -89,10 +89,20 @@ pub enum Refusal {
     WrongAuthentication(String),
     /// More messages than this client may send in its time.
     RateLimited,
+    /// The filters of one REQ or COUNT cost more than one may.
+    TooCostly {
+        /// The limit in bytes.
+        max_bytes: usize,
+    },
     /// More subscriptions than a connection may hold.
     TooManySubscriptions {
         /// The limit.
         max: usize,
+    },
+    /// The filters of a connection's subscriptions hold more memory than they may.
+    SubscriptionsTooLarge {
+        /// The limit in bytes.
+        max_bytes: usize,
     },
     /// The client reads so slowly that the log no longer reaches back to where it is.
     TooSlow,
@@ -143,7 +153,9 @@ impl Refusal {
             Self::AuthenticationAsEvent => "authentication_as_event",
             Self::WrongAuthentication(_) => "wrong_authentication",
             Self::RateLimited => "rate_limited",
+            Self::TooCostly { .. } => "too_costly",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
+            Self::SubscriptionsTooLarge { .. } => "subscriptions_too_large",
             Self::TooSlow => "too_slow",
             Self::LogCut => "log_cut",
             Self::Unheard => "unheard",

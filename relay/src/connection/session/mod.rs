@@ -136,7 +136,7 @@ impl Session {
                 // The old subscription of this id ends even where the new one is refused.
                 self.subscriptions.forget(&id, &services.log);
                 let admitted = policy::check_read(&filters, &rules, &self.access)
-                    .and_then(|()| self.subscriptions.check_room(settings.max_subscriptions));
+                    .and_then(|()| self.subscriptions.check_room(&filters, &settings));
                 match admitted {
                     Ok(()) => self.subscriptions.open(id, filters, &self.outbox, &self.access, services),
                     Err(refusal) => self.reply(Reply::Closed(id, refusal), services),

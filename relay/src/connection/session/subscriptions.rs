@@ -1,6 +1,7 @@
 //! A client's open subscriptions and its running queries.
 
 use crate::connection::services::Services;
+use crate::connection::settings::ConnectionSettings;
 use crate::log::Log;
 use crate::outbox::{Outbox, Subscription};
 use crate::telemetry::{Metrics, Operation, Shed};
@@ -50,13 +51,26 @@ impl Subscriptions {
         self.running.load(Ordering::Acquire)
     }
 
-    /// Checks that one more subscription may be opened.
-    pub(super) fn check_room(&mut self, max: usize) -> Result<(), Refusal> {
-        if self.open.len() >= max {
+    /// Checks that a subscription with these filters may be opened beside the others.
+    pub(super) fn check_room(&mut self, filters: &[Filter], settings: &ConnectionSettings) -> Result<(), Refusal> {
+        let wanted: usize = filters.iter().map(Filter::held_bytes).sum();
+        self.check_open(wanted, settings).or_else(|_| {
             // Subscriptions that the relay closed itself are still in the map.
             self.open.retain(|_, (subscription, _)| !subscription.is_closed());
+            self.check_open(wanted, settings)
+        })
+    }
+
+    fn check_open(&self, wanted_bytes: usize, settings: &ConnectionSettings) -> Result<(), Refusal> {
+        let (max, max_bytes) = (settings.max_subscriptions, settings.max_subscriptions_bytes);
+        let held: usize = self.open.values().map(|(subscription, _)| subscription.held_bytes).sum();
+        if self.open.len() >= max {
+            Err(Refusal::TooManySubscriptions { max })
+        } else if held.saturating_add(wanted_bytes) > max_bytes {
+            Err(Refusal::SubscriptionsTooLarge { max_bytes })
+        } else {
+            Ok(())
         }
-        if self.open.len() >= max { Err(Refusal::TooManySubscriptions { max }) } else { Ok(()) }
     }
 
     /// Opens a subscription; a task of its own answers it.

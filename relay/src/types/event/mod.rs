@@ -11,10 +11,11 @@ mod tags;
 mod tests;
 
 pub(crate) use packed::LEAST_PACKED_BYTES;
-pub(crate) use parse::ParsedEvent;
+pub(crate) use parse::EventSeed;
 
-use super::{EventId, Kind, PublicKey, Timestamp};
+use super::{EventId, Kind, KindClass, PublicKey, Timestamp};
 use canonical::{Object, Scalars};
+use parse::ParsedEvent;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ struct EventParts {
     kind: Kind,
     /// The BIP-340 signature of the id.
     signature: [u8; 64],
-    /// The single-letter tags that have a value, in the event's order.
+    /// What [`Event::tags`] says.
     tags: Box<[Tag]>,
     /// How many tags the event has, of any name.
     tag_count: u32,
@@ -85,13 +86,17 @@ impl EventParts {
         signature: [u8; 64],
         object: &Object,
     ) -> Self {
+        let mut indexed = tags.indexed;
+        if scalars.kind.class() == KindClass::Addressable && indexed.iter().all(|tag| tag.letter != b'd') {
+            indexed.push(Tag { letter: b'd', value: "".into() });
+        }
         Self {
             id,
             pubkey: scalars.pubkey,
             created_at: scalars.created_at,
             kind: scalars.kind,
             signature,
-            tags: tags.indexed.into(),
+            tags: indexed.into(),
             tag_count: tags.count,
             content_chars: u32::try_from(content_chars).unwrap_or(u32::MAX),
             expires_at: tags.expires_at,
@@ -145,7 +150,8 @@ impl Event {
         &self.parts.signature
     }
 
-    /// The single-letter tags that have a value, in the event's order.
+    /// The single-letter tags that have a value, in the event's order. An addressable event without such a `d` has an
+    /// empty one at the end: its identifier is the empty one (NIP-01), so whoever asks for that finds it.
     pub fn tags(&self) -> &[Tag] {
         &self.parts.tags
     }

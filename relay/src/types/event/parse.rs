@@ -3,12 +3,10 @@
 use super::canonical::{Object, Scalars};
 use super::tags::Tags;
 use super::{Event, EventError, EventParts};
-use crate::types::json::{self, Hex, Integer, Text, once};
+use crate::types::json::{self, Expected, FieldName, Hex, Integer, Strict, Text, once};
 use crate::types::{EventId, Kind, PublicKey, Timestamp};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
 /// An event whose fields are well formed and whose id is still only a claim.
 pub(crate) struct ParsedEvent<'a> {
@@ -22,7 +20,7 @@ pub(crate) struct ParsedEvent<'a> {
 impl<'a> ParsedEvent<'a> {
     /// Reads one object and nothing after it.
     pub(super) fn from_json(json: &'a str) -> Result<Self, EventError> {
-        json::read(json, PhantomData).map_err(EventError::Invalid)
+        json::read(json, EventSeed).map_err(EventError::Invalid)
     }
 
     /// The event, if its id is the hash of its other fields.
@@ -51,38 +49,33 @@ impl<'a> ParsedEvent<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for ParsedEvent<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EventVisitor)
-    }
-}
+/// Reads an event.
+pub(crate) struct EventSeed;
 
-struct EventVisitor;
-
-impl<'de> Visitor<'de> for EventVisitor {
+impl<'de> Expected<'de> for EventSeed {
     type Value = ParsedEvent<'de>;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an event object")
+    fn wrong(&self) -> Cow<'static, str> {
+        "an event must be an object".into()
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut id, mut pubkey, mut signature) = (None, None, None);
         let (mut created_at, mut kind, mut tags, mut content) = (None, None, None, None);
-        while let Some(key) = map.next_key_seed(Text("a key"))? {
+        while let Some(key) = map.next_key_seed(Strict(FieldName))? {
             match &*key {
-                "id" => once(&mut id, "id", || map.next_value_seed(Hex(ID)))?,
-                "pubkey" => once(&mut pubkey, "pubkey", || map.next_value_seed(Hex(PUBKEY)))?,
-                "sig" => once(&mut signature, "sig", || map.next_value_seed(Hex(SIG)))?,
-                "created_at" => once(&mut created_at, "created_at", || map.next_value_seed(CREATED_AT))?,
-                "kind" => once(&mut kind, "kind", || map.next_value_seed(KIND))?,
-                "tags" => once(&mut tags, "tags", || map.next_value_seed(TagsSeed))?,
-                "content" => once(&mut content, "content", || map.next_value_seed(Text("`content` as a string")))?,
+                "id" => once(&mut id, "id", || map.next_value_seed(Strict(Hex(ID))))?,
+                "pubkey" => once(&mut pubkey, "pubkey", || map.next_value_seed(Strict(Hex(PUBKEY))))?,
+                "sig" => once(&mut signature, "sig", || map.next_value_seed(Strict(Hex(SIG))))?,
+                "created_at" => once(&mut created_at, "created_at", || map.next_value_seed(Strict(CREATED_AT)))?,
+                "kind" => once(&mut kind, "kind", || map.next_value_seed(Strict(KIND)))?,
+                "tags" => once(&mut tags, "tags", || map.next_value_seed(Strict(TagsSeed)))?,
+                "content" => once(&mut content, "content", || map.next_value_seed(Strict(CONTENT)))?,
                 // Read iteratively by serde_json, however deep it is nested.
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        let missing = A::Error::missing_field;
+        let missing = |key: &str| A::Error::custom(format_args!("the event has no {key}"));
         Ok(ParsedEvent {
             id: EventId::from_bytes(id.ok_or_else(|| missing("id"))?),
             scalars: Scalars {
@@ -107,34 +100,27 @@ fn is_clean(parsed: &Cow<'_, str>) -> bool {
     matches!(parsed, Cow::Borrowed(_))
 }
 
-const ID: &str = "`id` as 64 lowercase hex characters";
-const PUBKEY: &str = "`pubkey` as 64 lowercase hex characters";
-const SIG: &str = "`sig` as 128 lowercase hex characters";
+const ID: &str = "id must be 64 lowercase hex characters";
+const PUBKEY: &str = "pubkey must be 64 lowercase hex characters";
+const SIG: &str = "sig must be 128 lowercase hex characters";
 const CREATED_AT: Integer =
-    Integer { what: "`created_at` as a whole number of seconds, not negative", max: Timestamp::MAX as u64 };
-const KIND: Integer = Integer { what: "`kind` as an integer from 0 to 65535", max: u16::MAX as u64 };
-const TAGS: &str = "`tags` as an array of arrays of strings, none of them empty";
+    Integer { wrong: "created_at must be an integer of seconds, not negative", max: Timestamp::MAX as u64 };
+const KIND: Integer = Integer { wrong: "kind must be an integer from 0 to 65535", max: u16::MAX as u64 };
+const CONTENT: Text = Text("content must be a string");
+const TAGS: &str = "tags must be a list of lists of strings, none of them empty";
 
 struct TagsSeed;
 
-impl<'de> DeserializeSeed<'de> for TagsSeed {
+impl<'de> Expected<'de> for TagsSeed {
     type Value = Tags;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tags, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for TagsSeed {
-    type Value = Tags;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(TAGS)
+    fn wrong(&self) -> Cow<'static, str> {
+        TAGS.into()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tags, A::Error> {
+    fn array<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tags, A::Error> {
         let mut tags = Tags::with_capacity(256);
-        while seq.next_element_seed(TagSeed(&mut tags))?.is_some() {}
+        while seq.next_element_seed(Strict(TagSeed(&mut tags)))?.is_some() {}
         tags.finish();
         Ok(tags)
     }
@@ -142,32 +128,24 @@ impl<'de> Visitor<'de> for TagsSeed {
 
 struct TagSeed<'t>(&'t mut Tags);
 
-impl<'de> DeserializeSeed<'de> for TagSeed<'_> {
+impl<'de> Expected<'de> for TagSeed<'_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for TagSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(TAGS)
+    fn wrong(&self) -> Cow<'static, str> {
+        TAGS.into()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn array<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self(tags) = self;
         tags.open();
         let mut next = |tags: &mut Tags| -> Result<Option<Cow<'de, str>>, A::Error> {
-            let element = seq.next_element_seed(Text(TAGS))?;
+            let element = seq.next_element_seed(Strict(Text(TAGS)))?;
             if let Some(element) = &element {
                 tags.element(element, is_clean(element));
             }
             Ok(element)
         };
-        let name = next(tags)?.ok_or_else(|| A::Error::invalid_length(0, &TAGS))?;
+        let name = next(tags)?.ok_or_else(|| A::Error::custom(TAGS))?;
         let value = next(tags)?;
         let third = if value.is_some() { next(tags)? } else { None };
         if third.is_some() {

@@ -1,5 +1,6 @@
 //! A filter in canonical form: equal questions are equal values.
 
+mod cost;
 mod parse;
 mod shape;
 #[cfg(test)]
@@ -10,8 +11,8 @@ pub(crate) use parse::FilterSeed;
 
 use super::{Event, EventId, Kind, PublicKey, Timestamp};
 
-/// What a REQ or COUNT asks for (NIP-01). All conditions hold at once. Every list is sorted, free of doubles and
-/// non-empty, so `==` and `Hash` mean "the same question".
+/// What a REQ or COUNT asks for (NIP-01). All conditions hold at once. Every list that was read is sorted, free of doubles
+/// and non-empty, so `==` and `Hash` mean "the same question"; whatever no event can match is [`Filter::nothing`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
     /// The event is one of these.
@@ -51,8 +52,10 @@ pub enum FilterError {
 }
 
 impl Filter {
-    /// Reads one JSON object strictly (NIP-01): lists are non-empty, `ids`, `authors`, `#e` and `#p` hold exact
-    /// lowercase hex, no key is unknown or doubled. A greater `limit` than fits counts as the greatest that does.
+    /// Reads one JSON object strictly (NIP-01): `ids`, `authors`, `#e` and `#p` hold exact lowercase hex, numbers are
+    /// integers and not negative, no key is unknown or doubled. What has a meaning is taken, however odd: an empty list is
+    /// a condition that never holds, as is a kind that no event can have; a greater `limit` than fits counts as the
+    /// greatest that does.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         FilterSeed::read(json, usize::MAX)
     }
@@ -86,8 +89,18 @@ impl Filter {
             && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&event.id()).is_ok())
     }
 
-    /// True when no event can ever match: the time window is empty.
+    /// The one filter that stands for all that no event can match. Its window is empty, rather than one of its lists:
+    /// an empty list is easily taken for no condition, which would widen the answer to everything.
+    pub fn nothing() -> Self {
+        Self { since: Some(1), until: Some(0), ..Self::default() }
+    }
+
+    /// True when no event can ever match: the time window is empty, or a list is.
     pub fn is_impossible(&self) -> bool {
         matches!((self.since, self.until), (Some(since), Some(until)) if since > until)
+            || self.ids.as_ref().is_some_and(|ids| ids.is_empty())
+            || self.authors.as_ref().is_some_and(|authors| authors.is_empty())
+            || self.kinds.as_ref().is_some_and(|kinds| kinds.is_empty())
+            || self.tags.iter().any(|condition| condition.values.is_empty())
     }
 }

@@ -1,10 +1,10 @@
 //! The strict reader of a filter's JSON, straight into canonical form.
 
 use super::{Filter, FilterError, TagFilter};
-use crate::types::json::{self, Hex, Integer, Text, once};
+use crate::types::json::{self, Expected, FieldName, Hex, Integer, Strict, once, twice};
 use crate::types::{EventId, Kind, PublicKey, Timestamp};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
-use std::fmt;
+use serde::de::{Error, MapAccess, SeqAccess};
+use std::borrow::Cow;
 
 /// Reads a filter inside a message. After a failure, `unsupported` says whether it was for an unknown key.
 pub(crate) struct FilterSeed<'a> {
@@ -26,91 +26,73 @@ impl FilterSeed<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for FilterSeed<'_> {
+impl<'de> Expected<'de> for FilterSeed<'_> {
     type Value = Filter;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Filter, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for FilterSeed<'_> {
-    type Value = Filter;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a filter object")
+    fn wrong(&self) -> Cow<'static, str> {
+        "a filter must be an object".into()
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Filter, A::Error> {
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Filter, A::Error> {
         let (mut ids, mut authors, mut kinds) = (None, None, None);
         let (mut since, mut until, mut limit) = (None, None, None);
         let mut tags: Vec<TagFilter> = Vec::new();
         let max = self.max_values;
-        while let Some(key) = map.next_key_seed(Text("a key"))? {
+        while let Some(key) = map.next_key_seed(Strict(FieldName))? {
             match &*key {
-                "ids" => {
-                    once(&mut ids, "ids", || map.next_value_seed(List { what: IDS, max, element: || Hex::<32>(IDS) }))?
-                }
-                "authors" => once(&mut authors, "authors", || {
-                    map.next_value_seed(List { what: AUTHORS, max, element: || Hex::<32>(AUTHORS) })
+                "ids" => once(&mut ids, "ids", || {
+                    map.next_value_seed(Strict(List { wrong: || IDS.into(), max, element: || Hex::<32>(IDS) }))
                 })?,
-                "kinds" => {
-                    once(&mut kinds, "kinds", || map.next_value_seed(List { what: KINDS, max, element: || KIND }))?
-                }
-                "since" => {
-                    once(&mut since, "since", || map.next_value_seed(time("`since` as an integer, not negative")))?
-                }
-                "until" => {
-                    once(&mut until, "until", || map.next_value_seed(time("`until` as an integer, not negative")))?
-                }
-                "limit" => once(&mut limit, "limit", || map.next_value_seed(LIMIT))?,
+                "authors" => once(&mut authors, "authors", || {
+                    map.next_value_seed(Strict(List { wrong: || AUTHORS.into(), max, element: || Hex::<32>(AUTHORS) }))
+                })?,
+                "kinds" => once(&mut kinds, "kinds", || {
+                    map.next_value_seed(Strict(List { wrong: || KINDS.into(), max, element: || KIND }))
+                })?,
+                "since" => once(&mut since, "since", || map.next_value_seed(Strict(SINCE)))?,
+                "until" => once(&mut until, "until", || map.next_value_seed(Strict(UNTIL)))?,
+                "limit" => once(&mut limit, "limit", || map.next_value_seed(Strict(LIMIT)))?,
                 key => {
                     let [b'#', letter @ (b'a'..=b'z' | b'A'..=b'Z')] = *key.as_bytes() else {
                         *self.unsupported = Some(unknown(key));
-                        return Err(A::Error::unknown_field("", &[]));
+                        return Err(A::Error::custom("unknown key"));
                     };
                     if tags.iter().any(|condition| condition.letter == letter) {
-                        return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
+                        return Err(twice(key));
                     }
-                    let values = match letter {
-                        b'e' | b'p' => {
-                            let what = if letter == b'e' { E_TAGS } else { P_TAGS };
-                            let list = List { what, max, element: || HexText(what) };
-                            map.next_value_seed(list)?
-                        }
-                        _ => map.next_value_seed(List { what: TAGS, max, element: || OwnedText })?,
-                    };
-                    tags.push(TagFilter { letter, values: canonical(values) });
+                    let value = TagValue { letter };
+                    let list = List { wrong: || value.wrong(), max, element: || value };
+                    tags.push(TagFilter { letter, values: canonical(map.next_value_seed(Strict(list))?) });
                 }
             }
         }
         tags.sort_unstable_by_key(|condition| condition.letter);
-        Ok(Filter {
+        // A second that no event can have: no integer in SQL, and none of ours, goes so far.
+        let never = since.is_some_and(|since| Timestamp::try_from(since).is_err());
+        let filter = Filter {
             ids: ids.map(|ids| canonical_hashes(ids, EventId::from_bytes)),
             authors: authors.map(|authors| canonical_hashes(authors, PublicKey::from_bytes)),
-            // Both conversions hold: the seeds have seen to the range.
-            kinds: kinds
-                .map(|kinds| canonical(kinds.into_iter().filter_map(|kind| kind.try_into().ok().map(Kind)).collect())),
+            // Numbers that no event can have are not looked for.
+            kinds: kinds.map(|kinds| {
+                canonical(kinds.into_iter().filter_map(|kind| u16::try_from(kind).ok().map(Kind)).collect())
+            }),
             tags: tags.into(),
             since: since.and_then(|second| Timestamp::try_from(second).ok()),
+            // Every event is earlier than what does not fit.
             until: until.and_then(|second| Timestamp::try_from(second).ok()),
             limit: limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-        })
+        };
+        Ok(if never || filter.is_impossible() { Filter::nothing() } else { filter })
     }
 }
 
-const IDS: &str = "`ids` as a non-empty array of ids, each 64 lowercase hex characters";
-const AUTHORS: &str = "`authors` as a non-empty array of public keys, each 64 lowercase hex characters";
-const KINDS: &str = "`kinds` as a non-empty array of integers from 0 to 65535";
-const E_TAGS: &str = "`#e` as a non-empty array of ids, each 64 lowercase hex characters";
-const P_TAGS: &str = "`#p` as a non-empty array of public keys, each 64 lowercase hex characters";
-const TAGS: &str = "a tag filter as a non-empty array of strings";
-const KIND: Integer = Integer { what: KINDS, max: u16::MAX as u64 };
-const LIMIT: Integer = Integer { what: "`limit` as an integer, not negative", max: u64::MAX };
-
-const fn time(what: &'static str) -> Integer {
-    Integer { what, max: Timestamp::MAX as u64 }
-}
+const IDS: &str = "ids must be a list of ids, each 64 lowercase hex characters";
+const AUTHORS: &str = "authors must be a list of public keys, each 64 lowercase hex characters";
+const KINDS: &str = "kinds must be a list of integers from 0 to 65535";
+const KIND: Integer = Integer { wrong: "kinds must be integers from 0 to 65535", max: u64::MAX };
+const SINCE: Integer = Integer { wrong: "since must be an integer, not negative", max: u64::MAX };
+const UNTIL: Integer = Integer { wrong: "until must be an integer, not negative", max: u64::MAX };
+const LIMIT: Integer = Integer { wrong: "limit must be an integer, not negative", max: u64::MAX };
 
 /// The most characters of an unknown key that are repeated to the client.
 const MAX_KEY_CHARS: usize = 32;
@@ -134,62 +116,54 @@ fn canonical_hashes<T>(mut values: Vec<[u8; 32]>, new: fn([u8; 32]) -> T) -> Box
     values.into_iter().map(new).collect()
 }
 
-/// A non-empty array whose elements `element` reads.
-struct List<F> {
-    what: &'static str,
+/// An array whose elements `element` expects.
+struct List<W, F> {
+    /// The sentence for what is no array.
+    wrong: W,
     max: usize,
     element: F,
 }
 
-impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> DeserializeSeed<'de> for List<F> {
-    type Value = Vec<S::Value>;
+impl<'de, E: Expected<'de>, W: Fn() -> Cow<'static, str>, F: Fn() -> E> Expected<'de> for List<W, F> {
+    type Value = Vec<E::Value>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, S: DeserializeSeed<'de>, F: Fn() -> S> Visitor<'de> for List<F> {
-    type Value = Vec<S::Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
+    fn wrong(&self) -> Cow<'static, str> {
+        (self.wrong)()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+    fn array<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = seq.next_element_seed((self.element)())? {
+        while let Some(value) = seq.next_element_seed(Strict((self.element)()))? {
             if values.len() == self.max {
                 return Err(A::Error::custom(format_args!("more than {} values in one list", self.max)));
             }
             values.push(value);
         }
-        if values.is_empty() { Err(A::Error::invalid_length(0, &self)) } else { Ok(values) }
+        Ok(values)
     }
 }
 
-/// A tag value of any kind.
-struct OwnedText;
-
-impl<'de> DeserializeSeed<'de> for OwnedText {
-    type Value = Box<str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Box<str>, D::Error> {
-        Text(TAGS).deserialize(deserializer).map(Into::into)
-    }
+/// A tag's value: any string, but for `#e` and `#p`, which are 64 lowercase hex characters (NIP-01).
+#[derive(Clone, Copy)]
+struct TagValue {
+    letter: u8,
 }
 
-/// A tag value that must be 64 lowercase hex characters, kept as text.
-struct HexText(&'static str);
-
-impl<'de> DeserializeSeed<'de> for HexText {
+impl<'de> Expected<'de> for TagValue {
     type Value = Box<str>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Box<str>, D::Error> {
-        let text = Text(self.0).deserialize(deserializer)?;
-        match EventId::from_hex(text.as_bytes()) {
-            Ok(_) => Ok(text.into()),
-            Err(_) => Err(D::Error::invalid_value(Unexpected::Str(&text), &self.0)),
+    fn wrong(&self) -> Cow<'static, str> {
+        match self.letter {
+            b'e' => "#e must be a list of ids, each 64 lowercase hex characters".into(),
+            b'p' => "#p must be a list of public keys, each 64 lowercase hex characters".into(),
+            letter => format!("#{} must be a list of strings", char::from(letter)).into(),
         }
+    }
+
+    fn string<E: Error>(self, text: Cow<'de, str>) -> Result<Box<str>, E> {
+        if matches!(self.letter, b'e' | b'p') && EventId::from_hex(text.as_bytes()).is_err() {
+            return Err(E::custom(self.wrong()));
+        }
+        Ok(text.into())
     }
 }
