@@ -4,11 +4,12 @@ use super::Rules;
 use crate::types::{Access, Filter, Refusal};
 
 /// Checks the filters of a REQ or COUNT. Which of the matching events a reader may see is for [`Access::may_read`] to
-/// say, event by event; here a question is refused that cannot be answered at all.
+/// say, event by event; here a question is refused that cannot be answered at all, since a client that does not hear of it
+/// would take silence for an answer. Where one filter can be answered, the others go with it: libraries put
+/// questions together that have nothing to do with each other.
 pub fn check_read(filters: &[Filter], rules: &Rules, access: &Access) -> Result<(), Refusal> {
     check_reader(rules, access)?;
-    // One such filter refuses the whole question: a client that does not hear of it would take silence for an answer.
-    if filters.iter().any(|filter| access.needs_authentication(filter)) {
+    if !filters.is_empty() && filters.iter().all(|filter| access.needs_authentication(filter)) {
         return Err(Refusal::PrivateNeedsAuthentication);
     }
     Ok(())

@@ -210,12 +210,18 @@ fn reading_may_ask_for_authentication() {
 }
 
 #[test]
-fn private_kinds_ask_for_authentication() {
-    let check =
-        |kinds: &[u16], access: &Access| check_read(&[asks_kinds(&[1]), asks_kinds(kinds)], &Rules::default(), access);
-    assert_eq!(check(&[1059], &Access::default()), Err(Refusal::PrivateNeedsAuthentication));
-    assert_eq!(check(&[1, 1059], &Access::default()), Ok(()), "the public part can be answered");
-    assert_eq!(check(&[1059], &authenticated(BOB)), Ok(()));
+fn private_kinds_ask_for_authentication_where_nothing_else_is_asked() {
+    let check = |asked: &[&[u16]], access: &Access| {
+        let filters: Vec<Filter> = asked.iter().map(|kinds| asks_kinds(kinds)).collect();
+        check_read(&filters, &Rules::default(), access)
+    };
+    let stranger = Access::default();
+    assert_eq!(check(&[&[1059]], &stranger), Err(Refusal::PrivateNeedsAuthentication));
+    assert_eq!(check(&[&[1059], &[21_059, 1059]], &stranger), Err(Refusal::PrivateNeedsAuthentication));
+    assert_eq!(check(&[&[1, 1059]], &stranger), Ok(()), "the public part can be answered");
+    assert_eq!(check(&[&[1059], &[1]], &stranger), Ok(()), "and so can the public filter");
+    assert_eq!(check(&[], &stranger), Ok(()), "nothing is asked for, so nothing is private");
+    assert_eq!(check(&[&[1059]], &authenticated(BOB)), Ok(()));
 }
 
 fn auth(at: Timestamp, kind: u16, challenge: &str, relay: &str) -> Result<PublicKey, Refusal> {
