@@ -63,7 +63,7 @@ impl Queries {
         limits: QueryLimits,
         source: Source,
     ) -> Result<PageSnapshot, QueryError> {
-        let limit = filter.limit.map_or(limits.default_limit, |limit| limit as usize).min(limits.max_limit);
+        let limit = limits.rows_of(filter);
         if limit == 0 || filter.is_impossible() {
             return Ok(PageSnapshot::nothing(self.log.head()));
         }

@@ -25,7 +25,8 @@ use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Access, Event, Filter, Head, Refusal, now};
 use cached::Source;
 use freshness::Primary;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::try_join;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use page::PageSnapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,16 @@ pub struct QueryLimits {
     pub max_text_bytes: usize,
     /// How long a query waits for the local head to reach what it has read.
     pub head_timeout: Duration,
+}
+
+impl QueryLimits {
+    /// How many stored events `filter` gets at most. One that names ids has no more answers than ids, so without a
+    /// `limit` it gets all of them.
+    fn rows_of(&self, filter: &Filter) -> usize {
+        let ids = filter.ids.as_ref().map_or(usize::MAX, |ids| ids.len());
+        let default = if filter.ids.is_some() { ids } else { self.default_limit };
+        filter.limit.map_or(default, |limit| limit as usize).min(ids).min(self.max_limit)
+    }
 }
 
 /// Why a query could not be answered.
@@ -81,6 +92,10 @@ impl From<&QueryError> for Refusal {
         }
     }
 }
+
+/// How many filters of one REQ are read at the same time: as many as the smallest pool has connections, so that a REQ of
+/// 200 filters is one reader among others and not a queue that they stand behind.
+const READS_AT_ONCE: usize = 4;
 
 /// How often a filter is read again when its snapshot turned out too old or too short, before the query gives up.
 /// Each round needs the store to be overtaken anew, so more than one is already rare.
@@ -161,7 +176,8 @@ impl Queries {
         // Everyone reads their own writes: what was acknowledged here is part of every later answer, and so is what
         // the primary had before we ask it. The snapshots may be older than either: the log brings them up to date.
         let acknowledged = self.log.acknowledged();
-        let reads = try_join_all(filters.iter().map(|filter| self.read(filter, access, limits, Source::Any)));
+        let reads: Vec<_> = filters.iter().map(|filter| self.read(filter, access, limits, Source::Any)).collect();
+        let reads = stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>();
         let (mut snapshots, ()) = try_join(reads, self.see_other_instances(filters, access, limits)).await?;
         if !ablated(Safeguard::Acknowledged) {
             self.reach(acknowledged, limits).await?;
