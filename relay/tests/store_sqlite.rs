@@ -251,3 +251,45 @@ async fn the_log_does_not_grow_for_ever() {
     store.close().await;
     assert!(!wal.exists(), "closing empties and removes the log");
 }
+
+/// A file from before the migration: its addressable events without a `d` are not filed under the empty identifier.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_older_program_has_stored_is_found_by_the_empty_identifier() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(options(&folder)).await.unwrap();
+    let events = [
+        event(1, 30_001, 10, &[], ""),
+        event(1, 30_002, 11, &[tag("expiration", "99999999999")], "[\"d\",\""),
+        event(1, 30_003, 12, &[tag("d", "x")], ""),
+        event(1, 1, 13, &[], ""),
+    ];
+    append(&store, &events.iter().collect::<Vec<_>>()).await;
+    store.close().await;
+    let filter = Filter { tags: [tag_filter(b'd', &[""])].into(), ..all() };
+    let count = async |store: &SqliteStore| {
+        store.count(std::slice::from_ref(&filter), &Access::default(), Position::default(), NOW).await.unwrap().number
+    };
+
+    let mut connection = by_hand(&options(&folder)).await;
+    sqlx::raw_sql("DELETE FROM tag WHERE hash = (SELECT empty_identifier FROM hashing)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    let store = SqliteStore::open(options(&folder)).await.unwrap();
+    assert_eq!(count(&store).await, 0, "control: they were filed once, and not again");
+    store.close().await;
+
+    let mut connection = by_hand(&options(&folder)).await;
+    sqlx::raw_sql("ALTER TABLE hashing DROP COLUMN empty_identifier; DELETE FROM _sqlx_migrations WHERE version = 2")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    let store = SqliteStore::open(options(&folder)).await.unwrap();
+    assert_eq!(stored(&store, &filter).await, id_list(&[&events[1], &events[0]]));
+    assert_eq!(count(&store).await, 2);
+    // A newer version takes the older one's place there.
+    append(&store, &[&event(1, 30_001, 20, &[], "")]).await;
+    assert_eq!(count(&store).await, 2);
+}

@@ -1,7 +1,7 @@
 //! Reads a stored event's text without parsing it: in the canonical form every field has its place.
 
 use crate::store::StoreError;
-use crate::types::{Access, EventId, Filter, Key, Kind, PublicKey, TagFilter, Timestamp, authors_may_read};
+use crate::types::{Access, EventId, Filter, Key, Kind, KindClass, PublicKey, TagFilter, Timestamp, authors_may_read};
 use memchr::memmem;
 
 /// `{"id":"`
@@ -42,14 +42,20 @@ pub(crate) fn confirms(text: &str, key: Key, filter: &Filter) -> bool {
         && filter.tags.iter().all(|condition| has_tag(text, condition))
 }
 
-/// True when the event with this text has a tag that meets `condition`.
+/// True when the event with this text has a tag that meets `condition`, or the `d` that an addressable event without one
+/// counts as having (see [`Event::tags`](crate::types::Event::tags)).
 ///
 /// The bytes `["x","` occur at a tag only. Inside a string a quotation mark is escaped, so the first one here is
 /// structural. It either ends a string, and then `,` `]` `}` or `:` would follow it, or begins one right after a
 /// structural `[`; and the only arrays of an event are `tags` and those inside it.
 fn has_tag(text: &str, condition: &TagFilter) -> bool {
     let opening = [b'[', b'"', condition.letter, b'"', b',', b'"'];
-    memmem::find_iter(text.as_bytes(), &opening).any(|at| {
+    let mut found = memmem::find_iter(text.as_bytes(), &opening).peekable();
+    if condition.letter == b'd' && found.peek().is_none() {
+        let is_addressable = kind(text).is_some_and(|kind| kind.class() == KindClass::Addressable);
+        return is_addressable && condition.values.first().is_some_and(|value| value.is_empty());
+    }
+    found.any(|at| {
         let value = text.get(at + opening.len()..).unwrap_or_default();
         match memchr::memchr2(b'"', b'\\', value.as_bytes()) {
             Some(end) if value.as_bytes().get(end) == Some(&b'"') => {
@@ -112,5 +118,16 @@ mod tests {
             }
         }
         assert!(key("{}").is_err() && pubkey("").is_none());
+        for (kind, tags) in [(30_023, &[][..]), (30_023, &["d"]), (30_023, &["d", ""]), (30_023, &["d", "x"]), (1, &[])]
+        {
+            let tags: Vec<Vec<String>> = vec![tags.iter().map(ToString::to_string).collect()];
+            let event = Event::build(author, 77, Kind(kind), &tags, "[\"d\",\"\"]", |_| [0; 64]);
+            for asked in [&["", "y"][..], &["x", "y"], &["y"]] {
+                let values = asked.iter().map(|value| Box::from(*value)).collect();
+                let filter = Filter { tags: [TagFilter { letter: b'd', values }].into(), ..Filter::default() };
+                let confirmed = confirms(event.text(), key(event.text()).unwrap(), &filter);
+                assert_eq!(confirmed, filter.matches(&event), "{tags:?} {asked:?}");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 #[path = "../cluster/clients.rs"]
 mod clients;
 mod faults;
+mod filters;
 #[allow(dead_code)] // other tests use the rest
 #[path = "../clients/installed.rs"]
 mod installed;

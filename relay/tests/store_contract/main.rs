@@ -46,7 +46,7 @@ macro_rules! every_store {
 }
 
 every_store! {
-    private_kinds_before_the_limit, counts_are_distinct;
+    private_kinds_before_the_limit, counts_are_distinct, empty_identifiers_are_counted;
     an_empty_store_answers,
     an_event_is_stored_once,
     a_batch_decides_in_order,
@@ -58,6 +58,8 @@ every_store! {
     tag_values_are_matched_exactly,
     ids_that_begin_the_same,
     many_authors_times_many_kinds,
+    empty_lists_select_nothing,
+    the_empty_identifier_is_found,
     newest_version_stays,
     equal_versions_the_lowest_id_stays,
     addressable_versions_are_kept_apart_by_d,

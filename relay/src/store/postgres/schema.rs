@@ -5,7 +5,7 @@ use crate::store::StoreError;
 use crate::store::hash::Hasher;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
-use sqlx::{Executor, Row};
+use sqlx::{Connection, Executor, Row};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -27,8 +27,38 @@ pub(super) async fn migrate(conn: &mut PgConnection) -> Result<Hasher, StoreErro
         MigrateError::Execute(error) => translate(error),
         error => StoreError::Database(error.into()),
     })?;
+    let hasher = hasher(conn).await?;
+    file_empty_identifiers(conn, &hasher).await?;
     conn.execute("RESET statement_timeout").await.map_err(translate)?;
-    hasher(conn).await
+    Ok(hasher)
+}
+
+/// How many events one transaction files. Writers wait for it: it holds the lock on `head`.
+const FILING_BATCH: usize = 500;
+
+/// Files the addressable events that are stored without a `d` tag under the empty identifier, once. Two instances that
+/// do so at the same time do the same.
+async fn file_empty_identifiers(conn: &mut PgConnection, hasher: &Hasher) -> Result<(), StoreError> {
+    let filed = sqlx::query_scalar("SELECT empty_identifiers_filed FROM hashing").fetch_one(&mut *conn).await;
+    if filed.map_err(translate)? {
+        return Ok(());
+    }
+    let mut transaction = conn.begin().await.map_err(translate)?;
+    // The gate waits for the writes that run now, which may not see the hash; every later write sees it.
+    sqlx::query("SELECT hold_the_gate()").execute(&mut *transaction).await.map_err(translate)?;
+    let note = sqlx::query("UPDATE hashing SET empty_identifier = $1").bind(hasher.tag(b'd', ""));
+    note.execute(&mut *transaction).await.map_err(translate)?;
+    transaction.commit().await.map_err(translate)?;
+
+    let unfiled = sqlx::query_as::<_, (Vec<u8>, i64)>("SELECT id, created_at FROM unfiled_identifiers()");
+    let unfiled = unfiled.fetch_all(&mut *conn).await.map_err(translate)?;
+    for some in unfiled.chunks(FILING_BATCH) {
+        let (ids, created_ats): (Vec<_>, Vec<_>) = some.iter().cloned().unzip();
+        let file = sqlx::query("SELECT file_identifiers($1, $2)").bind(ids).bind(created_ats);
+        file.execute(&mut *conn).await.map_err(translate)?;
+    }
+    sqlx::query("UPDATE hashing SET empty_identifiers_filed = true").execute(conn).await.map_err(translate)?;
+    Ok(())
 }
 
 /// The hashes of a migrated database, on a primary or a standby.

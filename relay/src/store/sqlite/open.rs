@@ -12,7 +12,7 @@ use crate::types::{Epoch, Head, Position};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -107,6 +107,7 @@ pub(super) async fn writer(options: &Options) -> Result<Writer, StoreError> {
 
     migrate(&mut connection, &options.path).await?;
     let (head, hasher) = identity(&mut connection, options.hash_bits).await?;
+    file_empty_identifiers(&mut connection, &hasher).await?;
     let row = sqlx::query("SELECT coalesce(max(row), 0), coalesce(min(row), 0) FROM event");
     let row = row.fetch_one(&mut connection).await.map_err(translate)?;
     let (greatest, least): (i64, i64) =
@@ -153,7 +154,10 @@ pub(super) async fn check_version(connection: &mut SqliteConnection) -> Result<(
 /// The head and the hash secret, both created with the file.
 async fn identity(connection: &mut SqliteConnection, bits: u32) -> Result<(Head, Hasher), StoreError> {
     for (sql, bytes) in [
-        ("INSERT INTO hashing SELECT randomblob(16), ?1 WHERE NOT EXISTS (SELECT 1 FROM hashing)", i64::from(bits)),
+        (
+            "INSERT INTO hashing (secret, bits) SELECT randomblob(16), ?1 WHERE NOT EXISTS (SELECT 1 FROM hashing)",
+            i64::from(bits),
+        ),
         ("INSERT INTO head SELECT ?1, 0 WHERE NOT EXISTS (SELECT 1 FROM head)", i64::from(rand::random::<u32>())),
     ] {
         sqlx::query(sql).bind(bytes).execute(&mut *connection).await.map_err(translate)?;
@@ -169,6 +173,23 @@ async fn identity(connection: &mut SqliteConnection, bits: u32) -> Result<(Head,
     let secret = secret.try_into().map_err(|_| StoreError::Damaged("the hashing secret is not 16 bytes".into()))?;
     let head = Head { epoch: Epoch(epoch.cast_unsigned()), position: Position(position.cast_unsigned()) };
     Ok((head, Hasher::new(secret, bits)))
+}
+
+/// Files the addressable events that an older program has stored without a `d` tag under the empty identifier, once. A
+/// text holds `["d","` at a tag only (see `store::text`).
+async fn file_empty_identifiers(connection: &mut SqliteConnection, hasher: &Hasher) -> Result<(), StoreError> {
+    if number(connection, "SELECT count(empty_identifier) FROM hashing").await? > 0 {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await.map_err(translate)?;
+    for sql in [
+        "INSERT OR IGNORE INTO tag (hash, ord, row, kind) SELECT ?1, ord, row, kind FROM event INDEXED BY event_kind \
+         WHERE kind BETWEEN 30000 AND 39999 AND instr(text, '[\"d\",\"') = 0",
+        "UPDATE hashing SET empty_identifier = ?1",
+    ] {
+        sqlx::query(sql).bind(hasher.tag(b'd', "")).execute(&mut *transaction).await.map_err(translate)?;
+    }
+    transaction.commit().await.map_err(translate)
 }
 
 /// The write-ahead log of the database at `path`.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 mod epochs;
 mod faults;
 mod following;
+mod identifiers;
 mod maintenance;
 mod races;
 mod speed;
