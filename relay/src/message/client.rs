@@ -87,7 +87,7 @@ const MAX_VERB_CHARS: usize = 32;
 
 fn unknown_verb(name: &str) -> String {
     let shown: String = name.chars().take(MAX_VERB_CHARS).collect();
-    // Clients that synchronise look for this word before they give up on it (NIP-77).
+    // Clients of NIP-77 look for the word "negentropy" in the NOTICE; without it they wait for their timeout.
     let why = if name.starts_with("NEG-") { ": there is no negentropy here" } else { "" };
     format!("unknown message `{shown}`{why}")
 }
@@ -213,7 +213,7 @@ fn filters<'de, A: SeqAccess<'de>>(
             }
             Ok(Some(filter)) => {
                 given += 1;
-                // It adds nothing to what the others match, now or later.
+                // An impossible filter adds nothing to what the other filters match, stored or live.
                 if filter.is_impossible() {
                     continue;
                 }

@@ -4,9 +4,8 @@ use super::Rules;
 use crate::types::{Access, Filter, Refusal};
 
 /// Checks the filters of a REQ or COUNT. Which of the matching events a reader may see is for [`Access::may_read`] to
-/// say, event by event; here a question is refused that cannot be answered at all, since a client that does not hear of it
-/// would take silence for an answer. Where one filter can be answered, the others go with it: libraries put
-/// questions together that have nothing to do with each other.
+/// say, event by event. Refuses a REQ of which nothing can be answered: an empty answer would look like a complete one.
+/// A REQ with one filter that can be answered passes as a whole, since libraries batch unrelated filters into one REQ.
 pub fn check_read(filters: &[Filter], rules: &Rules, access: &Access) -> Result<(), Refusal> {
     check_reader(rules, access)?;
     if !filters.is_empty() && filters.iter().all(|filter| access.needs_authentication(filter)) {

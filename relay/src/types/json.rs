@@ -15,8 +15,8 @@ pub(crate) fn read<'de, E: Expected<'de>>(json: &'de str, expected: E) -> Result
         .map_err(|error| explain(&error))
 }
 
-/// An error as a sentence for a person. What is JSON but not what was expected speaks for itself, and where it stands
-/// says nothing to those who did not write the JSON by hand; of what is no JSON, the place is all that helps.
+/// An error as a sentence for a person. The sentence about a wrong type names the field, so its place is left out; for a
+/// syntax error the place is what helps.
 pub(crate) fn explain(error: &serde_json::Error) -> String {
     let words = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -24,7 +24,7 @@ pub(crate) fn explain(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Data | Category::Io => bare.to_owned(),
         Category::Eof => "the text ends too early to be JSON".to_owned(),
-        // Both are JSON, which sets no such bounds.
+        // JSON itself has no such bound.
         Category::Syntax if bare == "number out of range" => "a number is too large".to_owned(),
         Category::Syntax if bare == "recursion limit exceeded" => "the JSON is nested too deeply".to_owned(),
         Category::Syntax => format!("the text is not JSON{place}: {bare}"),
@@ -68,7 +68,8 @@ impl<'de, E: Expected<'de>> DeserializeSeed<'de> for Strict<E> {
     type Value = E::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<E::Value, D::Error> {
-        // The type is asked for by nobody, so serde_json refuses none itself: that is the visitor's business.
+        // A request for one type makes serde_json refuse every other type in its own words. With `deserialize_any` each
+        // type reaches the visitor, which refuses it with the sentence of the field.
         deserializer.deserialize_any(self)
     }
 }

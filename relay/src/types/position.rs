@@ -39,7 +39,7 @@ pub struct Head {
 /// One entry of the log: everything that one transaction changed, in order.
 #[derive(Debug, Clone)]
 pub struct LogEntry {
-    /// Where the entry stands.
+    /// The position of the entry.
     pub position: Position,
     /// What it changed. Empty only when a shared log is read late: everything that it stored is gone since, and the
     /// removals follow.
@@ -82,7 +82,7 @@ impl Insertion {
         Arc::new(Self { event, learnt_at: is_measured.then(Instant::now), dead: AtomicBool::new(false) })
     }
 
-    /// Marks the event as removed: whoever still holds it must not send it any more.
+    /// Marks the event as removed: a holder must not send it any more.
     pub fn mark_dead(&self) {
         self.dead.store(true, Ordering::Release);
     }

@@ -6,7 +6,7 @@
 pub(crate) enum Safeguard {
     /// A follower reads what it misses from the shared log.
     Repair,
-    /// A follower asks where the shared log stands.
+    /// A follower polls the head of the shared log.
     Poll,
     /// Entries are applied without holes, whatever order they come in.
     Order,
@@ -52,9 +52,9 @@ pub(crate) enum Safeguard {
     Compare,
     /// A write whose server is lost is given up.
     GiveUp,
-    /// Whoever is primary of an older timeline than was seen is no primary.
+    /// A primary of an older timeline than the newest seen is no primary.
     NewestTimeline,
-    /// A server that knows nothing of the primary's epoch answers only where nobody else can.
+    /// A server that knows nothing of the primary's epoch answers only where no other server can.
     PastServers,
     /// A server of the shared cache has so long for an answer, and no longer.
     LayerTimeout,

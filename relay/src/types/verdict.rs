@@ -1,4 +1,4 @@
-//! What the relay decided about something a client sent. Words for it stand in `message::words` alone.
+//! What the relay decided about something a client sent. The words for it are in `message::words` alone.
 
 use super::{EventId, Kind, Timestamp};
 
@@ -41,12 +41,12 @@ pub enum Refusal {
         /// The limit in Unicode characters.
         max_chars: u32,
     },
-    /// `created_at` lies too far in the past.
+    /// `created_at` is too far in the past.
     TooOld {
         /// The greatest age that is taken.
         max_age_seconds: u64,
     },
-    /// `created_at` lies too far in the future.
+    /// `created_at` is too far in the future.
     TooNew {
         /// The greatest lead over this relay's clock that is taken.
         max_ahead_seconds: u64,

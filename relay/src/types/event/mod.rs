@@ -151,7 +151,7 @@ impl Event {
     }
 
     /// The single-letter tags that have a value, in the event's order. An addressable event without such a `d` has an
-    /// empty one at the end: its identifier is the empty one (NIP-01), so whoever asks for that finds it.
+    /// empty one at the end: its identifier is empty (NIP-01), and `{"#d": [""]}` finds it.
     pub fn tags(&self) -> &[Tag] {
         &self.parts.tags
     }
@@ -219,7 +219,7 @@ impl Event {
 pub struct Verified(Arc<Event>);
 
 impl Verified {
-    /// Vouches for the signature of `event`. Whoever calls this has checked it or was told by the operator not to.
+    /// Vouches for the signature of `event`. The caller has checked it, or the operator has said not to.
     pub fn vouch(event: Arc<Event>) -> Self {
         Self(event)
     }

@@ -3,8 +3,8 @@
 
 use super::Filter;
 
-/// What the matcher keeps beside the values of one filter, whatever its shape: the entry, who asked it, its place in
-/// the tables.
+/// What the matcher keeps beside the values of one filter, whatever its shape: the entry, its subscribers, its
+/// place in the tables.
 const ENTRY_BYTES: usize = 320;
 
 /// What the matcher keeps for each value that a filter is filed under: one cache line, the table around it at its
@@ -23,7 +23,7 @@ const MAX_MERGED_PAIRS: usize = 32_768;
 const KINDS_OF_AN_AUTHOR: usize = 12;
 
 impl Filter {
-    /// The bytes that an open subscription holds for this filter, rather too many than too few: the filter in the
+    /// The bytes that an open subscription holds for this filter, an upper estimate: the filter in the
     /// subscription and in the matcher, and all the places under which the matcher files it. Equal filters of several
     /// subscriptions are held once by the matcher; each is counted in full.
     pub fn held_bytes(&self) -> usize {

@@ -11,8 +11,9 @@ pub(crate) use parse::FilterSeed;
 
 use super::{Event, EventId, Kind, PublicKey, Timestamp};
 
-/// What a REQ or COUNT asks for (NIP-01). All conditions hold at once. Every list that was read is sorted, free of doubles
-/// and non-empty, so `==` and `Hash` mean "the same question"; whatever no event can match is [`Filter::nothing`].
+/// What a REQ or COUNT asks for (NIP-01). All conditions hold at once. Every list that was read is sorted, free of
+/// doubles and non-empty, so `==` and `Hash` mean "the same question"; a filter that no event can match is
+/// [`Filter::nothing`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
     /// The event is one of these.
@@ -53,8 +54,8 @@ pub enum FilterError {
 
 impl Filter {
     /// Reads one JSON object strictly (NIP-01): `ids`, `authors`, `#e` and `#p` hold exact lowercase hex, numbers are
-    /// integers and not negative, no key is unknown or doubled. What has a meaning is taken, however odd: an empty list is
-    /// a condition that never holds, as is a kind that no event can have; a greater `limit` than fits counts as the
+    /// integers and not negative, no key is unknown or doubled. What has a meaning is taken, however odd: an empty list
+    /// is a condition that never holds, as is a kind that no event can have; a greater `limit` than fits counts as the
     /// greatest that does.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         FilterSeed::read(json, usize::MAX)
@@ -89,8 +90,8 @@ impl Filter {
             && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&event.id()).is_ok())
     }
 
-    /// The one filter that stands for all that no event can match. Its window is empty, rather than one of its lists:
-    /// an empty list is easily taken for no condition, which would widen the answer to everything.
+    /// The canonical form of every filter that no event can match. Its time window is empty rather than a list: code
+    /// that takes an empty list for no condition would widen the answer to everything.
     pub fn nothing() -> Self {
         Self { since: Some(1), until: Some(0), ..Self::default() }
     }

@@ -67,18 +67,18 @@ impl<'de> Expected<'de> for FilterSeed<'_> {
             }
         }
         tags.sort_unstable_by_key(|condition| condition.letter);
-        // A second that no event can have: no integer in SQL, and none of ours, goes so far.
+        // No `created_at` is beyond `Timestamp::MAX`.
         let never = since.is_some_and(|since| Timestamp::try_from(since).is_err());
         let filter = Filter {
             ids: ids.map(|ids| canonical_hashes(ids, EventId::from_bytes)),
             authors: authors.map(|authors| canonical_hashes(authors, PublicKey::from_bytes)),
-            // Numbers that no event can have are not looked for.
+            // No event has a kind above 65535: the condition without it selects the same.
             kinds: kinds.map(|kinds| {
                 canonical(kinds.into_iter().filter_map(|kind| u16::try_from(kind).ok().map(Kind)).collect())
             }),
             tags: tags.into(),
             since: since.and_then(|second| Timestamp::try_from(second).ok()),
-            // Every event is earlier than what does not fit.
+            // A bound beyond `Timestamp::MAX` excludes no event.
             until: until.and_then(|second| Timestamp::try_from(second).ok()),
             limit: limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         };
