@@ -6,6 +6,7 @@ mod store_kit;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use relay::store::rules::Vanish;
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::store::{Appended, Counted, MemoryStore, Page, Read, Store, StoreError};
 use relay::transfer::{ImportError, ImportSettings, export, export_pages, import};
@@ -17,7 +18,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 use store_kit::*;
 
-const SETTINGS: ImportSettings = ImportSettings { verify: false, threads: 2, max_line_bytes: 16 << 20 };
+const SETTINGS: ImportSettings =
+    ImportSettings { verify: false, threads: 2, max_line_bytes: 16 << 20, own_urls: Vec::new() };
 
 /// More than an export reads at once.
 const NOTES: i64 = 2_500;
@@ -229,6 +231,10 @@ impl Store for Watched {
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.store.remove(filter, max)
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.store.vanish(vanish, max)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -3,6 +3,7 @@
 use super::progress::{self, Bar};
 use crate::app::Opened;
 use crate::config::{Sources, cores, load};
+use crate::policy::Rules;
 use crate::transfer::{ImportReport, ImportSettings, Rejected, import};
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -50,8 +51,12 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     let loaded = load(sources)?;
     let path = arguments.get_one::<PathBuf>("file").filter(|path| path.as_os_str() != "-");
     let (source, bytes) = open(path.map(PathBuf::as_path))?;
-    let settings =
-        ImportSettings { verify: !arguments.get_flag("no-verify"), threads: cores(), max_line_bytes: MAX_LINE_BYTES };
+    let settings = ImportSettings {
+        verify: !arguments.get_flag("no-verify"),
+        threads: cores(),
+        max_line_bytes: MAX_LINE_BYTES,
+        own_urls: Rules::new(&loaded.config).own_urls,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let opened = Opened::open(&loaded.config).await?;
@@ -96,7 +101,7 @@ fn summary(report: &ImportReport, seconds: f64) -> String {
     let ImportReport { lines, stored, duplicate, superseded, deleted, not_kept, rejected, .. } = report;
     format!(
         "{lines} lines in {seconds:.1} s ({rate} a second): {stored} stored, {duplicate} known before, {superseded} \
-         superseded, {deleted} deleted by their authors, {not_kept} expired or ephemeral, {rejected} rejected"
+         superseded, {deleted} deleted by their authors, {not_kept} expired, ephemeral or vanished, {rejected} rejected"
     )
 }
 

@@ -15,6 +15,7 @@ mod profile;
 mod progress;
 mod serve;
 mod settings;
+mod vanish;
 
 use crate::config::{Document, Problems, Sources};
 use crate::types::Filter;
@@ -50,6 +51,8 @@ fn command(document: &Document) -> Command {
         .subcommand(export::command())
         .subcommand(backup::command())
         .subcommand(delete::command())
+        .subcommand(vanish::command())
+        .subcommand(vanish::proof_command())
         .subcommand(migrate::command())
         .subcommand(explain::command())
         .subcommand(partitions::command())
@@ -66,6 +69,8 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "export" => export::run(arguments, &sources),
         "backup" => backup::run(arguments, &sources),
         "delete" => delete::run(arguments, &sources),
+        "vanish" => vanish::run(arguments, &sources),
+        "vanished" => vanish::prove(arguments, &sources),
         "migrate" => migrate::run(&sources),
         "explain" => explain::run(arguments, &sources),
         "partitions" => partitions::run(arguments, &sources),

@@ -44,7 +44,7 @@ pub use service::{
 };
 pub use sources::{Origin, Sources};
 pub use validate::validate;
-pub use values::{KindSet, cores};
+pub use values::{KindSet, cores, parse_pubkey};
 
 use serde::Deserialize;
 use std::net::SocketAddr;

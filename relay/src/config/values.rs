@@ -59,7 +59,8 @@ pub(super) fn pubkey_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Res
     if text.is_empty() { Ok(text) } else { parse_pubkey(&text).map(|key| key.to_hex()).map_err(D::Error::custom) }
 }
 
-fn parse_pubkey(text: &str) -> Result<PublicKey, String> {
+/// A public key, from hex or npub; or what is wrong with it, for a person.
+pub fn parse_pubkey(text: &str) -> Result<PublicKey, String> {
     if text.starts_with("nsec1") {
         return Err("this is a secret key; what belongs here is the public one, npub or hex".to_owned());
     }

@@ -12,6 +12,7 @@
 
 mod admit;
 mod bite;
+mod erase;
 mod follow;
 mod resubmit;
 mod submission;

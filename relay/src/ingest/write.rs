@@ -3,6 +3,7 @@
 //! A group is whatever has come while the last commit ran, so an idle relay commits each event at once and a busy one
 //! shares each fsync among hundreds. Sweeps run here too: positions must reach the follower in order.
 
+use super::erase::Eraser;
 use super::follow::News;
 use super::sweep::{Sweep, Sweeper};
 use super::{Admitted, Submission};
@@ -51,6 +52,7 @@ pub(super) async fn run(
 ) {
     let mute = |event: &Event| hearing.certainly_nobody(event, &log);
     let mut sweeper = Sweeper::new(settings.sweep);
+    let mut eraser = Eraser::new();
     let mut group = Vec::with_capacity(settings.max_batch);
     loop {
         let follows = tokio::select! {
@@ -60,13 +62,17 @@ pub(super) async fn run(
                 Some(swept) => hand_on(swept, &metrics, &follow).await,
                 None => Ok(()),
             },
+            () = eraser.due() => match eraser.step(&*store, &hearing.rules.load()).await {
+                Some(erased) => hand_on(erased, &metrics, &follow).await,
+                None => Ok(()),
+            },
             count = inbox.recv_many(&mut group, settings.max_batch) => {
                 if count == 0 {
                     return;
                 }
                 metrics.ingest_queue.set(inbox.len() as f64);
                 group.iter_mut().for_each(|admitted: &mut Admitted| admitted.submission.passed(Stage::EventWriteQueue));
-                commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow, mute).await
+                commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow, mute, &mut eraser).await
             }
         };
         if follows.is_err() {
@@ -83,6 +89,7 @@ async fn commit(
     group: Vec<Admitted>,
     follow: &mpsc::Sender<News>,
     mute: impl Fn(&Event) -> bool,
+    eraser: &mut Eraser,
 ) -> Result<(), mpsc::error::SendError<News>> {
     let (ephemeral, stored): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|admitted| admitted.submission.event.kind().class() == KindClass::Ephemeral);
@@ -106,6 +113,7 @@ async fn commit(
             metrics.commit.record(start.elapsed());
             let outcomes = appended.outcomes.clone();
             let head = appended.head;
+            eraser.note(&appended.changes);
             hand_on(appended, metrics, follow).await?;
             log.acknowledge(head);
             for (mut submission, outcome) in stored.into_iter().zip(outcomes) {
@@ -148,6 +156,7 @@ fn verdict(outcome: Outcome, submission: &Submission) -> Verdict {
         Outcome::Duplicate => Verdict::Duplicate,
         Outcome::Superseded => Verdict::Refused(Refusal::Superseded),
         Outcome::Deleted => Verdict::Refused(Refusal::Deleted),
+        Outcome::Vanished => Verdict::Refused(Refusal::Vanished),
         Outcome::Expired => {
             Verdict::Refused(Refusal::Expired { at: submission.event.expires_at().unwrap_or_default() })
         }

@@ -12,6 +12,7 @@ pub const SUPPORTED_NIPS: &[(u16, &str)] = &[
     (42, "clients that prove who they are"),
     (45, "counting"),
     (59, "gift wraps"),
+    (62, "vanishing on request"),
     (70, "notes that only their author may publish"),
 ];
 

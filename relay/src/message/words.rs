@@ -33,6 +33,10 @@ pub(super) fn words(refusal: &Refusal) -> String {
         }
         R::Superseded => (BLOCKED, "a newer version of this event is known".into()),
         R::Deleted => (BLOCKED, "this event was deleted".into()),
+        R::Vanished => (BLOCKED, "this key has asked this relay to forget its events up to that time".into()),
+        R::VanishElsewhere => {
+            (INVALID, "a request to vanish must name this relay's URL or ALL_RELAYS in a `relay` tag".into())
+        }
         R::AuthorBlocked => (BLOCKED, "this author may not write here".into()),
         R::KindBlocked(kind) => (BLOCKED, format!("kind {} is not taken here", kind.0)),
         R::ProtectedNeedsAuthentication => (AUTH_REQUIRED, "this event may only be published by its author".into()),

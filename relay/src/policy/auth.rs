@@ -80,14 +80,19 @@ pub enum OwnUrls<'a> {
     Reached(Option<&'a RelayUrl>),
 }
 
-/// Checks an AUTH event against the challenge of its connection and the relay's own addresses. Returns whose it is. The
-/// signature is for `verify` to check.
-pub fn check_auth(event: &Event, challenge: &str, own: OwnUrls<'_>, now: Timestamp) -> Result<PublicKey, Refusal> {
+/// Every tag of `event`, whatever its name. `None` where they cannot be read, which no event that was parsed is.
+pub(super) fn tags(event: &Event) -> Option<Vec<Vec<Cow<'_, str>>>> {
     #[derive(Deserialize)]
     struct Tags<'a> {
         #[serde(borrow)]
         tags: Vec<Vec<Cow<'a, str>>>,
     }
+    serde_json::from_str(event.text()).ok().map(|Tags { tags }| tags)
+}
+
+/// Checks an AUTH event against the challenge of its connection and the relay's own addresses. Returns whose it is. The
+/// signature is for `verify` to check.
+pub fn check_auth(event: &Event, challenge: &str, own: OwnUrls<'_>, now: Timestamp) -> Result<PublicKey, Refusal> {
     let wrong = |why: &str| Err(Refusal::WrongAuthentication(why.to_owned()));
 
     if event.kind() != Kind::CLIENT_AUTHENTICATION {
@@ -96,7 +101,7 @@ pub fn check_auth(event: &Event, challenge: &str, own: OwnUrls<'_>, now: Timesta
     if event.created_at().abs_diff(now) > MAX_AUTH_AGE_SECONDS {
         return wrong("created_at must be within 10 minutes of now");
     }
-    let Ok(Tags { tags }) = serde_json::from_str(event.text()) else { return wrong("the tags cannot be read") };
+    let Some(tags) = tags(event) else { return wrong("the tags cannot be read") };
     let value =
         |name: &str| tags.iter().find(|tag| tag.first().is_some_and(|first| first == name)).and_then(|tag| tag.get(1));
     if value("challenge").is_none_or(|answer| answer != challenge) {

@@ -5,9 +5,11 @@ mod read;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod vanish;
 mod write;
 
 pub use auth::{MAX_AUTH_AGE_SECONDS, OwnUrls, RelayUrl, RelayUrlError, check_auth};
 pub use read::{check_read, check_reader};
 pub use rules::Rules;
+pub use vanish::check_vanish;
 pub use write::check;

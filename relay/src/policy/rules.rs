@@ -1,5 +1,6 @@
 //! What the operator decided: plain values, the defaults of a public relay.
 
+use super::RelayUrl;
 use crate::config::{Config, KindSet};
 use crate::types::{Kind, PublicKey};
 use std::collections::{BTreeSet, HashSet};
@@ -32,6 +33,8 @@ pub struct Rules {
     pub auth_to_write_gift_wraps: bool,
     /// Reading asks for an authenticated connection (NIP-42).
     pub auth_to_read: bool,
+    /// The addresses under which this relay is known; empty where the configuration names none.
+    pub own_urls: Vec<RelayUrl>,
     /// An ephemeral event that certainly nobody listens to is refused with `mute:` (NIP-01).
     pub mute_unheard: bool,
 }
@@ -51,6 +54,7 @@ impl Default for Rules {
             auth_to_write: false,
             auth_to_write_gift_wraps: false,
             auth_to_read: false,
+            own_urls: Vec::new(),
             mute_unheard: false,
         }
     }
@@ -75,6 +79,7 @@ impl Rules {
             auth_to_write: access.auth_to_write,
             auth_to_write_gift_wraps: access.auth_to_write_gift_wraps,
             auth_to_read: access.auth_to_read,
+            own_urls: config.own_urls().filter_map(|url| RelayUrl::parse(url).ok()).collect(),
             mute_unheard: access.mute_unheard,
         }
     }

@@ -1,6 +1,6 @@
 //! May this event come in?
 
-use super::Rules;
+use super::{Rules, check_vanish};
 use crate::types::{Access, Event, EventId, Kind, PublicKey, Refusal, Timestamp};
 use serde_json::Value;
 
@@ -8,6 +8,12 @@ use serde_json::Value;
 /// breaks is the answer; the rules stand in the order of their cost.
 pub fn check(event: &Event, rules: &Rules, access: &Access, now: Timestamp) -> Result<(), Refusal> {
     check_size(event, rules)?;
+    if event.kind() == Kind::VANISH {
+        // Whoever it comes from: not even lists, work or authentication keep a person's request out (NIP-62).
+        check_clock(event, rules, now)?;
+        check_protection(event, access)?;
+        return check_vanish(event, &rules.own_urls);
+    }
     check_time(event, rules, now)?;
     check_work(event, rules)?;
     check_lists(event, rules)?;
@@ -32,7 +38,11 @@ fn check_time(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refusa
     {
         return Err(Refusal::TooOld { max_age_seconds });
     }
-    if created_at > now.saturating_add_unsigned(rules.max_ahead_seconds) {
+    check_clock(event, rules, now)
+}
+
+fn check_clock(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refusal> {
+    if event.created_at() > now.saturating_add_unsigned(rules.max_ahead_seconds) {
         return Err(Refusal::TooNew { max_ahead_seconds: rules.max_ahead_seconds });
     }
     match event.expires_at() {
@@ -95,7 +105,13 @@ fn check_authentication(event: &Event, rules: &Rules, access: &Access) -> Result
     if stranger && (rules.auth_to_write || (rules.auth_to_write_gift_wraps && is_gift_wrap(event.kind()))) {
         return Err(Refusal::WriteNeedsAuthentication);
     }
+    check_protection(event, access)
+}
+
+/// NIP-70.
+fn check_protection(event: &Event, access: &Access) -> Result<(), Refusal> {
     if event.is_protected() && !access.authenticated.contains(&event.pubkey()) {
+        let stranger = access.authenticated.is_empty();
         return Err(if stranger { Refusal::ProtectedNeedsAuthentication } else { Refusal::ProtectedNotAuthor });
     }
     Ok(())

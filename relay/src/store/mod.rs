@@ -16,6 +16,7 @@ use crate::types::{
     Access, Change, Epoch, EventId, Filter, Head, Key, LogEntry, Position, Refusal, Row, Timestamp, Verified,
 };
 use futures_util::future::BoxFuture;
+use rules::Vanish;
 
 /// A store of events and of the head of their log.
 ///
@@ -74,6 +75,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes up to `max` events that `filter` selects, on the operator's order. The events may be published again.
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>>;
+
+    /// Removes up to `max` of the events that `vanish` covers (NIP-62), and sets the floor below which the store refuses
+    /// them from then on. At most one position; no changes where nothing is left. Call it until then: events that come
+    /// in between two calls are newer than the floor.
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>>;
 
     /// Finishes the writes under way and closes the files. Later calls fail with [`StoreError::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -184,6 +190,8 @@ pub enum Outcome {
     Deleted,
     /// It had expired before it could be stored.
     Expired,
+    /// Its author, or the recipient of a gift wrap, has asked this relay to forget everything up to then.
+    Vanished,
 }
 
 /// Why a store did not do what was asked. Nothing was changed, unless the variant says otherwise.

@@ -98,7 +98,7 @@ labels! {
 
     /// What removed an event.
     RemovedBy = "cause" {
-        Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator",
+        Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator", Vanished = "vanished",
     }
 
     /// What became of a message between instances; `own` is the echo of what this instance sent.
@@ -117,7 +117,8 @@ labels! {
         Invalid = "invalid", Unsupported = "unsupported", WrongId = "wrong_id", WrongSignature = "wrong_signature",
         MessageTooLarge = "message_too_large", TooManyTags = "too_many_tags", ContentTooLong = "content_too_long",
         TooOld = "too_old", TooNew = "too_new", Expired = "expired", ProofOfWork = "proof_of_work",
-        Superseded = "superseded", Deleted = "deleted", AuthorBlocked = "author_blocked", KindBlocked = "kind_blocked",
+        Superseded = "superseded", Deleted = "deleted", Vanished = "vanished", VanishElsewhere = "vanish_elsewhere",
+        AuthorBlocked = "author_blocked", KindBlocked = "kind_blocked",
         ProtectedNeedsAuthentication = "protected_needs_authentication",
         ProtectedNotAuthor = "protected_not_author", ProtectedEmbedded = "protected_embedded",
         WriteNeedsAuthentication = "write_needs_authentication",
@@ -159,6 +160,7 @@ impl From<RemovalCause> for RemovedBy {
             RemovalCause::Deleted => Self::Deleted,
             RemovalCause::Expired => Self::Expired,
             RemovalCause::Administered => Self::Operator,
+            RemovalCause::Vanished => Self::Vanished,
         }
     }
 }
@@ -174,7 +176,7 @@ impl From<&Refusal> for Reason {
     fn from(refusal: &Refusal) -> Self {
         same_name!(refusal:
             Invalid Unsupported WrongId WrongSignature MessageTooLarge TooManyTags ContentTooLong TooOld TooNew Expired
-            ProofOfWork Superseded Deleted AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
+            ProofOfWork Superseded Deleted Vanished VanishElsewhere AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
             ProtectedEmbedded WriteNeedsAuthentication ReadNeedsAuthentication PrivateNeedsAuthentication
             AuthenticationAsEvent WrongAuthentication RateLimited TooCostly TooManySubscriptions SubscriptionsTooLarge TooSlow LogCut Unheard
             Overloaded Timeout StoreFailed DiskFull DatabaseLocked ShuttingDown)

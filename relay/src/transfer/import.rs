@@ -3,8 +3,11 @@
 //! Resuming needs no bookkeeping: run the same import again. What is already stored is recognised by its id before
 //! any signature is checked, so it goes by at reading speed.
 
+use super::vanish;
+use crate::policy::{RelayUrl, check_vanish};
+use crate::store::rules::Vanish;
 use crate::store::{Outcome, Store, StoreError};
-use crate::types::{Event, KindClass, Position, Verified, now};
+use crate::types::{Event, Kind, KindClass, Position, Verified, now};
 use crate::verify::Verifier;
 use std::io::BufRead;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ const BATCH: usize = 2_048;
 const BATCH_BYTES: u64 = 4 << 20;
 
 /// How an import treats its source.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ImportSettings {
     /// Check signatures. Ids are always checked.
     pub verify: bool,
@@ -26,6 +29,8 @@ pub struct ImportSettings {
     pub threads: usize,
     /// The longest line that is read, in bytes; a longer one is rejected unread.
     pub max_line_bytes: usize,
+    /// The addresses under which this relay is known: a request to vanish from another one is not kept (NIP-62).
+    pub own_urls: Vec<RelayUrl>,
 }
 
 /// What became of the lines.
@@ -43,7 +48,8 @@ pub struct ImportReport {
     pub superseded: u64,
     /// Events whose deletion is on record.
     pub deleted: u64,
-    /// Events that have expired, or that are ephemeral: neither is kept.
+    /// Events that have expired, that are ephemeral, that ask other relays to forget their author, or whose author has asked
+    /// this one: none of them is kept.
     pub not_kept: u64,
     /// Lines that are no valid event.
     pub rejected: u64,
@@ -94,6 +100,8 @@ pub async fn import(
 ) -> Result<ImportReport, ImportError> {
     // What was deleted before this began is not known: a replica that lags may still have it.
     let begun = store.head().await?.position;
+    let own_urls: Arc<[RelayUrl]> = settings.own_urls.into();
+    let mut vanished = Vec::new();
     let (batches_in, mut batches) = mpsc::channel(2);
     let (end_in, end) = oneshot::channel();
     // A thread that nobody waits for: it may be reading from somebody who says nothing more.
@@ -109,11 +117,15 @@ pub async fn import(
         // Batches are worked on side by side; each one's events enter the store in one transaction.
         tokio::select! {
             batch = batches.recv(), if !at_end && workers.len() < settings.threads.max(1) => match batch {
-                Some(batch) => drop(workers.spawn(store_batch(store.clone(), begun, batch, settings.verify))),
+                Some(batch) => {
+                    let stored = store_batch(store.clone(), begun, batch, settings.verify, own_urls.clone());
+                    drop(workers.spawn(stored));
+                }
                 None => at_end = true,
             },
             Some(done) = workers.join_next() => {
-                let (report, rejected) = done.map_err(|_| ImportError::Panicked)??;
+                let (report, rejected, requests) = done.map_err(|_| ImportError::Panicked)??;
+                vanished.extend(requests);
                 total.add(&report);
                 progress(&total, rejected);
             }
@@ -121,6 +133,10 @@ pub async fn import(
         }
     }
     end.await.map_err(|_| ImportError::Panicked)??;
+    // Their floors stand since they were stored; what had come in before them goes now.
+    for request in &vanished {
+        vanish(&*store, request, |_| ()).await?;
+    }
     Ok(total)
 }
 
@@ -181,7 +197,8 @@ async fn store_batch(
     begun: Position,
     batch: Batch,
     verify: bool,
-) -> Result<(ImportReport, Vec<Rejected>), ImportError> {
+    own_urls: Arc<[RelayUrl]>,
+) -> Result<(ImportReport, Vec<Rejected>, Vec<Vanish>), ImportError> {
     let mut report = ImportReport { lines: batch.lines.len() as u64, bytes: batch.bytes, ..ImportReport::default() };
     let (events, mut rejected) = on_a_cpu(move || parse(batch.lines)).await?;
     let ids: Vec<_> = events.iter().map(|(_, _, event)| event.id()).collect();
@@ -190,7 +207,9 @@ async fn store_batch(
     for ((line, text, event), known) in events.into_iter().zip(known) {
         if known {
             report.duplicate += 1;
-        } else if event.kind().class() == KindClass::Ephemeral {
+        } else if event.kind().class() == KindClass::Ephemeral
+            || (event.kind() == Kind::VANISH && check_vanish(&event, &own_urls).is_err())
+        {
             report.not_kept += 1;
         } else {
             fresh.push((line, text, event));
@@ -199,19 +218,24 @@ async fn store_batch(
     let (verified, forged) = if verify { on_a_cpu(move || check(fresh)).await? } else { (trust(fresh), Vec::new()) };
     rejected.extend(forged);
     report.rejected = rejected.len() as u64;
+    let mut vanished = Vec::new();
     if !verified.is_empty() {
-        for outcome in store.append(verified, now()).await?.outcomes {
+        let requests: Vec<_> = verified.iter().map(|verified| Vanish::of(verified.event())).collect();
+        for (outcome, request) in store.append(verified, now()).await?.outcomes.into_iter().zip(requests) {
             match outcome {
-                Outcome::Stored => report.stored += 1,
+                Outcome::Stored => {
+                    report.stored += 1;
+                    vanished.extend(request);
+                }
                 Outcome::Duplicate => report.duplicate += 1,
                 Outcome::Superseded => report.superseded += 1,
                 Outcome::Deleted => report.deleted += 1,
-                Outcome::Expired => report.not_kept += 1,
+                Outcome::Expired | Outcome::Vanished => report.not_kept += 1,
             }
         }
     }
     rejected.sort_by_key(|rejected| rejected.line);
-    Ok((report, rejected))
+    Ok((report, rejected, vanished))
 }
 
 type Parsed = (u64, String, Arc<Event>);

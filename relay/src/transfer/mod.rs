@@ -3,7 +3,9 @@
 mod delete;
 mod export;
 mod import;
+mod vanish;
 
 pub use delete::delete;
 pub use export::{ExportError, ExportReport, export, export_pages};
 pub use import::{ImportError, ImportReport, ImportSettings, Rejected, import};
+pub use vanish::vanish;

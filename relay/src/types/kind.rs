@@ -20,6 +20,8 @@ pub enum KindClass {
 impl Kind {
     /// NIP-09: a request to delete.
     pub const DELETION: Self = Self(5);
+    /// NIP-62: a request to vanish.
+    pub const VANISH: Self = Self(62);
     /// NIP-18: a repost of a text note, the note embedded in its content.
     pub const REPOST: Self = Self(6);
     /// NIP-18: a repost of anything else.

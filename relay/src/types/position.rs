@@ -120,4 +120,6 @@ pub enum RemovalCause {
     Expired,
     /// The operator removed it.
     Administered,
+    /// Its author, or a gift wrap's recipient, has asked this relay to forget everything (NIP-62).
+    Vanished,
 }

@@ -67,6 +67,10 @@ pub enum Refusal {
     Superseded,
     /// Its author, or the recipient of a gift wrap, has deleted it (NIP-09).
     Deleted,
+    /// Its author, or the recipient of a gift wrap, has asked this relay to forget everything up to then (NIP-62).
+    Vanished,
+    /// A request to vanish that is not meant for this relay (NIP-62).
+    VanishElsewhere,
     /// The operator's lists do not let this author write.
     AuthorBlocked,
     /// The operator's lists do not let this kind in.
@@ -142,6 +146,8 @@ impl Refusal {
             Self::ProofOfWork { .. } => "proof_of_work",
             Self::Superseded => "superseded",
             Self::Deleted => "deleted",
+            Self::Vanished => "vanished",
+            Self::VanishElsewhere => "vanish_elsewhere",
             Self::AuthorBlocked => "author_blocked",
             Self::KindBlocked(_) => "kind_blocked",
             Self::ProtectedNeedsAuthentication => "protected_needs_authentication",

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use relay::store::rules::Vanish;
 use relay::store::{Appended, Counted, LogSlice, MemoryStore, Page, Read, SharedHead, SharedLog, Store, StoreError};
 use relay::types::{Access, Change, EventId, Filter, Head, Insertion, LogEntry, Position, Row, Timestamp, Verified};
 
@@ -108,6 +109,10 @@ impl Store for SharedMemory {
     }
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.write(self.store.remove(filter, max))
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.write(self.store.vanish(vanish, max))
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.store.close()

@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use relay::log::Log;
+use relay::store::rules::Vanish;
 use relay::store::{Appended, Counted, Page, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use std::sync::Arc;
@@ -90,6 +91,10 @@ impl Store for Replica {
     }
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.inner.remove(filter, max)
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.inner.vanish(vanish, max)
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use relay::store::memory::MemoryStore;
+use relay::store::rules::Vanish;
 use relay::store::{Appended, Counted, Page, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,6 +94,10 @@ impl Store for Held {
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.store.remove(filter, max)
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.store.vanish(vanish, max)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -1,5 +1,6 @@
 //! The primary and its replicas: the rules of the real oracle store, a log, and every snapshot of it.
 
+use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
 use crate::store::{MemoryStore, Outcome};
 use crate::types::{
@@ -289,6 +290,10 @@ impl Store for Reached {
     }
     fn remove<'a>(&'a self, filter: &'a Filter, _: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.later(|database| database.remove(filter.ids.as_deref().unwrap_or_default().to_vec()))
+    }
+
+    fn vanish<'a>(&'a self, _: &'a Vanish, _: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        async { Err(StoreError::Closed) }.boxed()
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()

@@ -5,6 +5,7 @@ mod conditions;
 mod deletion;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
+mod vanishing;
 mod versions;
 
 use conditions::*;
@@ -12,6 +13,7 @@ use deletion::*;
 use relay::store::{Outcome, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Kind, Position, PrivateKinds, Row, Timestamp};
 use store_kit::*;
+use vanishing::*;
 use versions::*;
 
 macro_rules! contract {
@@ -74,6 +76,11 @@ every_store! {
     a_recipient_deletes_a_gift_wrap,
     malformed_targets_are_ignored,
     thousands_of_targets,
+    a_vanished_key_is_gone_and_stays_out,
+    a_later_request_to_vanish_reaches_further,
+    a_request_to_vanish_within_one_batch,
+    nothing_deletes_a_request_to_vanish,
+    the_operator_lets_a_key_vanish,
     expiry,
     the_operator_removes,
     late_times_and_odd_values,

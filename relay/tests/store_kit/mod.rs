@@ -149,6 +149,7 @@ pub fn words(changes: &[Change]) -> Vec<(&'static str, EventId)> {
                     RemovalCause::Deleted => "deleted",
                     RemovalCause::Expired => "expired",
                     RemovalCause::Administered => "administered",
+                    RemovalCause::Vanished => "vanished",
                 },
                 removal.id(),
             ),

@@ -4,6 +4,7 @@ use super::{REPLICATED, Server};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use relay::store::postgres::{Condition, PostgresStore, Role, Thresholds};
+use relay::store::rules::Vanish;
 use relay::store::{Appended, Counted, Page, Read, Store, StoreError};
 use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +111,10 @@ impl Store for ThroughReplicas {
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.written(self.store.remove(filter, max)).boxed()
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.written(self.store.vanish(vanish, max)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -120,6 +120,7 @@ const fn operation(cause: RemovalCause) -> u8 {
         RemovalCause::Deleted => 2,
         RemovalCause::Expired => 3,
         RemovalCause::Administered => 4,
+        RemovalCause::Vanished => 5,
     }
 }
 
@@ -129,6 +130,7 @@ const fn cause(operation: u8) -> Option<RemovalCause> {
         2 => Some(RemovalCause::Deleted),
         3 => Some(RemovalCause::Expired),
         4 => Some(RemovalCause::Administered),
+        5 => Some(RemovalCause::Vanished),
         _ => None,
     }
 }

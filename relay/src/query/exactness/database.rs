@@ -1,5 +1,6 @@
 //! A database with a history, whose snapshots may be older than its last entry.
 
+use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, LogEntry, Position, Row, Timestamp, Verified, now,
@@ -142,6 +143,10 @@ impl Store for Reached {
         ready(Err(StoreError::Closed)).boxed()
     }
     fn remove<'a>(&'a self, _: &'a Filter, _: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        ready(Err(StoreError::Closed)).boxed()
+    }
+
+    fn vanish<'a>(&'a self, _: &'a Vanish, _: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         ready(Err(StoreError::Closed)).boxed()
     }
     fn close(&self) -> BoxFuture<'_, ()> {

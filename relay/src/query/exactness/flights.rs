@@ -4,6 +4,7 @@ use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
 use crate::log::Log;
 use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::memory::MemoryStore;
+use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::types::safeguard::{Safeguard, without};
@@ -75,6 +76,10 @@ impl Store for Slow {
     }
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.store.remove(filter, max)
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.store.vanish(vanish, max)
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         self.store.close()

@@ -1,7 +1,7 @@
 //! A naive store in memory: the oracle that the tests compare every other store with. It walks all its events for every
 //! call, so that it is simple enough to be right. Dropping it loses everything.
 
-use super::rules::{self, Address, key, supersedes};
+use super::rules::{self, Address, Vanish, key, supersedes};
 use super::{Appended, Counted, Outcome, Page, Read, Store, StoreError};
 use crate::types::{
     Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Key, Kind, Position, PublicKey, Removal,
@@ -28,6 +28,8 @@ struct State {
     tombstones: HashSet<(EventId, PublicKey)>,
     /// Versions of the address up to this second are deleted.
     address_tombstones: HashMap<Address, Timestamp>,
+    /// The second up to which each key has vanished.
+    vanished: HashMap<PublicKey, Timestamp>,
     /// The version of the address that was deleted or has expired: no older one comes back.
     floors: HashMap<Address, Key>,
 }
@@ -56,6 +58,11 @@ impl State {
         if self.events.iter().any(|stored| stored.id() == event.id()) {
             return Outcome::Duplicate;
         }
+        if rules::barring_keys(event)
+            .any(|key| self.vanished.get(&key).is_some_and(|up_to| event.created_at() <= *up_to))
+        {
+            return Outcome::Vanished;
+        }
         if rules::requesters(event).any(|requester| self.tombstones.contains(&(event.id(), requester))) {
             return Outcome::Deleted;
         }
@@ -81,7 +88,15 @@ impl State {
         if event.kind() == Kind::DELETION {
             self.delete(event, changes);
         }
+        if let Some(vanish) = Vanish::of(event) {
+            self.raise_floor(&vanish);
+        }
         Outcome::Stored
+    }
+
+    fn raise_floor(&mut self, vanish: &Vanish) {
+        let floor = self.vanished.entry(vanish.pubkey).or_insert(vanish.up_to);
+        *floor = vanish.up_to.max(*floor);
     }
 
     fn delete(&mut self, request: &Event, changes: &mut Vec<Change>) {
@@ -115,7 +130,7 @@ impl State {
                 }
                 // The operator's removal leaves no trace: the event may be published again.
                 RemovalCause::Administered => drop(self.floors.remove(&address)),
-                RemovalCause::Replaced => {}
+                RemovalCause::Replaced | RemovalCause::Vanished => {}
             }
         }
         changes.push(Change::Removed(Removal { event: event.clone(), cause }));
@@ -235,6 +250,22 @@ impl Store for MemoryStore {
             let mut changes = Vec::new();
             for event in found {
                 state.remove_one(&event, RemovalCause::Administered, &mut changes);
+            }
+            state.commit(Vec::new(), changes)
+        }))
+        .boxed()
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        ready(self.with(|state| {
+            state.raise_floor(vanish);
+            let goes = |event: &&Arc<Event>| {
+                Some(event.id()) != vanish.request && vanish.filters().iter().any(|filter| filter.matches(event))
+            };
+            let found: Vec<_> = state.events.iter().filter(goes).take(max).cloned().collect();
+            let mut changes = Vec::new();
+            for event in found {
+                state.remove_one(&event, RemovalCause::Vanished, &mut changes);
             }
             state.commit(Vec::new(), changes)
         }))

@@ -17,6 +17,7 @@ pub(super) fn op_of(cause: RemovalCause) -> i16 {
         RemovalCause::Deleted => 2,
         RemovalCause::Expired => 3,
         RemovalCause::Administered => 4,
+        RemovalCause::Vanished => 5,
     }
 }
 
@@ -26,6 +27,7 @@ fn cause_of(op: i16) -> Result<RemovalCause, StoreError> {
         2 => Ok(RemovalCause::Deleted),
         3 => Ok(RemovalCause::Expired),
         4 => Ok(RemovalCause::Administered),
+        5 => Ok(RemovalCause::Vanished),
         _ => Err(StoreError::Damaged(format!("the log has an operation {op}"))),
     }
 }

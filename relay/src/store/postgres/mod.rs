@@ -23,6 +23,7 @@ mod lookup;
 mod maintenance;
 mod nodes;
 mod options;
+mod order;
 mod plan;
 mod planner;
 mod read;

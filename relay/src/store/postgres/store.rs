@@ -4,14 +4,16 @@ use super::error::FailureClass;
 use super::maintenance::MaintenanceStatus;
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
+use super::order::Order;
 use super::planner::{PlanCounts, Planner};
 use super::{count, log, lookup, read, schema, statistics, write};
+use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
-use crate::types::{Access, Epoch, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified};
+use crate::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::RwLock;
@@ -167,48 +169,6 @@ impl PostgresStore {
     }
 }
 
-/// A write.
-enum Order {
-    Append(Vec<Verified>, Timestamp),
-    Sweep(Timestamp, usize),
-    Remove(Filter, usize),
-    Trim(Vec<EventId>),
-}
-
-impl Order {
-    async fn carry_out(
-        &self,
-        connection: &mut PgConnection,
-        shared: &StoreState,
-        epoch: Epoch,
-    ) -> Result<Appended, StoreError> {
-        let hasher = &shared.planner.hasher;
-        match self {
-            Self::Append(batch, now) => write::append(connection, hasher, epoch, batch, *now).await,
-            Self::Sweep(now, max) => write::sweep_expired(connection, hasher, epoch, *now, *max).await,
-            Self::Trim(ids) => {
-                let (all, cause) = (Filter::default(), RemovalCause::Administered);
-                write::remove(connection, hasher, epoch, ids, &all, cause).await
-            }
-            Self::Remove(filter, max) => {
-                let read = Read {
-                    filter,
-                    limit: *max,
-                    after: None,
-                    access: None,
-                    at_least: Position::default(),
-                    now: Timestamp::MIN,
-                    max_text_bytes: 0,
-                };
-                let page = read::page(connection, &shared.planner, &read).await?;
-                let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
-                let ids: Vec<EventId> = ids.collect();
-                write::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
-            }
-        }
-    }
-}
-
 impl StoreState {
     /// Writes on the primary. Where the primary is lost, begins again on the next one, for as long as a call may wait.
     /// Beginning again is safe: what the lost attempt committed is then a duplicate, or already removed.
@@ -224,7 +184,7 @@ impl StoreState {
                 lease => lease?,
             };
             let (connection, server) = lease.parts()?;
-            let carried = timeout_at(end, order.carry_out(connection, self, self.nodes.epoch()));
+            let carried = timeout_at(end, order.carry_out(connection, &self.planner, self.nodes.epoch()));
             let result = tokio::select! {
                 biased;
                 result = carried => result.unwrap_or(Err(StoreError::Unknown)),
@@ -363,6 +323,10 @@ impl Store for PostgresStore {
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.write(Order::Remove(filter.clone(), max)).boxed()
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.write(Order::Vanish(vanish.clone(), max)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

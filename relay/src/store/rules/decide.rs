@@ -1,7 +1,7 @@
 //! Decides what a batch does from what the database says about it: pure, in the batch's order, for any mixture of
 //! duplicates, versions and deletions. `R` is a store's reference to a stored event.
 
-use super::{Address, key, may_delete, requesters, supersedes, targets};
+use super::{Address, Vanish, barring_keys, key, may_delete, requesters, supersedes, targets, vanish_floor};
 use crate::store::Outcome;
 use crate::types::{Event, EventId, Key, Kind, PublicKey, RemovalCause, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -14,7 +14,7 @@ pub(crate) struct Known<R> {
     pub(crate) ids: FxHashSet<EventId>,
     /// The stored events that the batch's deletions name by id, with the store's references.
     pub(crate) targets: FxHashMap<EventId, (R, Arc<Event>)>,
-    /// Every address that the batch, its deletions or their targets concern.
+    /// Every address that the batch, its deletions or their targets concern, and the floors of vanished keys among them.
     pub(crate) addresses: FxHashMap<Address, Versions<R>>,
     /// The tombstones of the batch's ids.
     pub(crate) tombstones: FxHashSet<(EventId, PublicKey)>,
@@ -133,6 +133,9 @@ impl<R: Copy> State<R> {
         if self.known.ids.contains(&id) || self.pending.contains_key(&id) {
             return Outcome::Duplicate;
         }
+        if self.is_below_a_floor(event) {
+            return Outcome::Vanished;
+        }
         if !self.known.tombstones.is_empty()
             && requesters(event).any(|requester| self.known.tombstones.contains(&(id, requester)))
         {
@@ -159,7 +162,24 @@ impl<R: Copy> State<R> {
         if event.kind() == Kind::DELETION {
             self.delete(event);
         }
+        if let Some(vanish) = Vanish::of(event) {
+            self.raise_floor(&vanish);
+        }
         Outcome::Stored
+    }
+
+    /// True where the author, or a gift wrap's recipient, has vanished and the event is not newer than that (NIP-62).
+    fn is_below_a_floor(&self, event: &Event) -> bool {
+        let floor = |pubkey| self.known.addresses.get(&vanish_floor(pubkey))?.deleted_up_to;
+        barring_keys(event).filter_map(floor).any(|floor| event.created_at() <= floor)
+    }
+
+    /// The floor stands in the request's own transaction; what lies below it is removed in batches afterwards.
+    fn raise_floor(&mut self, vanish: &Vanish) {
+        let floor = vanish.floor();
+        let versions = self.known.addresses.entry(floor.clone()).or_default();
+        versions.deleted_up_to = versions.deleted_up_to.max(Some(vanish.up_to));
+        self.changed.insert(floor);
     }
 
     fn delete(&mut self, request: &Event) {

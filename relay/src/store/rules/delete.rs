@@ -36,9 +36,9 @@ pub fn targets(request: &Event) -> Targets {
 }
 
 /// The keys whose requests delete `event` by its id: its author and, for a gift wrap, its recipients. Empty where the
-/// event is itself a deletion request, since deleting a deletion does nothing.
+/// event is itself a request to delete or to vanish: deleting those does nothing (NIP-09, NIP-62).
 pub fn requesters(event: &Event) -> impl Iterator<Item = PublicKey> + '_ {
-    let deletable = event.kind() != Kind::DELETION;
+    let deletable = !matches!(event.kind(), Kind::DELETION | Kind::VANISH);
     let author = deletable.then_some(event.pubkey());
     let wrap = event.kind() == Kind::GIFT_WRAP;
     let recipients =

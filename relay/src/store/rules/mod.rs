@@ -1,9 +1,12 @@
-//! The rules of NIP-01 and NIP-09 as pure functions, by which every store decides.
+//! The rules of NIP-01, NIP-09 and NIP-62 as pure functions, by which every store decides.
 
 mod decide;
 mod delete;
 mod replace;
+mod vanish;
 
 pub(crate) use decide::{Decision, Known, Place, Step, Versions, decide};
 pub use delete::{Targets, may_delete, requesters, targets};
 pub use replace::{Address, key, supersedes};
+pub use vanish::Vanish;
+pub(crate) use vanish::{barring_keys, vanish_floor};

@@ -6,7 +6,7 @@ use super::error::translate;
 use super::ord::id_prefix;
 use super::pool::Lease;
 use crate::store::StoreError;
-use crate::store::rules::{Address, targets};
+use crate::store::rules::{Address, barring_keys, targets, vanish_floor};
 use crate::store::rules::{Known, Place, Versions};
 use crate::store::text;
 use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, Verified};
@@ -59,7 +59,9 @@ pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified])
     let arriving = batch.iter().filter_map(|verified| Address::of(verified.event()));
     let hit = targets.values().filter_map(|(_, event)| Address::of(event));
     let asked = named.into_iter().flat_map(|targets| targets.addresses);
-    let wanted = Wanted::new(arriving.chain(hit).chain(asked));
+    let barring: FxHashSet<_> = batch.iter().flat_map(|verified| barring_keys(verified.event())).collect();
+    let floors = barring.into_iter().map(vanish_floor);
+    let wanted = Wanted::new(arriving.chain(hit).chain(asked).chain(floors));
     let ids = || batch.iter().map(|verified| verified.event().id());
     let sql = concat!(
         "BEGIN IMMEDIATE; SELECT (",

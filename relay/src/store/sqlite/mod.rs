@@ -31,6 +31,7 @@ pub use options::Options;
 pub use pool::PoolStatus;
 
 use super::hash::Hasher;
+use super::rules::Vanish;
 use super::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::types::{Access, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified, now};
 use bind::{HEAD, head_from};
@@ -109,6 +110,7 @@ enum Order {
     Append(Vec<Verified>, Timestamp),
     Sweep(Timestamp, usize),
     Remove(Filter, usize),
+    Vanish(Vanish, usize),
 }
 
 impl Order {
@@ -117,22 +119,40 @@ impl Order {
             Self::Append(batch, now) => writer.append(&batch, now).await,
             Self::Sweep(now, max) => writer.sweep_expired(now, max).await,
             Self::Remove(filter, max) => {
-                // Nothing changes between this read and the removal: every other write waits for this one.
-                let read = Read {
-                    filter: &filter,
-                    limit: max,
-                    after: None,
-                    access: None,
-                    at_least: Position::default(),
-                    now: Timestamp::MIN,
-                    max_text_bytes: usize::MAX,
-                };
-                let page = read_page(shared, &read).await?;
-                let ids = page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id));
-                writer.remove(ids.collect(), &filter, RemovalCause::Administered).await
+                let ids = selected(shared, &filter, max).await?;
+                writer.remove(ids, &filter, RemovalCause::Administered).await
+            }
+            Self::Vanish(vanish, max) => {
+                let [events, wraps] = vanish.filters();
+                for filter in [&events, &wraps] {
+                    // One more, for the request itself may be among them.
+                    let mut ids = selected(shared, filter, max.saturating_add(1)).await?;
+                    ids.retain(|id| Some(*id) != vanish.request);
+                    ids.truncate(max);
+                    if !ids.is_empty() {
+                        return writer.vanish(ids, filter, &vanish).await;
+                    }
+                }
+                writer.vanish(Vec::new(), &events, &vanish).await
             }
         }
     }
+}
+
+/// The ids of up to `max` events that `filter` selects, for a write: nothing can change between the two, since all
+/// writers wait for this one.
+async fn selected(shared: &SqliteState, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
+    let read = Read {
+        filter,
+        limit: max,
+        after: None,
+        access: None,
+        at_least: Position::default(),
+        now: Timestamp::MIN,
+        max_text_bytes: usize::MAX,
+    };
+    let page = read_page(shared, &read).await?;
+    Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
 }
 
 async fn read_page(shared: &SqliteState, read: &Read<'_>) -> Result<Page, StoreError> {
@@ -206,6 +226,10 @@ impl Store for SqliteStore {
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
         self.write(Order::Remove(filter.clone(), max)).boxed()
+    }
+
+    fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        self.write(Order::Vanish(vanish.clone(), max)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

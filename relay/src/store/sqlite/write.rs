@@ -7,7 +7,7 @@ use super::ord::{SATURATED, id_prefix, ord};
 use super::statements::{Script, Statements};
 use crate::store::hash::Hasher;
 use crate::store::rules::{Address, key};
-use crate::store::rules::{Decision, Place, Step, Versions, decide};
+use crate::store::rules::{Decision, Place, Step, Vanish, Versions, decide};
 use crate::store::{Appended, StoreError};
 use crate::types::{Change, Event, EventId, Filter, Head, Insertion, Removal, RemovalCause, Timestamp, Verified};
 use rustc_hash::FxHashMap;
@@ -42,14 +42,13 @@ impl Writer {
     pub(super) async fn sweep_expired(&mut self, now: Timestamp, max: usize) -> Result<Appended, StoreError> {
         self.begin().await?;
         let done = match lookup::expired(&mut self.connection, now, max).await {
-            Ok(rows) => self.remove_begun(&rows, RemovalCause::Expired, true).await,
+            Ok(rows) => self.remove_begun(&rows, RemovalCause::Expired, true, None).await,
             Err(error) => Err(error),
         };
         self.end(done).await
     }
 
     /// Removes those of the events with these ids that `filter` selects, in this order; they may be published again.
-    /// Checks the filter again, since a page may rest on hashes: a collision must not cost an event.
     pub(super) async fn remove(
         &mut self,
         ids: Vec<EventId>,
@@ -57,23 +56,63 @@ impl Writer {
         cause: RemovalCause,
     ) -> Result<Appended, StoreError> {
         self.begin().await?;
-        let done = match lookup::targets_by_id(&mut self.connection, &ids.iter().copied().collect()).await {
-            Ok(mut found) => {
-                let rows: Vec<_> =
-                    ids.iter().filter_map(|id| found.remove(id)).filter(|(_, event)| filter.matches(event)).collect();
-                self.remove_begun(&rows, cause, false).await
-            }
+        let done = match self.rows_to_remove(&ids, filter).await {
+            Ok(rows) => self.remove_begun(&rows, cause, false, None).await,
             Err(error) => Err(error),
         };
         self.end(done).await
     }
 
-    /// Removes these rows. With `floor`, older versions of their addresses stay out.
+    /// Removes those of the events with these ids that `filter` selects, for
+    /// [`Store::vanish`](crate::store::Store::vanish), and raises the floor where it is lower. Overwrites what it removes
+    /// in the file.
+    pub(super) async fn vanish(
+        &mut self,
+        ids: Vec<EventId>,
+        filter: &Filter,
+        vanish: &Vanish,
+    ) -> Result<Appended, StoreError> {
+        self.run("PRAGMA secure_delete = ON").await?;
+        self.begin().await?;
+        let done = self.vanish_begun(&ids, filter, vanish).await;
+        let done = self.end(done).await;
+        // Left on by an error, it costs writes and nothing else.
+        let _ = self.run("PRAGMA secure_delete = OFF").await;
+        done
+    }
+
+    async fn vanish_begun(
+        &mut self,
+        ids: &[EventId],
+        filter: &Filter,
+        vanish: &Vanish,
+    ) -> Result<Appended, StoreError> {
+        let rows = self.rows_to_remove(ids, filter).await?;
+        let floor = vanish.floor();
+        let mut versions = lookup::addresses(&mut self.connection, std::iter::once(floor.clone())).await?;
+        let mut versions = versions.remove(&floor).unwrap_or_default();
+        let raised = (versions.deleted_up_to < Some(vanish.up_to)).then(|| {
+            versions.deleted_up_to = Some(vanish.up_to);
+            (floor, versions)
+        });
+        self.remove_begun(&rows, RemovalCause::Vanished, false, raised).await
+    }
+
+    /// Those of the events with these ids that `filter` selects, in this order. The filter once more, since a page may
+    /// rest on hashes: a collision must not cost an event.
+    async fn rows_to_remove(&mut self, ids: &[EventId], filter: &Filter) -> Result<Vec<(i64, Arc<Event>)>, StoreError> {
+        let mut found = lookup::targets_by_id(&mut self.connection, &ids.iter().copied().collect()).await?;
+        Ok(ids.iter().filter_map(|id| found.remove(id)).filter(|(_, event)| filter.matches(event)).collect())
+    }
+
+    /// Removes these rows, and writes the state of one more address that has `changed`. With `floor`, older versions of
+    /// the rows' addresses stay out.
     async fn remove_begun(
         &mut self,
         rows: &[(i64, Arc<Event>)],
         cause: RemovalCause,
         floor: bool,
+        changed: Option<(Address, Versions<i64>)>,
     ) -> Result<Appended, StoreError> {
         let addresses = rows.iter().filter_map(|(_, event)| Address::of(event));
         let mut known = lookup::addresses(&mut self.connection, addresses).await?;
@@ -83,7 +122,7 @@ impl Writer {
         }
         let decision = Decision {
             steps: rows.iter().map(|(row, _)| Step::Remove(*row, cause)).collect(),
-            addresses: known.into_iter().collect(),
+            addresses: known.into_iter().chain(changed).collect(),
             ..Decision::default()
         };
         let events: FxHashMap<_, _> = rows.iter().cloned().collect();
@@ -98,7 +137,7 @@ impl Writer {
     /// Takes over what was committed, and rolls back what was not.
     async fn end(&mut self, done: Result<Appended, StoreError>) -> Result<Appended, StoreError> {
         match done {
-            Ok(done) if done.changes.is_empty() => {
+            Ok(done) if done.head == self.head => {
                 self.run("ROLLBACK").await?;
                 Ok(done)
             }
@@ -152,7 +191,8 @@ impl Writer {
             });
         }
 
-        if changes.is_empty() {
+        // Floors alone are written too, at a position of their own.
+        if changes.is_empty() && decision.addresses.is_empty() {
             return Ok(Appended { head: self.head, outcomes: decision.outcomes, changes });
         }
         let head = Head { position: self.head.position.next(), ..self.head };

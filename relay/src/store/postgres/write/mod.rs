@@ -17,12 +17,12 @@ mod tests;
 
 use super::error::translate;
 use crate::store::hash::Hasher;
-use crate::store::rules::{Address, Decision, Step, decide};
-use crate::store::rules::{key, targets};
+use crate::store::rules::{Address, Decision, Step, Vanish, barring_keys, decide, key, targets, vanish_floor};
 use crate::store::{Appended, StoreError};
 use crate::types::{
     Epoch, Event, EventId, Filter, Head, Key, Kind, Position, PublicKey, RemovalCause, Timestamp, Verified,
 };
+use rustc_hash::FxHashSet;
 use seen::Seen;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
@@ -69,6 +69,19 @@ pub(super) async fn remove(
     Order::Remove { ids, filter, cause }.carry_out(conn, hasher, epoch).await
 }
 
+/// Removes those of the events with these ids that are stored and that `filter` selects, for
+/// [`Store::vanish`](crate::store::Store::vanish), and raises the floor where it does not stand yet.
+pub(super) async fn vanish(
+    conn: &mut PgConnection,
+    hasher: &Hasher,
+    epoch: Epoch,
+    ids: &[EventId],
+    filter: &Filter,
+    vanish: &Vanish,
+) -> Result<Appended, StoreError> {
+    Order::Vanish { ids, filter, vanish }.carry_out(conn, hasher, epoch).await
+}
+
 /// True where the server is a standby, or does not answer. A primary refuses writes as well, where its operator has
 /// made it read-only.
 pub(super) async fn is_standby(conn: &mut PgConnection) -> bool {
@@ -90,6 +103,7 @@ enum Order<'a> {
     Append { batch: &'a [Verified], now: Timestamp },
     Sweep { now: Timestamp, max: usize },
     Remove { ids: &'a [EventId], filter: &'a Filter, cause: RemovalCause },
+    Vanish { ids: &'a [EventId], filter: &'a Filter, vanish: &'a Vanish },
 }
 
 impl Order<'_> {
@@ -123,16 +137,20 @@ impl Order<'_> {
             }
             Self::Sweep { now, max } => {
                 let events = expired(conn, now, max).await?;
-                look_before_removal(conn, events, RemovalCause::Expired, true).await?
+                look_before_removal(conn, events, RemovalCause::Expired, true, None).await?
             }
             Self::Remove { ids, filter, cause } => {
-                let found = Seen::look(conn, Vec::new(), &[], ids).await?;
-                let events = ids.iter().filter_map(|id| found.targets.get(id)).filter(|event| filter.matches(event));
-                look_before_removal(conn, events.cloned().collect(), cause, false).await?
+                let events = stored(conn, ids, filter).await?;
+                look_before_removal(conn, events, cause, false, None).await?
+            }
+            Self::Vanish { ids, filter, vanish } => {
+                let events = stored(conn, ids, filter).await?;
+                look_before_removal(conn, events, RemovalCause::Vanished, false, Some(vanish)).await?
             }
         };
 
-        if decision.steps.is_empty() {
+        // A floor alone is written too, at a position of its own: other writers must notice it.
+        if decision.steps.is_empty() && decision.addresses.is_empty() {
             return Ok(Some(Appended { head: seen.head, outcomes: decision.outcomes, changes: Vec::new() }));
         }
         change::change(conn, hasher, epoch, &seen, decision).await
@@ -153,7 +171,9 @@ async fn look_before_append(conn: &mut PgConnection, batch: &[Verified]) -> Resu
     let wanted: Vec<_> = named.iter().flat_map(|targets| targets.ids.iter().copied()).collect();
     let arriving = events().filter_map(Address::of);
     let asked = named.into_iter().flat_map(|targets| targets.addresses);
-    let addresses: Vec<_> = arriving.chain(asked).collect();
+    let barring: FxHashSet<_> = events().flat_map(barring_keys).collect();
+    let floors = barring.into_iter().map(vanish_floor);
+    let addresses: Vec<_> = arriving.chain(asked).chain(floors).collect();
     let ids = events().map(Event::id).chain(wanted.iter().copied()).collect();
     let mut seen = Seen::look(conn, ids, &addresses, &wanted).await?;
     let hit: Vec<_> = seen.targets.values().filter_map(|event| Address::of(event)).collect();
@@ -161,18 +181,35 @@ async fn look_before_append(conn: &mut PgConnection, batch: &[Verified]) -> Resu
     Ok(seen)
 }
 
+/// Those of the events with these ids that are stored and that `filter` selects, in this order.
+async fn stored(conn: &mut PgConnection, ids: &[EventId], filter: &Filter) -> Result<Vec<Arc<Event>>, StoreError> {
+    let found = Seen::look(conn, Vec::new(), &[], ids).await?;
+    let events = ids.iter().filter_map(|id| found.targets.get(id)).filter(|event| filter.matches(event));
+    Ok(events.cloned().collect())
+}
+
 /// The removal of those of `events` that are still stored. With `floor`, older versions of their addresses stay out.
+/// With `vanish`, the floor of that key is raised too.
 async fn look_before_removal(
     conn: &mut PgConnection,
     events: Vec<Arc<Event>>,
     cause: RemovalCause,
     floor: bool,
+    vanish: Option<&Vanish>,
 ) -> Result<(Seen, Decision<Key>), StoreError> {
     let ids = events.iter().map(|event| event.id()).collect();
-    let addresses: Vec<_> = events.iter().filter_map(|event| Address::of(event)).collect();
+    let addresses: Vec<_> =
+        events.iter().filter_map(|event| Address::of(event)).chain(vanish.map(Vanish::floor)).collect();
     let mut seen = Seen::look(conn, ids, &addresses, &[]).await?;
 
     let mut decision = Decision::default();
+    if let Some(vanish) = vanish {
+        let mut versions = seen.versions(&vanish.floor());
+        if versions.deleted_up_to < Some(vanish.up_to) {
+            versions.deleted_up_to = Some(vanish.up_to);
+            decision.addresses.push((vanish.floor(), versions));
+        }
+    }
     for event in events {
         if !seen.stored.contains(&event.id()) {
             continue;

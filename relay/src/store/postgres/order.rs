@@ -1,0 +1,74 @@
+//! What a [`PostgresStore`](super::PostgresStore) is asked to write, and how each is carried out on a connection.
+
+use super::planner::Planner;
+use super::{read, write};
+use crate::store::rules::Vanish;
+use crate::store::{Appended, Read, StoreError};
+use crate::types::{Epoch, EventId, Filter, Position, RemovalCause, Timestamp, Verified};
+use sqlx::PgConnection;
+
+/// Something to be written.
+pub(super) enum Order {
+    Append(Vec<Verified>, Timestamp),
+    Sweep(Timestamp, usize),
+    Remove(Filter, usize),
+    Vanish(Vanish, usize),
+    Trim(Vec<EventId>),
+}
+
+impl Order {
+    /// Carries it out over `connection`, which is the primary's. Not cancel safe, like every write.
+    pub(super) async fn carry_out(
+        &self,
+        connection: &mut PgConnection,
+        planner: &Planner,
+        epoch: Epoch,
+    ) -> Result<Appended, StoreError> {
+        let hasher = &planner.hasher;
+        match self {
+            Self::Append(batch, now) => write::append(connection, hasher, epoch, batch, *now).await,
+            Self::Sweep(now, max) => write::sweep_expired(connection, hasher, epoch, *now, *max).await,
+            Self::Trim(ids) => {
+                let (all, cause) = (Filter::default(), RemovalCause::Administered);
+                write::remove(connection, hasher, epoch, ids, &all, cause).await
+            }
+            Self::Remove(filter, max) => {
+                let ids = selected(connection, planner, filter, *max).await?;
+                write::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
+            }
+            Self::Vanish(vanish, max) => {
+                let [events, wraps] = vanish.filters();
+                for filter in [&events, &wraps] {
+                    // One more, for the request itself may be among them.
+                    let mut ids = selected(connection, planner, filter, max.saturating_add(1)).await?;
+                    ids.retain(|id| Some(*id) != vanish.request);
+                    ids.truncate(*max);
+                    if !ids.is_empty() {
+                        return write::vanish(connection, hasher, epoch, &ids, filter, vanish).await;
+                    }
+                }
+                write::vanish(connection, hasher, epoch, &[], &events, vanish).await
+            }
+        }
+    }
+}
+
+/// The ids of up to `max` events that `filter` selects, for a write.
+async fn selected(
+    connection: &mut PgConnection,
+    planner: &Planner,
+    filter: &Filter,
+    max: usize,
+) -> Result<Vec<EventId>, StoreError> {
+    let read = Read {
+        filter,
+        limit: max,
+        after: None,
+        access: None,
+        at_least: Position::default(),
+        now: Timestamp::MIN,
+        max_text_bytes: 0,
+    };
+    let page = read::page(connection, planner, &read).await?;
+    Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+}
