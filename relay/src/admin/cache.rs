@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// How many filters the page shows.
-const SHOWN: usize = 50;
+const MAX_SHOWN_FILTERS: usize = 50;
 /// The most characters of a filter that are shown.
 const MAX_FILTER_CHARS: usize = 400;
 
@@ -42,7 +42,7 @@ fn describe(cache: &Cache) -> Value {
         "evictions": facts.evictions,
     });
     let l2 = cache.shared_layer().status().map(|status| json!({ "hit_rate": rate(CacheLayer::L2), "traffic": status }));
-    let hottest: Vec<Value> = cache.hottest(SHOWN).iter().map(describe_filter).collect();
+    let hottest: Vec<Value> = cache.hottest(MAX_SHOWN_FILTERS).iter().map(describe_filter).collect();
     json!({ "l1": l1, "l2": l2, "hottest": hottest })
 }
 
@@ -79,7 +79,7 @@ async fn purge(State(context): State<PageContext>, uri: Uri, headers: HeaderMap)
     let Some(cache) = context.health.cache() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no cache");
     };
-    // First the others' entries: what this instance reads anew must not come from them.
+    // The shared layer first: what this instance reads anew must not come from there.
     let everywhere = cache.shared_layer().purge(&purge).await;
     let entries = cache.purge(&purge);
     tracing::info!(%purge, entries, everywhere, "the cache was purged");
@@ -90,8 +90,8 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({ "error": why }))).into_response()
 }
 
-/// The answer to a request that does not carry the token. The digests are compared, whose bytes nobody can choose: so how long that takes
-/// tells nothing about the token.
+/// The refusal of a request that does not carry the token. The digests are compared, since no client can choose their
+/// bytes: the time that the comparison takes tells nothing about the token.
 fn refusal(token: &Secret, headers: &HeaderMap) -> Option<Response> {
     if token.is_empty() {
         return Some(refuse(StatusCode::FORBIDDEN, "set admin.token (RELAY_ADMIN_TOKEN) to allow this"));

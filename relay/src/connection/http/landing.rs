@@ -30,7 +30,7 @@ pub(super) fn page(document: &[u8], address: Option<&str>) -> String {
         ("nips", nips.map(nip).collect()),
         ("version", escaped(text("version").unwrap_or_default())),
     ];
-    // In one pass over the template, so that what a value says is never taken for a place of another.
+    // In one pass over the template, so that a value that contains `{{name}}` is not replaced in turn.
     let mut page = String::with_capacity(PAGE.len() + 1_024);
     let mut pieces = PAGE.split("{{");
     page.push_str(pieces.next().unwrap_or_default());
@@ -42,7 +42,7 @@ pub(super) fn page(document: &[u8], address: Option<&str>) -> String {
     page
 }
 
-/// The limits and rules, each as a sentence.
+/// The limits and rules of the document, each as a sentence.
 fn facts(document: &Value) -> Vec<String> {
     let limitation = document.get("limitation").cloned().unwrap_or_default();
     let number = |key: &str| limitation.get(key).and_then(Value::as_u64).filter(|number| *number > 0);
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_is_told_in_words() {
+    fn the_page_shows_the_document_in_words() {
         let document = br#"{"name":"<b>{{address}}","description":"for \"us\"","contact":"mailto:a@example.com",
             "supported_nips":[1,42,999],"version":"1.2.3","limitation":{"max_message_length":131072,"max_limit":5000,
             "default_limit":500,"auth_required":false,"restricted_writes":true}}"#;
