@@ -1,4 +1,4 @@
-//! What one event costs in the matcher while the number of subscribed filters grows and the number of matches does not.
+//! The cost of one event in the matcher as the number of subscribed filters grows and the number of matches does not.
 //!
 //! The mix: 60 % feeds (authors + kinds), 20 % mentions (#p + kinds), 10 % threads (#e), 5 % ids, 5 % topics (kinds +
 //! #t). The population of authors, topics and threads grows with the filters, so that an event always matches about
@@ -17,14 +17,14 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-/// How many different events come in turn: few, whose filters stay in the processor's caches, which leaves the work; and
-/// so many that a million filters are out in main memory when an event comes for them.
+/// The numbers of distinct events that come in turn. With few, their filters stay in the processor's caches, and the
+/// figure is the work alone; with many, an event's filters out of a million are in main memory when it comes.
 const EVENTS: [u32; 2] = [256, 1 << 14];
 
 const FEW: RangeInclusive<usize> = 1..=5;
 const MANY: RangeInclusive<usize> = 50..=300;
 
-/// The world that filters and events of one size draw from.
+/// The population that filters and events of one size draw from.
 struct World {
     filters: u32,
     authors: u32,
@@ -49,7 +49,7 @@ fn tag(letter: u8, value: String) -> Box<[TagFilter]> {
 }
 
 impl World {
-    /// Each author is in about six feeds; mentions, threads and topics are asked for about once each.
+    /// Each author is in about six feeds; each mention, thread and topic is in about one filter.
     fn new(filters: u32, authors_per_feed: RangeInclusive<usize>) -> Self {
         let mean = (authors_per_feed.start() + authors_per_feed.end()) as u32 / 2;
         Self { filters, authors: (filters * 6 / 10 * mean / 6).max(1), authors_per_feed }
@@ -94,28 +94,28 @@ impl World {
     }
 }
 
-/// Resident memory of this process in bytes; 0 where the system does not say.
+/// Bytes of this process that are resident; 0 where the system does not say.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
-/// The time that this thread has spent on a processor, so that a busy machine does not spoil the figures; where the
-/// system does not say, the time of the clock.
+/// The processor time of this thread, so that a busy machine does not spoil the figures; the clock's time where the
+/// system does not say.
 fn processor_time(started: Instant) -> Duration {
     let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = status.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
     nanoseconds.map_or_else(|| started.elapsed(), Duration::from_nanos)
 }
 
-/// Measures one size and returns nanoseconds per event, for each of [`EVENTS`].
+/// Measures one size; returns nanoseconds an event, for each of [`EVENTS`].
 fn measure(criterion: &mut Criterion, filters: u32, authors_per_feed: RangeInclusive<usize>) -> [f64; 2] {
     let world = World::new(filters, authors_per_feed.clone());
     let mut rng = StdRng::seed_from_u64(7);
     let before = resident();
     let mut matcher = Matcher::new();
     for number in 0..filters {
-        // The target is a mere number: what a delivery costs is not the matcher's.
+        // The target is a number, so that the figure does not include a delivery.
         let _ = matcher.insert(&[world.filter(&mut rng)], number);
     }
     let per_filter = resident().saturating_sub(before) / filters as usize;
@@ -130,14 +130,14 @@ fn measure(criterion: &mut Criterion, filters: u32, authors_per_feed: RangeInclu
 fn run(criterion: &mut Criterion, label: &str, matcher: &mut Matcher<u32>, events: &[Event]) -> f64 {
     let started = Instant::now();
     let before = matcher.stats();
-    let mut told = 0u64;
+    let mut called = 0u64;
     let total = Cell::new((Duration::ZERO, 0));
     criterion.bench_function(label, |bencher| {
         let mut order = events.iter().cycle();
         bencher.iter_custom(|rounds| {
             let (start, processor) = (Instant::now(), processor_time(started));
             for event in order.by_ref().take(rounds as usize) {
-                matcher.for_each_match(event, |target| told += u64::from(*target != u32::MAX));
+                matcher.for_each_match(event, |target| called += u64::from(*target != u32::MAX));
             }
             let (time, events) = total.get();
             total.set((time + processor_time(started) - processor, events + rounds));
@@ -149,7 +149,7 @@ fn run(criterion: &mut Criterion, label: &str, matcher: &mut Matcher<u32>, event
     let nanoseconds = time.as_nanos() as f64 / rounds as f64;
     println!(
         "{label}: {nanoseconds:.0} ns/event, {:.1} matches/event, {:.2} candidates/hit",
-        told as f64 / (stats.events - before.events) as f64,
+        called as f64 / (stats.events - before.events) as f64,
         (stats.candidates - before.candidates) as f64 / (stats.hits - before.hits).max(1) as f64,
     );
     nanoseconds
@@ -161,7 +161,7 @@ fn main() {
         .sample_size(20)
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(2));
-    // The largest first: later ones are given memory that is resident already.
+    // The largest first: the later sizes reuse memory that is resident already.
     let large = measure(&mut criterion, 1_000_000, FEW);
     let small = measure(&mut criterion, 10_000, FEW);
     measure(&mut criterion, 10_000, MANY);

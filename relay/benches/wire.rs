@@ -1,4 +1,4 @@
-//! What a message costs on its way in and out: `cargo bench -p relay --bench wire`.
+//! The cost of parsing a message and of writing one: `cargo bench -p relay --bench wire`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -42,7 +42,7 @@ fn events(c: &mut Criterion) {
 }
 
 fn filters(c: &mut Criterion) {
-    // Authors in the random order in which a follow list has them.
+    // Authors in random order, as a follow list has them.
     let author = |n: u64| {
         format!("\"{}\"", Event::build(PublicKey::from_bytes([0; 32]), n as i64, Kind(0), &[], "", |_| [0; 64]).id())
     };

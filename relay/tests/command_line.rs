@@ -1,4 +1,4 @@
-//! The program as an operator meets it: exit codes, what it prints, what it never prints.
+//! The program as an operator runs it: exit codes, what it prints, and what it never prints.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -67,7 +67,7 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
         stderr(&output)
     );
     assert!(!stderr(&output).contains("hunter2"));
-    // The systemd unit rests on it: without secrets, no file instead of the servers.
+    // The systemd unit rests on this: without secrets the relay must not open a file instead of the servers.
     let output = relay(&["check-config"], &[("RELAY_DATABASE_URLS", "")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must name a database"));
@@ -143,7 +143,7 @@ fn rejected_lines_overwrite_nothing_and_none_goes_by_in_silence() {
     assert!(stderr(&output).contains("3 rejected"), "{}", stderr(&output));
 }
 
-/// Where the disk is full, what failed must not keep it full.
+/// A write that failed on a full disk must not keep the disk full.
 #[test]
 fn a_backup_or_an_export_that_fails_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Who gets in: limits on connections, proxies, and a door that survives being overrun.
+//! Admission: limits on connections, proxies, and a listener that survives being overrun.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 
-/// Connects, and returns the client or the status with which it was refused.
+/// Connects; returns the client, or the status of the refusal.
 async fn try_connect(address: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Client, u16> {
     let stream = TcpStream::connect(address).await.unwrap();
     match Client::request(stream, address, headers).await {
@@ -37,7 +37,7 @@ async fn never_more_connections_than_allowed_however_many_try() {
     let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
     assert!(raw::status(&answer) == 503 && answer.contains("retry-after: "), "{answer}");
 
-    // All places are free again once their holders have left.
+    // All slots are free again once their holders have left.
     let mut served: Vec<_> = served.into_iter().map(Result::unwrap).collect();
     served[0].assert_served().await;
     drop(served);
@@ -68,7 +68,7 @@ async fn each_address_has_its_own_limit() {
     assert_eq!(from("2001:db8::3").await.err(), Some(429), "one /64, one client");
     held.push(from("192.0.2.2").await.unwrap());
 
-    // Without trust the header changes nothing: all come from 127.0.0.1, the third from the same place is too many.
+    // Without trust the header changes nothing: all come from 127.0.0.1, and the third from one address is too many.
     let relay = Relay::with(|setup| setup.settings.max_connections_per_address = 2).await;
     let stranger = async |address| try_connect(relay.address, &[("x-forwarded-for", address)]).await;
     held.push(stranger("192.0.2.1").await.unwrap());
@@ -107,7 +107,7 @@ async fn the_proxy_protocol_names_the_client() {
     }
     // The proxy's own health check.
     connect(&proxy_header(0x20, [0; 4])).await.unwrap().assert_served().await;
-    // From anywhere else the header would be a forgery.
+    // From any other address the header would be a forgery.
     relay.change(|settings| settings.trusted_networks.clear());
     assert!(connect(&proxy_header(0x21, [192, 0, 2, 4])).await.is_err());
 }
@@ -123,7 +123,7 @@ async fn a_handshake_has_a_deadline() {
         let mut stream = TcpStream::connect(relay.address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // Hanging up with or without an answer are both fine.
+        // Closing with or without an answer are both fine.
         let _ = patiently("the relay to hang up", stream.read_to_end(&mut answer)).await;
     }
     relay.connect().await.assert_served().await;

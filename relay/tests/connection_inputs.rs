@@ -86,7 +86,7 @@ async fn a_message_that_is_too_large_is_refused_in_kind() {
     client.send(json!(["REQ", "large", {"#t": ["x".repeat(10_000)]}])).await;
     assert!(client.closed("large").await.contains("10000"));
     client.assert_served().await;
-    // Whatever its size, a message of the allowed size is taken, in one frame or many.
+    // A message of the allowed size is taken, in one frame or in many.
     let event = Author::new().note(&"x".repeat(9_000));
     let text = format!("[\"EVENT\",{}]", event.text());
     let (first, second) = text.as_bytes().split_at(text.len() / 2);
@@ -101,7 +101,7 @@ async fn a_message_that_is_too_large_is_refused_in_kind() {
 async fn a_message_far_too_large_ends_the_connection_with_a_reason() {
     let relay = Relay::with(|setup| setup.settings.max_message_bytes = 10_000).await;
     let mut client = relay.connect().await;
-    // The client is still sending when it is refused; it must hear of it all the same.
+    // The client is still sending when it is refused, and must get the refusal all the same.
     let bytes = frame(TEXT, &vec![b'x'; 4_000_000]);
     client.stream().write_all(&bytes).await.unwrap();
     assert_eq!(client.goodbye().await, Goodbye::Closed(1009, "message too large".to_owned()));
@@ -241,7 +241,7 @@ async fn a_handshake_must_be_a_whole_one() {
     assert_eq!(&status, b"HTTP/1.1 101", "control: an empty body is none");
 }
 
-/// Frames that come in the same segment as the request are not lost on the way from hyper to the WebSocket.
+/// Frames in the same segment as the request are not lost on the way from hyper to the WebSocket.
 #[tokio::test]
 async fn frames_right_behind_the_handshake_are_served() {
     let relay = Relay::start().await;

@@ -1,4 +1,4 @@
-//! How long a client may take for what: silence, slowness, and the end.
+//! The deadlines of a client: silence, slowness, and the end.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
     })
     .await;
     let mut alive = relay.connect().await;
-    // It reads, but no one answers its pings: as a half-open connection looks from here.
+    // It reads, but nobody answers its pings: a half-open connection looks like this.
     let mut dead = TcpStream::connect(relay.address).await.unwrap();
     dead.write_all(raw::get("/", raw::UPGRADE).as_bytes()).await.unwrap();
     let mut heard = Vec::new();
@@ -37,12 +37,12 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
 async fn a_message_must_not_trickle_in() {
     let relay = Relay::with(|setup| setup.settings.message_timeout = Duration::from_millis(300)).await;
     let message = frame(TEXT, b"[\"REQ\",\"slow\",{\"limit\":0}]");
-    // Whole messages, however many of them, take no time at all.
+    // Whole messages never hit the deadline for a message, however many they are.
     let mut brisk = relay.connect().await;
     let mut slow = relay.connect().await;
     let trickle = async {
         for byte in &message {
-            // A byte at a time; the pace is what is tested, nothing waits for it.
+            // A byte at a time; the pace is what is tested, and nothing waits for it.
             tokio::time::sleep(Duration::from_millis(100)).await;
             if slow.stream().write_all(&[*byte]).await.is_err() {
                 break;
@@ -71,7 +71,7 @@ async fn a_message_must_not_trickle_in() {
     assert!(matches!(sly.goodbye().await, Goodbye::Closed(1008, _) | Goodbye::Gone));
 }
 
-/// Publishes so many events of so many bytes, ephemeral ones, so that nothing but outboxes could keep them.
+/// Publishes this many ephemeral events of this many bytes, which only outboxes keep.
 async fn flood(relay: &Relay, events: usize, bytes: usize) {
     let (author, mut publisher) = (Author::new(), relay.connect().await);
     let content = "x".repeat(bytes);
@@ -87,7 +87,7 @@ async fn a_client_that_never_reads_is_dropped_and_harms_nobody() {
     let mut deaf = Client::connect_with_buffer(relay.address, 4096).await;
     deaf.subscribe("all", json!({"kinds": [20_001], "limit": 0})).await;
     flood(&relay, 200, 50_000).await;
-    // It hung up long before everything was sent.
+    // The relay closed it long before everything was sent.
     patiently("the relay to hang up on the one that does not read", async {
         loop {
             // Errors once the relay has reset the connection.
@@ -154,7 +154,7 @@ async fn when_the_relay_drains_every_client_is_told_to_come_back() {
     clients[0].send_event(&event).await;
     let address = relay.address;
     let probe = async {
-        // Open sockets are served while they wait for their turn, new ones are turned away.
+        // Open connections are served while they wait for their turn; new ones are turned away.
         let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
         assert_eq!(raw::status(&answer), 503);
     };

@@ -1,4 +1,4 @@
-//! What connections cost in memory, in a process of its own.
+//! The memory of connections, in a process of its own.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -55,8 +55,8 @@ async fn measure_idle_connections() {
     println!("{:.1} KiB per idle connection, of 5,000", kib_per_idle_connection(5_000).await);
 }
 
-/// Who does not read costs what the outbox may hold, not what was sent to it; and who once sent much costs no more
-/// than others afterwards.
+/// A client that does not read costs what its outbox may hold, not what was sent to it; and a client that once sent
+/// much costs no more than others afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
     let child = Child::start(1_000).await;
@@ -79,7 +79,7 @@ async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
     }
     publish(600).await;
     let grown = child.resident_kib().saturating_sub(before);
-    // Each was sent 30 MB and may make 1 MB wait, which they share; the kernel's buffers are not the process's.
+    // Each was sent 30 MB and may have 1 MB wait, which they share; the kernel's buffers are not the process's.
     assert!(grown < 12 * 1024, "{grown} KiB for four clients that were sent 30 MB each");
     drop(deaf);
 }

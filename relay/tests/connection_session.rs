@@ -1,4 +1,4 @@
-//! What a client may do in its session: publish, subscribe, count, authenticate.
+//! A client's session: publish, subscribe, count, authenticate.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -61,7 +61,7 @@ async fn subscriptions_are_limited_and_the_limit_can_change() {
     client.subscribe("c", json!({"limit": 0})).await;
 }
 
-/// The operator has the settings read again: who has not authenticated hears nothing more, and is told.
+/// The operator has the settings reloaded: a client that has not authenticated gets nothing more, and a reason.
 #[tokio::test]
 async fn a_rule_that_closes_the_door_holds_for_open_subscriptions() {
     let relay = Relay::start().await;
@@ -89,7 +89,7 @@ async fn a_rule_that_closes_the_door_holds_for_open_subscriptions() {
     for id in ["a", "b"] {
         assert!(stranger.closed(id).await.starts_with("auth-required: "));
     }
-    // Each was closed once and heard nothing, and can be opened again by who may.
+    // Each was closed once, and a client with the rights can open it again.
     assert!(stranger.authenticate(&reader).await.0);
     assert_eq!(stranger.subscribe("a", json!({"kinds": [1]})).await.len(), 3);
     assert!(stranger.unexpected().is_empty(), "{:?}", stranger.unexpected());
@@ -105,7 +105,7 @@ async fn direct_messages_go_to_their_recipients_alone() {
 
     reader.send(json!(["REQ", "dm", {"kinds": [1059]}])).await;
     assert!(reader.closed("dm").await.starts_with("auth-required: "));
-    // Whoever asks for everything just does not see them, stored or live.
+    // A client that asks for everything does not see them, stored or live.
     stranger.subscribe("all", json!({})).await;
     let early = to(&ann, "early");
     assert!(publisher.publish(&early).await.0);
@@ -115,7 +115,7 @@ async fn direct_messages_go_to_their_recipients_alone() {
     assert!(publisher.publish(&others).await.0 && publisher.publish(&late).await.0);
     assert_eq!(reader.event("dm").await["id"], late.id().to_hex());
 
-    // A second key on the same connection counts as well, for what is open already.
+    // A second key on the same connection counts as well, for subscriptions that are open already.
     assert!(reader.authenticate(&bob).await.0);
     let second = to(&bob, "second");
     assert!(publisher.publish(&second).await.0);
@@ -274,7 +274,7 @@ async fn no_answer_is_lost_however_late_it_is_read() {
             client.send_event(event).await;
         }
         for number in 0..600 {
-            // Nothing that is published here: a note may well be committed between a REQ and its CLOSE.
+            // For a kind that no test publishes here: a note could be committed between a REQ and its CLOSE.
             client.send(json!(["REQ", number.to_string(), {"kinds": [7], "limit": 0}])).await;
             client.send(json!(["CLOSE", number.to_string()])).await;
         }
@@ -360,7 +360,7 @@ async fn no_more_queries_run_than_one_client_may_have() {
     }
 }
 
-/// Whoever reads much keeps nobody from writing.
+/// A client that reads much does not keep others from writing.
 #[tokio::test]
 async fn events_are_stored_while_readers_have_the_store() {
     let store = Arc::new(Held::new());
@@ -368,7 +368,7 @@ async fn events_are_stored_while_readers_have_the_store() {
     let (author, mut client) = (Author::new(), relay.connect().await);
     let event = author.note("stored");
     assert_eq!(client.publish(&event).await, (true, String::new()));
-    // The writer knows what is a duplicate.
+    // The writer recognises duplicates.
     let (accepted, words) = client.publish(&event).await;
     assert!(accepted && words.starts_with("duplicate:"), "{words}");
     store.release();

@@ -51,7 +51,8 @@ fn a_person_gets_a_page_and_a_program_the_document() {
     relay.stop();
 }
 
-/// A relay that others can reach must know its own address, or AUTH works for nobody who comes by a domain name.
+/// A relay that others can reach must know its own address, or AUTH fails for every client that connects by a domain
+/// name.
 #[test]
 fn a_relay_behind_a_proxy_that_has_no_public_url_warns() {
     const WORDS: &str = "public_url is empty";
@@ -79,7 +80,7 @@ fn an_operator_can_look_inside() {
     let ready = json("/ready");
     assert_eq!((&ready["status"], &ready["dependencies"]), (&"ready".into(), &serde_json::json!([])));
     assert!(ready["since"].as_u64().unwrap() > 1_700_000_000);
-    // Something has to run, or there is nothing to see.
+    // Some work has to run, or there is nothing to see.
     let address = relay.address();
     let busy = std::thread::spawn(move || {
         let begun = Instant::now();
@@ -96,7 +97,7 @@ fn an_operator_can_look_inside() {
     relay.stop();
 }
 
-/// Status and body of an answer that is no text.
+/// Status and body of an answer that is not text.
 fn raw_get(address: SocketAddr, path: &str, host: &str) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(STEP_TIMEOUT)).unwrap();
@@ -143,7 +144,7 @@ async fn a_profile_shows_the_stacks_of_a_relay_at_work() {
     let at_work = |line: &str| line.starts_with("verify") && line.contains("signature_holds;");
     assert!(folded.lines().any(at_work), "{} stacks, none of a signature being checked", folded.lines().count());
     assert!(!folded.contains("perf_signal_handler"), "the profiler is no part of it");
-    // The texts of a profile stand in it as they are.
+    // A profile holds its strings uncompressed.
     let text = String::from_utf8_lossy(&binary.1);
     assert!(text.contains("nanoseconds") && text.contains("signature_holds"), "{} bytes", text.len());
     let settled = raw_get(admin, "/debug/pprof?seconds=1&format=folded", "localhost");
@@ -164,7 +165,7 @@ async fn postgres_tells_what_it_counts_and_a_slow_read_is_one_line() {
     };
     assert!(inside()["statements"].is_null(), "the extension is not there yet: {}", inside());
     cluster.primary().unwrap().execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
-    // What the migrations took would be all of the list.
+    // Without this, the statements of the migrations would fill the list.
     cluster.primary().unwrap().execute("SELECT pg_stat_statements_reset()").await.unwrap();
 
     let (mut client, mut author) = (Client::connect(&relay).await, Author::new());
@@ -263,7 +264,7 @@ fn opened(url: &str, wanted: impl Fn(&str) -> bool) -> String {
     }
 }
 
-/// What a tile shows.
+/// The text of a tile.
 fn tile(dom: &str, id: &str) -> String {
     let tile = dom.split(&format!("data-tile=\"{id}\"")).nth(1).unwrap_or_default();
     let value = tile.split("class=\"value\">").nth(1).unwrap_or_default();

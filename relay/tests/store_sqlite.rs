@@ -1,4 +1,5 @@
-//! What only the embedded store promises: one owner, errors that heal, statements that really stop, backup and export.
+//! What only the embedded store promises: one owner, errors that heal, deadlines that stop a statement, backup and
+//! export.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod store_kit;
@@ -106,7 +107,7 @@ async fn a_full_disk_changes_nothing_and_heals() {
     assert!(matches!(error, StoreError::Full), "{error}");
     assert_eq!(stored(&store, &all()).await.len(), taken);
     assert_eq!(store.head().await.unwrap(), head);
-    // Reading and removing go on, and what was refused can be written once there is room.
+    // Reads and removals go on, and what was refused can be written once there is room.
     assert_eq!(store.remove(&all(), 300).await.unwrap().changes.len(), 300);
     assert_eq!(put(&store, &events[taken]).await, Outcome::Stored);
 }
@@ -130,7 +131,7 @@ async fn slow_statements_are_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(Options { readers: 1, ..options(&folder) }).await.unwrap();
     fill(&store, &notes(4_000)).await;
-    // Two conditions that hold for all, and never both: a walk over everything.
+    // Two conditions that hold for every event, and never both: a walk over everything.
     let slow = Filter { tags: [tag_filter(b't', &["x"]), tag_filter(b'u', &["y"])].into(), ..all() };
     let filters: Vec<_> = (0..30).map(|n| Filter { since: Some(n), ..Filter::default() }).collect();
     assert_eq!(store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().number, 4_000);

@@ -1,4 +1,4 @@
-//! An operator's data in and out: exports beside writers, imports of anything from anywhere.
+//! An operator's data in and out: exports beside writers, imports of any file from anywhere.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -34,13 +34,13 @@ async fn fill(store: &dyn Store, events: &[Arc<Event>]) {
     }
 }
 
-/// Which of `events` the lines are.
+/// The indexes in `events` of the lines.
 fn found(lines: &[u8], events: &[&Arc<Event>]) -> Vec<bool> {
     let lines = std::str::from_utf8(lines).unwrap();
     events.iter().map(|event| lines.lines().any(|line| line == &**event.text())).collect()
 }
 
-/// A profile among the notes is replaced by a newer one after any piece of the export: one of the two is in the file.
+/// A profile among the notes is replaced by a newer one after any batch of the export: one of the two is in the file.
 #[tokio::test]
 async fn an_export_by_pages_has_a_version_of_what_is_replaced_meanwhile() {
     for (old_at, new_at) in [(0, NOTES), (0, 0), (NOTES / 2, NOTES / 2 + 1), (NOTES / 2, NOTES), (NOTES, NOTES)] {
@@ -95,7 +95,7 @@ async fn an_export_by_pages_is_whole_and_begins_with_the_oldest() {
     assert!(lines_of(Some(&Filter { since: Some(2), until: Some(1), ..some })).await.is_empty());
 }
 
-/// The same of a file. A version that expires lies elsewhere in it than one that does not.
+/// The same for a file. A version that expires is in another part of it than one that does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_a_file_has_a_version_of_what_is_replaced_meanwhile() {
     let expiration = [tag("expiration", "99999999999")];
@@ -144,7 +144,7 @@ async fn a_batch_of_long_lines_is_a_short_one() {
     assert!((1 << 20..6 << 20).contains(&largest), "{largest} bytes in one transaction");
 }
 
-/// A source that has given what it has, and neither ends nor says more.
+/// A source that has sent all it has, and neither ends nor sends more.
 struct Silent(std::io::Cursor<String>, mpsc::Receiver<()>);
 
 impl std::io::Read for Silent {

@@ -1,4 +1,4 @@
-//! How fast SQLite takes events, by durability and size of batch.
+//! How many events a second SQLite stores, by durability and batch size.
 
 use crate::world::{NOW, World};
 use crate::{percentile, processor_seconds};
@@ -21,7 +21,7 @@ async fn rate(folder: &Path, durability: Durability) {
         let path = folder.join(format!("append-{durability:?}-{size}.db"));
         let store = SqliteStore::open(Options { durability, ..Options::new(&path) }).await.unwrap();
         let events: Vec<_> = (0..(size as i64 * 400).min(60_000))
-            // As they come in on a live relay: about now.
+            // New events, as a live relay gets them.
             .map(|n| Verified::vouch(world.event_at(NOW - 1_000 + n / 100)))
             .collect();
         let mut times = Vec::new();

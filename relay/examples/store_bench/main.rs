@@ -1,9 +1,10 @@
 //! Measures a store in the process: appends, then every shape of filter that clients send.
 //!
-//! - SQLite: `cargo run --release --example store_bench -- [--events 300000] [--folder DIR] [--clients 4] [--seconds 2]`
-//! - PostgreSQL: `… -- --postgres [URL] [--events 1000000]`: prints buffers, and what each shape may take at most. Without
-//!   a URL it starts a server of its own and removes it afterwards. A database that is full already (`--keep` leaves
-//!   it so) is filled no further.
+//! - SQLite: `cargo run --release --example store_bench -- [--events 300000] [--folder DIR] [--clients 4] [--seconds
+//!   2]`
+//! - PostgreSQL: `… -- --postgres [URL] [--events 1000000]`: prints buffers, and the limit of each shape. Without a URL
+//!   it starts a server of its own and removes it afterwards. It does not fill a database that is full already
+//!   (`--keep` leaves one).
 //!
 //! The events are synthetic (see `world`). Trust ratios, not absolute figures.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use world::{NOW, World};
 
-/// What is read or written in one go while filling.
+/// Events that are written at once while filling.
 const BATCH: usize = 512;
 
 /// The command line: `--name value`.
@@ -42,7 +43,7 @@ impl Arguments {
     }
 }
 
-/// What this process has used of the processors so far, in seconds: a measure that other processes disturb less.
+/// The processor time of this process so far, in seconds: other processes disturb it less than the clock's time.
 pub(crate) fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<f64> =
@@ -54,7 +55,7 @@ pub(crate) fn percentile(sorted: &[Duration], per_cent: usize) -> f64 {
     sorted.get(sorted.len() * per_cent / 100).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
 
-/// Appends what is missing of `events`, which the seed determines; with `have` of them there already, none.
+/// Appends the events that are missing of `events`, which the seed determines; `have` of them are there already.
 async fn fill(store: &dyn Store, world: &mut World, events: usize, have: u64) {
     let start = Instant::now();
     let mut left = events;

@@ -3,7 +3,7 @@
 use crate::shapes::shapes;
 use crate::world::{NOW, World};
 use crate::{Arguments, percentile, processor_seconds};
-use relay::store::postgres::Inspector;
+use relay::store::postgres::ServerInspector;
 use relay::store::{Read, Store};
 use relay::types::{Access, Filter, Kind, Position};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ fn ask<'a>(filter: &'a Filter, limit: usize, access: &'a Access) -> Read<'a> {
     }
 }
 
-/// Prints one line a shape. `inspector`: the store is PostgreSQL, and targets apply.
+/// Prints one line for each shape. With `inspector` the store is PostgreSQL, and targets apply.
 pub(crate) async fn measure(
     store: Arc<dyn Store>,
     world: &mut World,
     arguments: &Arguments,
-    mut inspector: Option<Inspector>,
+    mut inspector: Option<ServerInspector>,
 ) {
     let (clients, seconds) = (arguments.number("--clients", 4), arguments.number("--seconds", 2));
     println!(
@@ -46,7 +46,7 @@ pub(crate) async fn measure(
         let filters: Vec<_> = (0..FILTERS).map(|_| (shape.make)(world)).collect();
         let (mut times, mut rows) = (Vec::new(), 0);
         for filter in filters.iter().take(20) {
-            // What has just been prepared and read for the first time is another measurement.
+            // The first read of a statement also prepares it, and is left out.
             store.read(&ask(filter, limit, &access)).await.unwrap();
         }
         let (begun, used) = (Instant::now(), processor_seconds());
@@ -116,8 +116,8 @@ async fn together(
     f64::from(done) / begun.elapsed().as_secs_f64()
 }
 
-/// The median of the pages that a read looks at.
-async fn buffers(inspector: &mut Inspector, filters: &[Filter], limit: usize, access: &Access) -> String {
+/// The median of the pages that a read touches.
+async fn buffers(inspector: &mut ServerInspector, filters: &[Filter], limit: usize, access: &Access) -> String {
     let mut all = Vec::new();
     for filter in filters.iter().take(11) {
         let explanation = inspector.explain(&ask(filter, limit, access)).await.unwrap();
@@ -127,7 +127,7 @@ async fn buffers(inspector: &mut Inspector, filters: &[Filter], limit: usize, ac
     all[all.len() / 2].to_string()
 }
 
-/// Deep paging, as clients do it: `until` the last event seen.
+/// Deep paging as clients do it: `until` is the last event seen.
 async fn walk(store: &dyn Store) {
     let access = Access::default();
     let mut filter = Filter { kinds: Some([Kind(1)].into()), ..Filter::default() };

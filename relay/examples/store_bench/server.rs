@@ -1,16 +1,16 @@
-//! PostgreSQL: a server given by its URL, or one that is started for the purpose.
+//! PostgreSQL: a server given by its URL, or one started for the benchmark.
 
 use crate::world::World;
 use crate::{Arguments, fill, reading};
 use deploy::postgres::Cluster;
 use relay::config::Redacted;
 use relay::store::Store;
-use relay::store::postgres::{Inspector, Options, PostgresStore};
+use relay::store::postgres::{Options, PostgresStore, ServerInspector};
 use relay::types::{Access, Filter, Position};
 use sqlx::{Connection, Executor, PgConnection};
 use std::sync::Arc;
 
-/// As a server of a size that suits the data would be set.
+/// The settings of a server whose size suits the data.
 const SETTINGS: [(&str, &str); 5] = [
     ("shared_buffers", "1GB"),
     ("effective_cache_size", "4GB"),
@@ -34,10 +34,10 @@ pub(crate) async fn run(arguments: &Arguments) {
     let mut world = World::new();
     fill(&store, &mut world, arguments.number("--events", 1_000_000), have).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    // As autovacuum would have it a moment later.
+    // Autovacuum would do this a moment later.
     connection.execute("VACUUM (ANALYZE) event, event_text, tag").await.unwrap();
     sizes(&mut connection).await;
-    let inspector = Inspector::connect(&Redacted::new(url)).await.unwrap();
+    let inspector = ServerInspector::connect(&Redacted::new(url)).await.unwrap();
     reading::measure(Arc::new(store.clone()), &mut world, arguments, Some(inspector)).await;
     store.close().await;
     if !arguments.has("--keep") && own.is_none() {

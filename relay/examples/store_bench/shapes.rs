@@ -1,4 +1,4 @@
-//! The shapes of filter that clients send, each with the rows it asks for and what it may take.
+//! The shapes of filter that clients send, each with its rows and its limit.
 
 use crate::world::{NOW, World};
 use rand::RngExt;
@@ -8,7 +8,7 @@ use relay::types::{Filter, Kind, TagFilter};
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) limit: usize,
-    /// What the 95th percentile may be on PostgreSQL, in milliseconds.
+    /// The limit of the 95th percentile on PostgreSQL, in milliseconds.
     pub(crate) target: Option<f64>,
     pub(crate) make: fn(&mut World) -> Filter,
 }
@@ -44,7 +44,7 @@ fn earlier(world: &mut World) -> Option<i64> {
     Some(NOW - world.random.random_range(0..10_000_000))
 }
 
-/// All of them.
+/// All shapes.
 pub(crate) fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     let mut shape = |name, limit, target: f64, make| {

@@ -1,5 +1,5 @@
 //! Synthetic events, made from a seed: 50,000 authors after Zipf (0.9), the last tenth of them silent for a year, 2.4
-//! tags an event, 36 months with most at the newest end, about 650 bytes each.
+//! tags an event, 36 months with most events at the newest end, about 650 bytes each.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -8,14 +8,14 @@ use relay::types::{Event, EventId, Kind, PublicKey};
 use std::sync::Arc;
 
 const AUTHORS: usize = 50_000;
-/// From this rank on authors are dormant.
+/// Authors from this rank on are dormant.
 const DORMANT: usize = 45_000;
 const YEAR: i64 = 365 * 86_400;
-/// The second in which the benchmark believes to live.
+/// The present second of the benchmark.
 pub(crate) const NOW: i64 = 1_790_000_000;
 const SPAN: f64 = 36.0 * 30.0 * 86_400.0;
 const TOPICS: usize = 500;
-/// How many sets of tags that belong to one event are remembered.
+/// Sets of tags that are remembered, each of one event.
 const TRIPLES: usize = 2_000;
 
 pub(crate) struct World {
@@ -44,7 +44,7 @@ impl World {
         self.weights.partition_point(|weight| *weight < at).min(AUTHORS - 1)
     }
 
-    /// Someone who writes much, most likely.
+    /// An author, most likely one who writes much.
     pub(crate) fn author(&mut self) -> PublicKey {
         let rank = self.rank();
         self.authors[rank]
@@ -54,12 +54,12 @@ impl World {
         *self.authors.choose(&mut self.random).unwrap()
     }
 
-    /// Someone who has been silent for a year.
+    /// An author who has been silent for a year.
     pub(crate) fn dormant_author(&mut self) -> PublicKey {
         *self.authors[DORMANT..].choose(&mut self.random).unwrap()
     }
 
-    /// One of those whom most mention.
+    /// One of the authors who are mentioned most.
     pub(crate) fn celebrity(&mut self) -> PublicKey {
         *self.authors[..20].choose(&mut self.random).unwrap()
     }
@@ -68,7 +68,7 @@ impl World {
         *self.ids.choose(&mut self.random).unwrap()
     }
 
-    /// Recent events are answered most.
+    /// An event, most likely a recent one.
     pub(crate) fn recent_id(&mut self) -> EventId {
         let back = (self.random.random::<f64>().powi(3) * self.ids.len() as f64) as usize;
         self.ids[self.ids.len() - 1 - back]
@@ -78,7 +78,7 @@ impl World {
         format!("topic{}", (self.random.random::<f64>().powi(3) * TOPICS as f64) as usize)
     }
 
-    /// Tags that one event has.
+    /// The tags of one event.
     pub(crate) fn triple(&mut self) -> [String; 3] {
         self.triples.choose(&mut self.random).unwrap().clone()
     }
@@ -91,7 +91,7 @@ impl World {
         self.event_of(rank, NOW - silence - age as i64)
     }
 
-    /// An event from this second.
+    /// An event of this second.
     pub(crate) fn event_at(&mut self, created_at: i64) -> Arc<Event> {
         let rank = self.rank();
         self.event_of(rank, created_at)

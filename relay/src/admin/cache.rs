@@ -48,12 +48,12 @@ fn describe(cache: &Cache) -> Value {
 
 fn describe_filter(hot: &HotEntry) -> Value {
     let readers = match hot.key.reader {
-        ReaderClass::Anybody => "anybody",
-        ReaderClass::Nobody(_) => "not authenticated",
+        ReaderClass::Everyone => "anybody",
+        ReaderClass::Unauthenticated(_) => "not authenticated",
     };
     let asked = hot.hits + hot.reads;
     json!({
-        "filter": hot.key.ask.to_string().chars().take(MAX_FILTER_CHARS).collect::<String>(),
+        "filter": hot.key.query.to_string().chars().take(MAX_FILTER_CHARS).collect::<String>(),
         "readers": readers,
         "hits": hot.hits,
         "hit_rate": if asked == 0 { 0.0 } else { hot.hits as f64 / asked as f64 },

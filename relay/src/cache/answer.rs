@@ -1,16 +1,16 @@
 //! A cached answer, and how the log moves it on.
 
 use super::key::only_few_ids;
-use super::{Ask, Count, FilterKey, Snapshot};
+use super::{CanonicalQuery, Count, FilterKey, Snapshot};
 use crate::types::{EventId, Filter, Head, LogEntry, Row};
 use std::sync::Arc;
 
 /// A cached answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Ask::Rows`].
+    /// To [`CanonicalQuery::Rows`].
     Rows(Arc<Snapshot>),
-    /// To [`Ask::Count`].
+    /// To [`CanonicalQuery::Count`].
     Count(Count),
 }
 
@@ -50,7 +50,7 @@ impl Answer {
                 Some(Self::Rows(Arc::new(entry)))
             }
             Self::Count(mut count) => {
-                // An entry that is not whole leaves out events whose removal may come later; then nobody knows any more
+                // An entry that is not whole leaves out events whose removal may come later; then it is unknown
                 // that they were never counted.
                 let whole = entries.iter().all(|entry| entry.whole);
                 (whole && count.advance(entries, to, |event| key.selects(event)).is_ok()).then_some(Self::Count(count))
@@ -61,7 +61,7 @@ impl Answer {
     /// The answer split by id, where `key` names several ids and nothing else, and this answer has all of them. An id's
     /// event never changes, and clients ask for the same id together with ever different ones.
     pub(super) fn by_id(&self, key: &FilterKey) -> Option<Vec<(FilterKey, Self)>> {
-        let (Self::Rows(entry), Ask::Rows(filter)) = (self, &key.ask) else { return None };
+        let (Self::Rows(entry), CanonicalQuery::Rows(filter)) = (self, &key.query) else { return None };
         let ids = only_few_ids(filter).filter(|ids| ids.len() > 1 && entry.complete)?;
         let one = |id: &EventId| {
             let rows = entry.rows.iter().filter(|row| row.key.id == *id).cloned().collect();
@@ -75,5 +75,5 @@ impl Answer {
 /// The key of one event, for the readers of `key`.
 fn by_id(id: EventId, key: &FilterKey) -> FilterKey {
     let filter = Filter { ids: Some([id].into()), ..Filter::default() };
-    FilterKey { ask: Ask::Rows(filter), reader: key.reader.clone() }
+    FilterKey { query: CanonicalQuery::Rows(filter), reader: key.reader.clone() }
 }

@@ -8,19 +8,19 @@ use std::fmt;
 /// A class of readers who get the same rows for the same filter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReaderClass {
-    /// Every reader: the query asks for nothing that could be private.
-    Anybody,
-    /// Readers who have not authenticated: they get all events but those of these kinds, which an operator may change.
-    Nobody(PrivateKinds),
+    /// Every reader: no filter of the query selects private events.
+    Everyone,
+    /// Readers who have not authenticated: they get all events but those of these private kinds, a setting.
+    Unauthenticated(PrivateKinds),
 }
 
 impl ReaderClass {
-    /// The class in which `access` reads `filters`. `None`: the answer is private to this reader (NIP-42, NIP-59).
+    /// The class of a reader with `access` to `filters`. `None`: the answer is private to the reader (NIP-42, NIP-59).
     pub fn of(filters: &[Filter], access: &Access) -> Option<Self> {
         if filters.iter().all(|filter| access.unrestricted(filter)) || ablated(Safeguard::ReaderClasses) {
-            Some(Self::Anybody)
+            Some(Self::Everyone)
         } else if access.authenticated.is_empty() {
-            Some(Self::Nobody(access.private_kinds.clone()))
+            Some(Self::Unauthenticated(access.private_kinds.clone()))
         } else {
             None
         }
@@ -29,8 +29,8 @@ impl ReaderClass {
     /// The access that everyone in this class has.
     pub fn access(&self) -> Access {
         let private_kinds = match self {
-            Self::Anybody => PrivateKinds::new(Vec::new()),
-            Self::Nobody(private) => private.clone(),
+            Self::Everyone => PrivateKinds::new(Vec::new()),
+            Self::Unauthenticated(private) => private.clone(),
         };
         Access { private_kinds, ..Access::default() }
     }
@@ -38,7 +38,7 @@ impl ReaderClass {
 
 /// A query in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Ask {
+pub enum CanonicalQuery {
     /// The newest events of a filter without `limit`: each entry has a limit of its own.
     Rows(Filter),
     /// How many events at least one of these filters selects. The filters are sorted, distinct, and without `limit`.
@@ -49,17 +49,17 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FilterKey {
     /// The query.
-    pub ask: Ask,
+    pub query: CanonicalQuery,
     /// The readers.
     pub reader: ReaderClass,
 }
 
 impl FilterKey {
-    /// The filters: an event concerns the answer when one of them selects it.
+    /// The filters. An event belongs to the answer when one of them selects it.
     pub fn filters(&self) -> &[Filter] {
-        match &self.ask {
-            Ask::Rows(filter) => std::slice::from_ref(filter),
-            Ask::Count(filters) => filters,
+        match &self.query {
+            CanonicalQuery::Rows(filter) => std::slice::from_ref(filter),
+            CanonicalQuery::Count(filters) => filters,
         }
     }
 
@@ -71,29 +71,29 @@ impl FilterKey {
     /// True when the readers of this class may see `event`.
     pub(super) fn shows(&self, event: &Event) -> bool {
         match &self.reader {
-            ReaderClass::Anybody => true,
-            ReaderClass::Nobody(private) => !private.contains(event.kind()),
+            ReaderClass::Everyone => true,
+            ReaderClass::Unauthenticated(private) => !private.contains(event.kind()),
         }
     }
 
-    /// A collision-free name: SHA-256 over the class, its kinds, and the text of the query.
+    /// The digest that names the key in the shared layer: SHA-256 over the class, its kinds, and the text of the query.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         match &self.reader {
-            ReaderClass::Anybody => hash.update([0]),
-            ReaderClass::Nobody(private) => {
+            ReaderClass::Everyone => hash.update([0]),
+            ReaderClass::Unauthenticated(private) => {
                 hash.update([1]);
                 hash.update((private.as_slice().len() as u64).to_be_bytes());
                 private.as_slice().iter().for_each(|kind| hash.update(kind.0.to_be_bytes()));
             }
         }
-        hash.update(self.ask.to_string());
+        hash.update(self.query.to_string());
         hash.finalize().into()
     }
 }
 
 /// The filter as JSON; of a count, `COUNT` and the filters.
-impl fmt::Display for Ask {
+impl fmt::Display for CanonicalQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows(filter) => f.write_str(&filter.to_json()),

@@ -23,7 +23,7 @@ mod tests;
 
 pub use answer::Answer;
 pub use count::{Count, Unsure};
-pub use key::{Ask, FilterKey, ReaderClass, only_few_ids};
+pub use key::{CanonicalQuery, FilterKey, ReaderClass, only_few_ids};
 pub use layer::{Miss, NoLayer, SharedLayer};
 pub use purge::{Purge, PurgeError};
 pub use query::{CacheQuery, CountQuery, HashedKey, RowsQuery};
@@ -132,7 +132,7 @@ impl Cache {
         let found = self.look(query.hashed_key());
         let answer = found.as_ref().and_then(|found| query.answer_from(&found.answer, found.head));
         self.note(CacheLayer::L1, answer.is_some());
-        tracing::debug!(asked = %query.hashed_key().key().ask, hit = answer.is_some(), "cache");
+        tracing::debug!(asked = %query.hashed_key().key().query, hit = answer.is_some(), "cache");
 
         if found.is_some() && answer.is_none() {
             self.metrics.cache_refetches.increment(1);

@@ -2,7 +2,7 @@
 //! that key's entry. docs/decisions/0009-the-cache.md says what that saves.
 
 use super::snapshot::was_read_by;
-use super::{Answer, Ask, Count, FilterKey, Listed, ReaderClass, Snapshot};
+use super::{Answer, CanonicalQuery, Count, FilterKey, Listed, ReaderClass, Snapshot};
 use crate::types::{Access, Filter, Head, Row, Timestamp};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -73,7 +73,10 @@ impl CountQuery {
             filters.sort_by_cached_key(Filter::to_json);
             filters.dedup();
         }
-        Some(Self { hashed: HashedKey::new(FilterKey { ask: Ask::Count(filters.into()), reader }, secret), now })
+        Some(Self {
+            hashed: HashedKey::new(FilterKey { query: CanonicalQuery::Count(filters.into()), reader }, secret),
+            now,
+        })
     }
 
     /// The key of the entry.
@@ -125,17 +128,17 @@ impl RowsQuery {
         let reader = ReaderClass::of(std::slice::from_ref(filter), access)?;
         let since = filter.since.and_then(|since| coarse(since, now));
         let until = filter.until.filter(|until| *until < now.saturating_sub(PRESENT_SECONDS));
-        let ask = Ask::Rows(Filter { since, until, limit: None, ..filter.clone() });
-        let hashed = HashedKey::new(FilterKey { ask, reader }, secret);
+        let query = CanonicalQuery::Rows(Filter { since, until, limit: None, ..filter.clone() });
+        let hashed = HashedKey::new(FilterKey { query, reader }, secret);
         Some(Self { hashed, since: filter.since, until: filter.until, limit, now })
     }
 
     /// The same query with its own `until` in the key, where [`new`](Self::new) has taken that for the present.
     pub(super) fn exact(&self, secret: &RandomState) -> Option<Self> {
-        let FilterKey { ask: Ask::Rows(filter), reader } = self.key() else { return None };
+        let FilterKey { query: CanonicalQuery::Rows(filter), reader } = self.key() else { return None };
         let until = self.until.filter(|_| filter.until.is_none())?;
-        let ask = Ask::Rows(Filter { until: Some(until), ..filter.clone() });
-        Some(Self { hashed: HashedKey::new(FilterKey { ask, reader: reader.clone() }, secret), ..self.clone() })
+        let query = CanonicalQuery::Rows(Filter { until: Some(until), ..filter.clone() });
+        Some(Self { hashed: HashedKey::new(FilterKey { query, reader: reader.clone() }, secret), ..self.clone() })
     }
 
     /// The key of the entry, with its hash.

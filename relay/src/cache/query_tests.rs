@@ -1,4 +1,4 @@
-//! Which queries share a key, what is cut from an entry, and what that saves.
+//! Which queries share a key, what a query cuts out of an entry, and what that saves.
 
 use super::*;
 use crate::types::{EventId, Key, Kind, Row};
@@ -108,7 +108,7 @@ fn readers_who_may_see_different_things_have_different_keys_or_none() {
     assert_ne!(hashed(&wraps, &Access::default()), hashed(&wraps, &open));
 }
 
-/// What a thousand users of five sorts of clients ask in an hour, in the order of asking: the second and the filter.
+/// The queries of a thousand users of five sorts of clients in an hour, in order: the second and the filter.
 fn a_mix_of_clients() -> Vec<(Timestamp, Filter)> {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
@@ -118,7 +118,7 @@ fn a_mix_of_clients() -> Vec<(Timestamp, Filter)> {
         key[..4].copy_from_slice(&number.to_le_bytes());
         crate::types::PublicKey::from_bytes(key)
     };
-    // Few are asked for by many: about Zipf.
+    // Few filters are asked for by many users: about Zipf.
     let popular = |rng: &mut StdRng, of: f64| of.powf(rng.random::<f64>()) as u32;
     let tag = |letter, value: String| -> Box<[crate::types::TagFilter]> {
         Box::new([crate::types::TagFilter { letter, values: Box::new([value.into()]) }])
@@ -132,7 +132,7 @@ fn a_mix_of_clients() -> Vec<(Timestamp, Filter)> {
                 0 => None,
                 1 => Some(now - 3_600),
                 2 => Some(now - 86_400),
-                // Since it was here last.
+                // Since the user was here last.
                 _ => Some(now - rng.random_range(60..200_000)),
             };
             let until = (me % 7 == 0).then_some(now);
@@ -161,7 +161,7 @@ fn a_mix_of_clients() -> Vec<(Timestamp, Filter)> {
         .collect()
 }
 
-/// The share of queries whose key was asked before: what a cache without bounds would answer.
+/// The share of queries whose key was asked before: the hit rate of a cache without bounds.
 fn repeated(key: impl Fn(Timestamp, &Filter) -> Filter) -> f64 {
     let mix = a_mix_of_clients();
     let mut seen = std::collections::HashSet::new();

@@ -27,7 +27,7 @@ fn row(number: u64, bytes: usize) -> Row {
     Row { key, expires_at: None, text: "x".repeat(bytes).into() }
 }
 
-/// Asks as a query does: where nothing is found, something is read and kept. Says whether something was found.
+/// Asks as a query does: on a miss, reads and keeps. True on a hit.
 fn ask(cache: &Cache, number: u64) -> bool {
     let query = cache.rows_query(&filter(number), &Access::default(), 1, NOW).unwrap();
     let found: Option<Snapshot> = cache.find(&query);
@@ -40,7 +40,7 @@ fn ask(cache: &Cache, number: u64) -> bool {
     false
 }
 
-/// The hit ratio of a hot set that is asked in Zipf's proportions, before and during a scan of a million other filters.
+/// The hit ratio of a hot set whose requests follow Zipf, before and during a scan of a million other filters.
 fn scanned(scan: u64) -> (f64, f64) {
     let mut rng = StdRng::seed_from_u64(1);
     // Room for about a fifth of the hot set.

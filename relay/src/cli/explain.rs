@@ -1,7 +1,7 @@
 //! `relay explain`: how each server answers a filter, and which indexes nothing reads.
 
 use crate::config::{Redacted, Sources, load};
-use crate::store::postgres::{IndexUse, Inspector, Role, ServerPosition};
+use crate::store::postgres::{IndexUse, Role, ServerInspector, ServerPosition};
 use crate::store::{Read, StoreError};
 use crate::types::{Filter, Head, Position, now};
 use anyhow::{anyhow, bail};
@@ -101,9 +101,9 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     })
 }
 
-async fn connect(url: &Redacted) -> (&Redacted, Result<(Inspector, ServerPosition), StoreError>) {
+async fn connect(url: &Redacted) -> (&Redacted, Result<(ServerInspector, ServerPosition), StoreError>) {
     let looked = async {
-        let mut inspector = Inspector::connect(url).await?;
+        let mut inspector = ServerInspector::connect(url).await?;
         let server_position = inspector.server_position().await?;
         Ok((inspector, server_position))
     };
@@ -127,7 +127,7 @@ fn describe(server_position: &ServerPosition, head: Option<Head>) -> String {
     }
 }
 
-async fn explain(inspector: &mut Inspector, filter: &Filter) -> anyhow::Result<()> {
+async fn explain(inspector: &mut ServerInspector, filter: &Filter) -> anyhow::Result<()> {
     let read = Read {
         filter,
         limit: filter.limit.unwrap_or(DEFAULT_LIMIT) as usize,

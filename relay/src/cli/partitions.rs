@@ -1,7 +1,7 @@
 //! `relay partitions`: what partitions the PostgreSQL store has.
 
 use crate::config::{Sources, load};
-use crate::store::postgres::{Inspector, Partition};
+use crate::store::postgres::{Partition, ServerInspector};
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::process::ExitCode;
@@ -22,7 +22,8 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     let url = config.database.urls.first().context("database.urls is empty")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut inspector = Inspector::connect(url).await.with_context(|| format!("cannot ask the server at {url}"))?;
+        let mut inspector =
+            ServerInspector::connect(url).await.with_context(|| format!("cannot ask the server at {url}"))?;
         let partitions = inspector.partitions().await?;
         if arguments.get_flag("json") {
             println!("{}", serde_json::to_string_pretty(&partitions)?);

@@ -37,7 +37,9 @@ impl Hearing {
     /// True where the operator wants such an event refused and it is certain that nobody listens: other instances may
     /// have listeners that this one does not know.
     fn certainly_nobody(&self, event: &Event, log: &Log) -> bool {
-        self.rules.load().mute_unheard && !self.bus.as_ref().is_some_and(|bus| bus.has_peers()) && !log.is_heard(event)
+        self.rules.load().mute_unheard
+            && !self.bus.as_ref().is_some_and(|bus| bus.has_peers())
+            && !log.has_listener(event)
     }
 }
 

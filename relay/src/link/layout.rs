@@ -1,23 +1,23 @@
 //! Which server carries which keys.
 
 use super::LinkError;
-use super::open::{self, Node};
+use super::open::{self, RedisNode};
 use crate::config::{RedisAddress, RedisTopology};
 use redis::{FromRedisValue, Value, cmd};
 
 /// The number of slots of a Cluster.
 const SLOTS: u16 = 16_384;
 
-/// Which server carries which keys, at one moment.
+/// The ranges of slots and their servers, as a server reported them at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout(Vec<Shard>);
+pub struct Layout(Vec<SlotRange>);
 
 /// A range of slots and the server that carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Shard {
+struct SlotRange {
     first: u16,
     last: u16,
-    node: Node,
+    node: RedisNode,
 }
 
 impl Layout {
@@ -39,20 +39,21 @@ impl Layout {
         best
     }
 
-    async fn ask(address: &RedisAddress, node: &Node) -> Result<Self, LinkError> {
-        let whole = |node| Self(vec![Shard { first: 0, last: SLOTS - 1, node }]);
+    async fn ask(address: &RedisAddress, node: &RedisNode) -> Result<Self, LinkError> {
+        let whole = |node| Self(vec![SlotRange { first: 0, last: SLOTS - 1, node }]);
         match &address.topology {
             RedisTopology::Single => Ok(whole(node.clone())),
             RedisTopology::Sentinel { master } => {
                 let mut sentinel = open::sentinel(address, node).await?;
                 let query = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master).clone();
-                let found: Option<Node> = query.query_async(&mut sentinel).await?;
+                let found: Option<RedisNode> = query.query_async(&mut sentinel).await?;
                 found.map(whole).ok_or(LinkError::NoMaster)
             }
             RedisTopology::Cluster => {
                 let mut seed = open::open(address, node, None).await?;
                 let ranges: Vec<Value> = cmd("CLUSTER").arg("SLOTS").query_async(&mut seed).await?;
-                let mut shards: Vec<Shard> = ranges.iter().filter_map(|range| Shard::read(range, node)).collect();
+                let mut shards: Vec<SlotRange> =
+                    ranges.iter().filter_map(|range| SlotRange::read(range, node)).collect();
                 shards.sort_by_key(|shard| shard.first);
                 if shards.is_empty() { Err(LinkError::NoShard) } else { Ok(Self(shards)) }
             }
@@ -60,15 +61,15 @@ impl Layout {
     }
 
     /// The server that carries `key`.
-    pub fn node_of(&self, key: &[u8]) -> Option<&Node> {
+    pub fn node_of(&self, key: &[u8]) -> Option<&RedisNode> {
         let slot = slot(key);
         let after = self.0.partition_point(|shard| shard.first <= slot);
         let shard = self.0.get(after.checked_sub(1)?)?;
         (slot <= shard.last).then_some(&shard.node)
     }
 
-    /// Every server; one may come several times.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+    /// The server of each range. A server with several ranges is repeated.
+    pub fn nodes(&self) -> impl Iterator<Item = &RedisNode> {
         self.0.iter().map(|shard| &shard.node)
     }
 
@@ -77,10 +78,10 @@ impl Layout {
     }
 }
 
-impl Shard {
-    /// Reads one range of CLUSTER SLOTS: `[first, last, [host, port, …], …]`. A node leaves its own host out where it
-    /// does not know it: then the host is the one that was asked.
-    fn read(range: &Value, asked: &Node) -> Option<Self> {
+impl SlotRange {
+    /// Reads one range of CLUSTER SLOTS: `[first, last, [host, port, …], …]`. A node that
+    /// does not know its own host leaves the host out: it is the host of `asked`.
+    fn read(range: &Value, asked: &RedisNode) -> Option<Self> {
         let Value::Array(range) = range else { return None };
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else { return None };
         let [host, Value::Int(port), ..] = master.as_slice() else { return None };
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_the_cluster_specification() {
-        // "123456789" has the CRC 0x31c3, as the specification says; the others are what CLUSTER KEYSLOT answers.
+        // "123456789" has the CRC 0x31c3, as the specification says; the other slots are those of CLUSTER KEYSLOT.
         assert_eq!(slot(b"123456789"), 0x31c3);
         assert_eq!(slot(b"foo"), 12_182);
         assert_eq!(slot(b"{foo}.bar"), 12_182);
@@ -121,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_where_its_slot_lies_and_nowhere_in_a_gap() {
-        let shard = |first, last, port| Shard { first, last, node: ("a".to_owned(), port) };
+    fn a_key_belongs_to_the_server_of_its_slot_and_in_a_gap_to_none() {
+        let shard = |first, last, port| SlotRange { first, last, node: ("a".to_owned(), port) };
         let layout = Layout(vec![shard(0, 8_362, 1), shard(8_364, 12_181, 2), shard(12_182, SLOTS - 1, 3)]);
         assert_eq!(layout.node_of(b"foo"), Some(&("a".to_owned(), 3)));
         assert_eq!(layout.node_of(b""), Some(&("a".to_owned(), 1)));
@@ -130,15 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_is_left_out() {
+    fn an_impossible_range_is_left_out() {
         let asked = ("here".to_owned(), 1);
         let line = |first, last, host: Value| {
             Value::Array(vec![Value::Int(first), Value::Int(last), Value::Array(vec![host, Value::Int(7)])])
         };
-        let read = Shard::read(&line(0, 5, Value::Nil), &asked).unwrap();
+        let read = SlotRange::read(&line(0, 5, Value::Nil), &asked).unwrap();
         assert_eq!(read.node, ("here".to_owned(), 7));
         for (first, last) in [(5, 0), (0, 16_384), (-1, 3), (0, 1 << 40)] {
-            assert_eq!(Shard::read(&line(first, last, Value::Nil), &asked), None);
+            assert_eq!(SlotRange::read(&line(first, last, Value::Nil), &asked), None);
         }
     }
 }

@@ -10,7 +10,7 @@ mod open;
 pub use backoff::Backoff;
 pub use connect::connect;
 pub use layout::{Layout, slot};
-pub use open::{Node, open};
+pub use open::{RedisNode, open};
 
 use std::time::Duration;
 

@@ -10,25 +10,25 @@ use redis::{
 use tokio::sync::mpsc;
 
 /// A server: its host and port.
-pub type Node = (String, u16);
+pub type RedisNode = (String, u16);
 
 /// Connects to `node`.
 pub async fn open(
     address: &RedisAddress,
-    node: &Node,
+    node: &RedisNode,
     pushes: Option<mpsc::Sender<PushInfo>>,
 ) -> Result<MultiplexedConnection, LinkError> {
     with(address, node, pushes, address.database).await
 }
 
 /// Connects to a Sentinel, which has no databases.
-pub(super) async fn sentinel(address: &RedisAddress, node: &Node) -> Result<MultiplexedConnection, LinkError> {
+pub(super) async fn sentinel(address: &RedisAddress, node: &RedisNode) -> Result<MultiplexedConnection, LinkError> {
     with(address, node, None, 0).await
 }
 
 async fn with(
     address: &RedisAddress,
-    (host, port): &Node,
+    (host, port): &RedisNode,
     pushes: Option<mpsc::Sender<PushInfo>>,
     database: i64,
 ) -> Result<MultiplexedConnection, LinkError> {

@@ -54,7 +54,7 @@ impl Log {
         }
     }
 
-    /// Closes every open subscription: the log continues somewhere else, and what lies between is unknown.
+    /// Closes every open subscription: the log continues elsewhere, and the entries between are unknown.
     pub(super) fn close_all(&self) {
         let mut all = Vec::new();
         self.matcher.lock().for_each_target(|subscription| all.push(subscription.clone()));
@@ -74,16 +74,16 @@ impl Log {
         // Held for the whole step: between the finding that nothing is left and the switch to live pushes, the follower
         // must not push.
         let mut delivery = subscription.delivery();
-        let Delivery::Behind(stood) = *delivery else { return false };
+        let Delivery::Behind(behind) = *delivery else { return false };
 
         let found = {
             let ring = self.ring.read();
-            let place = match ring.place_now(stood) {
+            let place = match ring.place_now(behind) {
                 // The subscription has had what an earlier failover cut off, and has not had what this one did. To
                 // track both would take more than one generation for each subscription, so a reader that was slow
                 // through both is closed.
                 Some(place)
-                    if place.generation != stood.generation && subscription.has_seen_before(stood.generation) =>
+                    if place.generation != behind.generation && subscription.has_seen_before(behind.generation) =>
                 {
                     None
                 }
@@ -104,7 +104,7 @@ impl Log {
             }
         };
 
-        if place.generation != stood.generation {
+        if place.generation != behind.generation {
             // The subscription was behind the cut, so it has had nothing of what was cut off.
             subscription.begin(place.generation);
         }

@@ -80,7 +80,7 @@ fn control_without_that_memory_it_is() {
     assert_eq!(got.len(), 14);
 }
 
-/// The price that decision 0008 names: nobody keeps account of who was spared it and who had it.
+/// The price that decision 0008 names: the relay does not track which subscription got an event and which did not.
 #[test]
 fn an_event_whose_removal_a_failover_undoes_is_sent_to_new_subscriptions_only() {
     let all = events(1);

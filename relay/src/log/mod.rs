@@ -147,8 +147,8 @@ impl Log {
         cut_off
     }
 
-    /// Continues after the head of `to`, whatever lies between: empties the ring and closes every subscription with a
-    /// reason. The task that applies calls it.
+    /// Continues after the head of `to`, without the entries between: empties the ring and closes every subscription
+    /// with a reason. The task that applies calls it.
     pub fn restart(&self, to: SharedHead) {
         let head = to.head;
         self.ring.write().restart(to);
@@ -295,7 +295,7 @@ impl Log {
     }
 
     /// True when a subscription on this instance matches the ephemeral `event`.
-    pub fn is_heard(&self, event: &Event) -> bool {
+    pub fn has_listener(&self, event: &Event) -> bool {
         let mut heard = false;
         self.matcher.lock().for_each_match(event, |_| heard = true);
         heard

@@ -110,8 +110,8 @@ impl Ring {
             return EntryFate::InLog;
         }
         let remembered = self.past.front().is_some_and(|oldest| oldest.generation <= generation);
-        let told = self.past.iter().filter(|past| past.generation >= generation).all(|past| past.base.is_some());
-        if remembered && told { EntryFate::CutOff } else { EntryFate::Undecidable }
+        let bases_known = self.past.iter().filter(|past| past.generation >= generation).all(|past| past.base.is_some());
+        if remembered && bases_known { EntryFate::CutOff } else { EntryFate::Undecidable }
     }
 
     /// Switches to a new epoch that has everything up to `base` in common with the present one. Returns the entries
@@ -132,7 +132,7 @@ impl Ring {
         }
 
         cut_off.reverse();
-        self.drop_what_was_read_late();
+        self.drop_up_to_last_partial_entry();
         self.begin_generation(epoch, Some(base));
         (cut_off, whole)
     }
@@ -153,7 +153,7 @@ impl Ring {
     /// Drops everything up to the last entry that is not whole. Such an entry leaves out events that were removed
     /// before it was read. The epoch switch may cut off those removals; then the events are back, and this ring, which
     /// never had them, cannot bring an older snapshot up to date.
-    fn drop_what_was_read_late(&mut self) {
+    fn drop_up_to_last_partial_entry(&mut self) {
         let Some(last) = self.entries.iter().rposition(|(entry, _)| !entry.whole) else { return };
         for (entry, bytes) in self.entries.drain(..=last).collect::<Vec<_>>() {
             self.bytes -= bytes;

@@ -45,7 +45,7 @@ pub(super) fn subscription(filters: Arc<[Filter]>, max_events: usize) -> Arc<Sub
     Subscription::new(SubscriptionId("s".into()), filters, outbox)
 }
 
-/// What a connection's writer would do once: take everything, and replay what fell behind.
+/// What a connection's writer does once: take everything, and replay what fell behind.
 fn drain(log: &Log, outbox: &Outbox) -> Vec<Item> {
     let mut items = Vec::new();
     outbox.take(&mut items, usize::MAX, usize::MAX);
@@ -134,8 +134,9 @@ fn whoever_falls_behind_the_ring_is_told_so() {
         log.apply(&entry(position, &[event(1, position)])).expect("contiguous");
     }
     let items = drain_all(&log, &subscription.outbox);
-    let told = |item: &Item| matches!(item, Item::Ended(ended, Refusal::TooSlow) if Arc::ptr_eq(ended, &subscription));
-    assert!(items.iter().any(told));
+    let is_closed =
+        |item: &Item| matches!(item, Item::Ended(ended, Refusal::TooSlow) if Arc::ptr_eq(ended, &subscription));
+    assert!(items.iter().any(is_closed));
     assert!(subscription.settle_end() && subscription.is_closed() && !subscription.settle_end());
     assert_eq!(log.subscriptions(), (0, 0), "the matcher has let go of it");
 }
@@ -191,7 +192,8 @@ fn ephemeral_events_reach_who_is_live_and_are_kept_nowhere() {
     assert!(drain_all(&log, &held.outbox).is_empty());
 }
 
-/// A follower, subscribers that open and drain at random moments, on real threads: each gets its matches once, in order.
+/// A follower, and subscribers that open and drain at random moments, on real threads: each gets its matches once, in
+/// order.
 #[test]
 fn opening_and_draining_race_with_the_follower_and_lose_nothing() {
     const ENTRIES: u64 = 3_000;
@@ -220,11 +222,11 @@ fn opening_and_draining_race_with_the_follower_and_lose_nothing() {
                     }
                     got.extend(live_ids(&drain_all(log, &subscription.outbox)));
                     log.forget(&subscription);
-                    // The follower may have moved on while we drained: what we have must be a gapless beginning
+                    // The follower may have moved on during the drain: the transcript must be a beginning without gaps
                     // that reaches at least to `until`.
                     let expected = |upto: u64| expected_ids(entries, from.0, upto);
                     let all = expected(ENTRIES);
-                    // The head moves before its own entry is delivered; so what lies before the head was.
+                    // The head moves before its own entry is delivered; so everything before the head was delivered.
                     assert!(got.len() >= expected(until - 1).len(), "seed {seed}: lost the end");
                     assert_eq!(got, all[..got.len()], "seed {seed}: from {from:?}");
                 }

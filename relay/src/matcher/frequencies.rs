@@ -1,4 +1,4 @@
-//! How common the values of each field are, which decides where a filter is filed.
+//! How common the values of each field are: the index files a filter under its rarest field.
 
 use crate::types::{Event, Kind};
 use hashbrown::HashMap;
@@ -6,10 +6,10 @@ use hashbrown::HashMap;
 /// After this many events every count is halved, so that old traffic fades.
 const HALVING: u32 = 1 << 14;
 
-/// The weight of the priors, in events: after as many real events, observation outweighs them.
+/// The weight of the priors, in events: after this many real events, the counts weigh more than the priors.
 const PRIOR_EVENTS: f64 = 1000.0;
 
-/// The prior of a kind: how often it comes in [`PRIOR_EVENTS`] events.
+/// The prior of a kind: the expected number of its events in [`PRIOR_EVENTS`] events.
 fn prior_of_kind(kind: Kind) -> f64 {
     match kind.0 {
         1 => 300.0,
@@ -20,7 +20,7 @@ fn prior_of_kind(kind: Kind) -> f64 {
     }
 }
 
-/// The prior of a tag letter: how often it comes in [`PRIOR_EVENTS`] events.
+/// The prior of a tag letter: the expected number of its tags in [`PRIOR_EVENTS`] events.
 fn prior_of_letter(letter: u8) -> f64 {
     match letter {
         b'p' | b'e' => 1000.0,
@@ -30,7 +30,7 @@ fn prior_of_letter(letter: u8) -> f64 {
     }
 }
 
-/// The share of one value among the tags of its letter: identifiers are many, topics few, kinds fewer.
+/// The share of one value among the tags of its letter: there are many identifiers, fewer topics, still fewer kinds.
 const fn share_of_value(letter: u8) -> f64 {
     match letter {
         b'e' | b'a' | b'q' | b'E' | b'A' => 1e-5,
@@ -41,7 +41,7 @@ const fn share_of_value(letter: u8) -> f64 {
     }
 }
 
-/// Decayed counts of the events that [`observe`](Self::observe) saw.
+/// Counts of the events that [`observe`](Self::observe) got, halved from time to time.
 pub(super) struct Frequencies {
     events: u32,
     until_halving: u32,
@@ -53,7 +53,7 @@ impl Frequencies {
     /// The share of one author in all events: a constant, since counting authors would cost more than it saves.
     pub(super) const AUTHOR: f64 = 1e-4;
 
-    /// The chance that the next event has one given id. Lower than any other share: an id comes once.
+    /// The chance that the next event has one given id. Lower than any other share: an id occurs once.
     pub(super) const ID: f64 = 1e-7;
 
     pub(super) fn new() -> Self {

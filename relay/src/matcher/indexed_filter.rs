@@ -21,7 +21,7 @@ pub(super) struct IndexedFilter<T> {
     until: u32,
     kinds: [u16; KINDS],
     pub(super) detail: Box<Detail>,
-    /// How many of `kinds` count; 0 stands for any kind.
+    /// How many of `kinds` count; 0 means any kind.
     kinds_used: u8,
     /// [`Detail`] has further conditions.
     has_more: bool,
@@ -80,7 +80,7 @@ impl<T> IndexedFilter<T> {
         }
     }
 
-    /// True when `event`, which was found under a key of this filter, meets its other conditions too.
+    /// True when `event`, which was found under a key of this filter, satisfies its other conditions too.
     pub(super) fn suits<'a>(&self, event: &'a Event, probe: &OnceCell<Probe<'a>>) -> bool {
         let kinds = self.kinds.get(..usize::from(self.kinds_used)).unwrap_or_default();
         (self.since..=self.until).contains(&within_u32(event.created_at()))

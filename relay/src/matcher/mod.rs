@@ -1,8 +1,8 @@
 //! The matcher: an inverted index that names the subscriptions and cached answers that an event concerns.
 //!
 //! Every distinct filter is in the index once, under the values of its rarest field, with the list of its subscribers.
-//! An event looks its own values up, and is compared only with the filters found there: the cost follows what matches,
-//! not how many subscribe. The memory is laid out for the processor's caches: see
+//! The matcher looks up an event's values and compares the event only with the filters found there: the cost grows with
+//! the number of matches, not of subscriptions. The memory is laid out for the processor's caches: see
 //! docs/decisions/0005-matcher-layout.md.
 
 mod block;
@@ -41,7 +41,7 @@ const AHEAD: usize = 64;
 /// The work that the matcher has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MatcherStats {
-    /// Events.
+    /// The events.
     pub events: u64,
     /// Distinct filters that were compared with an event.
     pub candidates: u64,
@@ -55,7 +55,7 @@ struct Subscriber<T> {
     /// The number of the last event that it was called for.
     last_event: u64,
     subscriptions: SmallVec<[SubscriptionFilter; 2]>,
-    /// Tells it from earlier subscribers with the same index.
+    /// Distinguishes it from earlier subscribers with the same index.
     generation: u32,
 }
 
@@ -67,16 +67,16 @@ struct SubscriptionFilter {
     place: u32,
 }
 
-/// The index. `T` is a target to call: a subscription, a cache entry. The matcher may clone it once, so it should be a
-/// mere handle; no clone outlives the registration.
+/// The index. `T` is a target to call: a subscription, a cache entry. The matcher may clone it once, so it should be
+/// cheap to clone, like an `Arc`; no clone outlives the registration.
 ///
 /// Memory at 1,000,000 distinct filters of one to ten values is about 560 bytes a filter, the filter included.
 pub struct Matcher<T> {
     filters: Slab<IndexedFilter<T>>,
     subscribers: Slab<Subscriber<T>>,
-    /// The filters by their values.
+    /// The posting lists: the filters by their values.
     filed: Postings,
-    /// Finds the filter that equals another.
+    /// Finds the indexed filter that equals a given one.
     distinct: HashTable<u32>,
     distinct_secret: RandomState,
     frequencies: Frequencies,
@@ -87,12 +87,12 @@ pub struct Matcher<T> {
     blind: Option<fn(Field) -> bool>,
 }
 
-/// Lists that one event fills.
+/// Lists that are filled for one event, and reused for the next.
 #[derive(Default)]
 struct Scratch {
     /// Filters that may match.
     found: Vec<u32>,
-    /// Subscribers with several filters, one of which matches: they may have been called already.
+    /// The subscribers with several filters, once for each filter that matches.
     several: Vec<u32>,
 }
 
@@ -130,9 +130,9 @@ impl<T: Clone> Matcher<T> {
         self.len() == 0
     }
 
-    /// Calls `tell` once for each target.
-    pub fn for_each_target(&self, mut tell: impl FnMut(&T)) {
-        self.subscribers.values().for_each(|subscriber| tell(&subscriber.target));
+    /// Calls `call` once for each target.
+    pub fn for_each_target(&self, mut call: impl FnMut(&T)) {
+        self.subscribers.values().for_each(|subscriber| call(&subscriber.target));
     }
 
     /// The number of distinct filters; filters that no event can match are not counted.
@@ -164,7 +164,7 @@ impl<T: Clone> Matcher<T> {
             }
         }
 
-        // A subscriber of one filter is called straight from that filter's list, without a look at its own entry.
+        // A subscriber of one filter is called from that filter's list, without reading the subscriber.
         if let [subscription] = *subscriptions {
             let indexed = self.filters.get_mut(subscription.filter);
             if let Some(subscriber_ref) = indexed.and_then(|indexed| indexed.subscribers.get_mut(subscription.place)) {
@@ -207,8 +207,8 @@ impl<T: Clone> Matcher<T> {
         Some(target)
     }
 
-    /// Calls `tell` once for each target of which at least one filter matches `event`.
-    pub fn for_each_match(&mut self, event: &Event, mut tell: impl FnMut(&T)) {
+    /// Calls `call` once for each target of which at least one filter matches `event`.
+    pub fn for_each_match(&mut self, event: &Event, mut call: impl FnMut(&T)) {
         self.stats.events += 1;
         let now = self.stats.events;
         self.frequencies.observe(event);
@@ -234,7 +234,7 @@ impl<T: Clone> Matcher<T> {
                 hits += 1;
                 for subscriber_ref in indexed.subscribers.as_slice() {
                     match &subscriber_ref.direct {
-                        Some(target) => tell(target),
+                        Some(target) => call(target),
                         None => several.push(subscriber_ref.subscriber.owner),
                     }
                 }
@@ -247,7 +247,7 @@ impl<T: Clone> Matcher<T> {
         for index in several.drain(..) {
             let Some(subscriber) = subscribers.get_mut(index) else { continue };
             if std::mem::replace(&mut subscriber.last_event, now) != now {
-                tell(&subscriber.target);
+                call(&subscriber.target);
             }
         }
         self.scratch.shrink();
@@ -265,7 +265,7 @@ impl<T: Clone> Matcher<T> {
         };
         let mut keys = SmallVec::<[HashedIndexKey<'_>; 8]>::new();
 
-        // The text of the tags is needed first.
+        // The lookups read the tags' text first.
         prefetch(event.tags().iter().filter_map(|tag| tag.value.as_bytes().first().copied()));
         IndexKey::of_event(event, wanted, |key| keys.push(filed.hashed(key)));
         // An event that repeats a tag 2,000 times must not walk that tag's list 2,000 times.

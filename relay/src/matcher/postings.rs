@@ -1,8 +1,8 @@
 //! Postings: which filters are filed under a value.
 //!
-//! One hash table holds the values themselves, so an event that finds a filter meets the condition on its field, and
-//! need not compare that. The filters of a value are in up to [`BLOCKS`] blocks, which form one list; longer lists are
-//! outside. A posting knows where its filter notes the place, so it leaves a list of 100,000 without a search.
+//! One hash table holds the values themselves, so an event that finds a filter satisfies the condition on its field,
+//! and need not compare that. The filters of a value are in up to [`BLOCKS`] blocks, which form one list; longer lists
+//! are outside. A posting knows where its filter notes the place, so it leaves a list of 100,000 without a search.
 //!
 //! The hash is SipHash under a secret of the process: a client cannot choose values that collide (hash flooding).
 
@@ -117,7 +117,7 @@ impl Postings {
             part = Some(block.part());
             if let Some(list) = block.elsewhere().and_then(|list| self.long.get_mut(list)) {
                 list.push(posting);
-                // The memory for 4 thousand million postings ends long before their numbers do.
+                // Memory runs out long before there are 2^32 postings.
                 return u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
             }
         }

@@ -19,7 +19,7 @@ impl<'a> Probe<'a> {
         Self { tags }
     }
 
-    /// True when the event meets the conditions on tags.
+    /// True when the event satisfies the conditions on tags.
     pub(super) fn suits_tags(&self, filter: &Filter) -> bool {
         filter.tags.iter().all(|condition| self.has_one_of(condition))
     }

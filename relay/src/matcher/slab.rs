@@ -3,7 +3,7 @@
 /// No index: the end of the free list.
 pub(super) const NONE: u32 = u32::MAX;
 
-pub(super) enum Slot<V> {
+pub(super) enum SlabSlot<V> {
     Taken(V),
     /// Free; has the index of the next free slot.
     Free(u32),
@@ -11,7 +11,7 @@ pub(super) enum Slot<V> {
 
 /// An arena of at most `u32::MAX` values. Every operation takes constant time.
 pub(super) struct Slab<V> {
-    slots: Vec<Slot<V>>,
+    slots: Vec<SlabSlot<V>>,
     free: u32,
     len: usize,
 }
@@ -27,14 +27,14 @@ impl<V> Slab<V> {
 
     /// The index that the next value will get.
     pub(super) fn vacant(&self) -> u32 {
-        // The memory for 4 thousand million slots ends long before their numbers do.
+        // Memory runs out long before there are 2^32 slots.
         if self.free == NONE { u32::try_from(self.slots.len()).unwrap_or(NONE) } else { self.free }
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Taken(value) => Some(value),
-            Slot::Free(_) => None,
+            SlabSlot::Taken(value) => Some(value),
+            SlabSlot::Free(_) => None,
         })
     }
 
@@ -44,14 +44,14 @@ impl<V> Slab<V> {
         let index = self.vacant();
         match self.slots.get_mut(index as usize) {
             Some(slot) => {
-                if let Slot::Free(next) = *slot {
+                if let SlabSlot::Free(next) = *slot {
                     self.free = next;
                 }
-                *slot = Slot::Taken(value);
+                *slot = SlabSlot::Taken(value);
                 index
             }
             None => {
-                self.slots.push(Slot::Taken(value));
+                self.slots.push(SlabSlot::Taken(value));
                 index
             }
         }
@@ -60,10 +60,10 @@ impl<V> Slab<V> {
     /// Removes the value at `index`, if there is one.
     pub(super) fn remove(&mut self, index: u32) -> Option<V> {
         let slot = self.slots.get_mut(index as usize)?;
-        if matches!(slot, Slot::Free(_)) {
+        if matches!(slot, SlabSlot::Free(_)) {
             return None;
         }
-        let Slot::Taken(value) = std::mem::replace(slot, Slot::Free(self.free)) else { return None };
+        let SlabSlot::Taken(value) = std::mem::replace(slot, SlabSlot::Free(self.free)) else { return None };
         self.free = index;
         self.len -= 1;
         Some(value)
@@ -71,14 +71,14 @@ impl<V> Slab<V> {
 
     pub(super) fn get(&self, index: u32) -> Option<&V> {
         match self.slots.get(index as usize) {
-            Some(Slot::Taken(value)) => Some(value),
+            Some(SlabSlot::Taken(value)) => Some(value),
             _ => None,
         }
     }
 
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut V> {
         match self.slots.get_mut(index as usize) {
-            Some(Slot::Taken(value)) => Some(value),
+            Some(SlabSlot::Taken(value)) => Some(value),
             _ => None,
         }
     }

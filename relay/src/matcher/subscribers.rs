@@ -1,16 +1,16 @@
 //! Postings, and the list of a filter's subscribers.
 
-/// An element of a list, which refers back to its owner: a filter in the list of a value, a subscriber in the list of a
-/// filter. The owner notes the element's place in the list, and `ordinal` says where it notes that. So an element
-/// leaves a list of 100,000 without a search.
+/// An element of a posting list: a filter in the list of a value, or a subscriber in the list of a filter. The element
+/// names its owner, and the owner keeps the element's place in the list, at index `ordinal` of the owner's places. So
+/// removing an element from a list of 100,000 takes no search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Posting {
     pub(super) owner: u32,
-    /// Which of the owner's elements this is.
+    /// The index in the owner's places.
     pub(super) ordinal: u32,
 }
 
-/// Removes the element at `place`, to which the last element moves. Shrinks a list that has become much shorter.
+/// Removes the element at `place`; the last element moves there. Shrinks a list that has become much shorter.
 pub(super) fn swap_remove<V>(list: &mut Vec<V>, place: usize) {
     list.swap_remove(place);
     if list.capacity() > 8 && list.len() < list.capacity() / 4 {
@@ -21,13 +21,12 @@ pub(super) fn swap_remove<V>(list: &mut Vec<V>, place: usize) {
 /// A subscriber of a filter.
 pub(super) struct SubscriberRef<T> {
     pub(super) subscriber: Posting,
-    /// The target, where the subscriber has no other filter: then neither its entry nor its last event need be looked
-    /// at.
+    /// The target, where the subscriber has no other filter: then a match calls it without reading the subscriber.
     pub(super) direct: Option<T>,
 }
 
-/// The subscribers of one filter, in no order. Usually there is one, which is stored in the filter itself: it takes no
-/// memory of its own, and costs an event no cache miss.
+/// The subscribers of one filter, in no order. Usually there is one, and the filter holds it directly: that
+/// takes no further allocation, and no cache miss for an event.
 pub(super) enum Subscribers<T> {
     One(SubscriberRef<T>),
     Many(Vec<SubscriberRef<T>>),
@@ -63,7 +62,7 @@ impl<T> Subscribers<T> {
                 Self::Many(subscribers)
             }
         };
-        // The memory for 4 thousand million subscribers ends long before their numbers do.
+        // Memory runs out long before a filter has 2^32 subscribers.
         u32::try_from(self.as_slice().len() - 1).unwrap_or(u32::MAX)
     }
 

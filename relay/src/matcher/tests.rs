@@ -1,4 +1,4 @@
-//! The index against the plain way: comparing every event with every filter.
+//! The index against the naive way: comparing every event with every filter.
 
 use super::Matcher;
 use super::filing::Field;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 const LETTERS: &[u8] = b"eptdP";
 
-/// A small number, low ones far more often: so that values meet.
+/// A small number, low ones far more often, so that values collide.
 fn skewed(rng: &mut StdRng, below: u8) -> u8 {
     let draw = rng.random_range(0..below);
     draw.min(rng.random_range(0..below)).min(rng.random_range(0..below))
@@ -25,7 +25,7 @@ fn kind(rng: &mut StdRng) -> Kind {
     Kind([1, 7, 0, 6, 3, 30_023, 31_337, 9735][usize::from(skewed(rng, 8))])
 }
 
-/// Some are in hex, like ids and keys: those are kept in another form.
+/// Some are in hex, like ids and keys: the index stores those in another form.
 fn value(rng: &mut StdRng) -> String {
     match skewed(rng, 16) {
         odd if odd % 2 == 1 => format!("{odd:064x}"),
@@ -61,21 +61,21 @@ fn filter(rng: &mut StdRng, ids: &[EventId]) -> Filter {
     }
 }
 
-/// What a comparison came to.
+/// The counts of a comparison.
 #[derive(Debug, Default)]
-struct Outcome {
+struct Comparison {
     pairs: usize,
     matches: usize,
     differences: usize,
 }
 
-/// Compares index and plain way over `events` events and about 200 sets of filters that come and go.
-fn compare(seed: u64, events: usize, blind: Option<fn(Field) -> bool>) -> Outcome {
+/// Compares the index with the naive way over `events` events and about 200 sets of filters that come and go.
+fn compare(seed: u64, events: usize, blind: Option<fn(Field) -> bool>) -> Comparison {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut matcher = Matcher::new();
     matcher.blind = blind;
     let mut plain: BTreeMap<u64, (Registration, Vec<Filter>)> = BTreeMap::new();
-    let mut outcome = Outcome::default();
+    let mut outcome = Comparison::default();
     // Filters may ask for ids, so the events are there first.
     let events: Vec<Event> = (0..events).map(|_| event(&mut rng)).collect();
     for (turn, event) in events.iter().enumerate() {
@@ -83,7 +83,7 @@ fn compare(seed: u64, events: usize, blind: Option<fn(Field) -> bool>) -> Outcom
         while plain.len() < 200 || rng.random_bool(0.8) {
             let target = rng.random::<u64>();
             let mut filters: Vec<Filter> = (0..skewed(&mut rng, 5)).map(|_| filter(&mut rng, &coming)).collect();
-            // Now and then somebody asks what somebody else asks already.
+            // Now and then a subscriber repeats another one's filters.
             if let Some((_, others)) = plain.values().nth(rng.random_range(0..400)) {
                 filters.extend_from_slice(others);
             }
@@ -117,15 +117,15 @@ fn compare(seed: u64, events: usize, blind: Option<fn(Field) -> bool>) -> Outcom
 
 #[test]
 fn index_and_plain_comparison_agree_on_a_million_pairs() {
-    let outcomes: Vec<Outcome> = (0..5).map(|seed| compare(seed, 1_000, None)).collect();
-    let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
+    let outcomes: Vec<Comparison> = (0..5).map(|seed| compare(seed, 1_000, None)).collect();
+    let sum = |of: fn(&Comparison) -> usize| outcomes.iter().map(of).sum::<usize>();
     let (pairs, matches) = (sum(|outcome| outcome.pairs), sum(|outcome| outcome.matches));
     println!("{pairs} pairs of an event and a set of filters, {matches} matches");
     assert_eq!(sum(|outcome| outcome.differences), 0);
     assert!(pairs >= 1_000_000 && matches >= 50_000, "{pairs} pairs, {matches} matches");
 }
 
-/// The control: an index that misses any one field does not survive the comparison, so the comparison uses them all.
+/// The control: an index that misses any one field fails the comparison, so the comparison uses all fields.
 #[test]
 fn an_index_that_is_blind_to_one_field_is_found_out() {
     let blind: [fn(Field) -> bool; 6] = [
@@ -150,11 +150,11 @@ fn equal_filters_are_filed_once_whatever_their_limit() {
         (0..100_000).map(|target| matcher.insert(&[wide(Some(target % 7)), wide(None)], target)).collect();
     assert_eq!((matcher.len(), matcher.distinct_filters()), (100_000, 1));
     let note = Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &[], "", |_| [0; 64]);
-    let mut told = 0;
-    matcher.for_each_match(&note, |_| told += 1);
-    assert_eq!(told, 100_000, "each target once, though two of its filters match");
+    let mut called = 0;
+    matcher.for_each_match(&note, |_| called += 1);
+    assert_eq!(called, 100_000, "each target once, though two of its filters match");
     assert_eq!(matcher.stats().candidates, 1);
-    // In this order a search through the list would take 5 thousand million steps.
+    // In this order a search through the list would take 5,000,000,000 steps.
     for registration in registrations {
         assert!(matcher.remove(registration).is_some());
     }
@@ -174,10 +174,10 @@ fn an_event_with_thousands_of_equal_or_wanted_tags_stays_cheap() {
     }
     let event =
         |tags: Vec<Vec<String>>| Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &tags, "", |_| [0; 64]);
-    let mut told = 0;
-    matcher.for_each_match(&event(vec![vec!["t".into(), "same".into()]; 5_000]), |_| told += 1);
-    assert_eq!((told, matcher.stats().candidates), (2, 5_000), "a repeated tag is looked up once");
-    // Values that are alike where somebody might have looked at a part of them only.
+    let mut called = 0;
+    matcher.for_each_match(&event(vec![vec!["t".into(), "same".into()]; 5_000]), |_| called += 1);
+    assert_eq!((called, matcher.stats().candidates), (2, 5_000), "a repeated tag is looked up once");
+    // Values that agree in a part, for an index that compares only that part.
     let letters = "abcdefghijklmnopqrstuvwxyz012345";
     let hex: String = letters.bytes().map(|byte| format!("{byte:02x}")).collect();
     for value in [letters, &hex] {
@@ -190,12 +190,12 @@ fn an_event_with_thousands_of_equal_or_wanted_tags_stays_cheap() {
         assert_eq!(matcher.scratch.found.len(), filed, "{alike:?}: each is looked up once");
     }
     let every = (0..5_000).map(|number| vec!["t".into(), format!("topic {number}")]).collect();
-    told = 0;
-    matcher.for_each_match(&event(every), |_| told += 1);
-    assert_eq!(told, 5_000);
+    called = 0;
+    matcher.for_each_match(&event(every), |_| called += 1);
+    assert_eq!(called, 5_000);
 }
 
-/// Those who ask one thing only are told in another way than those who ask several.
+/// Subscribers of one filter are called in another way than those of several.
 #[test]
 fn nobody_is_held_or_told_after_the_end_whoever_shares_the_filter() {
     let kind = |kind| Filter { kinds: Some(Box::new([Kind(kind)])), ..Filter::default() };
@@ -214,16 +214,16 @@ fn nobody_is_held_or_told_after_the_end_whoever_shares_the_filter() {
             assert_eq!(matcher.remove(registration).as_deref(), Some(&*target));
             assert_eq!(Arc::strong_count(&target), 1);
         }
-        let mut told = Vec::new();
-        matcher.for_each_match(&note, |target| told.push(**target));
-        told.sort_unstable();
+        let mut called = Vec::new();
+        matcher.for_each_match(&note, |target| called.push(**target));
+        called.sort_unstable();
         let mut expected: Vec<u32> = open.iter().map(|(_, target)| **target).collect();
         expected.sort_unstable();
-        assert_eq!(told, expected);
+        assert_eq!(called, expected);
     }
 }
 
-/// Values of each length that is kept in a way of its own, and lists that outgrow their blocks and shrink again.
+/// Values of each length that has a form of its own, and lists that outgrow their blocks and shrink again.
 #[test]
 fn lists_of_any_length_under_values_of_any_length_come_and_go() {
     let values = ["", "a", &"b".repeat(31), &"b".repeat(32), &"c".repeat(64), &"d".repeat(64), &"long ".repeat(99)];
@@ -240,9 +240,9 @@ fn lists_of_any_length_under_values_of_any_length_come_and_go() {
             for value in values {
                 let tags = [vec!["t".to_owned(), value.to_owned()]];
                 let event = Event::build(PublicKey::from_bytes([1; 32]), 1_000, Kind(1), &tags, "", |_| [0; 64]);
-                let mut told = BTreeSet::new();
-                matcher.for_each_match(&event, |number| assert!(told.insert(*number)));
-                assert_eq!(told, open.iter().map(|(_, number)| *number).collect());
+                let mut called = BTreeSet::new();
+                matcher.for_each_match(&event, |number| assert!(called.insert(*number)));
+                assert_eq!(called, open.iter().map(|(_, number)| *number).collect());
             }
             let (registration, number) = open.swap_remove(rng.random_range(0..open.len()));
             assert_eq!(matcher.remove(registration), Some(number));
@@ -264,10 +264,10 @@ fn times_beyond_32_bits_count_too() {
     }
     for at in times {
         let event = Event::build(PublicKey::from_bytes([1; 32]), at, Kind(1), &[], "", |_| [0; 64]);
-        let mut told = BTreeSet::new();
-        matcher.for_each_match(&event, |number| assert!(told.insert(*number)));
+        let mut called = BTreeSet::new();
+        matcher.for_each_match(&event, |number| assert!(called.insert(*number)));
         let matching = filters.iter().enumerate().filter(|(_, filter)| filter.matches(&event));
-        assert_eq!(told, matching.map(|(number, _)| number).collect(), "at {at}");
+        assert_eq!(called, matching.map(|(number, _)| number).collect(), "at {at}");
     }
 }
 
@@ -294,6 +294,6 @@ fn a_registration_ends_once_even_if_its_place_is_taken_again() {
 
 #[test]
 fn a_question_takes_one_cache_line() {
-    assert_eq!(size_of::<super::slab::Slot<super::IndexedFilter<u32>>>(), 64);
-    assert_eq!(size_of::<super::slab::Slot<super::IndexedFilter<Arc<()>>>>(), 64);
+    assert_eq!(size_of::<super::slab::SlabSlot<super::IndexedFilter<u32>>>(), 64);
+    assert_eq!(size_of::<super::slab::SlabSlot<super::IndexedFilter<Arc<()>>>>(), 64);
 }

@@ -6,8 +6,8 @@ use crate::types::{Event, Refusal};
 /// What a request names instead of relays when all of them are meant.
 const ALL_RELAYS: &str = "ALL_RELAYS";
 
-/// Says whether `request`, a kind 62, names this relay or all of them. `own_urls` is what the configuration names; where
-/// it names nothing, loopback and private addresses count, which are no other relay's name.
+/// Says whether `request`, a kind 62, names this relay or all of them. `own_urls` is what the configuration names;
+/// where it names nothing, loopback and private addresses count, which are no other relay's name.
 ///
 /// # Errors
 /// [`Refusal::VanishElsewhere`]: stored, such a request would look as if it had been obeyed.

@@ -106,8 +106,8 @@ pub(crate) fn by_tag(at: usize, condition: &TagFilter) -> Form {
     if condition.values.len() == 1 { Form::Tag(at) } else { Form::Tags(at) }
 }
 
-/// True when so many lists would be merged that reading the newest events first pays. For a store without a sample of
-/// these events (PostgreSQL's has one).
+/// True when a merge would have so many lists that reading the newest events first is faster. For a store without a
+/// sample of these events (PostgreSQL's has one).
 pub(crate) fn tries_recent(form: Form, filter: &Filter) -> bool {
     let authors = filter.authors.as_ref().map_or(0, |authors| authors.len());
     match form {

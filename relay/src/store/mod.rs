@@ -36,8 +36,8 @@ pub trait Store: Send + Sync + 'static {
     /// The present head of the log.
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>>;
 
-    /// For each id, in order, whether the store has it, and the head as of which that holds. The head is not before
-    /// `at_least`: the caller knows the removals since then.
+    /// For each id, in order, whether the store has it; and the head of that snapshot, which is not before `at_least`:
+    /// the caller knows the removals since then.
     fn known<'a>(
         &'a self,
         ids: &'a [EventId],
@@ -65,8 +65,8 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Counted, StoreError>>;
 
-    /// The present second by the clock of the machine that stores the events, which all instances share. What changes
-    /// stored events goes by this clock, since an instance's own may be hours ahead.
+    /// The present second by the clock of the machine that stores the events, which all instances share. Writes that
+    /// depend on the time use this clock, since an instance's own may be hours ahead.
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>>;
 
     /// Removes up to `max` events that have expired by `now`, oldest expiry first. Takes one position, or none where
@@ -76,9 +76,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes up to `max` events that `filter` selects, on the operator's order. The events may be published again.
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>>;
 
-    /// Removes up to `max` of the events that `vanish` covers (NIP-62), and sets the floor below which the store refuses
-    /// them from then on. At most one position; no changes where nothing is left. Call it until then: events that come
-    /// in between two calls are newer than the floor.
+    /// Removes up to `max` of the events that `vanish` covers (NIP-62), and sets the floor below which the store
+    /// refuses them from then on. At most one position; no changes where nothing is left. Call it until then: events
+    /// that come in between two calls are newer than the floor.
     fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>>;
 
     /// Finishes the writes under way and closes the files. Later calls fail with [`StoreError::Closed`].
@@ -134,7 +134,7 @@ pub struct Read<'a> {
     /// sees all.
     pub access: Option<&'a Access>,
     /// The least position of the snapshot. A store with replicas chooses one that has come this far, or else the
-    /// primary; a store without replicas always has.
+    /// primary; a store without replicas always qualifies.
     pub at_least: Position,
     /// Events that have expired by this second are left out.
     pub now: Timestamp,
@@ -151,7 +151,7 @@ pub struct Page {
     pub rest: Vec<Key>,
     /// The position of the snapshot.
     pub head: Head,
-    /// True when nothing older matches: the rows are all there is.
+    /// True when nothing older matches: then the rows are all the matches.
     pub complete: bool,
 }
 
@@ -177,7 +177,7 @@ pub struct Appended {
     pub changes: Vec<Change>,
 }
 
-/// What became of one event.
+/// The result of appending one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It is stored.
@@ -194,7 +194,7 @@ pub enum Outcome {
     Vanished,
 }
 
-/// Why a store did not do what was asked. Nothing was changed, unless the variant says otherwise.
+/// Why a call to a store failed. Nothing was changed, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection became free in time.
@@ -234,7 +234,7 @@ pub enum StoreError {
     /// No server that could do this can be reached.
     #[error("no {0} can be reached")]
     Unreachable(&'static str),
-    /// The connection broke while a write was under way, and its outcome could not be found out in time. This is the
+    /// The connection broke while a write was under way, and its outcome could not be determined in time. This is the
     /// one error after which something may have changed.
     #[error("the outcome of the write is unknown")]
     Unknown,

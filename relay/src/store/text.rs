@@ -42,8 +42,8 @@ pub(crate) fn confirms(text: &str, key: Key, filter: &Filter) -> bool {
         && filter.tags.iter().all(|condition| has_tag(text, condition))
 }
 
-/// True when the event with this text has a tag that meets `condition`, or the `d` that an addressable event without one
-/// counts as having (see [`Event::tags`](crate::types::Event::tags)).
+/// True when the event with this text has a tag that satisfies `condition`, or is an addressable event without a `d`
+/// tag, which counts as having an empty one (see [`Event::tags`](crate::types::Event::tags)).
 ///
 /// The bytes `["x","` occur at a tag only. Inside a string a quotation mark is escaped, so the first one here is
 /// structural. It either ends a string, and then `,` `]` `}` or `:` would follow it, or begins one right after a

@@ -1,4 +1,4 @@
-//! Several instances in this process, a publisher, and a subscription on each that keeps what it gets.
+//! Several instances in this process, a publisher, and a subscription on each instance that keeps what it gets.
 
 use super::author::Author;
 use super::shared::SharedMemory;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 const BETWEEN_EVENTS: Duration = Duration::from_millis(10);
-/// Time for the bus to bring the last events where nothing else will.
+/// Time for the bus to bring the last events where nothing else does.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
 struct Instance {
@@ -41,7 +41,7 @@ pub(crate) struct Cluster {
     outbox: Arc<Outbox>,
 }
 
-/// What the subscriptions of all instances saw.
+/// What the subscriptions of all instances received.
 pub(crate) struct Report {
     pub(crate) published: usize,
     pub(crate) missing: usize,
@@ -88,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// Publishes on one instance after the other while `fault` goes on and a little longer.
+    /// Publishes on the instances in turn, while `fault` goes on and a little longer.
     pub(crate) async fn publish_during(&self, fault: impl Future) -> Report {
         let over = watch::Sender::new(false);
         let publish = async {
@@ -110,7 +110,7 @@ impl Cluster {
         });
         let head = self.store.head().await.unwrap();
         for instance in &self.instances {
-            // Where the log says nothing this may never come: then what is missing is the result.
+            // Without the log some events may never come: then the result is what is missing.
             let limit = if self.store.mute { AFTERWARDS } else { ARRIVAL_TIMEOUT };
             let _ = tokio::time::timeout(limit, instance.log.reach(head)).await;
         }
@@ -172,11 +172,11 @@ impl Cluster {
         Report { published: sent.len(), missing, doubled, disordered, p50: at(0.5), p99: at(0.99) }
     }
 
-    /// Publishes one ephemeral event on the first instance; how often each instance delivers it.
+    /// Publishes one ephemeral event on the first instance; returns how often each instance delivers it.
     pub(crate) async fn ephemeral(&self) -> Vec<usize> {
         let event = Arc::new(self.author.event(20_001, &[], "now"));
         assert_eq!(self.publish(0, event).await, Verdict::Accepted);
-        // What is stored afterwards, and passes the same ways, shows that it would have come by now.
+        // A stored event that takes the same ways shows when the ephemeral one would have come.
         let last = Arc::new(self.author.note("last"));
         let id = last.id();
         self.publish(0, last).await;

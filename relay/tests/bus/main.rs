@@ -1,5 +1,5 @@
 //! Three instances over one shared log and a real Redis, which is killed, stopped, robbed of its subscribers, moved, or
-//! was never there: every subscription on every instance gets every event once, in order. Each fault has a control
+//! was never there. Every subscription on every instance gets every event once, in order. Each fault has a control
 //! without the shared log, in which the bus alone must lose something.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -15,11 +15,11 @@ use deploy::{Home, Signal};
 use redis::cmd;
 use std::time::{Duration, Instant};
 
-/// Live events must come in time all through a fault: the issue asks for 500 ms as 99th percentile. A busy machine is
-/// given twice that.
+/// Live events must come in time all through a fault: 500 ms is the bound of the 99th percentile. A busy machine gets
+/// twice that.
 const LIVE_P99: Duration = Duration::from_millis(1_000);
 
-/// How long a fault lasts in `make test`; `make soak` takes the full times.
+/// The length of a fault in `make test`; `make soak` takes the full times.
 const SHORT: Duration = Duration::from_secs(3);
 
 fn nothing_lost(what: &str, report: &Report) {
@@ -66,7 +66,7 @@ async fn stopped_for(time: Duration) {
     .await;
 }
 
-/// Every half second or two seconds, everybody who listens is disconnected.
+/// Disconnects every listener, every half second or two seconds.
 async fn robbed_for(time: Duration, every: Duration) {
     with_control("robbed of its subscribers", async |server| {
         let until = Instant::now() + time;

@@ -1,4 +1,4 @@
-//! A shared log in memory: what a primary database is to several instances.
+//! A shared log in memory, in the place of the primary database.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use relay::types::{Access, Change, EventId, Filter, Head, Insertion, LogEntry, P
 pub(crate) struct SharedMemory {
     store: MemoryStore,
     log: Mutex<Vec<LogEntry>>,
-    /// The shared log tells nothing: for the controls.
+    /// The shared log answers nothing: for the controls.
     pub(crate) mute: bool,
 }
 
@@ -24,7 +24,7 @@ impl SharedMemory {
         self.log.lock().clone()
     }
 
-    /// One call that changes the store and the log as one.
+    /// One call that changes the store and the log together.
     fn write<'a>(
         &'a self,
         call: BoxFuture<'a, Result<Appended, StoreError>>,
@@ -41,7 +41,7 @@ impl SharedMemory {
     }
 }
 
-/// The marks that removals leave are each instance's own.
+/// Each instance has its own marks of dead events.
 fn fresh(entry: &LogEntry) -> LogEntry {
     let changes = entry.changes.iter().map(|change| match change {
         Change::Inserted(insertion) => Change::Inserted(Insertion::new(insertion.event.clone())),

@@ -8,7 +8,7 @@ use deploy::redis::{Cluster, Sentinels, Server};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What live delivery may take from two seconds after a fault.
+/// The bound of live delivery from two seconds after a fault on.
 const HEALED: Duration = Duration::from_millis(300);
 
 /// Starts relays on a bus with this URL.
@@ -60,7 +60,7 @@ async fn sentinels_fail_over() {
     assert_ne!(redis.master().await.unwrap(), master);
 }
 
-/// When each relay was started, by its own word.
+/// When each relay was started, as it reports.
 async fn started(stage: &Stage) -> [f64; 3] {
     let mut times = [0.0; 3];
     for (relay, time) in times.iter_mut().enumerate() {
@@ -69,8 +69,8 @@ async fn started(stage: &Stage) -> [f64; 3] {
     times
 }
 
-/// A user that may no more than a relay needs, with TLS; and instances that are restarted under load, ten times: what a
-/// subscriber has seen over all its connections is everything.
+/// A user with no more rights than a relay needs, with TLS; and instances that are restarted under load, ten times:
+/// over all its connections a subscriber gets everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_die_and_come_again_under_load_on_a_bus_with_tls_and_a_user() {
     const SECRET: &str = "not-to-be-logged";

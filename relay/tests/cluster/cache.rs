@@ -1,5 +1,5 @@
-//! The caches of all instances while Redis and an instance go: what is asked again and again is answered as the log says
-//! each time, out of whatever layer.
+//! The caches of all instances while Redis and an instance go: every repeated query is answered as the log says at that
+//! time, from whichever layer.
 
 use crate::clients::{Socket, id};
 use crate::stage::Stage;
@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 const PACE: Duration = Duration::from_millis(40);
-/// Between two times that the same is asked.
+/// Between two rounds of the same queries.
 const ASKED_EVERY: Duration = Duration::from_millis(150);
-/// How many positions an answer may lie from what the recorder knew when it was asked for.
+/// The most positions between an answer and the recorder's head when it was asked for.
 const SLACK: u64 = 100;
 const TOKEN: &str = "a token of the operator's";
 
-/// What many ask: few filters, so that every instance has them all.
+/// Filters that many ask for: few, so that every instance caches all of them.
 fn questions() -> Vec<Value> {
     vec![
         json!({"kinds": [1], "limit": 10}),
@@ -30,7 +30,7 @@ fn questions() -> Vec<Value> {
     ]
 }
 
-/// What many count, some of them of several filters.
+/// Counts that many ask for, some of several filters.
 fn counts() -> [Vec<Value>; 3] {
     [
         vec![json!({"kinds": [1]})],
@@ -47,8 +47,8 @@ struct Counted {
     number: u64,
 }
 
-/// Asks one question after the other until the run is quiet, and keeps each answer as a session of its own; returns what
-/// was counted meanwhile.
+/// Asks one query after the other until the run is quiet, and keeps each answer as a session of its own; returns the
+/// counts.
 async fn asker(world: Arc<World>, relay: usize, port: u16) -> Vec<Counted> {
     let (questions, counts) = (questions(), counts());
     let mut counted = Vec::new();
@@ -81,7 +81,7 @@ async fn asker(world: Arc<World>, relay: usize, port: u16) -> Vec<Counted> {
     counted
 }
 
-/// Starts an asker for each relay.
+/// Starts a client for each relay that repeats the queries.
 fn ask_all(run: &Run, stage: &Stage) -> JoinSet<Vec<Counted>> {
     let one = |(index, relay): (usize, &deploy::relay::Relay)| asker(run.world.clone(), index, relay.port);
     stage.relays.iter().enumerate().map(one).collect()
@@ -101,7 +101,7 @@ async fn count(socket: &mut Socket, filters: &[Value]) -> Option<u64> {
     }
 }
 
-/// How many events a question counts at each position of the log, 0 first.
+/// The number of events that a COUNT has at each position of the log, 0 first.
 fn naive(question: &[Value], entries: &[LogEntry]) -> Vec<u64> {
     let filters: Vec<Filter> = question.iter().map(|filter| Filter::parse(&filter.to_string()).unwrap()).collect();
     let mut number = 0;
@@ -118,7 +118,7 @@ fn naive(question: &[Value], entries: &[LogEntry]) -> Vec<u64> {
     std::iter::once(0).chain(each).collect()
 }
 
-/// Ends the run, holds every answer and every count against the log, and counts once more, when each number has one
+/// Ends the run, compares every answer and every count with the log, and counts once more, when each number has one
 /// right answer.
 async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
     let world = run.world.clone();
@@ -156,7 +156,7 @@ async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
     }
 }
 
-/// Each time under another name: until its CLOSE has arrived, the last one may bring live events.
+/// Each time under another id: until its CLOSE has arrived, the last one may bring live events.
 async fn ask(socket: &mut Socket, number: usize, question: &Value) -> Option<Vec<relay::types::EventId>> {
     let name = format!("q{number}");
     socket.send(json!(["REQ", name, question]).to_string()).await?;
@@ -175,7 +175,7 @@ async fn ask(socket: &mut Socket, number: usize, question: &Value) -> Option<Vec
 }
 
 impl Stage {
-    /// This machine is busy: what is tested is not how quick Redis is.
+    /// Generous, for a busy machine: the speed of Redis is not the subject.
     async fn be_patient_with_redis(&mut self) {
         for relay in &mut self.relays {
             relay.stop().await.unwrap();
@@ -184,7 +184,7 @@ impl Stage {
         }
     }
 
-    /// One instance starts cold and reads, then another does, and gets something of that.
+    /// One instance starts cold and reads; then another does, and finds some of that.
     async fn a_cold_one_finds_what_another_has_read(&mut self) {
         for relay in [0, 2] {
             self.relays[relay].kill().await.unwrap();
@@ -236,7 +236,7 @@ async fn caches_are_exact_while_redis_hangs_and_dies_and_an_instance_starts_cold
     stage.redis.kill().await.unwrap();
     stage.relays[1].kill().await.unwrap();
     stage.relays[1].start().await.unwrap();
-    // Without Redis the database and the process alone.
+    // Without Redis: the database and the process alone.
     stage.wait_for_hits(1, "l1", 5.0).await;
     assert_eq!(stage.hits(1, "l2").await, 0.0);
     stage.redis.start().await.unwrap();
@@ -246,7 +246,7 @@ async fn caches_are_exact_while_redis_hangs_and_dies_and_an_instance_starts_cold
     stage.stop().await;
 }
 
-/// The master under the shared cache dies, and Sentinels name another: what one instance reads then, another finds there.
+/// The master of the shared cache dies, and Sentinels name another: an instance then finds there what another has read.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shared_cache_follows_sentinels_to_a_new_master() {
     let home = Home::temporary().unwrap();
@@ -317,7 +317,7 @@ async fn an_operator_sees_the_hottest_filters_and_purges_every_instance() {
         assert_eq!(body["l2"]["traffic"]["servers_up"], 1, "{body}");
     }
 
-    // Who may not.
+    // Refused: without the token.
     let path = format!("/cache/purge?author={}", author.pubkey().to_hex());
     let (status, body) = post(&stage.relays[0], &path, &allowed).await;
     assert!(status == 403 && body["error"].as_str().unwrap().contains("RELAY_ADMIN_TOKEN"), "{body}");
@@ -331,7 +331,7 @@ async fn an_operator_sees_the_hottest_filters_and_purges_every_instance() {
     assert_eq!(stage.relays[1].get("/cache/purge?all").await.unwrap().0, 405);
     assert_eq!(filters(&stage, 1).await.1.len(), 2, "nothing was purged");
 
-    // Who may: one author's, everywhere.
+    // With the token: one author's entries, on every instance.
     let (status, body) = post(&stage.relays[1], &path, &allowed).await;
     assert_eq!((status, &body["entries"], &body["instances"]), (200, &json!(1), &json!("all")), "{body}");
     for relay in [1, 2] {
@@ -347,7 +347,7 @@ async fn an_operator_sees_the_hottest_filters_and_purges_every_instance() {
     asked(&stage, 2, &of_author).await;
     assert!(misses(&stage).await > before, "what others had shared was purged too: it was read from the store");
 
-    // With a filter, whatever windows and limits it was asked with; then all.
+    // By a filter, whatever windows and limits the queries had; then all.
     let since = relay::types::now() - 3_600;
     asked(&stage, 2, &json!({"kinds": [1], "since": since, "limit": 7})).await;
     let windowed = "%7B%22kinds%22:%5B1%5D,%22since%22:2000,%22until%22:1700000000,%22limit%22:9%7D";

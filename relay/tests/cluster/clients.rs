@@ -1,4 +1,4 @@
-//! Publishers and subscribers. They come again whenever their relay goes.
+//! Publishers and subscribers that reconnect whenever their relay goes.
 
 use crate::kit::Author;
 use crate::world::{Delivery, Session, World};
@@ -17,7 +17,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// The kind of the event that ends a run; every subscription asks for it.
 pub const LAST: u16 = 4_242;
-/// What a publisher waits for an OK before it gives the connection up.
+/// How long a publisher waits for an OK before it gives the connection up.
 const OK_TIMEOUT: Duration = Duration::from_secs(40);
 /// Nothing is removed before the recorder has read it.
 const REMOVAL_AGE: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ impl Socket {
         Some(Self(socket))
     }
 
-    /// Comes again until it is let in.
+    /// Reconnects until it is let in.
     pub async fn patient(port: u16) -> Self {
         loop {
             match Self::connect(port).await {
@@ -56,7 +56,7 @@ impl Socket {
         }
     }
 
-    /// Publishes and gives the OK: true or false, and the words. `None`: nobody knows.
+    /// Publishes; returns the OK, true or false, and its words. `None`: the outcome is unknown.
     async fn publish(&mut self, event: &Event) -> Option<(bool, String)> {
         self.send(format!("[\"EVENT\",{}]", event.text())).await?;
         let id = event.id().to_hex();
@@ -73,7 +73,7 @@ impl Socket {
 }
 
 impl Socket {
-    /// How many events match, counted by the relay (COUNT) or by us (REQ).
+    /// The number of events that match, counted by the relay (COUNT) or by this client (REQ).
     async fn ask(&mut self, verb: &str, filter: Value) -> Option<u64> {
         self.send(json!([verb, "q", filter]).to_string()).await?;
         let mut found = 0;
@@ -148,9 +148,9 @@ pub async fn publish_last(port: u16, event: &Event) {
     }
 }
 
-/// Publishes notes through one relay and asks another for each as soon as it is acknowledged: by its id, by its author, or
-/// for their number. Without `named` it asks by a tag, which nobody need know of a write elsewhere. Gives the number of
-/// stale answers.
+/// Publishes notes through one relay and asks another for each as soon as it is acknowledged: by its id, by its author,
+/// or for their number. Without `named` it asks by a tag, which does not make an instance look for writes elsewhere.
+/// Returns the number of stale answers.
 pub async fn stale_reads(write: u16, read: u16, pairs: usize, named: bool) -> usize {
     let (mut writer, mut reader) = (Socket::patient(write).await, Socket::patient(read).await);
     let mut stale = 0;
@@ -171,12 +171,12 @@ pub async fn stale_reads(write: u16, read: u16, pairs: usize, named: bool) -> us
     stale
 }
 
-/// How many events a relay gives that match.
+/// The number of matching events that a relay sends.
 pub async fn found(port: u16, filter: Value) -> u64 {
     Socket::patient(port).await.ask("REQ", filter).await.expect("an answer")
 }
 
-/// Subscribes to everything through a small buffer and reads so many bytes a second.
+/// Subscribes to everything through a small buffer and reads this many bytes a second.
 pub async fn slow_reader(port: u16, bytes_per_second: usize) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -190,7 +190,7 @@ pub async fn slow_reader(port: u16, bytes_per_second: usize) {
     }
 }
 
-/// Filters of a subscriber: one at random that leaves no stored event out, and the one for the end.
+/// The filters of a subscriber: a random one that leaves no stored event out, and the one for the end.
 pub fn filters(authors: &[Author], seed: u64) -> Vec<Value> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut filter = json!({"limit": 5_000});
@@ -207,16 +207,16 @@ pub fn filters(authors: &[Author], seed: u64) -> Vec<Value> {
     vec![filter, json!({"kinds": [LAST]})]
 }
 
-/// How far back a subscriber that comes again looks before the newest event that it has.
+/// How far before its newest event a subscriber asks when it reconnects.
 const LOOK_BACK_SECONDS: i64 = 5;
 
-/// One subscriber among many.
+/// One subscriber of many.
 #[derive(Clone, Copy)]
 pub struct Place {
     pub subscriber: usize,
     pub relay: usize,
     pub port: u16,
-    /// Asks, when it comes again, only for what is newer than what it has, about.
+    /// When it reconnects, asks only for events about as new as its newest, or newer.
     pub resumes: bool,
 }
 

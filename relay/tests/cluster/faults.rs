@@ -6,19 +6,19 @@ use deploy::Signal;
 use std::time::Duration;
 
 pub const PACE: Duration = Duration::from_millis(40);
-/// What live delivery may take while the bus is away.
+/// The bound of live delivery while the bus is away.
 pub const WITHOUT_BUS: Duration = Duration::from_millis(500);
 
-/// Live events after the bus went came out of the log, and in time.
+/// After the bus went, live events came out of the log, and in time.
 pub async fn assert_followed_the_log(stage: &Stage, before: f64) {
     let read = stage.read_from_log().await - before;
     assert!(read > 20.0, "only {read} entries were read from the log: the fault did not bite");
 }
 
-/// After so long nothing may be left of a fault.
+/// After this long nothing may be left of a fault.
 const HEALING: Duration = Duration::from_secs(2);
 
-/// From two seconds after a fault on, live delivery takes no longer than `healed`.
+/// From two seconds after a fault on, live delivery takes at most `healed`.
 pub async fn assert_healed(run: &Run, healed: Duration) {
     run.lasting(HEALING).await;
     let after = run.lasting(HEALING).await;
@@ -39,7 +39,7 @@ async fn three_instances_are_one_relay_and_the_verdict_can_fail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_cut_off_again_and_again_hangs_and_dies() {
-    // Other tests run beside this one: what is held here is three times what the long one holds.
+    // Other tests run beside this one, so its bound is three times that of the long one.
     redis_goes(3, Duration::from_secs(4), Duration::from_secs(4), Duration::from_millis(300)).await;
 }
 
@@ -49,7 +49,7 @@ async fn redis_goes_for_long() {
     redis_goes(10, Duration::from_secs(15), Duration::from_secs(30), Duration::from_millis(100)).await;
 }
 
-/// `healed`: what live delivery may take from two seconds after each fault.
+/// `healed`: the bound of live delivery from two seconds after each fault on.
 async fn redis_goes(cuts: usize, hang: Duration, death: Duration, healed: Duration) {
     let mut stage = Stage::start(true, false).await;
     let recording = stage.record();
@@ -105,7 +105,7 @@ async fn redis_was_never_there() {
     stage.stop().await;
 }
 
-/// An instance that dies between COMMIT and PUBLISH leaves entries in the log that nobody hears of on the bus. One
+/// An instance that dies between COMMIT and PUBLISH leaves entries in the log that the bus never brings. An instance
 /// whose own Redis is not there leaves the others exactly that, for every entry; and then it dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_commits_and_dies_without_a_word_on_the_bus() {

@@ -28,7 +28,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// How the first relay reaches something: on a line that can be slow, and lossy where there is a network for that.
+/// How the first relay reaches a server: over a line that can be slow, and lossy where there is a network for that.
 struct Line {
     network: Option<LossyNetwork>,
     proxies: Vec<Proxy>,
@@ -68,7 +68,7 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
     let before = read().await;
     to_redis.delay(DELAY, JITTER);
     run.p99("Redis is far", run.lasting(lasting).await);
-    // What the own writer tells comes before what the bus brings: these holes are read from the log.
+    // Entries of the own writer come before those of the bus: these holes are read from the log.
     deploy::until("entries that the bus brings too late", deploy::STEP_TIMEOUT, async || match read().await - before {
         read if read >= 20.0 => Ok(()),
         read => Err(read.to_string()),
@@ -96,7 +96,7 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
             println!("SKIPPED: {LOSS} of the packets to {what} lost: only root may make a network that loses them");
             continue;
         };
-        // The metric that shows it: what comes late is read from the log, what goes late is committed late.
+        // The metric that shows it: late arrivals are read from the log, and late departures are late commits.
         let shown = async || if what == "Redis" { repairs().await } else { slow_commits().await };
         let before = shown().await;
         network.lose(LOSS).await.unwrap();

@@ -1,5 +1,5 @@
 //! Many instances, one log: publishers and subscribers with random filters on three relay processes keep transcripts
-//! while things die, hang and lag; afterwards every transcript is held against the log in Postgres with a naive filter:
+//! while servers die, hang and lag. Afterwards every transcript is compared with the log in Postgres by a naive filter:
 //! nothing missing, nothing doubled, live events in the order of their positions, every acknowledged event there.
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
@@ -37,7 +37,7 @@ impl Run {
         Self::begin_on(stage, &[0, 1, 2], pace, 0)
     }
 
-    /// The same with publishers on some relays only, and notes that are longer than they need be by so many bytes.
+    /// The same with publishers on some relays only, whose notes are longer by this many bytes.
     pub fn begin_on(stage: &Stage, publishing: &[usize], pace: Duration, padding: usize) -> Self {
         let authors: Vec<_> = stage.relays.iter().map(|_| Author::new()).collect();
         let publishers = publishing.iter().map(|index| (stage.relays[*index].port, authors[*index].clone())).collect();
@@ -53,12 +53,12 @@ impl Run {
         Self::start(world, world::urls(&stage.postgres), publishers, subscribers, pace)
     }
 
-    /// Ends the load, waits until everybody has seen its end, and holds all transcripts against the log.
+    /// Ends the load, waits until every client has seen its end, and compares all transcripts with the log.
     pub async fn end(self, stage: &Stage) -> Vec<LogEntry> {
         self.end_at(&ports(stage)).await
     }
 
-    /// The same where a promotion at that moment has cut off a part of the log. Gives what is wrong, and how many
+    /// The same where a promotion at that moment has cut off a part of the log. Returns the faults, and how many
     /// entries were cut off.
     pub async fn end_after_loss(self, stage: &Stage, promoted: Instant) -> (Vec<String>, usize) {
         self.end_after_loss_at(&ports(stage), promoted).await

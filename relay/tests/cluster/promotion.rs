@@ -5,7 +5,7 @@ use crate::stage::Stage;
 use crate::{Run, assert_all_well};
 use std::time::{Duration, Instant};
 
-/// How soon after a promotion there must be writes again.
+/// The longest time after a promotion until writes succeed again.
 const BACK: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,8 +34,8 @@ async fn assert_followed(stage: &Stage) {
     }
 }
 
-/// Waits until every instance has submitted again what it knew of what was cut off, to the last entry: on a busy machine
-/// that takes longer than everything else here.
+/// Waits until every instance has submitted the cut-off entries that it knew, to the last one: on a busy machine that
+/// takes longer than all else here.
 async fn stored_again(stage: &Stage) {
     deploy::until("what was cut off to be stored again", deploy::STEP_TIMEOUT, async || {
         let logs = stage.relays.iter().map(|relay| std::fs::read_to_string(relay.log()).unwrap_or_default());
@@ -50,9 +50,9 @@ async fn stored_again(stage: &Stage) {
     .unwrap();
 }
 
-/// No replica has the last moments of an asynchronous primary. Gives what is wrong in the end, and how many entries the
-/// promotion has cut off, and the stage, whose logs stay if that is not as it should be. `forget`: the instances, which
-/// know these entries too, die with the primary.
+/// No replica has the last moments of an asynchronous primary. Returns the faults at the end, how many entries the
+/// promotion has cut off, and the stage, whose logs stay for a failure. `forget`: the instances, which know these
+/// entries too, die with the primary.
 async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage) {
     let mut stage = Stage::start(true, false).await;
     let recording = stage.record();

@@ -1,4 +1,4 @@
-//! Replicas lag, stand still and go; whoever reads what was just written through another instance finds it.
+//! Replicas lag, pause and go; a client that reads what was just written through another instance finds it.
 
 use crate::Run;
 use crate::clients::stale_reads;
@@ -19,9 +19,9 @@ async fn replicas_lag_and_stand_still_for_long() {
     replicas_go(10_000, Duration::from_secs(60)).await;
 }
 
-/// `pause`: how long replay stands still at least.
+/// `pause`: the least time for which replay pauses.
 async fn replicas_go(pairs: usize, pause: Duration) {
-    // Without the bus every instance is some milliseconds behind the primary, and each read can be stale.
+    // Without the bus every instance is some milliseconds behind the primary, so each read could be stale.
     let mut stage = Stage::start(false, false).await;
     let recording = stage.record();
     let run = Run::begin(&stage, PACE);
@@ -31,7 +31,7 @@ async fn replicas_go(pairs: usize, pause: Duration) {
     stage.postgres.server_mut("replica-1").unwrap().apply_delay(LAG).await.unwrap();
     stage.wait_metric(&[0, 1, 2], "nostr_replica_lag_seconds", "", |lag| lag > 1.0).await;
     assert_eq!(stale_reads(ports[0], ports[1], pairs, true).await, 0);
-    // The control: who asks by what nobody need know of a write elsewhere is not made to wait for it.
+    // The control: a query by a tag does not wait for the primary.
     let mut stale = 0;
     for _ in 0..20 {
         stale += stale_reads(ports[0], ports[1], 10, false).await;
@@ -46,10 +46,10 @@ async fn replicas_go(pairs: usize, pause: Duration) {
     stage.postgres.server("replica-1").unwrap().pause_replay().await.unwrap();
     let before = stage.events_on("replica-1").await;
     assert_eq!(stale_reads(ports[0], ports[1], pairs, true).await, 0);
-    // The replica that stands still has none of these, and would have answered without them.
+    // The paused replica has none of these events, and would have answered without them.
     assert_eq!(stage.events_on("replica-1").await, before);
     assert!(stage.events_on("primary").await >= before + pairs as i64);
-    // Whoever asks now is served from where the log has come to, whichever server answers.
+    // A query now is served as of the present head, whichever server answers.
     stage.relays[1].kill().await.unwrap();
     stage.relays[1].start().await.unwrap();
     run.acknowledged(50).await;

@@ -1,4 +1,4 @@
-//! A run under load, whose verdict is the log: begin it, do something to what serves it, end it.
+//! A run under load: begin it, do something to its servers, end it. The log judges what the clients saw.
 
 use crate::clients::{self, Place};
 use crate::kit::Author;
@@ -12,12 +12,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How long the last event may take to everybody.
+/// The longest time until the last event has reached every subscriber.
 const LAST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
-/// How much longer delivery may take than an OK.
+/// How many times longer than an OK a delivery may take.
 const SLOWER: u32 = 3;
 
-/// A run under load: begin it, do something, end it.
+/// A run under load.
 pub struct Run {
     pub world: Arc<World>,
     author: Author,
@@ -28,8 +28,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts publishers, each an author at a port with one event every `pace`, and subscribers with their filters; `urls`
-    /// are the database servers whose log will judge them.
+    /// Starts publishers, each an author at a port with one event every `pace`, and subscribers with their filters; the
+    /// log of the database servers at `urls` judges them.
     pub fn start(
         world: World,
         urls: Vec<String>,
@@ -50,7 +50,7 @@ impl Run {
         Self { world, author: Author::new(), last, recorder, publishers, subscribers }
     }
 
-    /// Waits until so many more events have been acknowledged, and gives the moments of begin and end.
+    /// Waits until this many more events have been acknowledged; returns the times of begin and end.
     pub async fn acknowledged(&self, more: usize) -> (Instant, Instant) {
         let begin = Instant::now();
         let count = || self.world.acknowledged.lock().len();
@@ -63,14 +63,14 @@ impl Run {
         (begin, Instant::now())
     }
 
-    /// Waits, under load, as long as the fault lasts that is tested.
+    /// Waits, under load, for the length of the fault.
     pub async fn lasting(&self, time: Duration) -> (Instant, Instant) {
         let begin = Instant::now();
         tokio::time::sleep(time).await;
         (begin, Instant::now())
     }
 
-    /// Prints the percentiles of a window and gives the 99th.
+    /// Prints the percentiles of a window; returns the 99th.
     pub fn p99(&self, what: &str, (from, to): (Instant, Instant)) -> Duration {
         let (p50, p99, count) = World::latency(&self.world.deliveries, from, to);
         println!("{what}: p50 {p50:?}, p99 {p99:?} over {count} deliveries");
@@ -78,8 +78,8 @@ impl Run {
         p99
     }
 
-    /// The same, and holds it against a bound. Where the machine is so busy that a mere OK takes long in the same
-    /// window, delivery may take [`SLOWER`] times that.
+    /// The same, compared with a bound. Where the machine is so busy that an OK takes long in the same window, delivery
+    /// may take [`SLOWER`] times that.
     pub fn in_time(&self, what: &str, (from, to): (Instant, Instant), bound: Duration) {
         let p99 = self.p99(what, (from, to));
         let (_, answer, _) = World::latency(&self.world.answers, from, to);
@@ -87,8 +87,8 @@ impl Run {
         assert!(p99 < allowed, "{what}: {p99:?}; {bound:?} would do, or {SLOWER} times the {answer:?} of an OK");
     }
 
-    /// Ends the load with an event published at the first of the ports, waits until everybody has seen it, and holds all
-    /// transcripts against the log.
+    /// Ends the load with an event published at the first of the ports, waits until every client has seen it, and
+    /// compares all transcripts with the log.
     pub async fn end_at(self, ports: &[u16]) -> Vec<LogEntry> {
         let (world, record, mut wrong) = self.finish(ports).await;
         wrong.extend(verdict::judge(&world, &record.entries));
@@ -96,7 +96,7 @@ impl Run {
         record.entries
     }
 
-    /// The same where a promotion at that moment has cut off a part of the log. Gives what is wrong, and how many
+    /// The same where a promotion at that moment has cut off a part of the log. Returns the faults, and how many
     /// entries were cut off.
     pub async fn end_after_loss_at(self, ports: &[u16], promoted: Instant) -> (Vec<String>, usize) {
         let (world, record, mut wrong) = self.finish(ports).await;
@@ -104,7 +104,7 @@ impl Run {
         (wrong, record.cut_off.len())
     }
 
-    /// Gives the record, and what is wrong with what is served at the ports in the end.
+    /// Returns the record, and the faults in what the ports serve at the end.
     async fn finish(mut self, ports: &[u16]) -> (Arc<World>, Record, Vec<String>) {
         self.world.quiet.store(true, Ordering::Relaxed);
         while let Some(publisher) = self.publishers.join_next().await {
@@ -132,7 +132,7 @@ impl Run {
         let mut wrong = Vec::new();
         for port in ports {
             let mut back = 0;
-            // As many as a filter may name.
+            // The most values that one filter may have.
             for ids in deleted.chunks(1_000) {
                 back += clients::found(*port, serde_json::json!({"ids": ids})).await;
             }

@@ -1,4 +1,4 @@
-//! Clients that read too slowly, and everybody else.
+//! Clients that read too slowly, beside ordinary ones.
 
 use crate::Run;
 use crate::clients;
@@ -6,7 +6,7 @@ use crate::stage::Stage;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// What the slow ones read.
+/// The rate of a slow reader.
 const BYTES_PER_SECOND: usize = 1_024;
 /// Notes are so long that a slow reader falls behind at once.
 const PADDING: usize = 24_576;
@@ -23,8 +23,8 @@ async fn one_percent_of_slow_clients_slows_nobody_down() {
     slow_clients(10, Duration::from_secs(10), 282, Duration::from_millis(60), 1.1).await;
 }
 
-/// Pairs of windows, without and with a slow client on each relay, `others` clients beside the usual ones. The median
-/// of the 99th percentiles with them is at most `bound` times that without them, or a millisecond more.
+/// Pairs of windows, without and with a slow client on each relay, and `others` clients beside the usual ones. The
+/// median of the 99th percentiles with them is at most `bound` times that without them, or a millisecond more.
 async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Duration, bound: f64) {
     let stage = Stage::start(true, false).await;
     let run = Run::begin_on(&stage, &[0, 1, 2], pace, PADDING);
@@ -49,7 +49,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
             slow.spawn(clients::slow_reader(relay.port, BYTES_PER_SECOND));
         }
         if pair == 0 {
-            // Kernels hold megabytes for a reader: the first pair begins when these are full.
+            // Kernels hold megabytes for a reader: the first pair begins once these are full.
             deploy::until("the slow to fall behind", deploy::STEP_TIMEOUT, async || {
                 let now = behind().await;
                 let fell = now.iter().zip(&before).all(|(now, before)| now > before);

@@ -8,10 +8,10 @@ use deploy::{Home, Signal};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The database of the relays.
+/// The relays' database.
 pub const DATABASE: &str = "postgres";
 
-/// What a fault may lay hands on.
+/// The servers that a fault may act on.
 pub struct Stage {
     pub postgres: Cluster,
     pub redis: Server,
@@ -19,7 +19,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything and waits until it is ready. Without `redis` the relays are told of one that is not there.
+    /// Starts everything and waits until it is ready. Without `redis` the relays are configured with one that does not
+    /// exist.
     pub async fn start(redis: bool, synchronous: bool) -> Self {
         let home = Home::temporary().unwrap();
         let mut server = Server::new("redis", home.clone()).unwrap();
@@ -30,7 +31,7 @@ impl Stage {
         Self::start_with(home, server, synchronous, &settings).await
     }
 
-    /// The same with a bus of another kind, which these settings of the relays name.
+    /// Like [`start`](Self::start), with the bus that `settings` of the relays name.
     pub async fn start_with(home: Arc<Home>, server: Server, synchronous: bool, settings: &[(&str, String)]) -> Self {
         let setup = Cluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
         let postgres = setup.start().await.unwrap();
@@ -49,7 +50,7 @@ impl Stage {
         stage
     }
 
-    /// Starts a relay anew with other settings.
+    /// Restarts a relay with other settings.
     pub async fn change(&mut self, relay: usize, settings: &[(&str, String)]) {
         let mut changed = self.relays.remove(relay);
         changed.stop().await.unwrap();
@@ -63,7 +64,7 @@ impl Stage {
         Recording::start(self.relays.iter().map(Relay::target).collect())
     }
 
-    /// Waits until every relay's connection to the bus is up, or one's is down.
+    /// Waits until the bus is up for every relay, or with `up: false` until it is down for one.
     pub async fn wait_bus(&self, up: bool) {
         deploy::until(&format!("the bus, up: {up}"), deploy::STEP_TIMEOUT, async || {
             let mut states = Vec::new();
@@ -77,14 +78,14 @@ impl Stage {
         .unwrap();
     }
 
-    /// One figure of a relay's metrics: the sum over its series whose labels contain `label`.
+    /// A relay's metric: the sum over its series whose labels contain `label`.
     pub async fn metric(&self, relay: usize, name: &str, label: &str) -> f64 {
         let (_, text) = self.relays[relay].get("/metrics").await.unwrap();
         let wanted = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Waits until such a figure of some relay is as wanted.
+    /// Waits until the metric of at least one of `relays` satisfies `wanted`.
     pub async fn wait_metric(&self, relays: &[usize], name: &str, label: &str, wanted: impl Fn(f64) -> bool) {
         deploy::until(&format!("{name} to show it"), deploy::STEP_TIMEOUT, async || {
             let mut values = Vec::new();
@@ -97,12 +98,12 @@ impl Stage {
         .unwrap();
     }
 
-    /// How many of the events the server of this name has applied.
+    /// The number of events that the server of this name has applied.
     pub async fn events_on(&self, server: &str) -> i64 {
         self.postgres.server(server).unwrap().ask("SELECT count(*) FROM event").await.unwrap()
     }
 
-    /// How many entries the relays had to read from the log, because the bus did not bring them.
+    /// Entries that the relays had to read from the log, since the bus did not bring them.
     pub async fn read_from_log(&self) -> f64 {
         let mut sum = 0.0;
         for relay in 0..self.relays.len() {
@@ -111,7 +112,7 @@ impl Stage {
         sum
     }
 
-    /// Ends the relays in order, so that none complains of servers that went before it.
+    /// Stops the relays before their servers, so that none of them logs a server that is gone.
     pub async fn stop(mut self) {
         self.relays.iter().for_each(|relay| relay.signal(Signal::TERM));
         for relay in &mut self.relays {

@@ -1,4 +1,4 @@
-//! Holds what every client saw against the log.
+//! Compares what every client saw with the log.
 
 use crate::oracle::{self, Transcript};
 use crate::world::{Record, Session, World};
@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many positions a session's H may lie from what the recorder knew when it was opened: a few seconds' worth.
+/// The most positions between a session's H and the recorder's head when it was opened: a few seconds' worth.
 const SLACK: u64 = 300;
 
-/// Everything that is wrong, each with its session or event; nothing, if all is well.
+/// All faults, each with its session or event; empty if all is well.
 pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let positions = positions(entries);
     let mut wrong = Vec::new();
@@ -30,8 +30,8 @@ pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     wrong
 }
 
-/// The same where a promotion at that moment has cut off a part of the log: what came of it again has another place now,
-/// and who had it does not get it again.
+/// The same where a promotion at that moment has cut off a part of the log. What was stored again has another place
+/// now, and a client that had it does not get it again.
 pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Vec<String> {
     let now = positions(&record.entries);
     let gone: HashSet<EventId> = removed(&record.entries).collect();
@@ -56,7 +56,7 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
             if !seen.insert(*id) {
                 wrong.push(named(session, &format!("{} came twice", id.to_hex())));
             }
-            // What was sent in the last moments, and refused when it came again, is in no log that anybody read.
+            // An event of the last moments that was refused when it came again is in no log that anybody read.
             if !(accounted(id) || once.contains(id)) {
                 wrong.push(named(session, &format!("{} is in no log", id.to_hex())));
             }
@@ -77,7 +77,7 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
     wrong
 }
 
-/// What must hold when all is over: nothing deleted is there, and every subscriber has everything that is.
+/// What must hold at the end: no deleted event is served, and every subscriber has every event that is.
 fn in_the_end(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let alive = alive(entries);
     let back = world.deleted.lock().iter().filter(|id| alive.contains_key(id)).copied().collect::<Vec<_>>();
@@ -114,7 +114,7 @@ fn removed(entries: &[LogEntry]) -> impl Iterator<Item = EventId> + '_ {
     })
 }
 
-/// What is there after the last entry.
+/// The events after the last entry.
 fn alive(entries: &[LogEntry]) -> HashMap<EventId, Arc<Event>> {
     let mut alive = HashMap::new();
     for change in entries.iter().flat_map(|entry| entry.changes.iter()) {
@@ -139,7 +139,7 @@ fn positions(entries: &[LogEntry]) -> HashMap<EventId, u64> {
     positions
 }
 
-/// Holds one session against the log.
+/// Compares one session with the log.
 pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventId, u64>) -> Result<(), String> {
     let end = entries.last().map_or(0, |entry| entry.position.0);
     let at = |id: &EventId| positions.get(id).copied().ok_or_else(|| format!("{} is in no log", id.to_hex()));
@@ -160,24 +160,24 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
         eose_at: Position(to),
         stored: session.stored.clone(),
         live: session.live.clone(),
-        // A session that was cut off saw at least everything before the last that it saw.
+        // A session that was cut off saw at least everything before the last event that it saw.
         drained_at: Position(if session.whole { end } else { last_live.unwrap_or(0) }),
     };
     let (from, to) = (session.asked_at.saturating_sub(SLACK), (session.eose_at + SLACK).min(end));
-    // H is no less than the newest stored event and less than the first live one: rarely is there need to look further.
+    // H is at least the newest stored event, and before the first live one: rarely is there need to look further.
     let first_live = session.live.first().map(at).transpose()?.unwrap_or(end + 1);
     let near = transcript(from.max(newest_stored), to.min(first_live.saturating_sub(1)));
     oracle::check(&near, entries).or_else(|_| oracle::check(&transcript(from, to), entries))
 }
 
-/// Whether the verdict would have seen a session that misses, doubles or misorders something.
+/// Whether the verdict would find a session that misses, doubles or misorders something.
 pub fn assert_sees(world: &World, entries: &[LogEntry]) {
     let positions = positions(entries);
     let mut sessions = world.sessions.lock();
     let session = sessions.iter_mut().filter(|session| session.whole).max_by_key(|session| session.live.len());
     let session = session.expect("a session that lasted to the end");
     check(session, entries, &positions).unwrap();
-    // Removed events may be missing: take two that stayed.
+    // Removed events may be missing, so take two that stayed.
     let removed: Vec<_> = removed(entries).collect();
     let stayed: Vec<_> = (0..session.live.len()).filter(|at| !removed.contains(&session.live[*at])).collect();
     let (first, second) = (stayed[stayed.len() / 3], stayed[stayed.len() / 3 + 1]);

@@ -1,4 +1,4 @@
-//! What publishers, subscribers and the recorder of the log know together.
+//! What publishers, subscribers and the recorder of the log share.
 
 use crate::stage::DATABASE;
 use deploy::postgres::Cluster;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What one subscription saw, from REQ to CLOSED or to the end of its connection.
+/// What one subscription received, from REQ to CLOSED or to the end of its connection.
 pub struct Session {
-    /// Whose: the same after each reconnect; `None`: of someone who only asked what is stored.
+    /// The subscriber, the same after each reconnect; `None` for a client that asked only for stored events.
     pub subscriber: Option<usize>,
     pub relay: usize,
     pub filters: Arc<[Filter]>,
@@ -37,20 +37,20 @@ pub struct Delivery {
 pub struct World {
     /// Publishers stop.
     pub quiet: AtomicBool,
-    /// How many bytes each note is longer than it need be.
+    /// Extra bytes of each note.
     pub padding: usize,
     /// The last position that the recorder has seen.
     pub head: AtomicU64,
     pub sent: Mutex<HashMap<EventId, Instant>>,
     pub acknowledged: Mutex<Vec<EventId>>,
-    /// Those of the acknowledged that a newer version may replace.
+    /// Acknowledged events that a newer version may replace.
     pub replaceable: Mutex<Vec<Event>>,
-    /// What its author has deleted, and was told so.
+    /// Events that their authors have deleted, with an OK.
     pub deleted: Mutex<Vec<EventId>>,
     pub refused: Mutex<Vec<String>>,
     pub sessions: Mutex<Vec<Session>>,
     pub deliveries: Mutex<Vec<Delivery>>,
-    /// From sending an event to its OK: no bus is part of that, but the machine is.
+    /// From sending an event to its OK: the bus is no part of that, but the machine is.
     pub answers: Mutex<Vec<Delivery>>,
 }
 
@@ -63,7 +63,7 @@ impl World {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// The 50th and the 99th percentile of deliveries or answers in a window, and how many they are.
+    /// The 50th and the 99th percentile of deliveries or answers in a window, and their number.
     pub fn latency(of: &Mutex<Vec<Delivery>>, from: Instant, to: Instant) -> (Duration, Duration, usize) {
         let deliveries = of.lock();
         let within = deliveries.iter().filter(|delivery| delivery.at - delivery.took >= from && delivery.at < to);
@@ -79,13 +79,14 @@ impl World {
 #[derive(Default)]
 pub struct Record {
     pub entries: Vec<LogEntry>,
-    /// What promotions have cut off, as far as it was read before.
+    /// Entries that promotions have cut off, as far as they were read before.
     pub cut_off: Vec<LogEntry>,
     /// The last position before the last cut.
     pub base: Position,
 }
 
-/// Keeps the whole log. It must follow closely: the log leaves out the text of what has been removed meanwhile.
+/// Keeps the whole log. It must follow closely, since the log leaves out the texts of events that were removed
+/// meanwhile.
 pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option<EventId>>>) -> Record {
     let store = PostgresStore::open(Options::new(urls.iter().map(Redacted::new))).await.unwrap();
     let mut record = Record::default();

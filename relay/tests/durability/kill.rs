@@ -29,7 +29,7 @@ async fn nothing_that_got_an_ok_is_lost_when_the_relay_is_killed() {
     let mut ready: Vec<Signed> = Vec::new();
     let (mut sent, mut acknowledged) = (Vec::new(), HashSet::new());
     for run in 1..=RUNS {
-        // What the last run did not get to is still new.
+        // Events that the last run did not get to are still new.
         ready.extend(author.notes(PUBLISHES - ready.len(), 100));
         let relay = Setup::new(folder.path()).start();
         let kill_after = random.random_range(1..PUBLISHES * 4 / 5);
@@ -62,7 +62,7 @@ struct Outcome {
     unsent: Vec<Signed>,
 }
 
-/// Publishes over a few connections at once, and kills the relay a moment after the `kill_after`th OK.
+/// Publishes over a few connections at once, and kills the relay a moment after OK number `kill_after`.
 async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after: usize, and_then: Duration) -> Outcome {
     let (oks, mut came) = mpsc::channel(PUBLISHES);
     let (mut writers, mut readers) = (JoinSet::new(), JoinSet::new());
@@ -112,7 +112,7 @@ async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after:
     Outcome { sent: sent.concat(), acknowledged, unsent: unsent.concat() }
 }
 
-/// Every event with an OK is there, and all that is there is exactly what was sent. How many are there.
+/// Every event with an OK is there, and every event there is exactly what was sent. Returns their number.
 async fn check(relay: &Relay, sent: &[Signed], acknowledged: &HashSet<String>) -> usize {
     let stored = Arc::new(Client::connect(relay).await.stored_of(sent).await);
     let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains_key(*id)).collect();

@@ -17,7 +17,7 @@ async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
     let before = author.note(10);
     assert!(client.publish(&before).await.0);
 
-    // This test is the other process: somebody's backup script, or a shell left open.
+    // This test is the other process: a backup script, or a shell left open.
     let file = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("relay.db"));
     let mut other = file.connect().await.unwrap();
     sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_second_relay_on_the_same_file_says_so_and_ends() {
     assert!(log.contains("relay.db"), "the message does not name the file: {log}");
     assert!(log.contains(&relay.pid().to_string()), "the message does not name the process that has it: {log}");
 
-    // The first has not noticed, and a killed one leaves nothing behind that keeps the next from starting.
+    // The first is unharmed, and a killed relay leaves nothing behind that keeps the next from starting.
     assert!(Client::connect(&relay).await.publish(&Author::new().note(10)).await.0);
     relay.kill();
     Setup::new(folder.path()).start().stop();

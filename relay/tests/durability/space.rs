@@ -38,7 +38,7 @@ async fn a_file_that_may_not_grow_refuses_and_recovers_by_itself() {
         .await;
 }
 
-/// Publishes until there is no room, reads all the same, makes room, and goes on with the same process.
+/// Publishes until there is no room, reads meanwhile, makes room, and goes on with the same process.
 async fn fill_and_recover(relay: Relay, make_room: impl FnOnce(&Relay)) {
     let folder = relay.folder().to_owned();
     let (mut author, mut client) = (Author::new(), Client::connect(&relay).await);

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 /// RFC 6455's registry: "Service Restart", come back soon.
 const SERVICE_RESTART: u16 = 1012;
 const DRAIN: Duration = Duration::from_secs(2);
-/// What a busy machine may add.
+/// The allowance for a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn drains_at(signal: Signal) {
     let notes = Author::new().notes(3_000, 100);
     let (mut sink, mut stream) = Client::connect(&relay).await.socket.split();
     let messages: Vec<_> = notes.iter().map(|note| note.message.clone()).collect();
-    // Sends on until the relay closes the door.
+    // Sends on until the relay closes its listener.
     let publisher = tokio::spawn(async move {
         for message in messages {
             if sink.send(Message::text(message)).await.is_err() {
@@ -58,7 +58,7 @@ async fn drains_at(signal: Signal) {
     let goodbye = loop {
         match next(&mut stream).await {
             Incoming::Message(message) if message[0] == "OK" => {
-                // Towards the end events may be refused, in words; none may be dropped without any.
+                // Towards the end events may be refused with a reason; none may be dropped without one.
                 if message[2] == true {
                     acknowledged.push(message[1].as_str().unwrap().to_owned());
                 }
@@ -75,7 +75,7 @@ async fn drains_at(signal: Signal) {
     };
     assert!(matches!(goodbye, Incoming::Goodbye(Some(SERVICE_RESTART))), "{goodbye:?} to the one that published");
     publisher.await.unwrap();
-    // The goodbye is answered, or the relay would wait for that.
+    // The close frame is answered, or the relay would wait for that.
     drop(stream);
     for end in idle.join_all().await {
         assert!(matches!(end, Incoming::Goodbye(Some(SERVICE_RESTART))), "{end:?} to an idle one");
@@ -94,12 +94,12 @@ async fn drains_at(signal: Signal) {
     relay.stop();
 }
 
-/// A database that cannot be reached is waited for; who has waited enough is heard meanwhile.
+/// The relay waits for a database that cannot be reached, and still takes signals.
 #[test]
 fn a_relay_that_is_still_starting_stops_when_told() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = tempfile::tempdir().unwrap();
-        // Takes connections, and never says a word.
+        // Accepts connections, and never answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("postgres://relay@{}/relay", silent.local_addr().unwrap());
         let mut relay = Setup::new(folder.path()).set("database-urls", &url).spawn();
@@ -116,7 +116,7 @@ fn a_relay_that_is_still_starting_stops_when_told() {
 async fn a_second_ctrl_c_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut relay = Setup::new(folder.path()).set("timeouts-drain-seconds", "600").start();
-    // More than one, so that some would be seen off late.
+    // More than one, so that some would be closed late.
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(Client::connect(&relay).await);
@@ -149,7 +149,7 @@ async fn sighup_changes_what_can_change_and_names_what_cannot() {
     let needs_restart = line.split("needs_restart=").nth(1).unwrap_or_default();
     assert!(needs_restart.contains("queues.outbox_bytes"), "{line}");
     assert_eq!(relay.information()["limitation"]["max_subscriptions"], 2);
-    // The limit holds for a connection that was there before.
+    // The limit holds for a connection from before, too.
     for subscription in ["a", "b", "c"] {
         client.send(json!(["REQ", subscription, { "kinds": [1] }]).to_string()).await;
         let answer = client.answer().await;

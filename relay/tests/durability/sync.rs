@@ -5,9 +5,9 @@ use crate::process::client::{Author, Client, Signed};
 use std::collections::{HashMap, HashSet};
 use std::process::Command;
 
-/// What strace must catch: everything that reaches the disk for good, and everything that reaches a client.
+/// The system calls that strace must record: all that make writes durable, and all that send to a client.
 const CALLS: &str = "trace=fsync,fdatasync,write,writev,sendto,sendmsg";
-/// Enough of each written text to see the first OK and the id it speaks of.
+/// Enough of each written text to see the first OK and its event's id.
 const SHOWN_BYTES: &str = "200";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,7 +25,7 @@ async fn without_durability_the_same_check_fails() {
     println!("as it should be: {fault}");
 }
 
-/// Publishes groups of events, each once all of the group before have their OK, under strace.
+/// Publishes groups of events under strace, each once all of the group before have their OK.
 async fn traced(durability: &str) -> (String, Vec<Vec<Signed>>) {
     permitted();
     let folder = tempfile::tempdir().unwrap();
@@ -56,8 +56,8 @@ fn permitted() {
     );
 }
 
-/// Goes through the trace in order; the number of groups whose first OK came after an fsync of the write-ahead log
-/// that ended after the last OK of the group before, or the first group of which that is not so.
+/// Goes through the trace in order. The number of groups whose first OK came after an fsync of the write-ahead log that
+/// ended after the last OK of the group before; or the first group for which that is not so.
 fn check(trace: &str, groups: &[Vec<Signed>]) -> Result<usize, String> {
     let group_of: HashMap<&str, usize> = groups
         .iter()

@@ -16,7 +16,7 @@ const SMALL: Size = Size {
     pace: Duration::from_millis(60),
     askers: 6,
     drain: Duration::from_secs(2),
-    // Other tests run beside this one, in the build that compiles fast.
+    // Other tests run beside this one, in a build that compiles fast.
     slack: Duration::from_secs(1),
     again: Duration::from_secs(10),
 };
@@ -113,7 +113,7 @@ async fn everything(size: Size) {
     println!("writes were back {:?} after the primary had died", begin.elapsed());
     stage.local.mend(&stage.quiet).await.unwrap();
 
-    // The control of the spread, and a roll to other settings: they are in force when what they started drains.
+    // The control of the spread, and a roll to other settings, which are in force when the new relays drain.
     let hasty = Wish { settings: vec![drain(0)], ..Wish::default() };
     stage.local.roll(&hasty, &stage.quiet).await.unwrap();
     run.acknowledged(50).await;
@@ -121,7 +121,7 @@ async fn everything(size: Size) {
     stage.local.roll(&Wish::default(), &stage.quiet).await.unwrap();
     let drains = watch.end();
     assert!(!drains.is_empty(), "control: both relays were drained");
-    // Whoever left between two looks is not even seen here.
+    // A client that left between two samples is not even seen here.
     for drain in with_clients(drains) {
         println!("control: {}", drain.times());
         assert!(!drain.is_spread_over(size.drain), "control: without a time to drain all leave at once: {drain:?}");
@@ -132,12 +132,12 @@ async fn everything(size: Size) {
     stage.stop().await;
 }
 
-/// How many relays HAProxy has to send clients to, by its exporter.
+/// The number of relays that HAProxy sends clients to, by its exporter.
 async fn active(stage: &Stage) -> f64 {
     stage.local.front_metric(r#"haproxy_backend_active_servers{proxy="relays"}"#).await.unwrap()
 }
 
-/// A name may come again with another port: what HAProxy remembered for a reload must not outlive it.
+/// A name may come back with another port: what HAProxy remembered for a reload must not outlive it.
 #[tokio::test]
 async fn relays_that_come_again_on_other_ports_are_found_after_a_reload() {
     let mut stage = Stage::start(Wish { relays: Some(1), replicas: Some(0), ..Wish::default() }).await;
@@ -147,8 +147,8 @@ async fn relays_that_come_again_on_other_ports_are_found_after_a_reload() {
     stage.stop().await;
 }
 
-/// What a command leaves that is broken off, and what an operator does: a relay drained and stopped, one that HAProxy does
-/// not know, one that drains to its end.
+/// The leftovers of an interrupted command, and of an operator's own doing: a relay drained and stopped, one that
+/// HAProxy does not know, one that drains to its end.
 #[tokio::test]
 async fn what_was_left_half_done_is_taken_up() {
     let mut stage = Stage::start(Wish { relays: Some(3), replicas: Some(0), ..Wish::default() }).await;
@@ -162,7 +162,7 @@ async fn what_was_left_half_done_is_taken_up() {
     .await
     .unwrap();
     stage.local.front().remove("relay-3", Duration::from_secs(5)).await.unwrap();
-    // A client that says no goodbye keeps it for some seconds.
+    // A client that sends no close frame keeps it for some seconds.
     let relay = &stage.local.relays()[1];
     let _client = Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port))).await;
     let ended = relay.process().unwrap().identity();
@@ -177,7 +177,7 @@ async fn what_was_left_half_done_is_taken_up() {
     stage.local.mend(&stage.quiet).await.unwrap();
     assert_eq!(active(&stage).await, 3.0);
     assert!(!ended.is_alive());
-    // Those that HAProxy does not know can go, and be replaced.
+    // Relays that HAProxy does not know can go, and be replaced.
     for name in ["relay-2", "relay-3"] {
         stage.local.front().remove(name, Duration::from_secs(5)).await.unwrap();
     }
@@ -194,7 +194,7 @@ async fn end(run: Run, stage: &Stage, size: Size) {
     assert!(sessions >= 3 * size.subscribers, "{sessions} sessions: too few were cut off for this to show anything");
 }
 
-/// Those with clients enough to be spread over anything.
+/// The drains with enough clients to be spread over anything.
 fn with_clients(drains: Vec<Drain>) -> Vec<Drain> {
     drains.into_iter().filter(|drain| drain.clients.iter().any(|(_, clients)| *clients >= 10)).collect()
 }
@@ -207,7 +207,7 @@ fn assert_drained_gently(drains: &[Drain], size: Size) {
     }
 }
 
-/// SIGTERM, and HAProxy hears of it by the relay's own 404.
+/// SIGTERM; HAProxy learns of it by the relay's own 404.
 async fn drains_by_itself(stage: &mut Stage, size: Size) {
     let watch = Watch::start(&stage.local);
     stage.local.kill("relay-2", Signal::TERM).await.unwrap();
@@ -219,7 +219,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
     .await
     .unwrap();
     let (mut accepted, mut shown) = (Vec::new(), false);
-    // To its end; it answers no more then.
+    // To its end; then it answers no more.
     while let Ok((_, metrics)) = relay.get("/metrics").await {
         shown |= metrics.contains("\nnostr_ready 0\n");
         let line =

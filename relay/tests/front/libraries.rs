@@ -1,4 +1,4 @@
-//! A real client library through the front door, by ws:// and by wss://.
+//! A real client library through HAProxy, by ws:// and by wss://.
 
 use crate::installed::node;
 use crate::stage::Stage;
@@ -34,8 +34,8 @@ async fn works(tls: bool) {
     stage.stop().await;
 }
 
-/// Each relay that is ready has two connections or more to each replica, and nobody who comes is the first to use one: the
-/// mark is what a connection is asked last when it is opened. (The store's own tests have the control.)
+/// Each ready relay has two connections or more to each replica, and no client's statement is a connection's first: the
+/// mark is the last statement of warming. (The store's own tests have the control.)
 async fn assert_warm(stage: &Stage) {
     let warm = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'skein' AND query LIKE '%texts(%'";
     let warm: i64 = stage.local.postgres().server("replica-1").unwrap().ask(warm).await.unwrap();

@@ -1,6 +1,6 @@
-//! A cluster as an operator has it, through HAProxy: a crowd of clients keeps transcripts while instances are killed,
-//! drained, rolled and scaled, HAProxy is reloaded and killed, and Redis, a replica and the primary die. Afterwards every
-//! transcript is held against the log: the union over reconnects complete, nothing doubled.
+//! A cluster as an operator has it, through HAProxy. A crowd of clients keeps transcripts while instances are killed,
+//! drained, rolled and scaled, HAProxy is reloaded and killed, and Redis, a replica and the primary die. Afterwards
+//! every transcript is compared with the log: the union over reconnects is complete, nothing is doubled.
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 

@@ -13,23 +13,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How much of everything.
+/// The size of everything.
 #[derive(Clone, Copy)]
 pub struct Size {
     /// Clients that subscribe.
     pub subscribers: usize,
-    /// One in so many of them asks for much; the others follow one author.
+    /// One in this many of them asks for much; the others follow one author.
     pub broad_one_in: usize,
     /// Clients that publish, and the time between two events of one.
     pub publishers: usize,
     pub pace: Duration,
-    /// Clients that ask a small question again and again.
+    /// Clients that repeat a small query.
     pub askers: usize,
     /// How long an instance drains.
     pub drain: Duration,
-    /// What the 99th percentile of a question may take during a roll, beyond twice what it takes when all is quiet.
+    /// The bound of a query's 99th percentile during a roll, beyond twice the quiet one.
     pub slack: Duration,
-    /// What an answer may take that needs another connection first.
+    /// The bound of an answer that needs another connection first.
     pub again: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Stage {
         Self { local, port, quiet, directory }
     }
 
-    /// Everybody goes in by the front door.
+    /// Every client comes in through HAProxy.
     pub fn crowd(&self, size: Size) -> (Run, Vec<Author>) {
         let authors: Vec<_> = (0..size.publishers).map(|_| Author::new()).collect();
         let publishers = authors.iter().map(|author| (self.port, author.clone())).collect();
@@ -74,7 +74,7 @@ impl Stage {
     }
 }
 
-/// One author's notes, or everything of theirs.
+/// One author's notes, or all of the author's events.
 fn narrow(authors: &[Author], seed: u64) -> Vec<Value> {
     let mut random = StdRng::seed_from_u64(seed);
     let author = authors[random.random_range(0..authors.len())].pubkey().to_hex();

@@ -1,4 +1,4 @@
-//! What is measured beside the transcripts: the time of a small question, and who HAProxy sends where.
+//! Measurements beside the transcripts: the time of a small query, and where HAProxy sends clients.
 
 use crate::clients::Socket;
 use crate::kit::Author;
@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 
 /// How often HAProxy is asked.
 const LOOK: Duration = Duration::from_millis(25);
-/// Between two questions of one client.
+/// Between two queries of one client.
 const PACE: Duration = Duration::from_millis(50);
 
 struct Answer {
     at: Instant,
     took: Duration,
-    /// The question went with its connection and was asked again on another; the time counts from the first.
+    /// The query was lost with its connection and repeated on another; the time counts from the first.
     again: bool,
 }
 
@@ -40,7 +40,7 @@ impl Askers {
         askers
     }
 
-    /// The 99th percentile of what was answered in a window, and the longest that somebody who was cut off waited.
+    /// The 99th percentile of the answers in a window, and the longest wait of a client that was cut off.
     pub fn times(&self, what: &str, (from, to): (Instant, Instant)) -> (Duration, Duration) {
         let answers = self.answers.lock();
         let took = |again: bool| {
@@ -86,7 +86,7 @@ async fn answer(socket: &mut Socket, request: &str) -> Option<()> {
 
 type Seen = Arc<Mutex<Vec<(Instant, Vec<ServerState>)>>>;
 
-/// What HAProxy said of each server, again and again.
+/// HAProxy's report of each server, again and again.
 pub struct Watch {
     seen: Seen,
     tasks: JoinSet<()>,
@@ -109,20 +109,20 @@ impl Watch {
         Self { seen, tasks }
     }
 
-    /// Ends it, and gives each time that a server drained.
+    /// Ends it; returns each drain of a server.
     pub fn end(mut self) -> Vec<Drain> {
         self.tasks.abort_all();
         drains(&self.seen.lock())
     }
 }
 
-/// One time that a server drained, as HAProxy saw it.
+/// One drain of a server, as HAProxy saw it.
 #[derive(Debug)]
 pub struct Drain {
     pub server: String,
-    /// The clients that it had, look by look.
+    /// The number of its clients, sample by sample.
     pub clients: Vec<(Instant, u64)>,
-    /// How many it was sent meanwhile.
+    /// How many clients it got meanwhile.
     pub newly_sent: u64,
 }
 
@@ -132,7 +132,7 @@ fn drains(seen: &[(Instant, Vec<ServerState>)]) -> Vec<Drain> {
     names.sort();
     names.dedup();
     for name in names {
-        // The total at the beginning of the drain that is under way.
+        // The total at the beginning of the present drain.
         let mut began = None;
         for (at, states) in seen {
             let Some(state) = states.iter().find(|state| state.name == *name && state.status == Status::Draining)
@@ -154,8 +154,8 @@ fn drains(seen: &[(Instant, Vec<ServerState>)]) -> Vec<Drain> {
 }
 
 impl Drain {
-    /// Whether its clients left over the time that they had: in none of its quarters more than three quarters of them.
-    /// HAProxy is looked at from outside, and hears of a drain some tenths of a second late.
+    /// Whether its clients left over the given time: in none of its quarters more than three quarters of them. HAProxy
+    /// is watched from outside, and learns of a drain some tenths of a second late.
     pub fn is_spread_over(&self, time: Duration) -> bool {
         let Some((begin, all)) = self.leaving() else { return false };
         let left_by = |at: Instant| {
@@ -167,14 +167,14 @@ impl Drain {
         quarters.max().unwrap_or(0) * 100 <= all * 75
     }
 
-    /// When the first left, and how many there were.
+    /// When the first client left, and how many there were.
     fn leaving(&self) -> Option<(Instant, u64)> {
         let all = self.clients.iter().map(|(_, clients)| *clients).max()?;
         let last_full = self.clients.iter().rfind(|(_, clients)| *clients == all)?;
         Some((last_full.0, all))
     }
 
-    /// From when the first left to when half had, and until the last did: for people.
+    /// The time from the first leaver to the half, and to the last: for people.
     pub fn times(&self) -> String {
         let Some((begin, all)) = self.leaving() else { return "nobody".to_owned() };
         let until =

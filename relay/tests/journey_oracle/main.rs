@@ -1,8 +1,8 @@
-//! Both journeys at once, without sockets: publishers and subscribers race on one relay, every subscription keeps a
-//! transcript, and afterwards each transcript is held against the log with a naive filter: nothing missing, nothing
-//! doubled, live events in log order.
+//! Both journeys at once, without sockets: publishers and subscribers race on one relay, and every subscription keeps a
+//! transcript. Afterwards each transcript is compared with the log by a naive filter: nothing missing, nothing doubled,
+//! live events in log order.
 //!
-//! The store may lie about when its snapshots are from: one that lags (an older W, as a replica gives) must change
+//! The store may lie about the position of its snapshots. One that lags (an older W, as a replica gives) must change
 //! nothing; one that claims a W it does not hold must be caught, or this test would see nothing.
 #![allow(clippy::unwrap_used)]
 
@@ -182,7 +182,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             take(&relay, &outbox, &mut transcript, &mut eose);
         }
         query.await.unwrap();
-        // The head moves before its own entry is delivered; so what lies before the head was.
+        // The head moves before its own entry is delivered; so everything before the head was delivered.
         transcript.drained_at = Position(relay.log.head().position.0.saturating_sub(1));
         while take(&relay, &outbox, &mut transcript, &mut eose) {}
         relay.log.forget(&subscription);
@@ -265,7 +265,7 @@ async fn every_transcript_agrees_with_the_log() {
 async fn every_transcript_agrees_with_the_log_over_sqlite() {
     for mode in [Snapshots::Honest, Snapshots::Lagging] {
         let folder = tempfile::tempdir().unwrap();
-        // Durability is another test's business; without waiting for the disk there is more to race with.
+        // Durability is another test's subject; without waiting for the disk, more things race.
         let options = Options { durability: Durability::Relaxed, ..Options::new(folder.path().join("relay.db")) };
         let (errors, all) = run(mode, Arc::new(SqliteStore::open(options).await.unwrap())).await;
         println!("{all} transcripts");

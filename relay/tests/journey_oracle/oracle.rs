@@ -1,4 +1,4 @@
-//! What one subscription saw, held against the log.
+//! Compares what one subscription saw with the log.
 
 use relay::query::QueryLimits;
 use relay::types::{Change, Event, EventId, Filter, LogEntry, Position, Row};
@@ -17,7 +17,7 @@ pub(crate) struct Transcript {
     pub(crate) drained_at: Position,
 }
 
-/// Holds one transcript against the log: some H between asking and EOSE must explain all of it.
+/// Compares one transcript with the log: some H between asking and EOSE must explain all of it.
 pub(crate) fn check(transcript: &Transcript, entries: &[LogEntry]) -> Result<(), String> {
     let mut reason = String::new();
     for head in transcript.asked_at.0..=transcript.eose_at.0 {

@@ -17,7 +17,7 @@ pub(crate) enum Snapshots {
     Honest,
     /// Each answer waits until the head has moved on: an older W, honestly named.
     Lagging,
-    /// As lagging, but W is claimed to be the head of now.
+    /// The same, but W is claimed to be the present head.
     Lying,
 }
 
@@ -34,7 +34,7 @@ impl Replica {
         Self { inner, mode, log: Mutex::new(None), reads: AtomicUsize::new(0) }
     }
 
-    /// Tells it the log whose head its snapshots lag behind.
+    /// Sets the log whose head its snapshots lag behind.
     pub(crate) fn follow(&self, log: Arc<Log>) {
         *self.log.lock() = Some(log);
     }
@@ -43,7 +43,7 @@ impl Replica {
         let log = self.log.lock().clone();
         let Some(log) = log.filter(|_| self.mode != Snapshots::Honest) else { return page };
         let lag = self.reads.fetch_add(1, Ordering::Relaxed) as u64 % 7;
-        // At the end of the run the head stands still: then the snapshot is not overtaken.
+        // At the end of the run the head no longer moves: then the snapshot is not overtaken.
         let _ = tokio::time::timeout(
             Duration::from_millis(20),
             log.reach(Head { position: Position(page.head.position.0 + lag), ..page.head }),

@@ -1,4 +1,4 @@
-//! Someone who signs events.
+//! An author who signs events.
 
 use nostr::key::Keys;
 use relay::types::{Event, Kind, PublicKey, Timestamp, now};
@@ -14,7 +14,7 @@ impl Default for Author {
 }
 
 impl Author {
-    /// Someone new.
+    /// A new author.
     pub fn new() -> Self {
         Self(Keys::generate())
     }
@@ -23,12 +23,12 @@ impl Author {
         PublicKey::from_bytes(self.0.public_key().to_bytes())
     }
 
-    /// A text note of now.
+    /// A text note of this second.
     pub fn note(&self, content: &str) -> Event {
         self.event(1, &[], content)
     }
 
-    /// An event of now.
+    /// An event of this second.
     pub fn event(&self, kind: u16, tags: &[&[&str]], content: &str) -> Event {
         self.event_at(now(), kind, tags, content)
     }

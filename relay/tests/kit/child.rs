@@ -18,7 +18,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts one that may open so many files.
+    /// Starts one that may open this many files.
     pub async fn start(descriptors: u64) -> Self {
         let mut process = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture"])
@@ -57,14 +57,14 @@ impl Child {
     /// The processor time that it has used.
     pub fn processor_time(&self) -> Duration {
         let stat = self.proc("stat");
-        // Behind the command, which may hold spaces: the state, then numbers; the 12th and 13th are utime and stime.
+        // After the command, which may have spaces: the state, then numbers; the 12th and 13th are utime and stime.
         let mut fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
         let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
         Duration::from_millis(10 * (ticks() + ticks()))
     }
 }
 
-/// What the test `child` does: nothing, unless [`Child::start`] started it; then it serves until it is killed.
+/// The body of the test `child`: nothing, unless [`Child::start`] started it; then it serves until it is killed.
 pub async fn child(change: impl FnOnce(&mut Setup)) {
     let Ok(descriptors) = std::env::var(DESCRIPTORS) else { return };
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -10,10 +10,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// A connected client. What it was sent is taken in order; what a test does not wait for stays queued.
+/// A connected client. It takes messages in order; those that a test does not wait for stay queued.
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
-    /// What came while something else was waited for.
+    /// Messages that came while another one was waited for.
     skipped: VecDeque<Value>,
     /// The challenge that the relay sent on connecting (NIP-42).
     pub challenge: String,
@@ -36,7 +36,7 @@ impl Client {
         Self::over(stream, address).await
     }
 
-    /// Connects with a receive buffer of about so many bytes.
+    /// Connects with a receive buffer of about this many bytes.
     pub async fn connect_with_buffer(address: SocketAddr, bytes: u32) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(bytes).unwrap();
@@ -69,7 +69,7 @@ impl Client {
         Ok(client)
     }
 
-    /// The raw stream, for those who want to misbehave.
+    /// The raw stream, for a client that misbehaves.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
     }
@@ -114,7 +114,7 @@ impl Client {
         }
     }
 
-    /// Publishes an event and returns its OK: true or false, and the words.
+    /// Publishes an event; returns its OK, true or false, and its words.
     pub async fn publish(&mut self, event: &Event) -> (bool, String) {
         self.send_event(event).await;
         self.ok(event.id()).await
@@ -127,7 +127,7 @@ impl Client {
         (ok[2].as_bool().unwrap(), ok[3].as_str().unwrap().to_owned())
     }
 
-    /// Opens a subscription and returns the stored events, up to EOSE.
+    /// Opens a subscription; returns the stored events, up to EOSE.
     pub async fn subscribe(&mut self, id: &str, filter: Value) -> Vec<Value> {
         self.send(json!(["REQ", id, filter])).await;
         self.stored(id).await
@@ -160,19 +160,19 @@ impl Client {
         self.next_where(|value| value[0] == "CLOSED" && value[1] == id).await[2].as_str().unwrap().to_owned()
     }
 
-    /// Authenticates as `author`, naming the address that it has connected to, and returns the OK.
+    /// Authenticates as `author`, with the address of the connection as the relay's URL; returns the OK.
     pub async fn authenticate(&mut self, author: &Author) -> (bool, String) {
         self.authenticate_at(&format!("ws://{}", self.address), author).await
     }
 
-    /// Authenticates as `author` with a relay of that URL and returns the OK.
+    /// Authenticates as `author` with that URL of the relay; returns the OK.
     pub async fn authenticate_at(&mut self, relay_url: &str, author: &Author) -> (bool, String) {
         let event = author.auth(&self.challenge, relay_url);
         self.send_text(format!("[\"AUTH\",{}]", event.text())).await;
         self.ok(event.id()).await
     }
 
-    /// Fails unless the relay answers a question: the connection lives.
+    /// Fails unless the relay answers a query on this connection.
     pub async fn assert_served(&mut self) {
         self.send(json!(["REQ", "alive?", {"limit": 0}])).await;
         assert_eq!(self.stored("alive?").await, Vec::<Value>::new());
@@ -184,7 +184,7 @@ impl Client {
         &self.skipped
     }
 
-    /// Reads to the end and returns how it ended.
+    /// Reads to the end; returns how the connection ended.
     pub async fn goodbye(&mut self) -> Goodbye {
         loop {
             match self.receive().await {
@@ -201,7 +201,7 @@ impl Client {
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Err(Goodbye::Closed(frame.code.into(), frame.reason.to_string()));
                 }
-                // RFC 6455's number for a goodbye without one.
+                // RFC 6455's number for a close frame without a code.
                 Some(Ok(Message::Close(None))) => return Err(Goodbye::Closed(1005, String::new())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(other)) => panic!("a relay sends no {other:?}"),

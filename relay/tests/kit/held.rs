@@ -1,4 +1,4 @@
-//! A store that makes its readers wait, as one does that too many ask at once.
+//! A store that makes its readers wait, like an overloaded one.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -32,7 +32,7 @@ impl Held {
 
     async fn wait(&self) {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        // Closed is open.
+        // A closed semaphore lets everything through.
         let _ = self.gate.acquire().await;
     }
 }

@@ -20,7 +20,7 @@ pub use relay::{Relay, Setup};
 
 use std::time::Duration;
 
-/// How long a test waits for anything before it fails.
+/// How long a test waits for one step before it fails.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Waits for `future`, or fails naming `what`.
@@ -31,7 +31,7 @@ pub async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Waits until `reached` says so, looking again every few milliseconds; fails naming `what`.
+/// Waits until `reached` is true, asking every few milliseconds; fails naming `what`.
 pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     patiently(what, async {
         while !reached() {

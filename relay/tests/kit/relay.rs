@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What a relay is started with; change what a test is about.
+/// What a relay is started with; a test changes what it is about.
 pub struct Setup {
     /// By default those of the default configuration, without pings and with room for everybody.
     pub settings: ConnectionSettings,
@@ -113,7 +113,7 @@ impl Relay {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Drains over `time` and waits until every connection has ended and every event is stored.
+    /// Drains over `time`, and waits until every connection has ended and every event is stored.
     pub async fn stop(self, time: Duration) {
         self.shutdown.drain(time);
         patiently("the connections to end", self.listener).await.unwrap();

@@ -9,13 +9,33 @@ const MAX_FILES_IN_A_FOLDER: usize = 16;
 
 /// Folders that hold more files, and why.
 const LARGE_FOLDERS: &[(&str, &str)] = &[
+    ("relay/src/cli", "one file for each subcommand"),
     ("relay/src/config", "one file for each section of the configuration"),
-    ("relay/src/connection", "becomes folders in this month's rework"),
     ("loadtest/src/load", "becomes folders in this month's rework"),
 ];
 
-/// Where comment lines are still too long: other rooms under rework.
-const LONG_COMMENTS: &[&str] = &["relay/", "loadtest/", "deploy/", "haproxy/", "migrations/", "fuzz/"];
+/// Where comment lines may be longer, and why.
+const LONG_COMMENTS: &[(&str, &str)] =
+    &[("migrations/", "a database keeps each migration's checksum, comments included: the files cannot change")];
+
+/// Rooms whose comment lines are still too long.
+const PENDING: &[&str] = &[
+    "relay/src/admin/",
+    "relay/src/app/",
+    "relay/src/cli/",
+    "relay/src/config/",
+    "relay/src/connection/",
+    "relay/src/ingest/",
+    "relay/src/outbox/",
+    "relay/src/query/",
+    "relay/src/telemetry/",
+    "relay/src/transfer/",
+    "relay/src/types/",
+    "relay/src/verify/",
+    "loadtest/",
+    "deploy/",
+    "haproxy/",
+];
 
 fn too_long(sources: &[Source]) -> Vec<String> {
     let lines = |source: &Source| source.text.lines().count();
@@ -55,7 +75,8 @@ fn files_are_short() {
 #[test]
 fn comment_lines_are_short() {
     let mut sources = files(&["rs", "sql", "lua"]);
-    sources.retain(|source| !LONG_COMMENTS.iter().any(|path| source.path.starts_with(path)));
+    let exempt = LONG_COMMENTS.iter().map(|(path, _)| path).chain(PENDING);
+    sources.retain(|source| !exempt.clone().any(|path| source.path.starts_with(path)));
     assert_eq!(too_wide(&sources), Vec::<String>::new());
 }
 

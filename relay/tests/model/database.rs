@@ -16,8 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Events to write, made once: what is written is drawn from here, so everything collides.
-pub(crate) struct Pool {
+/// The pool of events to write, made once: every write draws from it, so everything collides.
+pub(crate) struct EventPool {
     pub(crate) events: Vec<Arc<Event>>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn author(number: u8) -> PublicKey {
     PublicKey::from_bytes([number + 1; 32])
 }
 
-impl Pool {
+impl EventPool {
     pub(crate) fn new() -> Self {
         let mut rng = StdRng::seed_from_u64(7);
         let mut events: Vec<Arc<Event>> = Vec::new();
@@ -47,13 +47,13 @@ impl Pool {
     }
 }
 
-/// A call that changed something, to be made again on the primary that a failover promotes.
+/// A call that changed something, to be repeated on the primary that a failover promotes.
 enum Write {
     Append(Vec<Verified>),
     Remove(Vec<EventId>),
 }
 
-/// What a failover has cut off: the log goes on after `base`.
+/// A failover's cut: the log goes on after `base`.
 struct CutOff {
     base: usize,
     /// How often each event was inserted after that.
@@ -67,7 +67,7 @@ pub(crate) struct Database {
     pub(crate) head: SharedHead,
     /// The log no longer reaches back before this.
     pub(crate) trimmed: u64,
-    /// What each failover has cut off.
+    /// The cut of each failover.
     cut_off: Vec<CutOff>,
     /// The old primary's last epoch: a replica of it may still answer.
     old: Option<(Epoch, Vec<LogEntry>)>,
@@ -108,7 +108,7 @@ impl Database {
         self.make(Write::Remove(ids))
     }
 
-    /// A standby is promoted that lacks the last `lost` entries.
+    /// Promotes a standby that lacks the last `lost` entries.
     pub(crate) fn fail_over(&mut self, lost: usize) {
         let base = self.log.len().saturating_sub(lost).max(self.trimmed as usize);
         let previous = self.head.head.epoch;
@@ -141,8 +141,8 @@ impl Database {
         self.cut_off.iter().any(|cut_off| cut_off.inserted.contains_key(id))
     }
 
-    /// How often a reader may have been sent this event: as often as it was inserted. An insertion that was cut off and came
-    /// again counts once; one that did not, since it was refused then, has been delivered all the same.
+    /// How often a reader may have been sent this event: as often as it was inserted. An insertion that was cut off and
+    /// came again counts once. One that did not come again, since it was refused then, has been delivered all the same.
     pub(crate) fn times_inserted(&self, id: EventId) -> usize {
         let times = |log: &[LogEntry]| insertions(log).filter(|inserted| *inserted == id).count();
         let not_again = |cut_off: &CutOff| {
@@ -164,7 +164,7 @@ impl Database {
         alive
     }
 
-    /// True when the rules keep this event out as the database is now.
+    /// True when the rules keep this event out of the present database.
     pub(crate) fn refuses(&self, id: EventId, pool: &[Arc<Event>]) -> bool {
         let event = pool.iter().find(|event| event.id() == id).unwrap().clone();
         let outcome = self.store.append(vec![Verified::vouch(event)], 0).now_or_never().unwrap().unwrap().outcomes[0];
@@ -209,7 +209,7 @@ fn perform(store: &MemoryStore, write: &Write) -> Appended {
     done.unwrap().unwrap()
 }
 
-/// The same entry for another instance: the marks that removals leave are each instance's own.
+/// The same entry for another instance: each has its own marks of dead events.
 pub(crate) fn fresh(entry: &LogEntry) -> LogEntry {
     let changes = entry.changes.iter().map(|change| match change {
         Change::Inserted(insertion) => Change::Inserted(Insertion::new(insertion.event.clone())),
@@ -225,9 +225,9 @@ pub(crate) fn stored(events: &[Arc<Event>], outcomes: &[Outcome]) -> HashSet<Eve
 }
 
 /// The database as one instance reaches it: every call takes a while.
-pub(crate) struct Reached(pub(crate) Arc<Mutex<Database>>);
+pub(crate) struct DatabaseClient(pub(crate) Arc<Mutex<Database>>);
 
-impl Reached {
+impl DatabaseClient {
     fn later<'a, T: Send>(
         &'a self,
         call: impl FnOnce(&mut Database) -> T + Send + 'a,
@@ -248,7 +248,7 @@ async fn once() {
     std::future::poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-impl SharedLog for Reached {
+impl SharedLog for DatabaseClient {
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>> {
         self.later(|database| database.head)
     }
@@ -257,7 +257,7 @@ impl SharedLog for Reached {
     }
 }
 
-impl Store for Reached {
+impl Store for DatabaseClient {
     fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
         self.later(|database| database.head.head)
     }

@@ -1,9 +1,9 @@
-//! The model of the protocol: several writers, a bus that loses, doubles and reorders, replicas that lag, failovers that
-//! cut entries off, an old primary's replica that still answers, and readers that come, stay and are slow. It drives the
-//! real log, the real sequencer and the real queries, one step at a time on one thread; what happens next is drawn
-//! from the seed, so every failure can be seen again. Afterwards each reader's transcript is held against the log.
+//! The model of the protocol: several writers, a bus that loses, doubles and reorders, replicas that lag, failovers
+//! that cut entries off, a replica of the old primary that still answers, and readers that come, stay and are slow. It
+//! drives the real log, the real sequencer and the real queries, one step at a time on one thread. The seed draws the
+//! next step, so every failure can be repeated. Afterwards each reader's transcript is compared with the log.
 //!
-//! Each control takes one safeguard away; the model must then find what breaks.
+//! Each control ablates one safeguard; the model must then find what breaks.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod database;
@@ -13,21 +13,21 @@ mod reader;
 mod world;
 
 use crate::types::safeguard::{Safeguard, without};
-use database::Pool;
-use world::World;
+use database::EventPool;
+use world::ModelWorld;
 
 /// Runs seeds until some have failed. Every second one has failovers.
-fn failures(pool: &Pool, seeds: impl Iterator<Item = u64>, most: usize) -> Vec<(u64, String)> {
+fn failures(pool: &EventPool, seeds: impl Iterator<Item = u64>, most: usize) -> Vec<(u64, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    // The queries set timers, which nobody lets run out.
+    // The queries set timers, which never fire here.
     let _guard = runtime.enter();
-    seeds.filter_map(|seed| World::new(pool, seed).run().err().map(|why| (seed, why))).take(most).collect()
+    seeds.filter_map(|seed| ModelWorld::new(pool, seed).run().err().map(|why| (seed, why))).take(most).collect()
 }
 
 fn explore(seeds: u64, threads: u64) {
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..threads)
-            .map(|first| scope.spawn(move || failures(&Pool::new(), (first..seeds).step_by(threads as usize), 5)))
+            .map(|first| scope.spawn(move || failures(&EventPool::new(), (first..seeds).step_by(threads as usize), 5)))
             .collect();
         for found in all {
             assert_eq!(found.join().unwrap(), [], "seeds and what went wrong");
@@ -51,11 +51,11 @@ fn a_million_schedules_keep_the_promises() {
 #[ignore = "for people"]
 fn one_schedule() {
     let seed = std::env::var("SEED").map_or(9, |seed| seed.parse().unwrap());
-    assert_eq!(failures(&Pool::new(), [seed].into_iter(), 1), []);
+    assert_eq!(failures(&EventPool::new(), [seed].into_iter(), 1), []);
 }
 
 fn control(safeguard: Safeguard) {
-    let pool = Pool::new();
+    let pool = EventPool::new();
     let found = without(Some(safeguard), || failures(&pool, 0..3_000, 1));
     let (seed, why) = found.into_iter().next().unwrap_or_else(|| panic!("nothing goes wrong without {safeguard:?}"));
     println!("without {safeguard:?}, seed {seed}: {why}");

@@ -15,16 +15,16 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-pub(crate) struct Reader {
+pub(crate) struct ModelReader {
     pub(crate) instance: usize,
     subscription: Arc<Subscription>,
     transcript: Transcript,
     query: Option<BoxFuture<'static, ()>>,
     eose: bool,
-    /// The relay has said that something may be missing; whatever came before holds all the same.
+    /// The relay has said that something may be missing; everything before holds all the same.
     closed: bool,
-    /// Events whose removal its instance had applied when a failover cut that off: it may have been spared them, and is
-    /// not sent them if the removal does not come again (decision 0008, Price).
+    /// Events whose removal its instance had applied when a failover cut that off. The reader may not have got them,
+    /// and does not get them if the removal does not come again (decision 0008, Price).
     pub(crate) unremoved: HashSet<EventId>,
 }
 
@@ -35,8 +35,8 @@ const LIMITS: QueryLimits = QueryLimits {
     head_timeout: Duration::from_secs(3_600),
 };
 
-impl Reader {
-    /// Asks. `must_see` gives the position that the answer must include.
+impl ModelReader {
+    /// Starts the query. `must_see` gives the position that the answer must include.
     pub(crate) fn open(
         rng: &mut StdRng,
         instance: usize,
@@ -117,7 +117,7 @@ impl Reader {
         any
     }
 
-    /// Holds what was seen against the log. Where there were failovers, what can be said without knowing H.
+    /// Compares what was seen with the log. Where there were failovers, only as far as is possible without knowing H.
     pub(crate) fn judge(&mut self, database: &Database, failovers: bool) -> Result<(), String> {
         let log = &database.log;
         if self.closed {
@@ -144,8 +144,8 @@ impl Reader {
         self.transcript.stored.iter().chain(&self.transcript.live).copied()
     }
 
-    /// Each event at most as often as it was inserted: twice only where it was removed between, and what kept it out was
-    /// removed in its turn or cut off.
+    /// Each event at most as often as it was inserted: twice only where it was removed between, and what kept it out
+    /// was itself removed or cut off.
     fn each_once(&self, database: &Database) -> Result<(), String> {
         let mut times: HashMap<EventId, usize> = HashMap::new();
         self.seen().for_each(|id| *times.entry(id).or_default() += 1);

@@ -1,7 +1,7 @@
-//! One schedule: who does what next is drawn from the seed.
+//! One schedule: the seed draws who does what next.
 
-use super::database::{Database, Pool, Reached, fresh, stored};
-use super::reader::Reader;
+use super::database::{Database, DatabaseClient, EventPool, fresh, stored};
+use super::reader::ModelReader;
 use crate::cache::{Cache, NoLayer};
 use crate::ingest::{News, resubmission};
 use crate::log::{FollowTimings, Log, Sequencer, Step};
@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const STEPS: usize = 160;
-/// Far more rounds than it takes to bring everybody to the head.
+/// Far more rounds than it takes to bring every instance to the head.
 const LAST_ROUNDS: usize = 400;
 const WITH_BUS: FollowTimings =
     FollowTimings { hole: Duration::from_millis(5), poll: Duration::from_millis(40), retry: Duration::from_millis(10) };
 const WITHOUT_BUS: FollowTimings = FollowTimings { hole: Duration::ZERO, ..WITH_BUS };
 
-/// What a follower waits for. An answer may have been given long before it arrives.
-enum Asked {
+/// The follower's step under way. An answer may have been given long before it arrives.
+enum FollowerStep {
     Head(Option<SharedHead>),
     LogSlice(Position, Option<Result<LogSlice, StoreError>>),
 }
@@ -42,35 +42,35 @@ struct Instance {
     own: VecDeque<(Epoch, LogEntry)>,
     /// From the bus, in no order.
     bus: Vec<(Epoch, LogEntry)>,
-    asked: Option<Asked>,
-    /// Where it stood before the step.
+    asked: Option<FollowerStep>,
+    /// The local head before the step.
     followed: Head,
     resubmitting: Vec<BoxFuture<'static, ()>>,
     /// From what is submitted again.
     again: (mpsc::Sender<News>, mpsc::Receiver<News>),
 }
 
-pub(crate) struct World<'a> {
-    pool: &'a Pool,
+pub(crate) struct ModelWorld<'a> {
+    pool: &'a EventPool,
     rng: StdRng,
     now: Instant,
     patience: FollowTimings,
     database: Arc<Mutex<Database>>,
     instances: Vec<Instance>,
-    readers: Vec<Reader>,
+    readers: Vec<ModelReader>,
     failovers: usize,
     had_failover: bool,
-    /// One failover came before everybody had followed the one before, or cut off more than somebody's ring holds: then
-    /// what only they knew may be lost.
+    /// A failover came before every instance had followed the one before, or cut off more than some ring holds: then
+    /// what only those instances knew may be lost.
     missed_one: bool,
     /// Events that clients were told are stored.
     promised: HashSet<EventId>,
-    /// Events that the operator has removed: nobody hands them in again.
+    /// Events that the operator has removed: nobody publishes them again.
     removed: HashSet<EventId>,
 }
 
-impl<'a> World<'a> {
-    pub(crate) fn new(pool: &'a Pool, seed: u64) -> Self {
+impl<'a> ModelWorld<'a> {
+    pub(crate) fn new(pool: &'a EventPool, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let now = Instant::now();
         let database = Arc::new(Mutex::new(Database::new(seed)));
@@ -80,7 +80,7 @@ impl<'a> World<'a> {
         let instance = |_| {
             let cache = cached.then(|| Cache::new(1 << 20, Arc::new(NoLayer), metrics.clone()));
             let log = Log::with_cache(database.lock().head.head, ring_bytes, cache, metrics.clone());
-            let reached = Arc::new(Reached(database.clone()));
+            let reached = Arc::new(DatabaseClient(database.clone()));
             Instance {
                 sequencer: Sequencer::new(log.clone(), metrics.clone(), now),
                 queries: Queries::clustered(reached.clone(), log.clone(), reached, metrics.clone()),
@@ -144,7 +144,7 @@ impl<'a> World<'a> {
                 let base = database.head.base;
                 self.missed_one |= self.instances.iter().any(|instance| instance.log.floor() > base);
             }
-            // A log that is trimmed while its followers are far behind and then cut off loses what only they knew.
+            // A log that is trimmed while its followers are far behind, and then cut off, loses what only they knew.
             86..87 if self.failovers == 0 && !self.had_failover && self.rng.random_bool(0.1) => {
                 let mut database = self.database.lock();
                 database.trimmed = database.log.len() as u64;
@@ -153,7 +153,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A batch is committed; its writer tells its follower and the bus, which loses some of it for some.
+    /// Commits a batch; its writer gives the entry to its follower and to the bus, which loses some of it for some.
     fn write(&mut self, at: usize) {
         let count = self.rng.random_range(1..4);
         let events: Vec<_> = (0..count)
@@ -220,16 +220,16 @@ impl<'a> World<'a> {
         let instance = &mut self.instances[at];
         let database = self.database.lock();
         match instance.asked.take() {
-            Some(Asked::Head(answer)) => instance.sequencer.learn(answer.unwrap_or(database.head), self.now),
-            Some(Asked::LogSlice(after, answer)) => match answer.unwrap_or_else(|| database.slice(after)) {
+            Some(FollowerStep::Head(answer)) => instance.sequencer.learn(answer.unwrap_or(database.head), self.now),
+            Some(FollowerStep::LogSlice(after, answer)) => match answer.unwrap_or_else(|| database.slice(after)) {
                 Ok(slice) => instance.sequencer.take(slice, self.now, self.patience),
                 Err(_) => instance.sequencer.out_of_reach(self.now),
             },
             None => {
                 let early = self.rng.random_bool(0.5);
                 instance.asked = match instance.sequencer.next(self.now, self.patience) {
-                    Step::Ask => Some(Asked::Head(early.then_some(database.head))),
-                    Step::Read(after) => Some(Asked::LogSlice(after, early.then(|| database.slice(after)))),
+                    Step::Ask => Some(FollowerStep::Head(early.then_some(database.head))),
+                    Step::Read(after) => Some(FollowerStep::LogSlice(after, early.then(|| database.slice(after)))),
                     Step::Wait(_) => None,
                 };
             }
@@ -248,7 +248,7 @@ impl<'a> World<'a> {
             }
         }
         if !lost.is_empty() {
-            let reached = Arc::new(Reached(self.database.clone()));
+            let reached = Arc::new(DatabaseClient(self.database.clone()));
             instance
                 .resubmitting
                 .push(resubmission(reached, instance.log.clone(), lost, instance.again.0.downgrade()).boxed());
@@ -265,8 +265,13 @@ impl<'a> World<'a> {
             let elsewhere = if named { shared.position } else { Position(0) };
             head.position.max(acknowledged.position).max(elsewhere)
         };
-        let reader =
-            Reader::open(&mut self.rng, at, &instance.queries, must_see, self.failovers == 0 && !self.had_failover);
+        let reader = ModelReader::open(
+            &mut self.rng,
+            at,
+            &instance.queries,
+            must_see,
+            self.failovers == 0 && !self.had_failover,
+        );
         self.readers.push(reader);
     }
 
@@ -281,7 +286,7 @@ impl<'a> World<'a> {
         reader.drain(&self.instances[reader.instance].log, most);
     }
 
-    /// Nothing more is written, the bus has gone quiet: what is missing must come from the log, and soon.
+    /// Nothing more is written, and the bus is quiet: what is missing must come from the log, and soon.
     fn come_to_rest(&mut self) -> Result<(), String> {
         for round in 0.. {
             if self.is_at_rest() {
@@ -310,7 +315,7 @@ impl<'a> World<'a> {
     fn is_at_rest(&self) -> bool {
         let head = self.database.lock().head.head;
         let quiet = |instance: &Instance| {
-            // Without epochs positions alone must do.
+            // Without epochs, positions alone must do.
             let there = instance.log.head() == head
                 || ablated(Safeguard::Epochs) && instance.log.head().position >= head.position;
             there && instance.own.is_empty() && instance.again.1.is_empty() && instance.resubmitting.is_empty()
@@ -319,8 +324,8 @@ impl<'a> World<'a> {
             && !self.readers.iter().any(|reader| reader.is_waiting() && !reader.is_closed())
     }
 
-    /// Whatever a client was told is stored is there, unless another event or the operator has removed it; and what
-    /// the operator has removed is gone.
+    /// Every event that a client was told is stored is there, unless another event or the operator has removed it; and
+    /// what the operator has removed is gone.
     fn promises_are_kept(&self) -> Result<(), String> {
         if self.missed_one {
             return Ok(());
@@ -336,14 +341,14 @@ impl<'a> World<'a> {
             log.iter().flat_map(|entry| entry.changes.iter()).filter_map(by_others).collect();
         let gone = |id: &&EventId| !alive.contains_key(*id) && !removed.contains(*id) && !self.removed.contains(*id);
         for id in self.promised.iter().filter(gone) {
-            // After a failover a competitor may have come first: then it is refused, for good reason, whatever the
-            // operator does with the competitor later.
+            // After a failover a competitor may have come first. Then the event is refused for good reason, whatever
+            // the operator does with the competitor later.
             if !database.refuses(*id, &self.pool.events) && !self.had_a_competitor(*id) {
                 return Err(format!("{id} was acknowledged and is lost"));
             }
         }
-        // The operator's removals leave nothing behind that keeps an event out. So where its insertion was cut off too,
-        // an instance that knew of the one and not of the other may bring it back.
+        // The operator's removals leave nothing behind that keeps an event out. Where the event's insertion was cut off
+        // too, an instance that knew of the insertion but not of the removal may bring it back.
         let mut removed = self.removed.iter().filter(|id| !database.was_cut_off(id));
         match removed.find(|id| alive.contains_key(*id)) {
             Some(id) => Err(format!("{id} was removed and has come back")),

@@ -1,4 +1,4 @@
-//! Grafana's dashboard, drawn from the catalogue: a row for a first look, then one a station.
+//! Grafana's dashboard, drawn from the catalogue: an overview row, then one row a station.
 
 use metrics::Unit;
 use relay::telemetry::{CATALOGUE, Kind, Metric};
@@ -9,7 +9,7 @@ const SELECTED: &str = r#"{instance=~"$instance"}"#;
 const ABREAST: usize = 3;
 const HEIGHT: usize = 7;
 
-/// The first row: title, unit, and pairs of legend and expression.
+/// The overview row: title, unit, and pairs of legend and expression.
 type Glance = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 const AT_A_GLANCE: &[Glance] = &[
     (
@@ -90,7 +90,7 @@ pub(crate) fn draw() -> String {
 #[derive(Default)]
 struct Sheet {
     panels: Vec<Value>,
-    /// Where the next panel goes, and how many stand in its line.
+    /// Where the next panel goes, and how many are in its line.
     y: usize,
     abreast: usize,
 }
@@ -142,7 +142,7 @@ fn title(metric: &Metric) -> String {
     name.replace('_', " ")
 }
 
-/// As Grafana calls it.
+/// Grafana's name of the unit.
 fn unit(metric: &Metric) -> &'static str {
     match (metric.kind, metric.unit) {
         (Kind::Counter, Unit::Bytes) => "Bps",

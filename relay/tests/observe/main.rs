@@ -1,5 +1,5 @@
-//! What operators watch the relay with (deploy/observe), held against the catalogue of metrics: the dashboard is drawn
-//! from it, no rule speaks of a metric that nobody serves, and every alert links to a page that is there.
+//! Compares deploy/observe with the catalogue of metrics: the dashboard is drawn from the catalogue, no rule names a
+//! metric that nobody serves, and every alert links to a page that exists.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use relay::telemetry::{CATALOGUE, Kind};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What others serve: HAProxy, the blackbox exporter, Prometheus itself.
+/// Metrics that others serve: HAProxy, the blackbox exporter, Prometheus itself.
 const FOREIGN: &[&str] =
     &["haproxy_backend_active_servers", "haproxy_process_start_time_seconds", "probe_ssl_earliest_cert_expiry", "up"];
 
@@ -22,7 +22,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every name that an expression may speak of.
+/// Every name that an expression may have.
 fn served() -> BTreeSet<String> {
     let own = CATALOGUE.iter().flat_map(|metric| match metric.kind {
         Kind::Histogram => ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", metric.name)).to_vec(),

@@ -48,7 +48,7 @@ async fn every_server_is_explained_and_those_that_cannot_be_asked_are_named() {
     }
     assert_eq!(errors.matches(" cannot be asked: ").count(), 2, "{errors}");
 
-    // Control: where all can be asked nobody complains.
+    // Control: where every server answers there is no complaint.
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_relay"));
     command.args(["explain", r#"{"kinds":[1]}"#, "--url", &cluster.database_urls("postgres")[0]]);
     let output = command.output().await.unwrap();

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Writes until it is told to stop; remembers what was acknowledged, and counts the errors.
-struct Writer {
+/// Writes until it is stopped; keeps what was acknowledged, and counts the errors.
+struct RecordingWriter {
     task: tokio::task::JoinHandle<(Vec<EventId>, usize)>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
 }
 
-impl Writer {
+impl RecordingWriter {
     fn start(store: PostgresStore) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, count) = (stop.clone(), Arc::clone(&acknowledged));
@@ -64,7 +64,7 @@ async fn writes_come_back_after_a_promotion_and_nothing_acknowledged_is_lost() {
     let store = open(options(&cluster.database_urls("postgres"))).await;
     wait_whole(&store, 3).await;
     let before = store.shared_head().await.unwrap();
-    let writer = Writer::start(store.clone());
+    let writer = RecordingWriter::start(store.clone());
     writer.wait_for(50).await;
 
     cluster.primary_mut().unwrap().kill().await.unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of faults share: a store on a cluster, reads, and waiting.
+//! What the tests of faults share: a store on a cluster, reads, and waits.
 
 use crate::store_kit::{self, NOW};
 use deploy::postgres::Cluster;
@@ -10,7 +10,7 @@ use relay::types::{Event, EventId, Filter, Position, Verified};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Options for tests: small pools, and waits that a failing test does not sit out for long.
+/// Options for tests: small pools, and short waits, so that a failing test fails soon.
 pub fn options(urls: &[String]) -> Options {
     Options { acquire_timeout: Duration::from_secs(3), ..Options::new(urls.iter().map(Redacted::new)) }
 }
@@ -19,7 +19,7 @@ pub async fn open(options: Options) -> PostgresStore {
     PostgresStore::open(options).await.unwrap()
 }
 
-/// A note that is unlike all others.
+/// A note unlike all others.
 pub fn note(n: usize) -> Arc<Event> {
     store_kit::event((n % 200) as u8, 1, NOW - 1_000 + (n % 1_000) as i64, &[], &format!("note {n}"))
 }
@@ -33,7 +33,7 @@ pub async fn read(store: &dyn Store, at_least: Position) -> Result<Page, StoreEr
     store.read(&relay::store::Read { at_least, ..store_kit::ask(&filter, 10) }).await
 }
 
-/// How many of `ids` the store knows, once it knows all or for good: asked on the primary.
+/// How many of `ids` the primary has, once it has all or the time is over.
 pub async fn missing(cluster: &Cluster, database: &str, ids: &[EventId]) -> usize {
     let mut missing = 0;
     let url = cluster.primary().unwrap().database_url(database);

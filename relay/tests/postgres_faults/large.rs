@@ -10,7 +10,7 @@ use relay::types::{Filter, Verified};
 async fn a_huge_tag_a_huge_content_and_thousands_of_tags_are_stored_and_found() {
     let cluster = Cluster::setup().start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
-    // Not repetitive, so that compressing it does not make it short.
+    // Not repetitive, so that compression does not make it short.
     let long = |bytes: usize| {
         (0..bytes as u64 / 16).map(|n| format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect::<String>()
     };

@@ -1,4 +1,4 @@
-//! Too little: time, connections, disk. And two instances that write at once.
+//! Shortages: time, connections, disk. And two instances that write at once.
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
@@ -34,7 +34,7 @@ async fn a_slow_statement_and_an_exhausted_pool_end_in_clear_errors() {
     let patience = tokio::time::timeout(Duration::from_secs(5), read(&patient, Position::default())).await;
     assert!(patience.is_err(), "control: nothing but the limit ends it");
 
-    // Two of four connections are for reading; they are at work, and who comes next is told so.
+    // Two of four connections are for reading; they are in use, and the next read gets that answer.
     let reads: Vec<_> = (0..2)
         .map(|_| {
             let store = store.clone();
@@ -46,8 +46,8 @@ async fn a_slow_statement_and_an_exhausted_pool_end_in_clear_errors() {
     let overloaded = refused.iter().filter(|read| matches!(read, Err(StoreError::Overloaded))).count();
     assert!(overloaded >= 6, "{refused:?}");
     assert!(start.elapsed() < Duration::from_secs(6), "never a hang");
-    // Control: the connections for writing and following were never given away. Whoever has to open one first waits for
-    // its warming, which gives up soon: with a limit of the client's alone, it would wait for the lock.
+    // Control: reads never take the connections for writing and following. A write that has to open one waits for its
+    // warming, which gives up soon; with a limit of the client's alone it would wait for the lock.
     store.shared_head().await.unwrap();
     let late = open(Options { primary_statement_timeout: Duration::from_secs(60), ..options(&urls) }).await;
     let start = Instant::now();
@@ -132,7 +132,7 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(std::process::Command::new(program).args(arguments).status().unwrap().success(), "{program}");
 }
 
-/// Versions of one replaceable, written by two instances at once: one winner, the right one, the same everywhere.
+/// Versions of one replaceable event, written by two instances at once: one winner, the right one, the same everywhere.
 async fn two_instances(versions: usize) {
     let cluster = Cluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");

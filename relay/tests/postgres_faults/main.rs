@@ -1,5 +1,5 @@
 //! Servers that lag, stop, die and change their roles under a store on PostgreSQL. Each test has its control: the same
-//! with the safeguard out of the way.
+//! with the safeguard ablated.
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 

@@ -1,11 +1,11 @@
-//! The keeper of the partitions: one of two instances, and the other when it is gone.
+//! The maintenance of the partitions: one of two instances is the leader, and the other takes over when it is gone.
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
 use deploy::postgres::Cluster;
 use deploy::{STEP_TIMEOUT, until};
 use relay::config::{KindRetention, Redacted};
-use relay::store::postgres::{Inspector, Options, PostgresStore};
+use relay::store::postgres::{Options, PostgresStore, ServerInspector};
 use relay::store::{Outcome, SharedLog, Store};
 use relay::types::{Change, Filter, Kind, Verified};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// An instance that keeps.
+/// An instance that runs the maintenance.
 async fn instance(urls: &[String]) -> (PostgresStore, JoinHandle<()>) {
     let store = open(Options { maintenance_interval: Duration::from_millis(50), log_days: 3, ..options(urls) }).await;
     let maintained = store.clone();
@@ -53,7 +53,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     let month = "SELECT to_char(now() AT TIME ZONE 'UTC' - interval '3 months', '\"event_text_\"YYYY_MM')";
     let month: String = sqlx::query_scalar(month).fetch_one(&mut operator).await.unwrap();
 
-    // Control: without a retention, the keeper leaves everything alone.
+    // Control: without a retention, the maintenance leaves everything alone.
     let maintained = store.clone();
     let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     until("the keeper to be elected", STEP_TIMEOUT, async || {
@@ -118,7 +118,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     };
     until("the month to be cut", STEP_TIMEOUT, cut).await.unwrap();
     assert_eq!(ids(&store).await, stay);
-    // Whoever follows the log hears of each removal.
+    // A follower of the log gets each removal.
     let slice = store.entries(before.position, 10_000).await.unwrap();
     let changes = slice.entries.iter().flat_map(|entry| entry.changes.iter());
     let heard = changes.filter_map(|change| match change {
@@ -142,7 +142,7 @@ async fn kinds_have_retentions_of_their_own() {
     let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::int8").fetch_one(&mut operator).await.unwrap();
     let (old, young) = (now - 31 * 86_400, now - 29 * 86_400);
     let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
-    // 4 and 63 lie outside the range, 5 and 62 inside: requests for deletion.
+    // 4 and 63 are outside the range, 5 and 62 inside: deletion requests.
     let stay = [event(4, old), event(5, old), event(7, young), event(10_002, young), event(62, old), event(63, old)];
     let go: Vec<_> = (0..700).map(|n| event(7, old - n)).chain([event(6, 0), event(10_003, old)]).collect();
     let rule = |kinds: std::ops::RangeInclusive<u16>| KindRetention {
@@ -169,14 +169,14 @@ async fn kinds_have_retentions_of_their_own() {
     let page = store.read(&store_kit::ask(&all, 5_000)).await.unwrap();
     let left: BTreeSet<_> = page.rows.iter().map(|row| row.key.id).collect();
     assert_eq!(left, stay.iter().map(|event| event.id()).collect());
-    // A rule removes; it does not forbid: the same version may be sent in again.
+    // A rule removes; it does not forbid: the same version may be published again.
     let again = store.append(vec![Verified::vouch(event(10_003, old))], NOW).await.unwrap();
     assert_eq!(again.outcomes, [Outcome::Stored]);
     maintenance.abort();
     store.close().await;
 }
 
-/// Takes away the partitions of all days and months to come, and lets a day of the log be old.
+/// Removes the partitions of all days and months to come, and makes a day of the log old.
 const NEGLECT: &str = "DO $$ DECLARE old timestamptz := date_trunc('day', now(), 'UTC') - interval '9 days'; part regclass; BEGIN
     FOR part IN SELECT inhrelid FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
                  WHERE inhparent = 'event_text'::regclass AND c.relname > to_char(now() AT TIME ZONE 'UTC', '\"event_text_\"YYYY_MM')
@@ -231,7 +231,7 @@ async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
     until("the second to take over", STEP_TIMEOUT, kept).await.unwrap();
     assert_eq!(partitions(&mut operator).await, whole);
     append(&second, &note(1)).await.unwrap();
-    let listed = Inspector::connect(&Redacted::new(&urls[0])).await.unwrap().partitions().await.unwrap();
+    let listed = ServerInspector::connect(&Redacted::new(&urls[0])).await.unwrap().partitions().await.unwrap();
     assert_eq!(listed.len() as i64, whole);
     let covered =
         |table: &str| listed.iter().filter(|one| one.table == table && one.from.is_some()).collect::<Vec<_>>();

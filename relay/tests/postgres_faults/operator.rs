@@ -1,5 +1,5 @@
-//! What an operator, or whoever runs the servers for them, may do to one: make it read-only, keep new connections out,
-//! relax its durability. And clients that leave in a hurry.
+//! What an operator, or a hosting provider, may do to a server: make it read-only, refuse new connections, relax its
+//! durability. And clients that leave in a hurry.
 
 use crate::kit::*;
 use deploy::postgres::Cluster;
@@ -24,7 +24,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         primary.execute("SELECT pg_reload_conf()").await.unwrap();
     };
     make_read_only("on").await;
-    // The setting reaches the servers' processes in their own time.
+    // The setting reaches the server's processes in their own time.
     let next = AtomicUsize::new(1);
     let refused = async || match append(&store, &note(next.fetch_add(1, Ordering::Relaxed))).await {
         Err(StoreError::ReadOnly) => Ok(()),
@@ -93,7 +93,7 @@ async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
     store.close().await;
 }
 
-/// How much of the write-ahead log is not on disk yet.
+/// Bytes of the write-ahead log that are not on disk yet.
 async fn unwritten(session: &mut PgConnection) -> i64 {
     let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn())::int8";
     sqlx::query_scalar(sql).fetch_one(session).await.unwrap()
@@ -113,7 +113,7 @@ async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
         on_disk += usize::from(unwritten(&mut session).await == 0);
     }
     assert!(on_disk >= 15, "{on_disk} of 20");
-    // Control: a session as the server makes it.
+    // Control: a session with the server's own settings.
     session.execute("CREATE TABLE control (n int)").await.unwrap();
     let mut late = 0;
     for _ in 0..20 {
@@ -158,7 +158,7 @@ fn command(url: &str, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A server with an event, and a session in which everything that wants to see it waits.
+/// A server with an event, and a session that makes everything wait that wants to see it.
 async fn blocked(cluster: &Cluster) -> (PostgresStore, PgConnection) {
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
@@ -171,7 +171,7 @@ async fn blocked(cluster: &Cluster) -> (PostgresStore, PgConnection) {
 
 /// Waits until a statement of the program has waited for the lock for longer than a client's may take.
 async fn waits_long(blocker: &mut PgConnection) {
-    // Those that make connections warm give up after 200 ms.
+    // The warming statements give up after 200 ms.
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                AND clock_timestamp() - query_start > '1.5 s'";
     let deadline = Instant::now() + deploy::STEP_TIMEOUT;

@@ -54,7 +54,7 @@ async fn replicas_serve_in_turn_and_leave_when_they_lag_or_die() {
     wait_for(&store, one, "it to be trusted again", |node| node.condition == Condition::Healthy).await;
     writer.stop().await;
 
-    // Replay stands still on both: what a read must show is shown by the primary, the rest goes on.
+    // Replay pauses on both: the primary answers reads of the present position, and the replicas the rest.
     for name in ["replica-1", "replica-2"] {
         cluster.server(name).unwrap().pause_replay().await.unwrap();
     }
@@ -68,7 +68,7 @@ async fn replicas_serve_in_turn_and_leave_when_they_lag_or_die() {
     }
     cluster.wait_applied().await.unwrap();
 
-    // One dies under load, and nobody notices.
+    // One dies under load, without a failed read.
     let reader = Reader::start(store.clone());
     wait_read(&store, one).await;
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();

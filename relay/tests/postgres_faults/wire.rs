@@ -35,7 +35,7 @@ async fn the_largest_events_are_stored_found_and_delivered() {
     let mut redis = deploy::redis::Server::new("redis", home.clone()).unwrap();
     redis.start().await.unwrap();
     let new = |name| relay(name, &home, &cluster.database_urls("postgres")).set("RELAY_REDIS_URL", redis.url());
-    // Not repetitive, so that compressing it does not make it short.
+    // Not repetitive, so that compression does not make it short.
     let long = |bytes: u64| {
         (0..bytes / 16).map(|n| format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect::<String>()
     };
@@ -50,7 +50,7 @@ async fn the_largest_events_are_stored_found_and_delivered() {
         author.event(1, &tags[..5_000], ""),
     ];
 
-    // What is too large is told by the setting's name, until that is raised.
+    // A refusal of a large value names the setting, until that is raised.
     let mut one = new("relay-1");
     one.start().await.unwrap();
     let mut client = connect(&one).await;
@@ -70,7 +70,7 @@ async fn the_largest_events_are_stored_found_and_delivered() {
     let mut two = settings.iter().fold(new("relay-2"), |relay, (name, value)| relay.set(name, value));
     two.start().await.unwrap();
 
-    // The last differs from a value that there is in its last byte.
+    // The last differs from a stored value in its last byte.
     let other = format!("{}!", &value[..value.len() - 1]);
     let filters = [
         (json!({"#r": [value]}), Some(0)),
@@ -127,14 +127,14 @@ async fn a_silent_primary_is_an_error_for_writers_and_nothing_to_readers() {
     cluster.wait_applied().await.unwrap();
 
     lines[0].silence(true);
-    // The two settings above, and what a busy machine takes.
+    // The two settings above, and an allowance for a busy machine.
     let bound = Duration::from_secs(8);
     for n in 0..2 {
         let begun = Instant::now();
         let (stored, words) = client.publish(&author.note(&format!("refused {n}"))).await;
         println!("refused after {:?}: {words}", begun.elapsed());
         assert!(!stored && words.starts_with("error: ") && begun.elapsed() < bound, "{words}");
-        // By its author: the primary would be asked where it stands.
+        // By its author, the primary would be asked for its head.
         let filter = json!({"authors": [author.pubkey().to_hex()], "limit": 9 - n});
         let begun = Instant::now();
         let stored = client.subscribe("mine", filter).await;
@@ -155,6 +155,6 @@ async fn a_silent_primary_is_an_error_for_writers_and_nothing_to_readers() {
     }
     println!("writes were back {:?} after the promotion, in attempt {attempts}", promoted.elapsed());
     assert!(promoted.elapsed() < Duration::from_secs(30));
-    // The line is as silent as it was: nothing but the promotion has helped.
+    // The line is as silent as before: nothing but the promotion has helped.
     assert!(relay.stop().await.unwrap(), "it had to be killed");
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-/// How many ids one filter may name (`limits.max_filter_values`).
+/// The most ids that one filter may name (`limits.max_filter_values`).
 const MAX_IDS: usize = 1000;
 
 /// An event and how it is sent.
@@ -20,7 +20,7 @@ pub struct Signed {
     pub message: String,
 }
 
-/// Makes notes that all differ, at seconds that go up by one each.
+/// Makes notes that all differ, at consecutive seconds.
 pub struct Author {
     keys: Keys,
     made: u64,
@@ -46,13 +46,13 @@ impl Author {
     }
 }
 
-/// What came from the relay.
+/// A message from the relay.
 #[derive(Debug)]
 pub enum Incoming {
     Message(Value),
-    /// The relay said goodbye, with this code if it gave one.
+    /// The relay sent a close frame, with this code if it gave one.
     Goodbye(Option<u16>),
-    /// The connection broke without a goodbye.
+    /// The connection broke without a close frame.
     Lost,
 }
 
@@ -73,12 +73,12 @@ impl Client {
         self.socket.send(Message::text(message.into())).await.unwrap();
     }
 
-    /// The next message; whatever breaks is told, and nothing is waited for without end.
+    /// The next message. Reports whatever breaks, and never waits without end.
     pub async fn next(&mut self) -> Incoming {
         next(&mut self.socket).await
     }
 
-    /// The next message that answers something: no AUTH challenge, no goodbye.
+    /// The next message that answers something: no AUTH challenge, no close frame.
     pub async fn answer(&mut self) -> Value {
         loop {
             match self.next().await {
@@ -89,7 +89,7 @@ impl Client {
         }
     }
 
-    /// Publishes one event and returns what its OK says.
+    /// Publishes one event; returns the words of its OK.
     pub async fn publish(&mut self, event: &Signed) -> (bool, String) {
         self.send(event.message.clone()).await;
         let answer = self.answer().await;
@@ -97,7 +97,7 @@ impl Client {
         (answer[2].as_bool().unwrap(), answer[3].as_str().unwrap().to_owned())
     }
 
-    /// Publishes events that must all be taken, without waiting in between.
+    /// Publishes events that must all be accepted, without waiting in between.
     pub async fn publish_all(&mut self, events: &[Signed]) {
         for event in events {
             self.socket.feed(Message::text(event.message.clone())).await.unwrap();
@@ -129,7 +129,7 @@ impl Client {
         events
     }
 
-    /// Those of `events` that are stored, by id.
+    /// The stored ones of `events`, by id.
     pub async fn stored_of(&mut self, events: &[Signed]) -> HashMap<String, Event> {
         let mut found = HashMap::new();
         for chunk in events.chunks(MAX_IDS) {

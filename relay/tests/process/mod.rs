@@ -1,6 +1,6 @@
 //! The relay as a process of its own: started in a folder on free ports, watched through its log, stopped by signals.
 //!
-//! A relay that panicked or logged a WARN or ERROR that the test did not announce fails the test; when a test fails,
+//! A relay that panicked, or logged a WARN or ERROR that the test did not announce, fails the test. When a test fails,
 //! everything that its relays logged is printed.
 
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Far longer than anything here takes on a busy machine.
+/// Far longer than any step takes on a busy machine.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a relay is to be started.
@@ -28,7 +28,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A relay whose working directory is `folder`, where it keeps `relay.db`.
+    /// A relay whose working directory is `folder`, where it has `relay.db`.
     pub fn new(folder: &Path) -> Self {
         let arguments = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"].map(String::from).to_vec();
         Self { folder: folder.to_owned(), arguments, wrapper: Vec::new(), expected: Vec::new() }
@@ -46,7 +46,7 @@ impl Setup {
         self
     }
 
-    /// Turns on what is off, or the other way round: `"admin-pprof"`.
+    /// Inverts a switch: `"admin-pprof"`.
     pub fn turn(mut self, flag: &str) -> Self {
         self.arguments.push(format!("--{flag}"));
         self
@@ -58,7 +58,7 @@ impl Setup {
         self
     }
 
-    /// Runs the relay under another program, which must not fork: its process is taken for the relay's.
+    /// Runs the relay under another program, which must not fork: its process counts as the relay's.
     pub fn under(mut self, program_and_arguments: &[&str]) -> Self {
         self.wrapper = program_and_arguments.iter().map(|word| (*word).to_owned()).collect();
         self
@@ -110,12 +110,12 @@ impl Relay {
         self.child.id()
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         address_after(&self.wait_for_log("point a Nostr client at ws://"), "ws://")
     }
 
-    /// Where the operator's pages are.
+    /// The address of the operator's pages.
     pub fn admin_address(&self) -> SocketAddr {
         address_after(&self.wait_for_log("operators: http://"), "http://")
     }
@@ -167,7 +167,7 @@ impl Relay {
         self.check_log();
     }
 
-    /// Fails if the relay panicked, or complained in a way that was not announced.
+    /// Fails if the relay panicked, or logged a complaint that was not announced.
     pub fn check_log(&self) {
         let state = self.log.state.lock();
         for line in &state.lines {

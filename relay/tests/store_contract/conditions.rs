@@ -14,7 +14,7 @@ pub(crate) async fn ids_that_begin_the_same(store: &dyn Store) {
     assert!(page(store, &ids(&[almost(id)]), 10).await.rows.is_empty());
 }
 
-/// So many pairs that only those are walked that the authors have used.
+/// With more (author, kind) pairs than the store walks one by one, it walks only those that the authors have used.
 pub(crate) async fn many_authors_times_many_kinds(store: &dyn Store) {
     let events = [(1, 1), (1, 300), (2, 7), (2, 301), (2, 1), (3, 302), (200, 199)];
     let events = events.map(|(n, kind)| event(n, kind, i64::from(kind), &[], ""));

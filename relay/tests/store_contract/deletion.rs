@@ -63,7 +63,7 @@ pub(crate) async fn deletion_by_address(store: &dyn Store) {
     assert_eq!(put(store, &event(1, 30023, 25, &[tag("d", "x")], "at the second")).await, Outcome::Deleted);
     assert_eq!(put(store, &event(1, 30023, 26, &[tag("d", "x")], "")).await, Outcome::Stored);
     assert_eq!(put(store, &event(1, 30024, 25, &[tag("d", "x")], "")).await, Outcome::Deleted);
-    // An earlier request does not take the later one's mark back.
+    // An earlier request does not lower the later one's mark.
     assert_eq!(put(store, &deletion(1, 3, &[a(1, 0, "")])).await, Outcome::Stored);
     assert_eq!(put(store, &event(1, 0, 24, &[], "")).await, Outcome::Deleted);
 }
@@ -90,7 +90,7 @@ pub(crate) async fn a_stranger_deletes_nothing(store: &dyn Store) {
     assert_eq!(put(store, &unseen).await, Outcome::Stored);
     assert_eq!(put(store, &event(1, 30023, 15, &[tag("d", "x")], "")).await, Outcome::Stored);
     assert_eq!(stored(store, &Filter { authors: sorted(&[author(1)]), ..all() }).await.len(), 3);
-    // Nor does a `p` tag make anyone a recipient of what is no gift wrap.
+    // Nor does a `p` tag make anyone the recipient of an event that is no gift wrap.
     let mention = event(1, 1, 12, &[tag("p", &author(2).to_hex())], "");
     append(store, &[&mention, &deletion(2, 20, &[e(&mention)])]).await;
     assert_eq!(put(store, &mention).await, Outcome::Duplicate);

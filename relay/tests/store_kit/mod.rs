@@ -1,4 +1,4 @@
-//! What the store's tests share: events made of small numbers, and filters.
+//! What the stores' tests share: events made of small numbers, and filters.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod replicas;
@@ -34,12 +34,12 @@ pub fn tag(name: &str, value: &str) -> Vec<String> {
     vec![name.to_owned(), value.to_owned()]
 }
 
-/// An event that nobody has signed; `content` tells those apart that are otherwise equal.
+/// An unsigned event; `content` tells apart events that are otherwise equal.
 pub fn event(n: u8, kind: u16, created_at: Timestamp, tags: &[Vec<String>], content: &str) -> Arc<Event> {
     Arc::new(Event::build(author(n), created_at, Kind(kind), tags, content, |_| [7; 64]))
 }
 
-/// Another id that begins the same.
+/// Another id with the same beginning.
 pub fn almost(id: EventId) -> EventId {
     let mut bytes = *id.as_bytes();
     bytes[31] ^= 1;
@@ -95,7 +95,7 @@ pub async fn append_at(store: &dyn Store, events: &[&Arc<Event>], now: Timestamp
     store.append(events.iter().map(|event| Verified::vouch((*event).clone())).collect(), now).await.unwrap()
 }
 
-/// Appends one event alone and says what became of it.
+/// Appends one event alone; returns its outcome.
 pub async fn put(store: &dyn Store, event: &Arc<Event>) -> Outcome {
     append(store, &[event]).await.outcomes[0]
 }
@@ -161,12 +161,12 @@ pub fn key(event: &Event) -> Key {
     Key { created_at: event.created_at(), id: event.id() }
 }
 
-/// A reader that has proved these keys.
+/// A reader that has authenticated with these keys.
 pub fn reader(keys: &[u8]) -> Access {
     Access { authenticated: keys.iter().map(|n| author(*n)).collect(), ..Access::default() }
 }
 
-/// A fresh SQLite store in `folder`, its hashes cut to `hash_bits`.
+/// A new SQLite store in `folder`, its hashes cut to `hash_bits`.
 pub async fn sqlite(folder: &std::path::Path, hash_bits: u32) -> SqliteStore {
     let options = Options { durability: Durability::Relaxed, hash_bits, ..Options::new(folder.join("relay.db")) };
     SqliteStore::open(options).await.unwrap()
@@ -181,7 +181,7 @@ struct Server {
 static ALONE: OnceCell<Server> = OnceCell::const_new();
 static REPLICATED: OnceCell<Server> = OnceCell::const_new();
 
-/// The database that all others are copied from, for copying is faster than migrating.
+/// The template of all databases: copying it is faster than migrating.
 const TEMPLATE: &str = "skein";
 
 impl Server {
@@ -218,12 +218,13 @@ async fn open(urls: &[String], thresholds: Thresholds) -> PostgresStore {
     PostgresStore::open(options).await.unwrap()
 }
 
-/// A fresh store on Postgres, its hashes cut to `hash_bits`.
+/// A new store on Postgres, its hashes cut to `hash_bits`.
 pub async fn postgres(hash_bits: u32) -> PostgresStore {
     ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits, Thresholds::default()).await
 }
 
-/// The same, with a planner that holds a handful of rows for many: it goes all the ways that only long lists lead to.
+/// The same, with a planner to which a handful of rows are many: it takes every way that otherwise only long lists lead
+/// to.
 pub async fn postgres_of_small_thresholds(hash_bits: u32) -> PostgresStore {
     let thresholds = Thresholds {
         first_bound: 2,

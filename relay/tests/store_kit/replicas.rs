@@ -10,8 +10,8 @@ use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Veri
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
-/// Shows its own writes, as an instance does: reads are of what was written last, or of later. How soon replicas follow
-/// is not what these tests are about, so a write waits for them.
+/// Shows its own writes, as an instance does: reads are of the last write's position, or later. How soon replicas
+/// follow is not the subject of these tests, so a write waits for them.
 ///
 /// Dropping it fails the test unless the replicas have answered nearly all of its reads.
 pub struct ThroughReplicas {
@@ -20,7 +20,7 @@ pub struct ThroughReplicas {
     written: AtomicU64,
 }
 
-/// A fresh one, its hashes cut to `hash_bits`.
+/// A new one, its hashes cut to `hash_bits`.
 pub async fn through_replicas(hash_bits: u32) -> ThroughReplicas {
     let server = REPLICATED.get_or_init(|| Server::start(2)).await;
     let store = server.store(hash_bits, Thresholds::default()).await;
@@ -48,7 +48,7 @@ impl ThroughReplicas {
         Ok(appended)
     }
 
-    /// Reads that (the primary, the replicas) have answered.
+    /// Reads that the primary and the replicas have answered.
     pub fn reads(&self) -> (u64, u64) {
         let of = |role| self.store.status().iter().filter(|node| node.role == role).map(|node| node.reads).sum();
         (of(Role::Primary), of(Role::Replica))
@@ -58,7 +58,7 @@ impl ThroughReplicas {
 impl Drop for ThroughReplicas {
     fn drop(&mut self) {
         let (primary, replicas) = self.reads();
-        // A machine that stands still for a moment sends a read to the primary, and rightly so.
+        // A machine that pauses for a moment sends a read to the primary, and rightly so.
         if !std::thread::panicking() {
             assert!(primary <= 1 + replicas / 10, "the primary answered {primary} reads, the replicas {replicas}");
         }

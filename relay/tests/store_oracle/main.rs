@@ -1,4 +1,4 @@
-//! The stores against the naive one: seeded random histories and filters over vocabularies so small that
+//! Compares the stores with the naive one: seeded random histories and filters over vocabularies so small that
 //! everything collides. Every page must agree in rows, order, completeness and position; so must every outcome, change
 //! and count. Controls show that the comparison notices a store that is slightly wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -19,17 +19,17 @@ use store_kit::{tag, tag_filter, words};
 /// Pairs of a history and a filter. Set `ORACLE_PAIRS` for more.
 const PAIRS: usize = 100_000;
 const FILTERS_A_HISTORY: usize = 500;
-/// Time passes from here, in few seconds, so that events meet in one.
+/// Time passes from here, in few seconds, so that events share seconds.
 const START: Timestamp = 1_000;
 
-/// What a comparison saw.
+/// The counts of a comparison.
 #[derive(Default, Debug)]
 struct Tally {
     pairs: usize,
     with_rows: usize,
     cut: usize,
     counted: usize,
-    /// How often PostgreSQL's planner went which way: see `compare`.
+    /// How often PostgreSQL's planner took each way: see `compare`.
     plan_counts: [u64; 5],
 }
 
@@ -84,7 +84,7 @@ async fn history(maker: &mut Maker, oracle: &dyn Store, tested: &dyn Store) -> R
     Ok(())
 }
 
-/// Asks both the same.
+/// Sends the same reads to both.
 async fn questions(
     maker: &mut Maker,
     oracle: &dyn Store,
@@ -103,7 +103,7 @@ async fn questions(
             access: access.as_ref(),
             at_least: relay::types::Position::default(),
             now: START + maker.random.random_range(0..20),
-            // Where hashes collide, the tags of what does not come along cannot be rechecked.
+            // Where hashes collide, the tags of a text that does not come along cannot be rechecked.
             max_text_bytes: if counts { maker.pick(&[0, 500, 1 << 20]) } else { usize::MAX },
         };
         let (one, two) = (oracle.read(&read).await.unwrap(), tested.read(&read).await.unwrap());
@@ -130,7 +130,7 @@ async fn questions(
     Ok(())
 }
 
-/// Which store is held against the oracle, and what opens a fresh one, its hashes cut to so many bits.
+/// Which store is compared with the oracle, and how a new one is opened, its hashes cut to a number of bits.
 #[derive(Clone, Copy)]
 enum Tested {
     Sqlite,
@@ -248,9 +248,9 @@ enum Flaw {
     Ties,
     /// `complete` is guessed from the number of rows.
     Complete,
-    /// What has expired still counts.
+    /// Expired events still count.
     Expired,
-    /// What is private is taken out after the limit.
+    /// Private events are taken out after the limit.
     Access,
 }
 

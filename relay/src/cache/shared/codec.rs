@@ -265,7 +265,7 @@ mod tests {
         let mut entry = two();
         entry.rows[0].text = "{}".into();
         assert_eq!(encode(&rows(entry), Generation(0)), None);
-        // Words that do not repeat, or they would be small.
+        // Words that do not repeat, or the rows would be small.
         let mut words = String::new();
         let mut number = 1_u64;
         while words.len() <= 2 * MAX_VALUE_BYTES {

@@ -151,8 +151,10 @@ impl SharedLayer for RedisLayer {
 
     fn purge<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, bool> {
         async move {
-            let told = self.shared.purges.announce(&self.shared.servers, purge).await;
-            told.inspect_err(|error| tracing::warn!(%error, "other instances could not be told of a purge")).is_ok()
+            let announced = self.shared.purges.announce(&self.shared.servers, purge).await;
+            announced
+                .inspect_err(|error| tracing::warn!(%error, "other instances could not be told of a purge"))
+                .is_ok()
         }
         .boxed()
     }

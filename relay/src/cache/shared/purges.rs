@@ -146,12 +146,15 @@ fn generation(id: &str) -> Option<Generation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Ask, ReaderClass};
+    use crate::cache::{CanonicalQuery, ReaderClass};
     use crate::types::{Filter, PublicKey};
 
     fn key(author: u8) -> FilterKey {
         let authors = Some([PublicKey::from_bytes([author; 32])].into());
-        FilterKey { ask: Ask::Rows(Filter { authors, ..Filter::default() }), reader: ReaderClass::Anybody }
+        FilterKey {
+            query: CanonicalQuery::Rows(Filter { authors, ..Filter::default() }),
+            reader: ReaderClass::Everyone,
+        }
     }
 
     #[test]
@@ -164,7 +167,7 @@ mod tests {
         for (author, written, purged) in [(1, 9, true), (1, 10, false), (2, 9, false)] {
             assert_eq!(purges.concern(&key(author), at(written)), purged, "{author} {written}");
         }
-        // Told late, of something older.
+        // An older purge that arrives late.
         assert!(purges.learn(at(5), Purge::All));
         assert_eq!(purges.latest(), at(10));
         assert!(purges.concern(&key(2), at(4)) && !purges.concern(&key(2), at(5)));

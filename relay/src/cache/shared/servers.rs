@@ -2,7 +2,7 @@
 //! front of each.
 
 use crate::config::RedisAddress;
-use crate::link::{Backoff, Layout, LinkError, Node, open};
+use crate::link::{Backoff, Layout, LinkError, RedisNode, open};
 use crate::types::safeguard::{Safeguard, ablated};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
@@ -16,12 +16,12 @@ use tokio::time::{sleep, timeout};
 
 /// The breaker opens after a server has been late for this many times the read timeout, and closes when it answers a
 /// PING in time.
-const LATE_FOR: u32 = 10;
+const OPEN_AFTER_TIMEOUTS: u32 = 10;
 /// A connection that lasted this long was a good one: the backoff begins anew.
-const GOOD_AFTER: Duration = Duration::from_secs(1);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// The timeout in a control that ablates it.
-const FOR_EVER: Duration = Duration::from_secs(3_600);
+const NO_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ struct Map {
 
 /// One server: its connection and the task that keeps it.
 struct Link {
-    node: Node,
+    node: RedisNode,
     live: Arc<ArcSwapOption<Live>>,
     task: JoinHandle<()>,
 }
@@ -82,7 +82,7 @@ impl Servers {
     pub(super) fn new(address: RedisAddress, patience: Duration) -> Self {
         let context = Arc::new(LinkContext { address, patience, moved: Notify::new() });
         let map = Arc::<ArcSwap<Map>>::default();
-        Self { patience, task: tokio::spawn(keep_map(context, map.clone())), map }
+        Self { patience, task: tokio::spawn(run_layout(context, map.clone())), map }
     }
 
     /// Sends a request to the server that carries `key`. Waits for its answer for at most `longer`, or else the read
@@ -98,20 +98,20 @@ impl Servers {
         F: Future<Output = RedisResult<T>>,
     {
         let live = self.live(key).ok_or(NoAnswer::Away)?;
-        let patience = if ablated(Safeguard::LayerTimeout) { FOR_EVER } else { longer.unwrap_or(self.patience) };
+        let patience = if ablated(Safeguard::LayerTimeout) { NO_TIMEOUT } else { longer.unwrap_or(self.patience) };
         match timeout(patience, send(live.connection.clone())).await {
             Ok(Ok(answer)) => {
-                live.in_time();
+                live.record_answer();
                 Ok(answer)
             }
             Ok(Err(error)) => {
                 if !is_about_the_value(&error) {
-                    live.lose();
+                    live.open_breaker();
                 }
                 Err(error.into())
             }
             Err(_) => {
-                live.too_late(self.patience);
+                live.record_timeout(self.patience);
                 Err(NoAnswer::Late)
             }
         }
@@ -131,22 +131,22 @@ impl Servers {
 }
 
 impl Live {
-    fn in_time(&self) {
+    fn record_answer(&self) {
         self.late.store(0, Ordering::Relaxed);
     }
 
     /// A single late answer is normal, and delays those behind it on the connection; a run of late answers opens the
     /// breaker.
-    fn too_late(&self, patience: Duration) {
+    fn record_timeout(&self, patience: Duration) {
         let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         let first = self.late.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).err();
         let silent = Duration::from_millis(now.saturating_sub(first.unwrap_or(now)));
-        if silent >= patience * LATE_FOR {
-            self.lose();
+        if silent >= patience * OPEN_AFTER_TIMEOUTS {
+            self.open_breaker();
         }
     }
 
-    fn lose(&self) {
+    fn open_breaker(&self) {
         self.gone.store(true, Ordering::Relaxed);
         self.lost.notify_one();
     }
@@ -172,17 +172,17 @@ fn is_about_the_value(error: &RedisError) -> bool {
 }
 
 /// Keeps the layout: finds it, and finds it again when a server was not where it says.
-async fn keep_map(context: Arc<LinkContext>, map: Arc<ArcSwap<Map>>) {
+async fn run_layout(context: Arc<LinkContext>, map: Arc<ArcSwap<Map>>) {
     let mut backoff = Backoff::new();
-    let mut told = false;
+    let mut logged = false;
     loop {
         match Layout::find(&context.address).await {
             Ok(layout) => {
                 adopt(&context, &map, layout);
-                (backoff, told) = (Backoff::new(), false);
+                (backoff, logged) = (Backoff::new(), false);
                 context.moved.notified().await;
             }
-            Err(error) if !std::mem::replace(&mut told, true) => {
+            Err(error) if !std::mem::replace(&mut logged, true) => {
                 tracing::warn!(%error, address = ?context.address, "the shared cache cannot be found");
             }
             Err(_) => {}
@@ -208,9 +208,9 @@ fn adopt(context: &Arc<LinkContext>, map: &ArcSwap<Map>, layout: Layout) {
 }
 
 impl Link {
-    fn to(node: Node, context: &Arc<LinkContext>) -> Arc<Self> {
+    fn to(node: RedisNode, context: &Arc<LinkContext>) -> Arc<Self> {
         let live = Arc::new(ArcSwapOption::empty());
-        let task = tokio::spawn(keep_link(node.clone(), live.clone(), context.clone()));
+        let task = tokio::spawn(run_link(node.clone(), live.clone(), context.clone()));
         Arc::new(Self { node, live, task })
     }
 
@@ -221,14 +221,14 @@ impl Link {
 
 /// Keeps one connection: opens it, and opens it again whenever it is lost or the breaker opens. Logs the first loss and
 /// the recovery, not each attempt while a server comes and goes.
-async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<LinkContext>) {
+async fn run_link(node: RedisNode, live: Arc<ArcSwapOption<Live>>, context: Arc<LinkContext>) {
     let mut backoff = Backoff::new();
-    let (mut told_up, mut told_down) = (false, false);
+    let (mut logged_up, mut logged_down) = (false, false);
     loop {
         let why = match connect(&node, &context).await {
             Ok(connection) => {
                 let since = Instant::now();
-                let stands = Arc::new(Live {
+                let current = Arc::new(Live {
                     connection,
                     since,
                     late: AtomicU64::new(0),
@@ -236,23 +236,23 @@ async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<Link
                     lost: Notify::new(),
                 });
 
-                live.store(Some(stands.clone()));
-                if !std::mem::replace(&mut told_up, true) {
+                live.store(Some(current.clone()));
+                if !std::mem::replace(&mut logged_up, true) {
                     tracing::info!(?node, "the shared cache is up");
                 }
-                stands.lost.notified().await;
+                current.lost.notified().await;
                 live.store(None);
 
-                if since.elapsed() > GOOD_AFTER {
-                    (backoff, told_down) = (Backoff::new(), false);
+                if since.elapsed() > STABLE_AFTER {
+                    (backoff, logged_down) = (Backoff::new(), false);
                 }
                 "it was lost or late".to_owned()
             }
             Err(error) => error.to_string(),
         };
-        if !std::mem::replace(&mut told_down, true) {
+        if !std::mem::replace(&mut logged_down, true) {
             tracing::warn!(why, ?node, "the shared cache is down: this instance goes without it until it is back");
-            told_up = false;
+            logged_up = false;
         }
         context.moved.notify_one();
         sleep(backoff.next_wait()).await;
@@ -260,7 +260,7 @@ async fn keep_link(node: Node, live: Arc<ArcSwapOption<Live>>, context: Arc<Link
 }
 
 /// Opens a connection to a server that answers a PING in time: a stopped process still accepts connections.
-async fn connect(node: &Node, context: &LinkContext) -> Result<MultiplexedConnection, NoAnswer> {
+async fn connect(node: &RedisNode, context: &LinkContext) -> Result<MultiplexedConnection, NoAnswer> {
     let mut connection = open(&context.address, node, None).await.map_err(|error| match error {
         LinkError::Redis(error) => NoAnswer::Failed(error),
         _ => NoAnswer::Away,

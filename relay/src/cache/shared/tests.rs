@@ -1,8 +1,8 @@
-//! The layer against real Redis servers. Where only a control can show that a safeguard does something, it runs here too,
-//! with the safeguard switched off.
+//! The layer against real Redis servers. Where only a control can show that a safeguard does something, the control
+//! runs here too, with the safeguard ablated.
 
 use super::*;
-use crate::cache::{Ask, Count, ReaderClass, Snapshot};
+use crate::cache::{CanonicalQuery, Count, ReaderClass, Snapshot};
 use crate::types::safeguard::without;
 use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, PublicKey, Row};
 use deploy::redis::{Cluster, Server};
@@ -10,7 +10,7 @@ use deploy::{Home, STEP_TIMEOUT, Signal, until};
 
 mod miss;
 
-/// Patience where it is not what is tested: other tests keep this machine busy.
+/// A timeout for tests that are not about it: other tests keep this machine busy.
 const PATIENT: Duration = Duration::from_millis(500);
 const EPOCH: Epoch = Epoch(7);
 
@@ -20,7 +20,7 @@ fn block_on<T>(test: impl Future<Output = T>) -> T {
 
 fn key(author: u8) -> FilterKey {
     let authors = Some([PublicKey::from_bytes([author; 32])].into());
-    FilterKey { ask: Ask::Rows(Filter { authors, ..Filter::default() }), reader: ReaderClass::Anybody }
+    FilterKey { query: CanonicalQuery::Rows(Filter { authors, ..Filter::default() }), reader: ReaderClass::Everyone }
 }
 
 fn rows(entry: Snapshot) -> Answer {
@@ -111,12 +111,12 @@ fn another_instance_gets_what_one_has_put() {
         assert!(put(&one, &key(1), entry(EPOCH, 5)).await);
         assert_eq!(get(&other, &key(1)).await, Some(entry(EPOCH, 5)));
         assert_eq!(get(&other, &key(2)).await, None, "another filter");
-        let nobody = FilterKey { reader: ReaderClass::Nobody(PrivateKinds::default()), ..key(1) };
+        let nobody = FilterKey { reader: ReaderClass::Unauthenticated(PrivateKinds::default()), ..key(1) };
         assert_eq!(get(&other, &nobody).await, None, "other readers");
         assert_eq!(other.get(&key(1), &|answer| answer.head().position > Position(5)).await.ok(), None, "not usable");
         let head = Head { epoch: EPOCH, position: Position(5) };
         let count = |number| Answer::Count(Count { head, number, counted_at: 1_000, until: Some(2_000) });
-        let counted = FilterKey { ask: Ask::Count(key(1).filters().into()), ..key(1) };
+        let counted = FilterKey { query: CanonicalQuery::Count(key(1).filters().into()), ..key(1) };
         assert!(put_answer(&one, &counted, count(7)).await);
         assert!(!put_answer(&one, &counted, count(8)).await, "as of the same head there is but one");
         assert_eq!(other.get(&counted, &|_| true).await, Ok(count(7)));
@@ -150,7 +150,7 @@ async fn positions_go_back(server: &Server) -> bool {
         last = seen;
     }
     for layer in &layers {
-        // Whatever waits in a queue is written before this.
+        // This waits for every write in the queue.
         put(layer, &key(9), entry(EPOCH, 1)).await;
     }
     get(&layers[0], &key(1)).await.unwrap().head.position != Position(159)
@@ -187,7 +187,7 @@ fn control_without_the_comparison_positions_go_back() {
     });
 }
 
-/// How many of six instances that miss the same at the same time read the store, which takes 20 ms.
+/// How many of six instances that miss the same key at the same time read the store, which takes 20 ms.
 async fn readers(server: &Server) -> usize {
     let mut layers = Vec::new();
     for _ in 0..6 {
@@ -239,7 +239,7 @@ fn the_others_wait_for_a_reader_that_died_no_longer_than_they_must() {
     });
 }
 
-/// Gets while the server is stopped: how long each takes.
+/// Reads while the server is stopped; returns how long each takes.
 async fn gets_while_stopped(layer: &RedisLayer, server: &Server, gets: usize) -> Vec<Duration> {
     server.signal(Signal::STOP);
     let mut took = Vec::new();
@@ -265,7 +265,7 @@ fn a_server_that_hangs_keeps_nobody_waiting_and_is_used_again() {
         let (p50, p99) = (percentile(took.clone(), 50), percentile(took.clone(), 99));
         let status = self::status(&layer);
         println!("a stopped server: p50 {p50:?}, p99 {p99:?}, most {:?}; {status:?}", took.iter().max());
-        // Beside the patience, what a busy machine takes to come back to a task.
+        // Beside the timeout, the time that a busy machine takes to resume a task.
         assert!(p99 < patience + Duration::from_millis(20), "{p99:?}");
         assert!(p50 < Duration::from_millis(1), "after some it is left alone, and costs nothing: {p50:?}");
         assert!(status.late > 0 && status.away > 400, "{status:?}");
@@ -388,7 +388,7 @@ fn a_cluster_carries_entries_on_all_masters_and_a_failover_is_followed() {
         let all = until("all entries to be taken again", STEP_TIMEOUT, async || {
             let mut taken = 0;
             for author in 0..30 {
-                // Another epoch each time: what is there does not count as newer.
+                // Another epoch each time: the entry that is there does not count as newer.
                 put(&layer, &key(author), entry(Epoch(rand::random()), 5)).await;
                 taken += usize::from(get(&layer, &key(author)).await.is_some());
             }

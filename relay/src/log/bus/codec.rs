@@ -164,7 +164,7 @@ mod tests {
         prop_oneof![entries, ephemeral, Just(Message::Heartbeat)]
     }
 
-    /// All that a message says, and not when this process learnt of it.
+    /// The content of a message, without the time at which this process got it.
     fn said(message: &Message) -> String {
         let Message::Entries(epoch, entries) = message else { return format!("{message:?}") };
         let change = |change: &Change| match change {
@@ -188,7 +188,7 @@ mod tests {
 
         #[test]
         fn garbage_is_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            // A random beginning is almost never ours, so give it ours half of the time.
+            // A random beginning is almost never the format's, so half of the time the test puts that first.
             let mut ours = encode(Sender(1), &Message::Heartbeat);
             ours.pop();
             ours.extend_from_slice(&bytes);

@@ -16,11 +16,11 @@ use std::sync::Arc;
 /// The oracle; see the module.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    state: Mutex<State>,
+    state: Mutex<Contents>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Contents {
     closed: bool,
     position: Position,
     /// In the order of arrival.
@@ -40,13 +40,13 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
+    fn with<T>(&self, act: impl FnOnce(&mut Contents) -> T) -> Result<T, StoreError> {
         let mut state = self.state.lock();
         if state.closed { Err(StoreError::Closed) } else { Ok(act(&mut state)) }
     }
 }
 
-impl State {
+impl Contents {
     fn head(&self) -> Head {
         Head { epoch: Epoch(1), position: self.position }
     }
@@ -183,7 +183,7 @@ impl Store for MemoryStore {
         ids: &'a [EventId],
         _at_least: Position,
     ) -> BoxFuture<'a, Result<(Vec<bool>, Head), StoreError>> {
-        let known = |id: &EventId, state: &State| state.events.iter().any(|event| event.id() == *id);
+        let known = |id: &EventId, state: &Contents| state.events.iter().any(|event| event.id() == *id);
         ready(self.with(|state| (ids.iter().map(|id| known(id, state)).collect(), state.head()))).boxed()
     }
 

@@ -2,7 +2,7 @@
 
 use super::error::translate;
 use super::lookup;
-use super::plan::{self, Question};
+use super::plan::{self, PlanQuestion};
 use super::planner::{Picked, Planner};
 use super::rows::{self, run};
 use crate::store::{Counted, StoreError};
@@ -10,8 +10,8 @@ use crate::types::{Access, Filter, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
-/// How many distinct events the filters select. Tags are compared by their keyed hashes alone: without the database's
-/// secret nobody can make these collide.
+/// The number of distinct events that the filters select. Compares tags by their keyed hashes alone: making two tags
+/// collide takes the database's secret.
 pub(super) async fn count(
     connection: &mut PgConnection,
     planner: &Planner,
@@ -19,17 +19,17 @@ pub(super) async fn count(
     access: &Access,
     now: Timestamp,
 ) -> Result<Counted, StoreError> {
-    let mut picked: Vec<(Picked, Question<'_>)> = Vec::with_capacity(filters.len());
+    let mut picked: Vec<(Picked, PlanQuestion<'_>)> = Vec::with_capacity(filters.len());
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
-        // A count walks its lists to their ends.
-        let question = Question { access: Some(access), walked: Some(usize::MAX), ..Question::of(filter, now) };
+        // A count reads each list of matching rows to its end.
+        let question = PlanQuestion { access: Some(access), walked: Some(usize::MAX), ..PlanQuestion::of(filter, now) };
         let first = planner.pick(connection, &question).await?;
-        picked.push((planner.further(connection, &question, first).await?, question));
+        picked.push((planner.count_further(connection, &question, first).await?, question));
     }
 
     let questions: Vec<_> = picked
         .iter()
-        .map(|(picked, question)| (picked.form, Question { lengths: picked.lengths.as_ref(), ..*question }))
+        .map(|(picked, question)| (picked.form, PlanQuestion { lengths: picked.lengths.as_ref(), ..*question }))
         .collect();
     if questions.is_empty() {
         return Ok(Counted { head: lookup::head(connection).await?, ..Counted::default() });

@@ -3,7 +3,7 @@
 use super::error::translate;
 use super::inventory::{self, Partition};
 use super::nodes::Role;
-use super::plan::{Question, SESSION, Statement, page};
+use super::plan::{PlanQuestion, SESSION, Statement, page};
 use super::planner::{PageProbe, Picked, Planner, Thresholds};
 use super::read::question;
 use super::schema;
@@ -18,12 +18,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// Inspects one server, on a connection of its own that is set up like those for clients.
-pub struct Inspector {
+pub struct ServerInspector {
     connection: PgConnection,
     planner: Planner,
 }
 
-/// What a server does for a read, and what it did.
+/// The plan of one read on one server, and the measurements of its execution.
 #[derive(Debug, Clone)]
 pub struct Explanation {
     /// The name of the form that answers.
@@ -31,23 +31,23 @@ pub struct Explanation {
     /// The reason for that form.
     pub why: String,
     /// The statements of the read, in order, without those that chose the form.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExplainStep>,
 }
 
 /// One statement of an [`Explanation`].
 #[derive(Debug, Clone)]
-pub struct Step {
-    /// Its form.
+pub struct ExplainStep {
+    /// The name of its form.
     pub name: &'static str,
-    /// Its text, with parameters.
+    /// Its text, with placeholders.
     pub sql: String,
-    /// Its parameters, as SQL.
+    /// The values of the placeholders, as SQL literals.
     pub parameters: String,
     /// The plan, as `EXPLAIN (ANALYZE, BUFFERS)` prints it.
     pub plan: String,
-    /// The rows that the top of the plan returned.
+    /// The rows that the plan's top node returned.
     pub rows: u64,
-    /// Pages of 8 KiB that it read, from memory or disk.
+    /// The pages of 8 KiB that it read, from memory or disk.
     pub buffers: u64,
     /// Its execution time on the server.
     pub milliseconds: f64,
@@ -60,11 +60,11 @@ pub struct IndexUse {
     pub table: String,
     /// Its name; for partitions, the name of the table's index.
     pub index: String,
-    /// How often it was read.
+    /// The number of scans.
     pub scans: u64,
     /// Its size in bytes.
     pub bytes: u64,
-    /// It guards uniqueness, so it is needed even when it is never read.
+    /// True when it enforces uniqueness: then the database needs it even if no query reads it.
     pub unique: bool,
 }
 
@@ -79,15 +79,15 @@ pub struct ServerPosition {
     pub seconds_behind: f64,
 }
 
-/// The longest that connecting may take.
+/// The longest time that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-const STANDING: &str = "SELECT pg_is_in_recovery(), epoch, position, \
+const SERVER_POSITION: &str = "SELECT pg_is_in_recovery(), epoch, position, \
     CASE WHEN pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() \
          THEN coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END::float8 \
     FROM head";
 
-impl Inspector {
+impl ServerInspector {
     /// Connects to the server at `url`, within five seconds.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Inspector {
 
     /// The role of the server, and its head.
     pub async fn server_position(&mut self) -> Result<ServerPosition, StoreError> {
-        let row = sqlx::query(STANDING).fetch_one(&mut self.connection).await.map_err(translate)?;
+        let row = sqlx::query(SERVER_POSITION).fetch_one(&mut self.connection).await.map_err(translate)?;
         let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned).map_err(translate);
         let replica: bool = row.try_get(0).map_err(translate)?;
         Ok(ServerPosition {
@@ -126,17 +126,18 @@ impl Inspector {
         let mut found = 0;
 
         if let Some(probe) = probe {
-            let statement = page(probe.form, &Question { rows: Some(probe.rows), ..question }, &self.planner.hasher);
+            let statement =
+                page(probe.form, &PlanQuestion { rows: Some(probe.rows), ..question }, &self.planner.hasher);
             let step = self.step(probe.form.name(), &statement).await?;
             found = usize::try_from(step.rows).unwrap_or(usize::MAX);
             steps.push(step);
         }
-        // As in a read, a probe that fills the page answers alone.
+        // As in a read: a probe that fills the page is the answer, and no further statement runs.
         if found <= read.limit {
             let probe = probe.map(|probe| (probe, found));
             let (after, walked) = self.planner.after_probe(&mut self.connection, &question, picked, probe).await?;
             picked = after;
-            let question = Question { lengths: picked.lengths.as_ref(), walked, ..question };
+            let question = PlanQuestion { lengths: picked.lengths.as_ref(), walked, ..question };
             steps.push(self.step(picked.form.name(), &page(picked.form, &question, &self.planner.hasher)).await?);
         }
 
@@ -144,7 +145,7 @@ impl Inspector {
         Ok(Explanation { form, why: why(&picked, probe, read.filter), steps })
     }
 
-    async fn step(&mut self, name: &'static str, statement: &Statement) -> Result<Step, StoreError> {
+    async fn step(&mut self, name: &'static str, statement: &Statement) -> Result<ExplainStep, StoreError> {
         let (sql, parameters) = (statement.sql.clone(), statement.literals());
         self.execute(format!("PREPARE skein_explain AS {sql}")).await?;
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS) EXECUTE skein_explain({parameters})");
@@ -153,7 +154,7 @@ impl Inspector {
 
         let lines: Result<Vec<String>, _> = rows.map_err(translate)?.iter().map(|row| row.try_get(0)).collect();
         let plan = lines.map_err(translate)?.join("\n");
-        Ok(Step {
+        Ok(ExplainStep {
             name,
             sql,
             parameters,
@@ -201,7 +202,7 @@ impl Inspector {
     }
 }
 
-/// The reasons for a choice, for a person.
+/// The reason for the choice, as a sentence for the operator.
 fn why(picked: &Picked, probe: Option<PageProbe>, filter: &Filter) -> String {
     let name = |form: &Form| match form {
         Form::Tag(at) | Form::Tags(at) => {
@@ -237,7 +238,7 @@ fn rows_of(plan: &str) -> u64 {
     number_after(plan.lines().next().unwrap_or_default(), " rows=", true)
 }
 
-/// The buffers of the top of the plan, which include everything below it.
+/// The buffers of the plan's top node, which include those of all nodes below.
 fn buffers(plan: &str) -> u64 {
     let line = plan.lines().find(|line| line.trim_start().starts_with("Buffers: ")).unwrap_or_default();
     number_after(line, "shared hit=", false) + number_after(line, " read=", false)

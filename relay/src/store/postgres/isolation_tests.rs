@@ -1,6 +1,6 @@
-//! The primary is cut off from everybody but one replica, by a line on which nothing passes and nobody is told; another
-//! replica is promoted, and nobody fences the old primary; then the line heals, and there is a primary that has not heard
-//! of its end. Each control takes one safeguard away.
+//! A partition without fencing. A proxy in front of the primary stops forwarding, without closing its connections: only
+//! one replica still reaches that primary. The other replica is promoted. Then the proxy forwards again, and there are
+//! two primaries. Each control ablates one safeguard.
 #![allow(clippy::unwrap_used)]
 
 use super::{Condition, Options, PostgresStore};
@@ -18,34 +18,34 @@ use tokio::time::timeout;
 const NOW: Timestamp = 1_800_000_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The two above, and what a busy machine takes.
+/// The longest time until a write fails: the two timeouts above, and an allowance for a busy machine.
 const BOUND: Duration = Duration::from_secs(6);
-/// How soon after a promotion there must be writes again.
+/// The longest time after a promotion until writes succeed again.
 const BACK: Duration = Duration::from_secs(30);
 
-fn tell(safeguard: Option<Safeguard>) -> Result<(), String> {
+fn run(safeguard: Option<Safeguard>) -> Result<(), String> {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     without(safeguard, || runtime().block_on(isolation()))
 }
 
 #[test]
-fn a_silent_primary_is_given_up_and_one_that_is_over_counts_for_nothing() {
-    tell(None).unwrap();
+fn a_silent_primary_is_given_up_and_a_superseded_one_is_ignored() {
+    run(None).unwrap();
 }
 
 #[test]
 fn control_without_giving_up_a_write_hangs() {
-    assert_eq!(tell(Some(Safeguard::GiveUp)).unwrap_err(), "a write to a silent primary hangs");
+    assert_eq!(run(Some(Safeguard::GiveUp)).unwrap_err(), "a write to a silent primary hangs");
 }
 
 #[test]
 fn control_without_the_newest_timeline_the_old_primary_acknowledges() {
-    assert_eq!(tell(Some(Safeguard::NewestTimeline)).unwrap_err(), "the new primary lacks acknowledged events");
+    assert_eq!(run(Some(Safeguard::NewestTimeline)).unwrap_err(), "the new primary lacks acknowledged events");
 }
 
 #[test]
-fn control_where_past_servers_are_as_good_as_others_they_are_read() {
-    assert_eq!(tell(Some(Safeguard::PastServers)).unwrap_err(), "a read is of an epoch that is over");
+fn control_without_the_check_for_past_servers_they_are_read() {
+    assert_eq!(run(Some(Safeguard::PastServers)).unwrap_err(), "a read is of an epoch that is over");
 }
 
 fn note(n: u32) -> Event {
@@ -95,7 +95,7 @@ async fn isolation() -> Result<(), String> {
         lines.push(Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await.unwrap());
     }
     let urls = || lines.iter().map(|line| format!("postgres://postgres@{}/postgres", line.address()));
-    // The old primary comes first: whoever takes any primary takes this one.
+    // The old primary comes first: a store that takes any primary takes this one.
     let store = open(urls()).await;
     for n in 0..5 {
         put(&store, n).await.unwrap();
@@ -108,7 +108,7 @@ async fn isolation() -> Result<(), String> {
     let before = store.shared_head().await.unwrap().head;
 
     lines[0].silence(true);
-    silent(&store).await?;
+    check_silent_primary(&store).await?;
 
     cluster.server_mut("replica-1").unwrap().receive(false).await.unwrap();
     cluster.server("replica-1").unwrap().execute("SELECT pg_promote(true, 60)").await.unwrap();
@@ -120,15 +120,15 @@ async fn isolation() -> Result<(), String> {
     wait("the new epoch", known).await;
 
     lines[0].silence(false);
-    back(&cluster, &store, urls()).await?;
+    check_returned_primary(&cluster, &store, urls()).await?;
     store.close().await;
     Ok(())
 }
 
-/// Writes fail in time, reads go on at the replicas.
-async fn silent(store: &PostgresStore) -> Result<(), String> {
+/// Writes fail in time, and reads go on at the replicas.
+async fn check_silent_primary(store: &PostgresStore) -> Result<(), String> {
     let served = reads(store);
-    // The first one is on its way to a primary that seems well, the second finds none.
+    // The first write goes to a primary that still counts as healthy; the second finds no primary.
     for n in [6, 7] {
         let refused = timeout(BOUND, put(store, n)).await.map_err(|_| "a write to a silent primary hangs")?;
         assert!(matches!(refused, Err(StoreError::Unknown | StoreError::Unreachable(_))), "{refused:?}");
@@ -141,8 +141,12 @@ async fn silent(store: &PostgresStore) -> Result<(), String> {
     Ok(())
 }
 
-/// The old primary writes and has a replica, but nobody who knows the new one takes anything from either.
-async fn back(cluster: &Cluster, store: &PostgresStore, urls: impl Iterator<Item = String>) -> Result<(), String> {
+/// The old primary takes writes and still has a replica. A store that knows the new primary uses neither.
+async fn check_returned_primary(
+    cluster: &Cluster,
+    store: &PostgresStore,
+    urls: impl Iterator<Item = String>,
+) -> Result<(), String> {
     let epoch = store.shared_head().await.unwrap().head.epoch;
     let lonely = open([cluster.servers[0].database_url("postgres")].into_iter()).await;
     let mut only_there = Vec::new();
@@ -164,7 +168,7 @@ async fn back(cluster: &Cluster, store: &PostgresStore, urls: impl Iterator<Item
         let (known, _) = store.known(&only_there, Position::default()).await.unwrap();
         stale += usize::from(read(store).await?.head.epoch != epoch || known.contains(&true));
     }
-    // One that was not there, and finds the old primary first.
+    // A store that was opened after the failover, and whose first URL is the old primary's.
     let new = open(urls).await;
     acknowledged.push(put(&new, 220).await.map_err(|error| error.to_string())?);
     new.close().await;

@@ -23,7 +23,6 @@ mod lookup;
 mod maintenance;
 mod nodes;
 mod options;
-mod order;
 mod plan;
 mod planner;
 mod read;
@@ -36,7 +35,7 @@ mod store;
 mod warm;
 mod write;
 
-pub use explain::{Explanation, IndexUse, Inspector, ServerPosition, Step};
+pub use explain::{ExplainStep, Explanation, IndexUse, ServerInspector, ServerPosition};
 pub use inventory::Partition;
 pub use maintenance::MaintenanceStatus;
 pub use nodes::{Condition, NodeStatus, Role};

@@ -2,7 +2,7 @@
 //! serves a page short.
 
 use super::error::translate;
-use super::plan::{self, Question};
+use super::plan::{self, PlanQuestion};
 use super::planner::Planner;
 use super::rows::{event_id, head, run};
 use crate::store::form::{Form, Rights};
@@ -28,7 +28,7 @@ pub(super) async fn page(
     if let Some(probe) = probe {
         // A probe answers only where it fills the page: the rest could be further back.
         let answer =
-            ask(connection, planner, read, probe.form, &Question { rows: Some(probe.rows), ..question }).await?;
+            ask(connection, planner, read, probe.form, &PlanQuestion { rows: Some(probe.rows), ..question }).await?;
         if answer.cut && answer.is_enough(read.limit) {
             planner.counters.full(probe);
             return Ok(answer.page(read.limit));
@@ -52,27 +52,27 @@ pub(super) async fn page(
 }
 
 /// `read` as a question to the planner.
-pub(super) fn question<'a>(read: &Read<'a>, elements: usize) -> Question<'a> {
+pub(super) fn question<'a>(read: &Read<'a>, elements: usize) -> PlanQuestion<'a> {
     let Read { filter, access, now, after, max_text_bytes, .. } = *read;
-    Question { access, after, elements, max_text_bytes, ..Question::of(filter, now) }
+    PlanQuestion { access, after, elements, max_text_bytes, ..PlanQuestion::of(filter, now) }
 }
 
 /// The rows of one statement.
-struct Answer {
-    found: Vec<Found>,
+struct RawPage {
+    found: Vec<RawRow>,
     head: Head,
     /// The statement stopped at its limit.
     cut: bool,
 }
 
-struct Found {
+struct RawRow {
     key: Key,
     expires_at: Option<Timestamp>,
     /// `None` beyond the bound on texts.
     text: Option<String>,
 }
 
-impl Answer {
+impl RawPage {
     /// False where the recheck dropped rows and there may be others.
     fn is_enough(&self, limit: usize) -> bool {
         !self.cut || self.found.len() > limit
@@ -83,7 +83,7 @@ impl Answer {
         self.found.sort_unstable_by_key(|row| row.key.order());
         self.found.truncate(limit);
         let mut page = Page { rows: Vec::with_capacity(self.found.len()), rest: Vec::new(), head: self.head, complete };
-        for Found { key, expires_at, text } in self.found {
+        for RawRow { key, expires_at, text } in self.found {
             match text {
                 Some(text) if page.rest.is_empty() => page.rows.push(Row { key, expires_at, text: text.into() }),
                 _ => page.rest.push(key),
@@ -98,15 +98,15 @@ async fn ask(
     planner: &Planner,
     read: &Read<'_>,
     form: Form,
-    question: &Question<'_>,
-) -> Result<Answer, StoreError> {
+    question: &PlanQuestion<'_>,
+) -> Result<RawPage, StoreError> {
     let statement = plan::page(form, question, &planner.hasher);
     let rows = run(connection, &statement).await?;
 
     let first = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
     let head = head(first).map_err(translate)?;
     let rights = Rights::of(read.access, read.filter);
-    let mut answer = Answer { found: Vec::with_capacity(rows.len()), head, cut: false };
+    let mut answer = RawPage { found: Vec::with_capacity(rows.len()), head, cut: false };
 
     let mut count = 0;
     for row in &rows {
@@ -129,9 +129,9 @@ async fn ask(
 }
 
 /// The columns id, created_at, expires_at, text after the head; `None` where there is only the head.
-fn found(row: &PgRow) -> Result<Option<Found>, StoreError> {
+fn found(row: &PgRow) -> Result<Option<RawRow>, StoreError> {
     let Some(id) = row.try_get::<Option<&[u8]>, _>(2).map_err(translate)? else { return Ok(None) };
     let key = Key { id: event_id(id)?, created_at: row.try_get(3).map_err(translate)? };
     let expires_at = row.try_get(4).map_err(translate)?;
-    Ok(Some(Found { key, expires_at, text: row.try_get(5).map_err(translate)? }))
+    Ok(Some(RawRow { key, expires_at, text: row.try_get(5).map_err(translate)? }))
 }

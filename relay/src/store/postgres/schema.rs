@@ -11,7 +11,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// For a session with statements of any length, which wait for another instance or build an index. Once the client is
 /// gone, the server ends such a statement within seconds, even while it waits for a lock that others wait for as well.
-pub(super) const UNHURRIED: &str = "SET statement_timeout = 0; SET client_connection_check_interval = '1s'; \
+pub(super) const UNLIMITED_SESSION: &str = "SET statement_timeout = 0; SET client_connection_check_interval = '1s'; \
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3";
 
 /// Migrates the schema of a primary; one instance at a time does so, and the others wait. Close the connection after an
@@ -20,7 +20,7 @@ pub(super) const UNHURRIED: &str = "SET statement_timeout = 0; SET client_connec
 /// # Errors
 /// [`StoreError::TooNew`] where a newer version of this program has migrated the schema.
 pub(super) async fn migrate(conn: &mut PgConnection) -> Result<Hasher, StoreError> {
-    conn.execute(sqlx::raw_sql(UNHURRIED)).await.map_err(translate)?;
+    conn.execute(sqlx::raw_sql(UNLIMITED_SESSION)).await.map_err(translate)?;
     // `run` would not do: its future is not known to be `Send`.
     MIGRATIONS.run_direct(None, &mut *conn, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > known() => StoreError::TooNew { found, known: known() },

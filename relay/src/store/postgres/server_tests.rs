@@ -1,10 +1,10 @@
-//! The plans of a real server with 100,000 events: the index each form is named for, that index alone, and no partition
-//! that cannot have what is asked for.
+//! The plans of a real server with 100,000 events: they use the index that the form is named for, that index alone, and
+//! no partition outside the filter's times.
 #![allow(clippy::unwrap_used)]
 
-use super::explain::Inspector;
+use super::explain::ServerInspector;
 use super::plan::tests::{NOW, filter, forms, hasher, question, question_of};
-use super::plan::{Lengths, Question, SESSION, Statement, count, lengths, page};
+use super::plan::{Lengths, PlanQuestion, SESSION, Statement, count, lengths, page};
 use super::planner::{Planner, Thresholds};
 use super::{lookup, read, rows, schema};
 use crate::config::Redacted;
@@ -17,8 +17,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Ro
 
 const EVENTS: i64 = 100_000;
 
-/// A server with events: author and kind of the n-th are n modulo 40 and 8; it is one of 36 months back; each has a `p`
-/// and an `e` tag with its author, and every two hundredth a `t` tag.
+/// A server with events: author and kind of the n-th are n modulo 40 and 8; it is in one of the last 36 months; each
+/// has a `p` and an `e` tag with its author, and every two hundredth a `t` tag.
 struct Filled {
     _cluster: Cluster,
     url: String,
@@ -26,7 +26,7 @@ struct Filled {
 }
 
 async fn filled() -> Filled {
-    // A vacuum beside ours would keep it from marking pages as visible to all.
+    // An autovacuum beside this one would keep it from marking pages as all-visible.
     let cluster = Cluster::setup().set("autovacuum", "off").start().await.unwrap();
     let url = cluster.database_urls("postgres").remove(0);
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -74,8 +74,8 @@ async fn plan(connection: &mut PgConnection, statement: &Statement) -> String {
     rows.iter().map(|row| row.try_get::<String, _>(0).unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// What a plan must not have: tables read whole (but `head`, which has one row), bitmaps, and heap pages behind an index
-/// that ought to be enough.
+/// What a plan must not have: sequential scans (but of `head`, which has one row), bitmaps, and heap fetches behind an
+/// index that should be enough.
 fn faults(plan: &str) -> Vec<&str> {
     let wrong = |line: &&str| {
         (line.contains("Seq Scan on ") && !line.contains("Seq Scan on head"))
@@ -119,7 +119,7 @@ async fn forms_walk_their_indexes(connection: &mut PgConnection) {
             Form::Time | Form::Recent => "Index Only Scan using event_time on event c",
         };
         for access in [None, Some(&Access::default()), Some(&reader)] {
-            let question = Question { access, ..question_of(form, &filter) };
+            let question = PlanQuestion { access, ..question_of(form, &filter) };
             let plan = plan(connection, &page(form, &question, &hasher())).await;
             assert!(plan.contains(index), "{name}:\n{plan}");
             assert_eq!(faults(&plan), Vec::<&str>::new(), "{name}:\n{plan}");
@@ -135,18 +135,18 @@ async fn forms_walk_their_indexes(connection: &mut PgConnection) {
     assert_eq!(faults(&counted), Vec::<&str>::new(), "{counted}");
     assert!(counted.contains("event_author") && !counted.contains("event_time"), "{counted}");
     for (form, index) in [(Form::Tag(0), "tag_h on tag c"), (Form::AuthorKind, "event_author on event c")] {
-        let look = Question { rows: Some(1_000), ..question(&filter) };
+        let look = PlanQuestion { rows: Some(1_000), ..question(&filter) };
         let plan = plan(connection, &page(form, &look, &hasher())).await;
         assert!(plan.contains(&format!("Index Only Scan using {index}")) && faults(&plan).is_empty(), "{plan}");
     }
-    // Control: the form that the design forbids is noticed.
+    // Control: the test notices the form that the design forbids.
     let sql = "EXPLAIN SELECT text FROM event_text ORDER BY text LIMIT 3";
     let rows = sqlx::raw_sql(sql).fetch_all(connection).await.unwrap();
     let forbidden: Vec<String> = rows.iter().map(|row| row.try_get(0).unwrap()).collect();
     assert!(!faults(&forbidden.join("\n")).is_empty());
 }
 
-/// An author who wrote 2,500 events costs no more than the page, and an absent kind next to nothing.
+/// An author of 2,500 events costs no more than the page, and an absent kind next to nothing.
 async fn rare_sets_are_not_read_whole(connection: &mut PgConnection) {
     for (json, form, most) in [
         (r#"{"kinds":[1,31000]}"#, Form::Kinds, 250),
@@ -162,14 +162,14 @@ async fn rare_sets_are_not_read_whole(connection: &mut PgConnection) {
     }
 }
 
-/// Two tags of 2,500 events each: that of the walk, and one that is not probed row by row.
+/// Two tags of 2,500 events each: the one that is walked, and one that is not probed row by row.
 async fn long_lists_are_met_in_a_hash_table(connection: &mut PgConnection) {
     let filter = filter(r##"{"#e":['01'],"#p":['01']}"##);
     let lengths = Lengths::new([(Form::Tag(0), 2_500), (Form::Tag(1), 2_500)], 8_000);
-    let question = Question { lengths: Some(&lengths), walked: Some(2_500), elements: 3_000, ..question(&filter) };
+    let question = PlanQuestion { lengths: Some(&lengths), walked: Some(2_500), elements: 3_000, ..question(&filter) };
     let of_author = super::plan::tests::filter(r##"{"#p":['01'],"authors":['01']}"##);
     let tag = Lengths::new([(Form::Tag(0), 2_500), (Form::Authors, 2_500)], 8_000);
-    let merged = Question { filter: &of_author, lengths: Some(&tag), ..question };
+    let merged = PlanQuestion { filter: &of_author, lengths: Some(&tag), ..question };
     for statement in [
         page(Form::Tag(0), &question, &hasher()),
         page(Form::Authors, &merged, &hasher()),
@@ -209,7 +209,7 @@ async fn partitions_outside_are_not_opened(connection: &mut PgConnection) {
     };
     assert_eq!(opened(&ids[..1]).await, 1);
     assert_eq!(opened(&ids[1..]).await, 1);
-    // Control: what lies three years apart opens all between.
+    // Control: two events three years apart open all partitions between.
     assert!(opened(&ids).await > 30);
 }
 
@@ -233,7 +233,7 @@ async fn pages_and_lookups_agree(connection: &mut PgConnection) -> Result<(), St
 }
 
 async fn an_explanation_tells_the_form(url: &str) {
-    let mut inspector = Inspector::connect(&Redacted::new(url)).await.unwrap();
+    let mut inspector = ServerInspector::connect(&Redacted::new(url)).await.unwrap();
     let filter = filter(r##"{"#t":["x"],"#p":['01'],"authors":['01','02']}"##);
     let explanation = inspector.explain(&ask(&filter, 20)).await.unwrap();
     assert_eq!(explanation.form, "tag");

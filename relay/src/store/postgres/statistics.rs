@@ -1,4 +1,5 @@
-//! The primary's own counters: which statements take its time, and which indexes nobody uses. Also vacuums its tables.
+//! The primary's own counters: which statements take its time, and which indexes no statement uses. Also vacuums its
+//! tables.
 
 use super::error::translate;
 use crate::store::StoreError;

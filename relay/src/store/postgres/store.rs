@@ -4,8 +4,8 @@ use super::error::FailureClass;
 use super::maintenance::MaintenanceStatus;
 use super::nodes::{NodeStatus, Nodes};
 use super::options::Options;
-use super::order::Order;
 use super::planner::{PlanCounts, Planner};
+use super::write::PostgresWrite;
 use super::{count, log, lookup, read, schema, statistics, write};
 use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const START_INTERVAL: Duration = Duration::from_millis(500);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest that a write may take, however long the server lets a statement run: its commit may wait for a standby.
-const LONGEST_WRITE: Duration = Duration::from_secs(300);
+const MAX_WRITE_TIME: Duration = Duration::from_secs(300);
 
 /// The longest that a starting relay waits for warm connections: a slow server must not keep it from serving.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
@@ -153,15 +153,15 @@ impl PostgresStore {
 
     /// Removes the events with these ids, at most a few hundred, on the operator's behalf.
     pub(super) async fn trim(&self, ids: Vec<EventId>) -> Result<Appended, StoreError> {
-        self.write(Order::Trim(ids)).await
+        self.write(PostgresWrite::Trim(ids)).await
     }
 
     /// Runs a write to its end even where the caller is dropped: an unknown outcome is worse than a late one.
-    async fn write(&self, order: Order) -> Result<Appended, StoreError> {
+    async fn write(&self, call: PostgresWrite) -> Result<Appended, StoreError> {
         let shared = self.shared.clone();
         let task = tokio::spawn(async move {
             let _writing = shared.writing.read().await;
-            shared.write(&order).await
+            shared.write(&call).await
         });
         let appended = task.await.unwrap_or(Err(StoreError::Closed))?;
         self.shared.show(appended.head);
@@ -172,10 +172,10 @@ impl PostgresStore {
 impl StoreState {
     /// Writes on the primary. Where the primary is lost, begins again on the next one, for as long as a call may wait.
     /// Beginning again is safe: what the lost attempt committed is then a duplicate, or already removed.
-    async fn write(&self, order: &Order) -> Result<Appended, StoreError> {
+    async fn write(&self, call: &PostgresWrite) -> Result<Appended, StoreError> {
         let mut deadline = self.nodes.deadline();
         // The server limits a statement, but not a commit that waits for a standby.
-        let end = deadline + self.nodes.options().primary_statement_timeout.min(LONGEST_WRITE);
+        let end = deadline + self.nodes.options().primary_statement_timeout.min(MAX_WRITE_TIME);
         let mut begun = false;
 
         loop {
@@ -184,24 +184,24 @@ impl StoreState {
                 lease => lease?,
             };
             let (connection, server) = lease.parts()?;
-            let carried = timeout_at(end, order.carry_out(connection, &self.planner, self.nodes.epoch()));
+            let carried = timeout_at(end, call.run_on(connection, &self.planner, self.nodes.epoch()));
             let result = tokio::select! {
                 biased;
                 result = carried => result.unwrap_or(Err(StoreError::Unknown)),
                 // The server has not answered, and another one was promoted: the outcome of the write is found out
                 // there.
-                () = self.nodes.outlived(server) => Err(StoreError::Unknown),
+                () = self.nodes.superseded(server) => Err(StoreError::Unknown),
             };
 
             let result = match result {
-                Ok(_) if self.nodes.is_over(&lease.server) => Err(StoreError::Unknown),
+                Ok(_) if self.nodes.was_superseded(&lease.server) => Err(StoreError::Unknown),
                 result => result,
             };
 
             match result {
                 Err(StoreError::Unknown) => {
                     lease.discard();
-                    if !self.nodes.is_over(&lease.server) || Instant::now() >= end {
+                    if !self.nodes.was_superseded(&lease.server) || Instant::now() >= end {
                         return Err(StoreError::Unknown);
                     }
                     tracing::warn!("another server was promoted during a write, which begins again there");
@@ -269,7 +269,7 @@ impl Store for PostgresStore {
     }
 
     fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.write(Order::Append(batch, now)).boxed()
+        self.write(PostgresWrite::Append(batch, now)).boxed()
     }
 
     fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
@@ -318,15 +318,15 @@ impl Store for PostgresStore {
     }
 
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.write(Order::Sweep(now, max)).boxed()
+        self.write(PostgresWrite::Sweep(now, max)).boxed()
     }
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        self.write(Order::Remove(filter.clone(), max)).boxed()
+        self.write(PostgresWrite::Remove(filter.clone(), max)).boxed()
     }
 
     fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        self.write(Order::Vanish(vanish.clone(), max)).boxed()
+        self.write(PostgresWrite::Vanish(vanish.clone(), max)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

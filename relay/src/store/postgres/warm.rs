@@ -62,7 +62,7 @@ async fn ask(connection: &mut PgConnection, role: Role) -> Result<(), StoreError
 
     lookup::known(connection, &[EventId::from_bytes([0; 32])]).await?;
     if role == Role::Primary {
-        write::look_at_nothing(connection).await?;
+        write::look_up_nothing(connection).await?;
         log::shared_head(connection).await?;
         log::entries(connection, Position(i64::MAX.unsigned_abs()), 1).await?;
     }

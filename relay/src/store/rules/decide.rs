@@ -14,7 +14,8 @@ pub(crate) struct Known<R> {
     pub(crate) ids: FxHashSet<EventId>,
     /// The stored events that the batch's deletions name by id, with the store's references.
     pub(crate) targets: FxHashMap<EventId, (R, Arc<Event>)>,
-    /// Every address that the batch, its deletions or their targets concern, and the floors of vanished keys among them.
+    /// Every address that the batch, its deletions or their targets concern, and the floors of vanished keys among
+    /// them.
     pub(crate) addresses: FxHashMap<Address, Versions<R>>,
     /// The tombstones of the batch's ids.
     pub(crate) tombstones: FxHashSet<(EventId, PublicKey)>,
@@ -24,7 +25,7 @@ pub(crate) struct Known<R> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Versions<R> {
     /// The current version, if there is one.
-    pub(crate) current: Option<Place<R>>,
+    pub(crate) current: Option<EventPlace<R>>,
     /// The key of the current version, or of the one that was deleted or has expired: no older version comes in.
     pub(crate) newest: Option<Key>,
     /// The author has deleted the versions up to this second.
@@ -39,7 +40,7 @@ impl<R> Default for Versions<R> {
 
 /// Where an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place<R> {
+pub(crate) enum EventPlace<R> {
     /// In the store.
     Stored(R),
     /// Earlier in this batch.
@@ -48,7 +49,7 @@ pub(crate) enum Place<R> {
 
 /// One change, in order.
 #[derive(Debug, Clone)]
-pub(crate) enum Step<R> {
+pub(crate) enum DecisionStep<R> {
     /// The event is stored.
     Insert(Arc<Event>),
     /// The event came earlier in this batch, and is removed again.
@@ -61,7 +62,7 @@ pub(crate) enum Step<R> {
 #[derive(Debug)]
 pub(crate) struct Decision<R> {
     pub(crate) outcomes: Vec<Outcome>,
-    pub(crate) steps: Vec<Step<R>>,
+    pub(crate) steps: Vec<DecisionStep<R>>,
     /// Tombstones to write; some may be stored already.
     pub(crate) tombstones: Vec<(EventId, PublicKey)>,
     /// The final state of each address that changed.
@@ -96,16 +97,16 @@ impl<R> Default for Decision<R> {
 /// Decides the batch, in order.
 pub(crate) fn decide<R: Copy>(batch: &[Verified], now: Timestamp, known: Known<R>) -> Decision<R> {
     let mut state =
-        State { known, pending: FxHashMap::default(), changed: FxHashSet::default(), done: Decision::default() };
+        BatchState { known, pending: FxHashMap::default(), changed: FxHashSet::default(), done: Decision::default() };
     for verified in batch {
         let outcome = state.take(verified.event(), now);
         state.done.outcomes.push(outcome);
     }
 
-    let State { mut known, pending, changed, mut done } = state;
+    let BatchState { mut known, pending, changed, mut done } = state;
     for step in &done.steps {
         // An event is withdrawn at most once: what was deleted or replaced does not come in again.
-        if let Step::Insert(event) = step
+        if let DecisionStep::Insert(event) = step
             && pending.contains_key(&event.id())
         {
             done.inserts.push(event.clone());
@@ -115,7 +116,7 @@ pub(crate) fn decide<R: Copy>(batch: &[Verified], now: Timestamp, known: Known<R
     done
 }
 
-struct State<R> {
+struct BatchState<R> {
     known: Known<R>,
     /// What this batch has stored and not removed again.
     pending: FxHashMap<EventId, Arc<Event>>,
@@ -123,7 +124,7 @@ struct State<R> {
     done: Decision<R>,
 }
 
-impl<R: Copy> State<R> {
+impl<R: Copy> BatchState<R> {
     fn take(&mut self, event: &Arc<Event>, now: Timestamp) -> Outcome {
         let id = event.id();
 
@@ -150,7 +151,7 @@ impl<R: Copy> State<R> {
             if versions.newest.is_some_and(|newest| !supersedes(key(event), newest)) {
                 return Outcome::Superseded;
             }
-            let replaced = versions.current.replace(Place::Batch(id)).zip(versions.newest.replace(key(event)));
+            let replaced = versions.current.replace(EventPlace::Batch(id)).zip(versions.newest.replace(key(event)));
             self.changed.insert(address);
             if let Some((place, key)) = replaced {
                 self.remove(place, key.id, RemovalCause::Replaced);
@@ -158,7 +159,7 @@ impl<R: Copy> State<R> {
         }
 
         self.pending.insert(id, event.clone());
-        self.done.steps.push(Step::Insert(event.clone()));
+        self.done.steps.push(DecisionStep::Insert(event.clone()));
         if event.kind() == Kind::DELETION {
             self.delete(event);
         }
@@ -189,8 +190,8 @@ impl<R: Copy> State<R> {
             self.known.tombstones.insert((id, requester));
             self.done.tombstones.push((id, requester));
             let (place, event) = match (self.pending.get(&id), self.known.targets.get(&id)) {
-                (Some(event), _) => (Place::Batch(id), event.clone()),
-                (None, Some((row, event))) => (Place::Stored(*row), event.clone()),
+                (Some(event), _) => (EventPlace::Batch(id), event.clone()),
+                (None, Some((row, event))) => (EventPlace::Stored(*row), event.clone()),
                 (None, None) => continue,
             };
 
@@ -216,16 +217,16 @@ impl<R: Copy> State<R> {
         }
     }
 
-    fn remove(&mut self, place: Place<R>, id: EventId, cause: RemovalCause) {
+    fn remove(&mut self, place: EventPlace<R>, id: EventId, cause: RemovalCause) {
         match place {
-            Place::Stored(row) => {
+            EventPlace::Stored(row) => {
                 self.known.ids.remove(&id);
                 self.known.targets.remove(&id);
-                self.done.steps.push(Step::Remove(row, cause));
+                self.done.steps.push(DecisionStep::Remove(row, cause));
             }
-            Place::Batch(id) => {
+            EventPlace::Batch(id) => {
                 if let Some(event) = self.pending.remove(&id) {
-                    self.done.steps.push(Step::Withdraw(event, cause));
+                    self.done.steps.push(DecisionStep::Withdraw(event, cause));
                 }
             }
         }

@@ -5,7 +5,7 @@ mod delete;
 mod replace;
 mod vanish;
 
-pub(crate) use decide::{Decision, Known, Place, Step, Versions, decide};
+pub(crate) use decide::{Decision, DecisionStep, EventPlace, Known, Versions, decide};
 pub use delete::{Targets, may_delete, requesters, targets};
 pub use replace::{Address, key, supersedes};
 pub use vanish::Vanish;

@@ -11,7 +11,7 @@ use sqlx::{Arguments, Encode, Row as _, Sqlite, Type};
 use std::fmt::Write;
 
 /// What a statement asks for, apart from its form.
-pub(super) struct Question<'a> {
+pub(super) struct FormQuestion<'a> {
     pub(super) filter: &'a Filter,
     pub(super) access: Option<&'a Access>,
     pub(super) now: Timestamp,
@@ -88,15 +88,15 @@ fn hex<'a>(ids: impl Iterator<Item = &'a EventId>) -> String {
 }
 
 /// The parameters for `form`, with the numbers that [`super::sql`] gives them.
-pub(super) fn arguments(question: &Question<'_>, form: Form, hasher: &Hasher) -> SqliteArguments {
+pub(super) fn arguments(question: &FormQuestion<'_>, form: Form, hasher: &Hasher) -> SqliteArguments {
     let mut values = SqliteArguments::default();
     push(&mut values, question, form, hasher);
     values
 }
 
 /// Appends the parameters for `form` to those of other statements.
-pub(super) fn push(values: &mut SqliteArguments, question: &Question<'_>, form: Form, hasher: &Hasher) {
-    let Question { filter, access, .. } = question;
+pub(super) fn push(values: &mut SqliteArguments, question: &FormQuestion<'_>, form: Form, hasher: &Hasher) {
+    let FormQuestion { filter, access, .. } = question;
     let (since, until) = (filter.since.unwrap_or(0), filter.until.unwrap_or(Timestamp::MAX));
     let high = question.after.map_or(i64::MAX, ord).min(ord_last(until));
     let authors = || filter.authors.iter().flatten().map(|author| hasher.author(author));

@@ -97,7 +97,7 @@ async fn run(
 }
 
 /// A pass that copies at most this many frames, some 10 ms of work, is the last one beside the writer.
-const FEW_FRAMES: i64 = 2_000;
+const LAST_PASS_FRAMES: i64 = 2_000;
 
 /// Copies and syncs the bulk of the log beside the writer, then what came in meanwhile, and so on; at last, while no
 /// write runs, the rest. Only a log that was copied completely is begun anew by the next write.
@@ -116,7 +116,7 @@ async fn catch_up(
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
         synced.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))?;
         let now = copied - done;
-        if now <= FEW_FRAMES || now > last / 2 {
+        if now <= LAST_PASS_FRAMES || now > last / 2 {
             break;
         }
         (done, last) = (copied, now);

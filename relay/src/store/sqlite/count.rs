@@ -1,8 +1,8 @@
 //! COUNT (NIP-45): one statement, whatever the number of filters.
 
-use super::bind::{Question, head_from, push};
+use super::bind::{FormQuestion, head_from, push};
 use super::error::translate;
-use super::pool::Lease;
+use super::pool::ReaderLease;
 use super::read::pick;
 use super::sql;
 use crate::store::form::Form;
@@ -13,10 +13,10 @@ use crate::types::{Access, Filter, Timestamp};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Row};
 
-/// How many distinct events the filters select. Authors and tags are compared by their keyed hashes alone: without the
-/// database's secret nobody can make these collide.
+/// How many distinct events the filters select. Authors and tags are compared by their keyed hashes alone: making two
+/// tags collide takes the database's secret.
 pub(super) async fn count(
-    lease: &mut Lease,
+    lease: &mut ReaderLease,
     hasher: &Hasher,
     filters: &[Filter],
     access: &Access,
@@ -26,7 +26,7 @@ pub(super) async fn count(
     let mut queries = Vec::new();
     let mut unique = true;
     for filter in filters.iter().filter(|filter| !filter.is_impossible()) {
-        let question = Question { filter, access: Some(access), now, after: None, elements: 0, big_text_bytes: 0 };
+        let question = FormQuestion { filter, access: Some(access), now, after: None, elements: 0, big_text_bytes: 0 };
         let form = pick(lease, hasher, &question).await?;
 
         // A count reads all rows of all lists, so the forms of one list and of several are the same.

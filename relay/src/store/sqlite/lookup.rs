@@ -4,10 +4,10 @@
 use super::bind::{add, head_from, json};
 use super::error::translate;
 use super::ord::id_prefix;
-use super::pool::Lease;
+use super::pool::ReaderLease;
 use crate::store::StoreError;
 use crate::store::rules::{Address, barring_keys, targets, vanish_floor};
-use crate::store::rules::{Known, Place, Versions};
+use crate::store::rules::{EventPlace, Known, Versions};
 use crate::store::text;
 use crate::types::{Event, EventId, Head, Key, Kind, PublicKey, Row, Timestamp, Verified};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -41,7 +41,7 @@ macro_rules! addresses {
 }
 
 /// What the database has about a batch.
-pub(super) struct Met {
+pub(super) struct BatchContext {
     /// What deciding the batch takes.
     pub(super) known: Known<i64>,
     /// The events that the batch may remove, by row.
@@ -50,7 +50,7 @@ pub(super) struct Met {
 
 /// Begins a transaction and looks up what deciding `batch` takes: in one trip to the connection's thread, and one more
 /// before it for the targets of deletion requests. That one needs no transaction, since nothing else writes.
-pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<Met, StoreError> {
+pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified]) -> Result<BatchContext, StoreError> {
     let requests = batch.iter().filter(|verified| verified.event().kind() == Kind::DELETION);
     let named: Vec<_> = requests.map(|verified| targets(verified.event())).collect();
     let wanted: FxHashSet<_> = named.iter().flat_map(|targets| targets.ids.iter().copied()).collect();
@@ -78,7 +78,7 @@ pub(super) async fn begin(connection: &mut SqliteConnection, batch: &[Verified])
     let addresses = wanted.read(row.try_get(1).map_err(translate)?, &mut removable)?;
     let tombstones = tombstones(row.try_get(2).map_err(translate)?)?;
     let ids = split_ids(row.try_get(0).map_err(translate)?)?;
-    Ok(Met { known: Known { ids, targets, addresses, tombstones }, removable })
+    Ok(BatchContext { known: Known { ids, targets, addresses, tombstones }, removable })
 }
 
 /// Ids concatenated in hex. Some may share only a prefix with the ids that were asked for.
@@ -88,14 +88,17 @@ fn split_ids(hex: Option<&str>) -> Result<FxHashSet<EventId>, StoreError> {
 }
 
 /// The stored ones of `wanted`, and the head as of which that holds.
-pub(super) async fn known_ids(lease: &mut Lease, wanted: &[EventId]) -> Result<(FxHashSet<EventId>, Head), StoreError> {
+pub(super) async fn known_ids(
+    lease: &mut ReaderLease,
+    wanted: &[EventId],
+) -> Result<(FxHashSet<EventId>, Head), StoreError> {
     let sql = concat!("SELECT (SELECT epoch FROM head), (SELECT position FROM head), (", ids!("?1"), ")");
     let row = lease.one(sql.into(), one_list(wanted.iter().map(id_prefix))).await?;
     Ok((split_ids(row.try_get(2).map_err(translate)?)?, head_from(&row)?))
 }
 
 /// The rows of the stored ones of `wanted`.
-pub(super) async fn rows(lease: &mut Lease, wanted: &[EventId]) -> Result<Vec<Row>, StoreError> {
+pub(super) async fn rows(lease: &mut ReaderLease, wanted: &[EventId]) -> Result<Vec<Row>, StoreError> {
     let sql =
         "SELECT e.text, e.expires_at FROM json_each(?1) j CROSS JOIN event e INDEXED BY event_id ON e.id = j.value";
     let wanted: FxHashSet<_> = wanted.iter().copied().collect();
@@ -200,7 +203,7 @@ impl Wanted {
                 removable.texts.insert(row, field()?.into());
             }
             let newest = created_at.zip(id).map(|(created_at, id)| Key { created_at, id });
-            found.insert(address.clone(), Versions { current: row.map(Place::Stored), newest, deleted_up_to });
+            found.insert(address.clone(), Versions { current: row.map(EventPlace::Stored), newest, deleted_up_to });
         }
         Ok(found)
     }

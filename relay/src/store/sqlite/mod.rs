@@ -39,7 +39,7 @@ use checkpoint::Checkpointer;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use open::{Owner, Ownership};
-use pool::Pool;
+use pool::ReaderPool;
 use sqlx::Connection;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -53,7 +53,7 @@ pub struct SqliteStore {
 
 struct SqliteState {
     hasher: Hasher,
-    readers: Arc<Pool>,
+    readers: Arc<ReaderPool>,
     /// `None` once closed.
     writer: Arc<Mutex<Option<Owner>>>,
     options: Options,
@@ -69,9 +69,13 @@ impl SqliteStore {
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let ownership = Ownership::take(&options.path)?;
         let writer = open::writer(&options).await?;
-        let readers =
-            Pool::open(&open::reader_options(&options), options.readers, options.acquire_timeout, options.read_timeout)
-                .await?;
+        let readers = ReaderPool::open(
+            &open::reader_options(&options),
+            options.readers,
+            options.acquire_timeout,
+            options.read_timeout,
+        )
+        .await?;
         let hasher = writer.hasher;
         let writer = Arc::new(Mutex::new(Some(Owner { writer, _ownership: ownership })));
         let checkpointer = Checkpointer::start(&options, writer.clone()).await?;
@@ -91,13 +95,13 @@ impl SqliteStore {
 
     /// Runs the writes in the order of the calls. A write that has begun runs to its end even where the caller is
     /// dropped: an unknown outcome is worse than a late one.
-    async fn write(&self, order: Order) -> Result<Appended, StoreError> {
+    async fn write(&self, order: SqliteWrite) -> Result<Appended, StoreError> {
         let shared = self.shared.clone();
         // The lock is taken before the task, since tasks start in any order: a later call finds this write done.
         let mut owner = shared.writer.clone().lock_owned().await;
         let task = tokio::spawn(async move {
             let writer = &mut owner.as_mut().ok_or(StoreError::Closed)?.writer;
-            let done = order.carry_out(&shared, writer).await;
+            let done = order.run_on(&shared, writer).await;
             shared.checkpointer.nudge();
             done
         });
@@ -106,15 +110,15 @@ impl SqliteStore {
 }
 
 /// A write.
-enum Order {
+enum SqliteWrite {
     Append(Vec<Verified>, Timestamp),
     Sweep(Timestamp, usize),
     Remove(Filter, usize),
     Vanish(Vanish, usize),
 }
 
-impl Order {
-    async fn carry_out(self, shared: &SqliteState, writer: &mut Writer) -> Result<Appended, StoreError> {
+impl SqliteWrite {
+    async fn run_on(self, shared: &SqliteState, writer: &mut Writer) -> Result<Appended, StoreError> {
         match self {
             Self::Append(batch, now) => writer.append(&batch, now).await,
             Self::Sweep(now, max) => writer.sweep_expired(now, max).await,
@@ -187,7 +191,7 @@ impl Store for SqliteStore {
     }
 
     fn append(&self, batch: Vec<Verified>, now: Timestamp) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.write(Order::Append(batch, now)).boxed()
+        self.write(SqliteWrite::Append(batch, now)).boxed()
     }
 
     fn read<'a>(&'a self, read: &'a Read<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
@@ -221,15 +225,15 @@ impl Store for SqliteStore {
     }
 
     fn sweep_expired(&self, now: Timestamp, max: usize) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.write(Order::Sweep(now, max)).boxed()
+        self.write(SqliteWrite::Sweep(now, max)).boxed()
     }
 
     fn remove<'a>(&'a self, filter: &'a Filter, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        self.write(Order::Remove(filter.clone(), max)).boxed()
+        self.write(SqliteWrite::Remove(filter.clone(), max)).boxed()
     }
 
     fn vanish<'a>(&'a self, vanish: &'a Vanish, max: usize) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        self.write(Order::Vanish(vanish.clone(), max)).boxed()
+        self.write(SqliteWrite::Vanish(vanish.clone(), max)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

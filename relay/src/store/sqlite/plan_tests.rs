@@ -1,8 +1,8 @@
 //! Pins which form answers which filter, and that SQLite walks the index that the form is named for: no full scan, no
-//! sorting of what an index already sorts.
+//! sort of what an index already sorts.
 #![allow(clippy::unwrap_used)]
 
-use super::bind::{Question, arguments};
+use super::bind::{FormQuestion, arguments};
 use super::sql;
 use super::{Options, SqliteStore, open};
 use crate::store::form::{Choice, Form, Rights, choose, tries_recent, tries_whole};
@@ -101,7 +101,7 @@ async fn each_form_walks_its_index() {
     for (form, filter, index) in table {
         let access = Access { authenticated: [PublicKey::from_bytes([3; 32])].into(), ..Access::default() };
         for rights in [Rights::All, Rights::Public, Rights::Readers] {
-            let question = Question {
+            let question = FormQuestion {
                 filter: &filter,
                 access: Some(&access),
                 now: 0,
@@ -116,13 +116,13 @@ async fn each_form_walks_its_index() {
                 assert!(text.contains(index), "{form:?} {rights:?}:\n{text}");
             }
             for step in &steps {
-                // A row that is looked at on the way is found by its number or its whole key.
+                // A row that is probed on the way is found by its number or its whole key.
                 let by = step.strip_prefix("SEARCH x ").map(|by| by.trim_start_matches("EXISTS "));
                 let aside = by.and_then(|by| by.strip_prefix("USING ")).is_none_or(|by| {
                     by == "INTEGER PRIMARY KEY (rowid=?)" || by == "PRIMARY KEY (hash=? AND ord=? AND row=?)"
                 });
                 assert!(aside && !step.contains("AUTOMATIC"), "{form:?} {rights:?}: {step}\n{text}");
-                // What may be walked whole: lists given as JSON, what a subquery has made, and the one row of `head`.
+                // What may be scanned: JSON lists, the results of subqueries, and the one row of `head`.
                 let scans = step.strip_prefix("SCAN ").is_some_and(|of| {
                     !of.contains("VIRTUAL TABLE")
                         && !["head", "m", "s", "l", "c", "t", "(subquery"].iter().any(|own| of.starts_with(own))

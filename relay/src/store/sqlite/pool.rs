@@ -40,7 +40,7 @@ impl Deadline {
     }
 }
 
-struct Reader {
+struct ReaderConnection {
     connection: SqliteConnection,
     deadline: Arc<Deadline>,
     /// A statement was begun, and its end has not been seen.
@@ -56,29 +56,29 @@ pub struct PoolStatus {
     pub idle: u32,
     /// Reads that wait for a connection.
     pub waiting: u32,
-    /// Reads that have waited in vain since the start.
+    /// Reads that have timed out waiting since the start.
     pub timeouts: u64,
 }
 
 /// Counts a waiting read for as long as it exists: a dropped future waits no longer.
-struct Waiting<'a>(&'a AtomicU32);
+struct WaitingRead<'a>(&'a AtomicU32);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingRead<'a> {
     fn begin(count: &'a AtomicU32) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingRead<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A bounded set of connections.
-pub(super) struct Pool {
-    idle: Mutex<Vec<Reader>>,
+pub(super) struct ReaderPool {
+    idle: Mutex<Vec<ReaderConnection>>,
     permits: Arc<Semaphore>,
     size: u32,
     waiting: AtomicU32,
@@ -87,7 +87,7 @@ pub(super) struct Pool {
     read_timeout: Duration,
 }
 
-impl Pool {
+impl ReaderPool {
     /// Opens `size` connections, at least one.
     pub(super) async fn open(
         options: &SqliteConnectOptions,
@@ -104,7 +104,7 @@ impl Pool {
             let mut handle = connection.lock_handle().await.map_err(translate)?;
             handle.set_progress_handler(OPS_BETWEEN_LOOKS, move || !seen.has_passed());
             drop(handle);
-            idle.push(Reader { connection, deadline, busy: false });
+            idle.push(ReaderConnection { connection, deadline, busy: false });
         }
         let permits = Arc::new(Semaphore::new(size as usize));
         let (waiting, timeouts) = (AtomicU32::new(0), AtomicU64::new(0));
@@ -123,11 +123,11 @@ impl Pool {
     ///
     /// # Errors
     /// [`StoreError::Overloaded`] where none became free in time.
-    pub(super) async fn lend(self: &Arc<Self>) -> Result<Lease, StoreError> {
+    pub(super) async fn lend(self: &Arc<Self>) -> Result<ReaderLease, StoreError> {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                let waiting = Waiting::begin(&self.waiting);
+                let waiting = WaitingRead::begin(&self.waiting);
                 let permit = tokio::time::timeout(self.acquire_timeout, self.permits.clone().acquire_owned()).await;
                 drop(waiting);
                 match permit {
@@ -141,7 +141,7 @@ impl Pool {
         };
 
         let reader = self.idle.lock().pop().ok_or(StoreError::Closed)?;
-        let mut lease = Lease { reader: Some(reader), pool: self.clone(), _permit: permit };
+        let mut lease = ReaderLease { reader: Some(reader), pool: self.clone(), _permit: permit };
         let reader = lease.reader()?;
 
         if reader.busy {
@@ -171,14 +171,14 @@ impl Pool {
 }
 
 /// A lent connection.
-pub(super) struct Lease {
-    reader: Option<Reader>,
-    pool: Arc<Pool>,
+pub(super) struct ReaderLease {
+    reader: Option<ReaderConnection>,
+    pool: Arc<ReaderPool>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lease {
-    fn reader(&mut self) -> Result<&mut Reader, StoreError> {
+impl ReaderLease {
+    fn reader(&mut self) -> Result<&mut ReaderConnection, StoreError> {
         self.reader.as_mut().ok_or(StoreError::Closed)
     }
 
@@ -207,7 +207,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for ReaderLease {
     fn drop(&mut self) {
         if let Some(reader) = self.reader.take() {
             if reader.busy {

@@ -1,9 +1,9 @@
 //! Reading a page: chooses the form, runs one statement, rechecks what the indexes know as hashes only, and never
 //! serves a page short.
 
-use super::bind::{Question, add, arguments, head_from, json};
+use super::bind::{FormQuestion, add, arguments, head_from, json};
 use super::ord::ord;
-use super::pool::Lease;
+use super::pool::ReaderLease;
 use super::sql;
 use crate::store::form::{Choice, Form, Rights, choose, tries_recent, tries_whole};
 use crate::store::hash::Hasher;
@@ -21,7 +21,7 @@ const SMALL_TEXT_BYTES: usize = 4 << 10;
 const BIG_TEXT_BYTES: usize = 1 << 20;
 
 /// One row of the statement's answer.
-struct Found<'a> {
+struct LineRow<'a> {
     key: Key,
     expires_at: Option<i64>,
     body: Body<'a>,
@@ -34,11 +34,11 @@ enum Body<'a> {
 }
 
 /// Answers `read` on a connection whose every statement sees one snapshot.
-pub(super) async fn page(lease: &mut Lease, hasher: &Hasher, read: &Read<'_>) -> Result<Page, StoreError> {
+pub(super) async fn page(lease: &mut ReaderLease, hasher: &Hasher, read: &Read<'_>) -> Result<Page, StoreError> {
     let rights = Rights::of(read.access, read.filter);
     // One more than the limit, which tells whether there is more; and the one that `after` names.
     let mut elements = read.limit.saturating_add(1 + usize::from(read.after.is_some()));
-    let question = |elements: usize| Question {
+    let question = |elements: usize| FormQuestion {
         filter: read.filter,
         access: read.access,
         now: read.now,
@@ -85,7 +85,11 @@ fn more(elements: usize, rows: usize, limit: usize) -> usize {
 }
 
 /// The form that answers `question`; asks the database for the lengths of the lists where that matters.
-pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question<'_>) -> Result<Form, StoreError> {
+pub(super) async fn pick(
+    lease: &mut ReaderLease,
+    hasher: &Hasher,
+    question: &FormQuestion<'_>,
+) -> Result<Form, StoreError> {
     let candidates = match choose(question.filter) {
         Choice::Take(form) => return Ok(form),
         Choice::Rarest(candidates) => candidates,
@@ -100,8 +104,8 @@ pub(super) async fn pick(lease: &mut Lease, hasher: &Hasher, question: &Question
 }
 
 /// A statement's answer after all checks.
-struct Answer<'a> {
-    found: Vec<Found<'a>>,
+struct LinePage<'a> {
+    found: Vec<LineRow<'a>>,
     head: Head,
     complete: bool,
     /// The statement stopped at its limit.
@@ -113,7 +117,11 @@ struct Answer<'a> {
 struct Short(usize);
 
 /// The statement's answer after all checks.
-fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<Result<Answer<'a>, Short>, StoreError> {
+fn evaluate<'a>(
+    row: &'a SqliteRow,
+    read: &Read<'_>,
+    elements: usize,
+) -> Result<Result<LinePage<'a>, Short>, StoreError> {
     let head = head_from(row)?;
     let count: i64 = row.try_get(2).map_err(super::error::translate)?;
     let lines: Option<&str> = row.try_get(3).map_err(super::error::translate)?;
@@ -141,13 +149,13 @@ fn evaluate<'a>(row: &'a SqliteRow, read: &Read<'_>, elements: usize) -> Result<
 
     let complete = found.len() <= read.limit;
     found.truncate(read.limit);
-    Ok(Ok(Answer { found, head, complete, cut }))
+    Ok(Ok(LinePage { found, head, complete, cut }))
 }
 
-fn parse(line: &str) -> Result<Found<'_>, StoreError> {
+fn parse(line: &str) -> Result<LineRow<'_>, StoreError> {
     let damaged = || StoreError::Damaged("a row is not what this program wrote".into());
     if line.starts_with('{') {
-        return Ok(Found { key: text::key(line)?, expires_at: None, body: Body::Text(line) });
+        return Ok(LineRow { key: text::key(line)?, expires_at: None, body: Body::Text(line) });
     }
 
     if let Some(line) = line.strip_prefix('#') {
@@ -159,17 +167,17 @@ fn parse(line: &str) -> Result<Found<'_>, StoreError> {
         let expires_at = field()?.parse().ok();
         let id = EventId::from_hex(field()?.as_bytes()).map_err(|_| damaged())?;
         let pubkey = PublicKey::from_hex(field()?.as_bytes()).map_err(|_| damaged())?;
-        return Ok(Found { key: Key { created_at, id }, expires_at, body: Body::Big(row, bytes, pubkey) });
+        return Ok(LineRow { key: Key { created_at, id }, expires_at, body: Body::Big(row, bytes, pubkey) });
     }
 
     let (expires_at, rest) = line.split_once(' ').ok_or_else(damaged)?;
     let expires_at = Some(expires_at.parse().map_err(|_| damaged())?);
-    Ok(Found { key: text::key(rest)?, expires_at, body: Body::Text(rest) })
+    Ok(LineRow { key: text::key(rest)?, expires_at, body: Body::Text(rest) })
 }
 
 /// Rechecks what the statement compared by hash. The tags of a text that did not come along are not rechecked: making
 /// two of them collide takes the database's secret.
-fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
+fn confirms(row: &LineRow<'_>, filter: &Filter, access: Option<&Access>) -> bool {
     match row.body {
         Body::Big(_, _, author) => {
             filter.ids.as_ref().is_none_or(|ids| ids.binary_search(&row.key.id).is_ok())
@@ -182,8 +190,8 @@ fn confirms(row: &Found<'_>, filter: &Filter, access: Option<&Access>) -> bool {
 }
 
 /// Fetches the long texts that fit into the caller's bound; the rows after them come as keys.
-async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Result<Page, StoreError> {
-    let Answer { found, head, complete, .. } = answer;
+async fn finish(lease: &mut ReaderLease, read: &Read<'_>, answer: LinePage<'_>) -> Result<Page, StoreError> {
+    let LinePage { found, head, complete, .. } = answer;
     let mut room = found.len();
     let mut bytes = 0_usize;
     let mut wanted = Vec::new();
@@ -224,7 +232,7 @@ async fn finish(lease: &mut Lease, read: &Read<'_>, answer: Answer<'_>) -> Resul
     Ok(page)
 }
 
-async fn big_texts(lease: &mut Lease, rows: &[i64]) -> Result<FxHashMap<i64, Arc<str>>, StoreError> {
+async fn big_texts(lease: &mut ReaderLease, rows: &[i64]) -> Result<FxHashMap<i64, Arc<str>>, StoreError> {
     let sql = "SELECT e.row, e.text FROM json_each(?1) j CROSS JOIN event e ON e.row = j.value";
     let mut arguments = sqlx::sqlite::SqliteArguments::default();
     add(&mut arguments, json(rows.iter().copied()));

@@ -65,7 +65,7 @@ fn tag_in(list: &str) -> String {
 }
 
 /// The lists that a merge takes from.
-struct Lists<'a> {
+struct MergedLists<'a> {
     /// A common table expression that has to come first, with a comma after it; or nothing.
     before: &'a str,
     /// A table `l` with one row for each list, and the columns `keys`.
@@ -82,8 +82,8 @@ struct Lists<'a> {
 /// each list; each element taken from the queue adds the next one of its list. So it costs one probe a list and one a
 /// row, however the events are spread. The elements of a list are its distinct `ord`; the last join finds all their
 /// rows.
-fn merge(lists: &Lists<'_>, conditions: &str) -> (String, String) {
-    let Lists { before, table, keys, source, same } = *lists;
+fn merge(lists: &MergedLists<'_>, conditions: &str) -> (String, String) {
+    let MergedLists { before, table, keys, source, same } = *lists;
     let columns = |prefix: &str| keys.iter().map(|key| format!("{prefix}{key}")).collect::<Vec<_>>().join(", ");
     let newest = |same: &str, bound: &str| {
         format!("(SELECT c.ord FROM {source} WHERE {same} AND {bound} AND {conditions} ORDER BY c.ord DESC LIMIT 1)")
@@ -132,7 +132,7 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
         }
         Form::AuthorKind => list(by_author, "c.author = ?8 AND c.kind = ?9 AND"),
         Form::AuthorsKinds => merge(
-            &Lists { before: "", table: pairs, keys: &["a", "k"], source: by_author, same: one_pair },
+            &MergedLists { before: "", table: pairs, keys: &["a", "k"], source: by_author, same: one_pair },
             &conditions,
         ),
         Form::Authors => {
@@ -143,18 +143,21 @@ fn driver(form: Form, filter: &Filter, rights: Rights) -> (String, String) {
                  ORDER BY c.kind LIMIT 1) FROM s WHERE s.k IS NOT NULL), ";
             let wanted = if filter.kinds.is_some() { " AND s.k IN (SELECT value FROM json_each(?11))" } else { "" };
             let table = &format!("(SELECT s.a, s.k FROM s WHERE s.k IS NOT NULL{wanted}) l");
-            merge(&Lists { before: kinds, table, keys: &["a", "k"], source: by_author, same: one_pair }, &conditions)
+            merge(
+                &MergedLists { before: kinds, table, keys: &["a", "k"], source: by_author, same: one_pair },
+                &conditions,
+            )
         }
         Form::Tag(_) => list("tag c", "c.hash = ?8 AND"),
         Form::Tags(_) => {
             let table = "(SELECT value AS h FROM json_each(?8)) l";
-            merge(&Lists { before: "", table, keys: &["h"], source: "tag c", same: "c.hash = m.h" }, &conditions)
+            merge(&MergedLists { before: "", table, keys: &["h"], source: "tag c", same: "c.hash = m.h" }, &conditions)
         }
         Form::Kind => list("event c INDEXED BY event_kind", "c.kind = ?9 AND"),
         Form::Kinds => {
             let table = "(SELECT value AS k FROM json_each(?9)) l";
             let source = "event c INDEXED BY event_kind";
-            merge(&Lists { before: "", table, keys: &["k"], source, same: "c.kind = m.k" }, &conditions)
+            merge(&MergedLists { before: "", table, keys: &["k"], source, same: "c.kind = m.k" }, &conditions)
         }
         Form::Time => list("event c INDEXED BY event_time", ""),
         Form::Recent => {

@@ -2,12 +2,12 @@
 
 use super::bind::add;
 use super::error::translate;
-use super::lookup::{self, Met};
+use super::lookup::{self, BatchContext};
 use super::ord::{SATURATED, id_prefix, ord};
 use super::statements::{Script, Statements};
 use crate::store::hash::Hasher;
 use crate::store::rules::{Address, key};
-use crate::store::rules::{Decision, Place, Step, Vanish, Versions, decide};
+use crate::store::rules::{Decision, DecisionStep, EventPlace, Vanish, Versions, decide};
 use crate::store::{Appended, StoreError};
 use crate::types::{Change, Event, EventId, Filter, Head, Insertion, Removal, RemovalCause, Timestamp, Verified};
 use rustc_hash::FxHashMap;
@@ -34,7 +34,7 @@ impl Writer {
     }
 
     async fn append_begun(&mut self, batch: &[Verified], now: Timestamp) -> Result<Appended, StoreError> {
-        let Met { known, removable } = lookup::begin(&mut self.connection, batch).await?;
+        let BatchContext { known, removable } = lookup::begin(&mut self.connection, batch).await?;
         self.apply(decide(batch, now, known), |row| removable.event(row)).await
     }
 
@@ -64,8 +64,8 @@ impl Writer {
     }
 
     /// Removes those of the events with these ids that `filter` selects, for
-    /// [`Store::vanish`](crate::store::Store::vanish), and raises the floor where it is lower. Overwrites what it removes
-    /// in the file.
+    /// [`Store::vanish`](crate::store::Store::vanish), and raises the floor where it is lower. Overwrites what it
+    /// removes in the file.
     pub(super) async fn vanish(
         &mut self,
         ids: Vec<EventId>,
@@ -121,7 +121,7 @@ impl Writer {
             versions.newest = versions.newest.filter(|_| floor);
         }
         let decision = Decision {
-            steps: rows.iter().map(|(row, _)| Step::Remove(*row, cause)).collect(),
+            steps: rows.iter().map(|(row, _)| DecisionStep::Remove(*row, cause)).collect(),
             addresses: known.into_iter().chain(changed).collect(),
             ..Decision::default()
         };
@@ -145,7 +145,7 @@ impl Writer {
                 self.head = done.head;
                 for change in &done.changes {
                     if let Change::Inserted(insertion) = change {
-                        // At least as far as `give_rows` has given: the changes include events that were withdrawn
+                        // At least as far as `assign_rows` has given: the changes include events that were withdrawn
                         // again. A gap in the numbers does no harm.
                         *self.counter(&insertion.event) += if is_special(&insertion.event) { -1 } else { 1 };
                     }
@@ -175,15 +175,17 @@ impl Writer {
         decision: Decision<i64>,
         removed: impl Fn(i64) -> Result<Arc<Event>, StoreError>,
     ) -> Result<Appended, StoreError> {
-        let rows = self.give_rows(&decision.inserts);
+        let rows = self.assign_rows(&decision.inserts);
         let mut changes = Vec::with_capacity(decision.steps.len());
         let mut gone = Vec::new();
 
         for step in &decision.steps {
             changes.push(match step {
-                Step::Insert(event) => Change::Inserted(Insertion::new(event.clone())),
-                Step::Withdraw(event, cause) => Change::Removed(Removal { event: event.clone(), cause: *cause }),
-                Step::Remove(row, cause) => {
+                DecisionStep::Insert(event) => Change::Inserted(Insertion::new(event.clone())),
+                DecisionStep::Withdraw(event, cause) => {
+                    Change::Removed(Removal { event: event.clone(), cause: *cause })
+                }
+                DecisionStep::Remove(row, cause) => {
                     let event = removed(*row)?;
                     gone.push((*row, event.clone()));
                     Change::Removed(Removal { event, cause: *cause })
@@ -211,7 +213,7 @@ impl Writer {
     }
 
     /// The row number of each event. The counters move only after the commit.
-    fn give_rows(&self, events: &[Arc<Event>]) -> Vec<i64> {
+    fn assign_rows(&self, events: &[Arc<Event>]) -> Vec<i64> {
         let (mut next, mut special) = (self.next_row, self.next_special_row);
         let give = |event: &Arc<Event>| {
             let (counter, step) = if is_special(event) { (&mut special, -1) } else { (&mut next, 1) };
@@ -280,8 +282,8 @@ impl Writer {
         let rows: FxHashMap<EventId, i64> = inserts.iter().map(|event| event.id()).zip(rows.iter().copied()).collect();
         script.rows(&self.statements.upsert_address, addresses, |arguments, (address, versions)| {
             let row = versions.current.and_then(|place| match place {
-                Place::Stored(row) => Some(row),
-                Place::Batch(id) => rows.get(&id).copied(),
+                EventPlace::Stored(row) => Some(row),
+                EventPlace::Batch(id) => rows.get(&id).copied(),
             });
             add(arguments, &address.digest()[..]);
             add(arguments, row);

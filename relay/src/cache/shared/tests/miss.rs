@@ -1,8 +1,8 @@
-//! Places where nothing lies that is of use.
+//! Misses: keys without a usable entry.
 
 use super::*;
 
-/// What a layer has that is not before a position; the place where there is nothing.
+/// The layer's answer with a position of at least `floor`; or the miss.
 async fn since(layer: &RedisLayer, key: &FilterKey, floor: u64) -> Result<Answer, Miss> {
     layer.get(key, &|answer| answer.head().position.0 >= floor).await
 }
@@ -22,12 +22,12 @@ fn what_is_of_no_use_does_not_keep_its_place() {
         );
         assert!(put_at(&layer, &key(1), small.clone(), miss).await);
         assert_eq!(since(&layer, &key(1), 5_000).await, Ok(small));
-        // What another has put there meanwhile is not what was found to be of no use.
+        // An entry that another instance has put there meanwhile is not the one that could not be used.
         assert!(!put_at(&layer, &key(1), rows(entry(EPOCH, 5_999)), miss).await);
     });
 }
 
-/// How long the next one waits for what is read for this key, and whether in vain; what it finds.
+/// How long the next reader of this key waits, whether it gets nothing, and its miss.
 async fn next_waits(layer: &RedisLayer) -> (Duration, u64, Miss) {
     until("all to be done", STEP_TIMEOUT, async || match layer.commands.capacity() {
         QUEUE => Ok(()),
@@ -51,9 +51,9 @@ fn nobody_waits_for_what_will_not_come() {
         layer.release_lease(&key(1), not_leased);
         assert_eq!(next_waits(&layer).await.1, 1, "it was another's to give back");
         layer.release_lease(&key(1), leased);
-        // Whoever asks next has the lease.
+        // The next reader gets the lease.
         assert_eq!(next_waits(&layer).await.1, 0);
-        // No event's text: it cannot be written.
+        // Not an event's text: it cannot be written.
         let mut odd = entry(EPOCH, 1);
         odd.rows[0].text = "{}".into();
         assert!(!put(&layer, &key(1), odd).await);

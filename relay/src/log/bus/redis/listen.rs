@@ -1,6 +1,6 @@
 //! The listener: keeps one connection subscribed.
 
-use super::{BEAT, BusState, DEAF_AFTER, Failure, IN_QUEUE};
+use super::{BusFailure, BusState, HEARTBEAT_INTERVAL, IN_QUEUE, SILENT_AFTER};
 use crate::config::RedisTopology;
 use crate::link::{self, ANSWER_TIMEOUT, Backoff};
 use crate::log::bus::{Message, decode, sender};
@@ -14,14 +14,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 /// Listens until the receiver is gone.
 pub(super) async fn run(shared: Arc<BusState>, out: mpsc::Sender<Message>) {
     let mut backoff = Backoff::new();
-    let mut told = false;
+    let mut logged = false;
     while !out.is_closed() {
         let Err(why) = listen(&shared, &out).await else { return };
         if shared.set_up(false) {
             backoff = Backoff::new();
-            told = false;
+            logged = false;
         }
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut logged, true) {
             tracing::warn!(%why, address = ?shared.address, "the bus is down: the log is polled until it is back");
         }
         shared.moved.notify_one();
@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<BusState>, out: mpsc::Sender<Message>) {
 }
 
 /// Listens on one connection. `Ok`: the receiver is gone.
-async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), Failure> {
+async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), BusFailure> {
     let (pushed, mut pushes) = mpsc::channel(IN_QUEUE);
     let mut connection = link::connect(&shared.address, &shared.channel, Some(pushed)).await?;
     let sharded = shared.address.topology == RedisTopology::Cluster;
@@ -40,18 +40,18 @@ async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), Fa
     shared.beat.notify_one();
 
     let mut heard = Instant::now();
-    let mut watch = interval(BEAT);
+    let mut watch = interval(HEARTBEAT_INTERVAL);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ping: Option<BoxFuture<'static, redis::RedisResult<()>>> = None;
     loop {
         tokio::select! {
             push = pushes.recv() => match push {
                 None | Some(PushInfo { kind: PushKind::Disconnection | PushKind::SUnsubscribe, .. }) => {
-                    return Err(Failure::Lost);
+                    return Err(BusFailure::Lost);
                 }
                 Some(PushInfo { kind: PushKind::Message | PushKind::SMessage, data }) => {
                     let Some(Value::BulkString(bytes)) = data.last() else { continue };
-                    if receive(shared, out, bytes) == Heard::Own {
+                    if receive(shared, out, bytes) == MessageOrigin::Own {
                         heard = Instant::now();
                         if shared.set_up(true) {
                             tracing::info!(address = ?shared.address, "the bus is up");
@@ -64,8 +64,8 @@ async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), Fa
                 Some(_) => {}
             },
             _ = watch.tick() => {
-                if heard.elapsed() > DEAF_AFTER {
-                    return Err(Failure::Deaf);
+                if heard.elapsed() > SILENT_AFTER {
+                    return Err(BusFailure::Silent);
                 }
                 if ping.is_none() {
                     let mut connection = connection.clone();
@@ -81,16 +81,16 @@ async fn listen(shared: &BusState, out: &mpsc::Sender<Message>) -> Result<(), Fa
 }
 
 #[derive(PartialEq, Eq)]
-enum Heard {
+enum MessageOrigin {
     Own,
     Other,
 }
 
-fn receive(shared: &BusState, out: &mpsc::Sender<Message>, bytes: &[u8]) -> Heard {
+fn receive(shared: &BusState, out: &mpsc::Sender<Message>, bytes: &[u8]) -> MessageOrigin {
     match sender(bytes) {
         Ok(own) if own == shared.own => {
             shared.count(BusTraffic::Own, 1);
-            return Heard::Own;
+            return MessageOrigin::Own;
         }
         Ok(_) => shared.note_peer(),
         Err(_) => {}
@@ -105,7 +105,7 @@ fn receive(shared: &BusState, out: &mpsc::Sender<Message>, bytes: &[u8]) -> Hear
         Err(_) => BusTraffic::Damaged,
     };
     shared.count(outcome, 1);
-    Heard::Other
+    MessageOrigin::Other
 }
 
-const _: () = assert!(ANSWER_TIMEOUT.as_millis() < DEAF_AFTER.as_millis());
+const _: () = assert!(ANSWER_TIMEOUT.as_millis() < SILENT_AFTER.as_millis());

@@ -23,15 +23,15 @@ const OUT_QUEUE: usize = 1_024;
 /// Messages that may wait for the follower.
 const IN_QUEUE: usize = 256;
 /// Between two heartbeats.
-const BEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// A listener that has not heard its own heartbeat for this long reconnects.
-const DEAF_AFTER: Duration = Duration::from_millis(2_000);
+const SILENT_AFTER: Duration = Duration::from_millis(2_000);
 /// A peer that was not heard for this long counts as gone.
 const PEER_GONE_AFTER: Duration = Duration::from_secs(3);
 
 /// Why a loop reconnects.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum BusFailure {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
     #[error(transparent)]
@@ -39,7 +39,7 @@ enum Failure {
     #[error("the connection was lost")]
     Lost,
     #[error("messages have stopped coming round")]
-    Deaf,
+    Silent,
 }
 
 /// A bus over Redis. Dropping it ends both loops.

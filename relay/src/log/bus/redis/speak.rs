@@ -1,6 +1,6 @@
 //! The speaker: takes the queued messages, joins them, and sends them in one pipeline.
 
-use super::{BEAT, BusState, Failure};
+use super::{BusFailure, BusState, HEARTBEAT_INTERVAL};
 use crate::config::RedisTopology;
 use crate::link::{self, Backoff};
 use crate::log::bus::{Message, encode};
@@ -20,7 +20,7 @@ const BATCH: usize = 64;
 pub(super) async fn run(shared: Arc<BusState>, mut queue: mpsc::Receiver<Message>) {
     let mut connection = None;
     let mut backoff = Backoff::new();
-    let mut beat = interval(BEAT);
+    let mut beat = interval(HEARTBEAT_INTERVAL);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -62,7 +62,7 @@ async fn send(
     shared: &BusState,
     connection: &mut Option<MultiplexedConnection>,
     messages: Vec<Message>,
-) -> Result<(), Failure> {
+) -> Result<(), BusFailure> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(link::connect(&shared.address, &shared.channel, None).await?),

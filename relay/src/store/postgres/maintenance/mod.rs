@@ -186,7 +186,7 @@ async fn retain(
 async fn try_become_leader(nodes: &Nodes) -> Result<Option<PgConnection>, StoreError> {
     let mut connection = nodes.connect_to_primary().await?;
     connection.execute(NAME).await.map_err(translate)?;
-    connection.execute(schema::UNHURRIED).await.map_err(translate)?;
+    connection.execute(schema::UNLIMITED_SESSION).await.map_err(translate)?;
     let elected: bool = sqlx::query_scalar(LOCK).fetch_one(&mut connection).await.map_err(translate)?;
     if elected {
         tracing::info!("this instance keeps the partitions");

@@ -4,7 +4,7 @@
 //! Attaching a partition locks the default partition, and dropping one locks the whole table. Behind a read that is
 //! still running, such a lock would queue everybody (docs/decisions/0008). So each statement waits at most 100 ms for
 //! its lock, and is tried again. What takes long is the proof that the default partition has no row of the new one; it
-//! is done before, under a lock that blocks nobody.
+//! is done before, under a lock that blocks no other statement.
 
 use crate::store::StoreError;
 use crate::store::postgres::error::translate;
@@ -13,17 +13,17 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use std::time::Duration;
 
 /// How often a statement is tried whose lock is taken.
-const TRIES: u32 = 50;
+const LOCK_ATTEMPTS: u32 = 50;
 /// Between two tries: long enough for the statements that have queued meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 /// check_violation.
-const OUT_OF_PLACE: &str = "23514";
+const CHECK_VIOLATION: &str = "23514";
 
 /// How many days and months ahead partitions are made.
 const AHEAD: u32 = 3;
 
 /// A range that gets a partition.
-struct Range {
+struct PartitionRange {
     /// The partitioned table.
     table: String,
     /// The name of the partition.
@@ -38,7 +38,7 @@ struct Range {
 }
 
 /// The largest default partition, in bytes, that is read under a lock: some hundredths of a second.
-const MOVABLE: i64 = 32 << 20;
+const MAX_MOVED_BYTES: i64 = 32 << 20;
 
 /// What [`prepare`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,9 +57,9 @@ pub(in crate::store::postgres) struct Prepared {
 /// [`StoreError::Locked`] where a lock was taken for seconds. Call again: nothing is half done.
 pub(in crate::store::postgres) async fn prepare(conn: &mut PgConnection) -> Result<Prepared, StoreError> {
     let mut prepared = Prepared::default();
-    tidy(conn).await?;
+    drop_leftover_constraints(conn).await?;
     for range in missing(conn).await? {
-        let Range { table, name, column, from, to, settings } = &range;
+        let PartitionRange { table, name, column, from, to, settings } = &range;
         conn.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {name}"))).await.map_err(translate)?;
         let like = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES";
         conn.execute(AssertSqlSafe(format!("CREATE TABLE {name} (LIKE {table} {like}) {settings}")))
@@ -67,31 +67,31 @@ pub(in crate::store::postgres) async fn prepare(conn: &mut PgConnection) -> Resu
             .map_err(translate)?;
 
         // The range is in the future, so no row of it comes in before the partition is attached.
-        let empty = vouch_for_default(conn, table, name, column, from, to).await?;
+        let empty = prove_default_has_none(conn, table, name, column, from, to).await?;
         let attach = format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})");
         if empty {
-            patiently(conn, &attach).await?;
-        } else if default_size(conn, table).await? <= MOVABLE {
+            with_lock_timeout(conn, &attach).await?;
+        } else if default_size(conn, table).await? <= MAX_MOVED_BYTES {
             // One transaction: a reader finds each row where it was or where it goes.
             let moved = format!("DELETE FROM {table}_default WHERE {column} >= {from} AND {column} < {to} RETURNING *");
             let lock = format!("LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE");
             let fill = format!("WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved");
-            patiently(conn, &format!("{lock}; {fill}; {attach}")).await?;
+            with_lock_timeout(conn, &format!("{lock}; {fill}; {attach}")).await?;
         } else {
             conn.execute(AssertSqlSafe(format!("DROP TABLE {name}"))).await.map_err(translate)?;
-            release_default(conn, table, name).await?;
+            release_default_proof(conn, table, name).await?;
             prepared.left.push(name.clone());
             continue;
         }
-        release_default(conn, table, name).await?;
+        release_default_proof(conn, table, name).await?;
         prepared.made.push(name.clone());
     }
     Ok(prepared)
 }
 
-/// Proves that the default partition has no row of a range, and keeps it so until [`release_default`]: then attaching
-/// need not look. `false` where it has such rows.
-pub(super) async fn vouch_for_default(
+/// Proves that the default partition has no row of a range, and keeps it so until [`release_default_proof`]: then
+/// attaching need not look. `false` where it has such rows.
+pub(super) async fn prove_default_has_none(
     conn: &mut PgConnection,
     table: &str,
     name: &str,
@@ -101,17 +101,19 @@ pub(super) async fn vouch_for_default(
 ) -> Result<bool, StoreError> {
     let check = format!("CHECK ({column} < {from} OR {column} >= {to}) NOT VALID");
     let default = format!("ALTER TABLE {table}_default");
-    patiently(conn, &format!("{default} ADD CONSTRAINT keeper_{name} {check}")).await?;
+    with_lock_timeout(conn, &format!("{default} ADD CONSTRAINT keeper_{name} {check}")).await?;
     match conn.execute(AssertSqlSafe(format!("{default} VALIDATE CONSTRAINT keeper_{name}"))).await {
         Ok(_) => Ok(true),
-        Err(error) if error.as_database_error().and_then(|e| e.code()).is_some_and(|c| c == OUT_OF_PLACE) => Ok(false),
+        Err(error) if error.as_database_error().and_then(|e| e.code()).is_some_and(|c| c == CHECK_VIOLATION) => {
+            Ok(false)
+        }
         Err(error) => Err(translate(error)),
     }
 }
 
-/// Undoes [`vouch_for_default`].
-pub(super) async fn release_default(conn: &mut PgConnection, table: &str, name: &str) -> Result<(), StoreError> {
-    patiently(conn, &format!("ALTER TABLE {table}_default DROP CONSTRAINT keeper_{name}")).await
+/// Undoes [`prove_default_has_none`].
+pub(super) async fn release_default_proof(conn: &mut PgConnection, table: &str, name: &str) -> Result<(), StoreError> {
+    with_lock_timeout(conn, &format!("ALTER TABLE {table}_default DROP CONSTRAINT keeper_{name}")).await
 }
 
 /// Bytes of the default partition's rows.
@@ -141,25 +143,25 @@ pub(in crate::store::postgres) async fn drop_log_days(
     let old: Vec<String> = query.fetch_all(&mut *conn).await.map_err(translate)?;
 
     for name in &old {
-        patiently(conn, &format!("DROP TABLE {name}")).await?;
+        with_lock_timeout(conn, &format!("DROP TABLE {name}")).await?;
     }
     Ok(old)
 }
 
 /// Removes the constraints of a leader that was interrupted.
-async fn tidy(conn: &mut PgConnection) -> Result<(), StoreError> {
+async fn drop_leftover_constraints(conn: &mut PgConnection) -> Result<(), StoreError> {
     let sql = "SELECT conrelid::regclass::text, conname::text FROM pg_constraint \
                 WHERE conname LIKE 'keeper\\_%' AND conrelid IN ('event_text_default'::regclass, 'log_default'::regclass)";
     for row in sqlx::query(sql).fetch_all(&mut *conn).await.map_err(translate)? {
         let (table, name): (String, String) =
             row.try_get(0).and_then(|table| Ok((table, row.try_get(1)?))).map_err(translate)?;
-        patiently(conn, &format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await?;
+        with_lock_timeout(conn, &format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await?;
     }
     Ok(())
 }
 
 /// The coming ranges without a partition.
-async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
+async fn missing(conn: &mut PgConnection) -> Result<Vec<PartitionRange>, StoreError> {
     let sql = "WITH t(utc) AS (SELECT now() AT TIME ZONE 'UTC'), wanted AS ( \
                    SELECT 'event_text' AS parent, to_char(f, '\"event_text_\"YYYY_MM') AS name, 'created_at' AS col, \
                           extract(epoch FROM f)::int8::text AS f, \
@@ -180,7 +182,7 @@ async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
     let rows = sqlx::query(sql).bind(i64::from(AHEAD)).fetch_all(conn).await.map_err(translate)?;
     let text = |row: &sqlx::postgres::PgRow, at: usize| row.try_get::<String, _>(at).map_err(translate);
     let range = |row| {
-        Ok(Range {
+        Ok(PartitionRange {
             table: text(row, 0)?,
             name: text(row, 1)?,
             column: text(row, 2)?,
@@ -193,8 +195,8 @@ async fn missing(conn: &mut PgConnection) -> Result<Vec<Range>, StoreError> {
 }
 
 /// Runs a statement whose lock blocks others, without delaying anybody for long.
-pub(super) async fn patiently(conn: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
-    for _ in 0..TRIES {
+pub(super) async fn with_lock_timeout(conn: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
+    for _ in 0..LOCK_ATTEMPTS {
         // One message is one transaction, to which the setting is confined.
         let done = conn.execute(AssertSqlSafe(format!("SET LOCAL lock_timeout = '100ms'; {sql}"))).await;
         match done.map_err(translate) {

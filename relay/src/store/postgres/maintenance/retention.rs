@@ -3,7 +3,7 @@
 //! version of each replaceable or addressable event stays, whatever its age, and so do deletion requests (kinds 5 and
 //! 62). Tombstones and floors are in tables of their own.
 
-use super::partitions::{patiently, release_default, vouch_for_default};
+use super::partitions::{prove_default_has_none, release_default_proof, with_lock_timeout};
 use crate::config::KindRetention;
 use crate::store::StoreError;
 use crate::store::postgres::error::translate;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long a read may hold a snapshot from before the copy; beyond that the month waits for the next round.
-const OLD_READS: Duration = Duration::from_secs(60);
+const OLD_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Raised where the month has changed since it was copied.
-const CHANGED: &str = "SK001";
+const MONTH_CHANGED: &str = "SK001";
 
 /// A month of texts that can be cut.
 pub(super) struct Month {
@@ -120,10 +120,10 @@ pub(super) async fn cut(conn: &mut PgConnection, month: &Month) -> Result<bool, 
         return Ok(false);
     }
 
-    vouch_for_default(conn, "event_text", &kept, "created_at", &from.to_string(), &to.to_string()).await?;
+    prove_default_has_none(conn, "event_text", &kept, "created_at", &from.to_string(), &to.to_string()).await?;
     let unchanged = format!(
         "DO $$ BEGIN IF EXISTS (SELECT FROM log l, unnest(l.created_ats) c(created_at) WHERE l.position > {position} AND {inside}) \
-         THEN RAISE EXCEPTION 'the month has changed' USING ERRCODE = '{CHANGED}'; END IF; END $$"
+         THEN RAISE EXCEPTION 'the month has changed' USING ERRCODE = '{MONTH_CHANGED}'; END IF; END $$"
     );
 
     let replace = match empty {
@@ -135,10 +135,12 @@ pub(super) async fn cut(conn: &mut PgConnection, month: &Month) -> Result<bool, 
     };
 
     let detach = format!("ALTER TABLE event_text DETACH PARTITION {name}");
-    let done = patiently(conn, &format!("{detach}; {unchanged}; {replace}; DROP TABLE {name}")).await;
-    release_default(conn, "event_text", &kept).await?;
+    let done = with_lock_timeout(conn, &format!("{detach}; {unchanged}; {replace}; DROP TABLE {name}")).await;
+    release_default_proof(conn, "event_text", &kept).await?;
     match done {
-        Err(StoreError::Database(sqlx::Error::Database(error))) if error.code().is_some_and(|code| code == CHANGED) => {
+        Err(StoreError::Database(sqlx::Error::Database(error)))
+            if error.code().is_some_and(|code| code == MONTH_CHANGED) =>
+        {
             Ok(false)
         }
         done => done.map(|()| true),
@@ -153,7 +155,7 @@ async fn seen_by_all(conn: &mut PgConnection, xid: &str) -> Result<bool, StoreEr
                    UNION ALL SELECT backend_xmin FROM pg_stat_replication \
                    UNION ALL SELECT xmin FROM pg_replication_slots) s WHERE age(backend_xmin) >= age($1::xid))";
 
-    let deadline = Instant::now() + OLD_READS;
+    let deadline = Instant::now() + OLD_SNAPSHOT_TIMEOUT;
     loop {
         if sqlx::query_scalar(sql).bind(xid).fetch_one(&mut *conn).await.map_err(translate)? {
             return Ok(true);

@@ -182,7 +182,7 @@ impl Attempts {
         }
 
         if !late.is_empty() && Instant::now() < self.catch_up {
-            late.iter().for_each(|node| node.look.notify_one());
+            late.iter().for_each(|node| node.probe_now.notify_one());
             return Pick::Wait;
         }
 

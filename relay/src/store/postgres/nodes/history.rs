@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 /// The primary's recent positions. Bounded: it keeps what `reach` needs, and merges equal positions.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(super) struct HeadHistory {
     epoch: Epoch,
     /// When each position was first seen; ascending in both.
     seen: VecDeque<(Instant, Position)>,
     latest: Option<Instant>,
 }
 
-impl History {
+impl HeadHistory {
     /// Notes that the primary is at `head`, and forgets all but one of the positions older than `reach`.
     pub(super) fn note(&mut self, head: Head, now: Instant, reach: Duration) {
         if head.epoch != self.epoch || self.seen.back().is_some_and(|(_, last)| *last > head.position) {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn lag_counts_from_the_first_position_that_is_missed() {
-        let (mut history, start) = (History::default(), Instant::now());
+        let (mut history, start) = (HeadHistory::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let head = |position| Head { epoch: Epoch(1), position: Position(position) };
         assert_eq!(history.lag(head(0)), Lag::default(), "nothing is known of a primary");
@@ -65,7 +65,7 @@ mod tests {
         let far = history.lag(head(0));
         assert!(far.positions == 290 && far.time >= Duration::from_secs(5), "{far:?}");
         assert!(history.seen.len() < 9, "bounded");
-        // An idle primary makes nobody late, and one that fails over begins anew.
+        // An idle primary makes no lag, and a failover begins the history anew.
         history.note(head(290), at(100), Duration::from_secs(5));
         assert_eq!(history.lag(head(290)), Lag::default());
         let new = |position| Head { epoch: Epoch(2), position: Position(position) };

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const GRACE: Duration = Duration::from_secs(1);
 /// A read that is dropped after running for this long closes its connection, which is the only way to stop the server's
 /// work. After a shorter time, its answer is awaited for this long.
-const SHORT: Duration = Duration::from_millis(100);
+const DROPPED_READ_GRACE: Duration = Duration::from_millis(100);
 
 /// The pause before a call asks again where no connection could be opened; it doubles up to the second value.
 const RETRY: Duration = Duration::from_millis(10);
@@ -35,7 +35,7 @@ const COLD_START_WAIT: Duration = Duration::from_millis(200);
 pub(in super::super) struct Lease {
     /// `None` once it was given up.
     connection: Option<PoolConnection<Postgres>>,
-    pub(in super::super) server: Server,
+    pub(in super::super) server: LeasedServer,
 }
 
 impl Lease {
@@ -43,7 +43,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`StoreError::Closed`] once it was [discarded](Self::discard).
-    pub(in super::super) fn parts(&mut self) -> Result<(&mut PgConnection, &mut Server), StoreError> {
+    pub(in super::super) fn parts(&mut self) -> Result<(&mut PgConnection, &mut LeasedServer), StoreError> {
         let connection = self.connection.as_mut().ok_or(StoreError::Closed)?;
         Ok((connection, &mut self.server))
     }
@@ -57,7 +57,7 @@ impl Lease {
 }
 
 /// The server of a connection.
-pub(in super::super) struct Server {
+pub(in super::super) struct LeasedServer {
     node: Arc<Node>,
     pool: PgPool,
     /// The longest that its statements run, by its own clock.
@@ -71,7 +71,7 @@ pub(in super::super) struct Server {
     cold_start_slot: Option<OwnedSemaphorePermit>,
 }
 
-impl Server {
+impl LeasedServer {
     /// Runs a read. It ends when its server is lost, and at the latest a little after the server's own limit.
     pub(in super::super) async fn bound<T>(
         &mut self,
@@ -111,7 +111,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for LeasedServer {
     fn drop(&mut self) {
         if self.on_trial {
             // Dropped without an answer: the next read decides.
@@ -125,12 +125,12 @@ impl Drop for Lease {
         let Some(since) = self.server.running else { return };
         let Some(mut connection) = self.connection.take() else { return };
         match Handle::try_current() {
-            Ok(runtime) if since.elapsed() <= SHORT => {
+            Ok(runtime) if since.elapsed() <= DROPPED_READ_GRACE => {
                 // The permits are released with the connection, not before. Otherwise a client that drops reads fast
                 // enough would take the connections for writing, too.
                 let permits = (self.server.primary_read.take(), self.server.cold_start_slot.take());
                 runtime.spawn(async move {
-                    if !matches!(timeout(SHORT, connection.ping()).await, Ok(Ok(()))) {
+                    if !matches!(timeout(DROPPED_READ_GRACE, connection.ping()).await, Ok(Ok(()))) {
                         connection.close_on_drop();
                     }
                     drop((connection, permits));
@@ -149,7 +149,7 @@ impl NodesState {
         primary_read: Option<OwnedSemaphorePermit>,
         deadline: Instant,
     ) -> Result<Lease, StoreError> {
-        let waiting = Waiting::new(&node.waiting);
+        let waiting = WaitingCall::new(&node.waiting);
         let is_replica = node.state.lock().role == Role::Replica;
         let slot = async { if is_replica { node.cold_start_slots.clone().acquire_owned().await.ok() } else { None } };
         let cold_start_slot = timeout_at(deadline.min(Instant::now() + COLD_START_WAIT), slot).await.ok().flatten();
@@ -167,7 +167,7 @@ impl NodesState {
             _ => self.options.replica_statement_timeout,
         };
 
-        let server = Server {
+        let server = LeasedServer {
             node: node.clone(),
             pool,
             statement_timeout,
@@ -194,7 +194,7 @@ impl NodesState {
 /// A connection from the server's pool. That no new one can be opened (a name does not resolve, a password was changed)
 /// says nothing about the open ones: one of them may become free soon. If the server has gone, its next probe shows
 /// that. If the server still gives no connection, it goes on trial: one read at a time tries it.
-async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+async fn acquire(server: &LeasedServer, deadline: Instant) -> Result<PoolConnection<Postgres>, sqlx::Error> {
     let mut lost = server.pool.close_event();
     let mut retry = RETRY;
     loop {
@@ -202,7 +202,7 @@ async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Po
         match connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).flatten() {
             Err(error) if !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => {
                 if retry == RETRY {
-                    server.node.look.notify_one();
+                    server.node.probe_now.notify_one();
                 }
                 if retry > LAST_RETRY || timeout_at(deadline, sleep(retry)).await.is_err() {
                     tracing::debug!(node = %server.node.name, %error, "a connection could not be opened");
@@ -217,16 +217,16 @@ async fn acquire(server: &Server, deadline: Instant) -> Result<PoolConnection<Po
 }
 
 /// Counts a waiting call for as long as it exists.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingCall<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCall<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

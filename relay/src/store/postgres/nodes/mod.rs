@@ -16,14 +16,14 @@ mod role;
 mod tests;
 
 pub(super) use attempt::Attempts;
-pub(super) use lease::{Lease, Server};
+pub(super) use lease::{Lease, LeasedServer};
 pub use node::Condition;
 pub use role::Role;
 
 use super::options::Options;
 use crate::store::StoreError;
 use crate::types::{Epoch, Position};
-use history::History;
+use history::HeadHistory;
 use node::Node;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// Connections to the primary that reads never get, so that writing and following always go on.
-const FOR_WRITING: u32 = 2;
+const RESERVED_FOR_WRITES: u32 = 2;
 
 /// The servers of one store.
 pub(super) struct Nodes {
@@ -48,7 +48,7 @@ pub(super) struct Nodes {
 struct NodesState {
     options: Options,
     nodes: Vec<Arc<Node>>,
-    history: Mutex<History>,
+    history: Mutex<HeadHistory>,
     /// The greatest timeline of any primary so far.
     timeline: AtomicU32,
     /// The cluster's system identifier, as the first server reported it.
@@ -85,7 +85,7 @@ pub struct NodeStatus {
     pub idle: u32,
     /// Calls that wait for a connection.
     pub waiting: u64,
-    /// Calls that have waited in vain.
+    /// Calls that timed out waiting.
     pub timeouts: u64,
 }
 
@@ -99,7 +99,7 @@ impl Nodes {
         };
         let nodes = options.urls.iter().map(node).collect::<Result<Vec<_>, _>>()?;
 
-        let most = options.primary_connections.max.saturating_sub(FOR_WRITING).max(1);
+        let most = options.primary_connections.max.saturating_sub(RESERVED_FOR_WRITES).max(1);
         let primary_reads = if nodes.len() == 1 { most } else { options.primary_reads.clamp(1, most) };
 
         let shared = NodesState {
@@ -140,20 +140,20 @@ impl Nodes {
     }
 
     /// True where another server was promoted since this one was taken for the primary: its answers count for nothing.
-    pub(super) fn is_over(&self, server: &Server) -> bool {
-        self.shared.is_over(server.node())
+    pub(super) fn was_superseded(&self, server: &LeasedServer) -> bool {
+        self.shared.was_superseded(server.node())
     }
 
     /// Completes when `server` is lost and another one is the primary, or when it has been lost for as long as a call
     /// may wait.
-    pub(super) async fn outlived(&self, server: &Server) {
-        self.shared.outlived(server).await;
+    pub(super) async fn superseded(&self, server: &LeasedServer) {
+        self.shared.superseded(server).await;
     }
 
     /// Starts to probe the servers.
     pub(super) fn start(&self) {
-        let look = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));
-        *self.probers.lock() = self.shared.nodes.iter().map(look).collect();
+        let prober = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));
+        *self.probers.lock() = self.shared.nodes.iter().map(prober).collect();
     }
 
     /// Waits until every server that answers has its minimum of connections open and warm; false where that takes

@@ -39,14 +39,14 @@ pub(super) struct Lag {
 
 /// The result of one probe.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sighting {
+pub(super) struct ProbeResult {
     pub(super) role: Role,
     /// A primary's timeline: each promotion begins a greater one.
     pub(super) timeline: u32,
     pub(super) head: Head,
 }
 
-pub(super) struct State {
+pub(super) struct NodeState {
     pub(super) role: Role,
     pub(super) timeline: u32,
     pub(super) condition: Condition,
@@ -55,7 +55,7 @@ pub(super) struct State {
     /// A read is under way that decides whether a server on trial is well.
     pub(super) on_trial: bool,
     /// Its loss was logged.
-    pub(super) told: bool,
+    pub(super) loss_logged: bool,
     /// `None` while the server is down.
     pub(super) pool: Option<PgPool>,
     /// The pool's minimum of connections is open and warm, or that was tried.
@@ -68,29 +68,29 @@ pub(super) struct Node {
     /// The URL without its password.
     pub(super) name: String,
     pub(super) connect: PgConnectOptions,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<NodeState>,
     /// A slot for each connection that a replica always has open.
     pub(super) cold_start_slots: Arc<Semaphore>,
     /// Reads that it has answered.
     pub(super) reads: AtomicU64,
     /// Calls that wait for a connection.
     pub(super) waiting: AtomicUsize,
-    /// Calls that have waited in vain.
+    /// Calls that timed out waiting.
     pub(super) timeouts: AtomicU64,
     /// Asks for a probe at once.
-    pub(super) look: Notify,
+    pub(super) probe_now: Notify,
 }
 
 impl Node {
     pub(super) fn new(name: String, connect: PgConnectOptions, options: &Options) -> Self {
-        let state = State {
+        let state = NodeState {
             role: Role::Unknown,
             timeline: 0,
             condition: Condition::Down,
             head: Head::default(),
             lag: Lag::default(),
             on_trial: false,
-            told: false,
+            loss_logged: false,
             pool: None,
             warm: false,
             spare: (usize::MAX, Instant::now()),
@@ -104,28 +104,28 @@ impl Node {
             reads: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             timeouts: AtomicU64::new(0),
-            look: Notify::new(),
+            probe_now: Notify::new(),
         }
     }
 
     /// Takes the result of a probe. A server with a new role gets a new pool, which is returned: connections of the old
     /// pool were opened for the old role, and some sessions may still have it.
-    pub(super) fn seen(&self, sighting: Sighting, lag: Lag, options: &Options) -> Option<PgPool> {
+    pub(super) fn seen(&self, probed: ProbeResult, lag: Lag, options: &Options) -> Option<PgPool> {
         let mut state = self.state.lock();
         let mut new = None;
-        if state.role != sighting.role || state.pool.is_none() {
+        if state.role != probed.role || state.pool.is_none() {
             let first = state.role == Role::Unknown && state.head == Head::default();
-            tracing::info!(node = %self.name, role = ?sighting.role, position = sighting.head.position.0, "database server");
-            let pool = pool(&self.connect, sighting.role, options);
+            tracing::info!(node = %self.name, role = ?probed.role, position = probed.head.position.0, "database server");
+            let pool = pool(&self.connect, probed.role, options);
             retire(state.pool.replace(pool.clone()));
             new = Some(pool);
             // A server that has never failed need not go on trial.
             state.condition = if first { Condition::Healthy } else { Condition::Trial };
-            (state.on_trial, state.told, state.warm) = (false, false, false);
+            (state.on_trial, state.loss_logged, state.warm) = (false, false, false);
         }
 
-        (state.role, state.timeline, state.head, state.lag) = (sighting.role, sighting.timeline, sighting.head, lag);
-        let behind = sighting.role == Role::Replica && lag.time > options.max_replica_lag;
+        (state.role, state.timeline, state.head, state.lag) = (probed.role, probed.timeline, probed.head, lag);
+        let behind = probed.role == Role::Replica && lag.time > options.max_replica_lag;
         match (state.condition, behind) {
             (Condition::Healthy, true) => {
                 tracing::warn!(node = %self.name, positions = lag.positions, seconds = lag.time.as_secs_f64(), "a replica is too far behind and serves no reads");
@@ -145,7 +145,7 @@ impl Node {
     pub(super) fn mark_down(&self, pool: &PgPool, why: &dyn Display) {
         if !pool.is_closed() {
             self.lost(why);
-            self.look.notify_one();
+            self.probe_now.notify_one();
         }
     }
 
@@ -160,9 +160,9 @@ impl Node {
     /// Takes the server out of service and drops its connections, with their reads.
     pub(super) fn lost(&self, why: &dyn Display) {
         let mut state = self.state.lock();
-        if !state.told {
+        if !state.loss_logged {
             tracing::warn!(node = %self.name, role = ?state.role, %why, "a database server is lost");
-            state.told = true;
+            state.loss_logged = true;
         }
         state.condition = Condition::Down;
         retire(state.pool.take());
@@ -185,10 +185,10 @@ impl Node {
     }
 }
 
-impl State {
+impl NodeState {
     /// Whether the state of the server is known and, where it answers, its pool is warm.
     pub(super) fn is_settled(&self) -> bool {
-        if self.pool.is_some() { self.warm } else { self.told }
+        if self.pool.is_some() { self.warm } else { self.loss_logged }
     }
 
     /// True while every connection that may be open is in use.

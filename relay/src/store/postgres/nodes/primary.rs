@@ -1,7 +1,7 @@
 //! Which server is the primary, and what an answer of a former primary counts.
 
 use super::NodesState;
-use super::lease::{Lease, Server};
+use super::lease::{Lease, LeasedServer};
 use super::node::Node;
 use super::role::Role;
 use crate::store::StoreError;
@@ -33,7 +33,7 @@ impl NodesState {
     }
 
     /// True where another server was promoted since this one was taken for the primary.
-    pub(super) fn is_over(&self, node: &Node) -> bool {
+    pub(super) fn was_superseded(&self, node: &Node) -> bool {
         self.is_older(node.state.lock().timeline)
     }
 
@@ -73,7 +73,7 @@ impl NodesState {
 
     /// Completes when `server` is lost and another one is the primary, or when it has been lost for as long as a call
     /// may wait.
-    pub(super) async fn outlived(&self, server: &Server) {
+    pub(super) async fn superseded(&self, server: &LeasedServer) {
         if ablated(Safeguard::GiveUp) {
             std::future::pending::<()>().await;
         }

@@ -4,7 +4,7 @@
 use super::super::error::translate;
 use super::super::write;
 use super::NodesState;
-use super::node::{Node, Sighting};
+use super::node::{Node, ProbeResult};
 use super::role::Role;
 use crate::store::StoreError;
 use crate::types::{Epoch, Head, Position};
@@ -21,16 +21,16 @@ const PROBE: &str = "skein probe";
 /// Whether the server is a replica, and else its timeline: the first digits of the name of the WAL file that it writes.
 const ROLE: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
     ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 END";
-const LOOK: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
+const STATE: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE \
     ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 END, epoch, position FROM head";
 /// The cluster's system identifier; the connections for roles like this one; the number of instances.
-const GREET: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), \
+const IDENTIFY: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), \
     current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8, \
     (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'skein probe')";
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum ProbeFailure {
     #[error("it does not answer in time")]
     Silent,
     #[error("it belongs to another cluster than the other servers")]
@@ -40,10 +40,10 @@ enum Failure {
 }
 
 /// Opens a connection for probes.
-async fn connect(options: &PgConnectOptions, limit: std::time::Duration) -> Result<PgConnection, Failure> {
+async fn connect(options: &PgConnectOptions, limit: std::time::Duration) -> Result<PgConnection, ProbeFailure> {
     let millis = limit.as_millis().to_string();
     let options = options.clone().application_name(PROBE).options([("statement_timeout", &millis)]);
-    Ok(timeout(limit, options.connect()).await.map_err(|_| Failure::Silent)??)
+    Ok(timeout(limit, options.connect()).await.map_err(|_| ProbeFailure::Silent)??)
 }
 
 /// Probes `node` until the store is closed.
@@ -54,21 +54,21 @@ pub(super) async fn run(shared: Arc<NodesState>, node: Arc<Node>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = node.look.notified() => ticks.reset(),
+            () = node.probe_now.notified() => ticks.reset(),
         }
-        match look(&shared, &node, &mut connection).await {
-            Ok(sighting) => {
+        match probe(&shared, &node, &mut connection).await {
+            Ok(probed) => {
                 let (epoch, lag) = {
-                    let newest = shared.timeline.fetch_max(sighting.timeline, Ordering::AcqRel);
+                    let newest = shared.timeline.fetch_max(probed.timeline, Ordering::AcqRel);
                     let mut history = shared.history.lock();
                     let epoch = history.epoch();
-                    if sighting.role == Role::Primary && sighting.timeline >= newest {
-                        history.note(sighting.head, Instant::now(), shared.options.max_replica_lag * 2);
+                    if probed.role == Role::Primary && probed.timeline >= newest {
+                        history.note(probed.head, Instant::now(), shared.options.max_replica_lag * 2);
                     }
-                    (epoch, history.lag(sighting.head))
+                    (epoch, history.lag(probed.head))
                 };
-                if let Some(pool) = node.seen(sighting, lag, &shared.options) {
-                    if sighting.role == Role::Primary {
+                if let Some(pool) = node.seen(probed, lag, &shared.options) {
+                    if probed.role == Role::Primary {
                         tokio::spawn(settle(node.clone(), pool.clone(), epoch));
                     }
                     tokio::spawn(open(shared.clone(), node.clone(), pool));
@@ -99,7 +99,7 @@ async fn settle(node: Arc<Node>, pool: PgPool, epoch: Epoch) {
     };
     let settled = pool.close_event().do_until(settled).await.unwrap_or_else(|lost| Err(lost.into()));
     // The new primary's epoch is needed soon.
-    node.look.notify_one();
+    node.probe_now.notify_one();
     match settled {
         Ok(head) if head.epoch != epoch && epoch != Epoch::default() => {
             tracing::warn!(node = %node.name, position = head.position.0, "another primary: the log begins a new epoch");
@@ -111,24 +111,28 @@ async fn settle(node: Arc<Node>, pool: PgPool, epoch: Epoch) {
     }
 }
 
-async fn look(shared: &NodesState, node: &Node, connection: &mut Option<PgConnection>) -> Result<Sighting, Failure> {
+async fn probe(
+    shared: &NodesState,
+    node: &Node,
+    connection: &mut Option<PgConnection>,
+) -> Result<ProbeResult, ProbeFailure> {
     let limit = shared.options.connect_timeout;
     let (asked, greet) = match connection {
         Some(connection) => (connection, false),
         none => (none.insert(connect(&node.connect, limit).await?), true),
     };
-    let row = timeout(limit, sqlx::query(LOOK).fetch_one(&mut *asked)).await.map_err(|_| Failure::Silent)??;
+    let row = timeout(limit, sqlx::query(STATE).fetch_one(&mut *asked)).await.map_err(|_| ProbeFailure::Silent)??;
     let (role, timeline) = role(&row)?;
     let number = |at: usize| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
     let head = Head { epoch: Epoch(number(2)?), position: Position(number(3)?) };
     if greet {
-        let row = timeout(limit, sqlx::query(GREET).fetch_one(asked)).await.map_err(|_| Failure::Silent)??;
+        let row = timeout(limit, sqlx::query(IDENTIFY).fetch_one(asked)).await.map_err(|_| ProbeFailure::Silent)??;
         if *shared.cluster.lock().get_or_insert(row.try_get(0)?) != row.try_get::<i64, _>(0)? {
-            return Err(Failure::Foreign);
+            return Err(ProbeFailure::Foreign);
         }
         warn_if_crowded(shared, node, role, row.try_get(1)?, row.try_get(2)?);
     }
-    Ok(Sighting { role, timeline, head })
+    Ok(ProbeResult { role, timeline, head })
 }
 
 fn role(row: &sqlx::postgres::PgRow) -> Result<(Role, u32), sqlx::Error> {
@@ -170,8 +174,8 @@ pub(super) async fn find_primary(
         let asked = async {
             let mut connection = connect(&node.connect, limit).await?;
             let row = timeout(limit, sqlx::query(ROLE).fetch_one(&mut connection)).await;
-            let (role, timeline) = role(&row.map_err(|_| Failure::Silent)??)?;
-            Ok::<_, Failure>((role, timeline, connection))
+            let (role, timeline) = role(&row.map_err(|_| ProbeFailure::Silent)??)?;
+            Ok::<_, ProbeFailure>((role, timeline, connection))
         };
         match asked.await {
             Ok((Role::Primary, timeline, connection)) if found.as_ref().is_none_or(|(best, _)| *best < timeline) => {

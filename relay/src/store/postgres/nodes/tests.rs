@@ -18,7 +18,7 @@ fn options(urls: &[String]) -> Options {
     Options { primary_connections: few, replica_connections: few, ..Options::new(urls) }
 }
 
-/// The server processes of the pool, without and with the mark that a warm connection leaves.
+/// The server processes of the pool, without and with the mark of a warm connection.
 async fn processes(server: &deploy::postgres::Server) -> (BTreeSet<i32>, BTreeSet<i32>) {
     let mut connection = server.connect().await.unwrap();
     let of_pool = "SELECT pid, query LIKE '%texts(%' FROM pg_stat_activity WHERE application_name = 'skein'";
@@ -33,7 +33,7 @@ async fn warm_when_told(cluster: &Cluster) -> [usize; 2] {
     assert!(store.warmed().await);
     let mut warm = [0; 2];
     for (at, server) in cluster.servers.iter().enumerate() {
-        // What else the primary was asked by then left another mark, where it was a warm connection.
+        // Another statement on the primary by then has left another mark, where it used a warm connection.
         warm[at] = processes(server).await.1.len();
     }
     store.close().await;
@@ -42,7 +42,7 @@ async fn warm_when_told(cluster: &Cluster) -> [usize; 2] {
 
 #[test]
 fn connections_are_open_and_warm_before_clients_come() {
-    // On one thread, which is the one that a control switches the safeguard off on.
+    // On one thread, the one on which a control ablates the safeguard.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = runtime.block_on(async {
         let cluster = Cluster::setup().replicas(1).start().await.unwrap();
@@ -54,12 +54,12 @@ fn connections_are_open_and_warm_before_clients_come() {
     let run = || runtime.block_on(warm_when_told(&cluster));
     let [primary, replica] = run();
     assert_eq!(replica, LEAST as usize);
-    // One of them may have had its first other question by now.
+    // One of them may have had its next statement by now.
     assert!(primary + 1 >= LEAST as usize, "{primary}");
     assert_eq!(without(Some(Safeguard::Warming), run), [0, 0], "control");
 }
 
-/// sqlx's own idle timeout renews the least connections, too, whenever it is quiet for that long.
+/// sqlx's own idle timeout replaces the minimum of connections, too, after every quiet period.
 #[tokio::test]
 async fn what_is_not_needed_is_closed_and_the_least_stay() {
     let cluster = Cluster::setup().start().await.unwrap();
@@ -71,8 +71,8 @@ async fn what_is_not_needed_is_closed_and_the_least_stay() {
 
     let nodes = Nodes::new(options.clone()).unwrap();
     let node = &nodes.shared.nodes[0];
-    let sighting = node::Sighting { role: Role::Primary, timeline: 1, head: crate::types::Head::default() };
-    let pool = node.seen(sighting, node::Lag::default(), &options).unwrap();
+    let probed = node::ProbeResult { role: Role::Primary, timeline: 1, head: crate::types::Head::default() };
+    let pool = node.seen(probed, node::Lag::default(), &options).unwrap();
     node.open(pool.clone()).await;
     assert_eq!(pool.size(), LEAST);
     let least = processes(&cluster.servers[0]).await.1;
@@ -80,7 +80,7 @@ async fn what_is_not_needed_is_closed_and_the_least_stay() {
     while busy.len() < 6 {
         busy.push(pool.acquire().await.unwrap());
     }
-    // What is at work is never closed, however long.
+    // A connection in use is never closed, however long that takes.
     let begin = Instant::now();
     while begin.elapsed() < short * 3 {
         node.shrink(&options);
@@ -108,7 +108,7 @@ async fn what_is_not_needed_is_closed_and_the_least_stay() {
 #[tokio::test]
 async fn a_server_that_says_nothing_keeps_no_relay_from_starting() {
     let cluster = Cluster::setup().start().await.unwrap();
-    // It takes connections, and that is all.
+    // It accepts connections and does nothing else.
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut urls = cluster.database_urls("postgres");
     urls.push(format!("postgres://postgres@{}/postgres", deaf.local_addr().unwrap()));

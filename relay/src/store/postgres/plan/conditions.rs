@@ -1,7 +1,7 @@
 //! The conditions on a row, besides the one that its index is walked by.
 
 use super::parameters::Parameters;
-use super::{Question, hashes};
+use super::{PlanQuestion, hashes};
 use crate::store::form::{Form, Rights, by_tag as by_tag_form};
 use crate::store::hash::Hasher;
 use crate::types::{Timestamp, authors_may_read};
@@ -17,14 +17,14 @@ const ROWS_HASHED_FOR_ONE_PROBE: usize = 4;
 pub(super) struct Conditions {
     /// The earliest time.
     pub(super) since: String,
-    /// The latest time, with [`Question::after`].
+    /// The latest time, with [`PlanQuestion::after`].
     until: String,
     /// All others.
     others: String,
 }
 
 impl Conditions {
-    pub(super) fn new(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, form: Form) -> Self {
+    pub(super) fn new(parameters: &mut Parameters, question: &PlanQuestion<'_>, hasher: &Hasher, form: Form) -> Self {
         let filter = question.filter;
         let until = filter.until.unwrap_or(Timestamp::MAX);
         // The place right before the first row: no id is below the empty one.

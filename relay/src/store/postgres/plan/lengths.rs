@@ -1,7 +1,7 @@
 //! The lengths of a filter's lists. They decide between the candidate forms, and how the tags that the form does not
 //! walk are checked.
 
-use super::{Parameters, Question, Statement, Walk, walk};
+use super::{Parameters, PlanQuestion, Statement, Walk, walk};
 use crate::store::form::Form;
 use crate::store::hash::Hasher;
 use crate::types::{Filter, Timestamp};
@@ -61,7 +61,7 @@ pub(crate) fn has_few_authors(filter: &Filter) -> bool {
 }
 
 /// For each candidate, in order, a column with the length of its lists, counted up to `bound`.
-pub(crate) fn lengths(candidates: &[Form], question: &Question<'_>, hasher: &Hasher, bound: usize) -> Statement {
+pub(crate) fn lengths(candidates: &[Form], question: &PlanQuestion<'_>, hasher: &Hasher, bound: usize) -> Statement {
     let mut parameters = Parameters::default();
     let since = parameters.number(question.filter.since.unwrap_or(0));
     let until = parameters.number(question.filter.until.unwrap_or(Timestamp::MAX));

@@ -34,7 +34,7 @@ pub(crate) const SESSION: [(&str, &str); 7] = [
 
 /// What a statement asks for, apart from its form.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Question<'a> {
+pub(crate) struct PlanQuestion<'a> {
     pub(crate) filter: &'a Filter,
     pub(crate) access: Option<&'a Access>,
     pub(crate) now: Timestamp,
@@ -51,7 +51,7 @@ pub(crate) struct Question<'a> {
     pub(crate) rows: Option<usize>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> PlanQuestion<'a> {
     /// All that `filter` selects at `now`, without texts, and with nothing known about its lists.
     pub(crate) fn of(filter: &'a Filter, now: Timestamp) -> Self {
         Self {
@@ -84,7 +84,7 @@ fn hashes<'a>(hasher: &'a Hasher, tag: &'a TagFilter) -> impl Iterator<Item = i6
 }
 
 /// The lists that a form walks.
-struct Lists {
+struct WalkedLists {
     /// A common table expression that has to come first, with a comma after it; or nothing.
     before: String,
     /// A table `l` with one row for each list.
@@ -102,7 +102,7 @@ struct Lists {
 /// How a form walks its index: one list, with its table and condition; many lists; or ids.
 enum Walk {
     One(&'static str, String),
-    Many(Lists),
+    Many(WalkedLists),
     Ids(String),
 }
 
@@ -121,7 +121,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
             let (author, kind) = (parameters.bytes(&author), parameters.number(kind.into()));
             Walk::One("event", format!("c.pubkey = {author} AND c.kind = {kind}::int4"))
         }
-        Form::AuthorKind | Form::AuthorsKinds => Walk::Many(Lists {
+        Form::AuthorKind | Form::AuthorsKinds => Walk::Many(WalkedLists {
             before: String::new(),
             table: format!(
                 "unnest({}) a(pubkey) CROSS JOIN unnest({}) k(kind)",
@@ -149,7 +149,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
                 true => format!(" AND kind = ANY({})", parameters.kinds(kinds())),
                 false => String::new(),
             };
-            Walk::Many(Lists {
+            Walk::Many(WalkedLists {
                 before,
                 table: format!("(SELECT pubkey, kind FROM used WHERE kind IS NOT NULL{wanted}) u"),
                 keys: "pubkey, kind",
@@ -170,7 +170,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
             values.sort_unstable();
             values.dedup();
             let count = values.len();
-            Walk::Many(Lists {
+            Walk::Many(WalkedLists {
                 before: String::new(),
                 table: format!("unnest({}) t(h)", parameters.numbers(values)),
                 keys: "h",
@@ -183,7 +183,7 @@ fn walk(parameters: &mut Parameters, form: Form, filter: &Filter, hasher: &Hashe
             let kind = kinds().next().unwrap_or_default();
             Walk::One("event", format!("c.kind = {}::int4", parameters.number(kind.into())))
         }
-        Form::Kind | Form::Kinds => Walk::Many(Lists {
+        Form::Kind | Form::Kinds => Walk::Many(WalkedLists {
             before: String::new(),
             table: format!("unnest({}) k(kind)", parameters.kinds(kinds())),
             keys: "kind",
@@ -200,7 +200,7 @@ const COUNTED: &str = "c.id, c.expires_at";
 const NEWEST_FIRST: &str = "ORDER BY c.created_at DESC, c.id";
 
 /// The walk of `form`, ending in a table `top` of at most `n` keys.
-fn top(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, form: Form) -> String {
+fn top(parameters: &mut Parameters, question: &PlanQuestion<'_>, hasher: &Hasher, form: Form) -> String {
     let walk = walk(parameters, form, question.filter, hasher, true);
     let conditions = Conditions::new(parameters, question, hasher, form);
     let n = parameters.size(question.elements);
@@ -232,8 +232,14 @@ fn top(parameters: &mut Parameters, question: &Question<'_>, hasher: &Hasher, fo
 /// cutoff, below which no row can matter. A list whose `m` rows are all above the cutoff may have more there, so such
 /// lists, at most n / m of them, are read again down to the cutoff. So it costs one probe a list, however the events
 /// are spread.
-fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n: &str, elements: usize) -> String {
-    let Lists { before, table, keys, source, count, overlap } = lists;
+fn merge(
+    parameters: &mut Parameters,
+    lists: &WalkedLists,
+    conditions: &Conditions,
+    n: &str,
+    elements: usize,
+) -> String {
+    let WalkedLists { before, table, keys, source, count, overlap } = lists;
     let m = (ROWS_FOR_CUTOFF / (*count).max(1)).max(elements / LEAST_FOR_CUTOFF).clamp(2, elements.max(2));
     let m = parameters.size(m);
     let list_keys = format!("l.{}", keys.replace(", ", ", l."));
@@ -260,7 +266,7 @@ fn merge(parameters: &mut Parameters, lists: &Lists, conditions: &Conditions, n:
 /// The newest rows that `form` finds, and the head, in one snapshot: at least one row, of which all but the head may be
 /// NULL. Columns: epoch, position, id, created_at, expires_at, text. Once the texts exceed the bound, the text is NULL.
 /// The rows come in no order.
-pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Statement {
+pub(crate) fn page(form: Form, question: &PlanQuestion<'_>, hasher: &Hasher) -> Statement {
     let mut parameters = Parameters::default();
     let top = top(&mut parameters, question, hasher, form);
 
@@ -277,7 +283,7 @@ pub(crate) fn page(form: Form, question: &Question<'_>, hasher: &Hasher) -> Stat
 
 /// The head, the number of distinct events that the questions select, each by its form, and when the first of them
 /// expires: four columns of one row.
-pub(crate) fn count(questions: &[(Form, Question<'_>)], hasher: &Hasher) -> Statement {
+pub(crate) fn count(questions: &[(Form, PlanQuestion<'_>)], hasher: &Hasher) -> Statement {
     let mut parameters = Parameters::default();
     let mut before = String::new();
     let mut unique = questions.len() < 2;

@@ -15,11 +15,11 @@ pub(crate) struct Statement {
 /// The values behind `$1`, `$2`, ….
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Parameters {
-    values: Vec<Value>,
+    values: Vec<ParameterValue>,
 }
 
 #[derive(Debug, Clone)]
-enum Value {
+enum ParameterValue {
     Number(i64),
     Bytes(Vec<u8>),
     Numbers(Vec<i64>),
@@ -28,7 +28,7 @@ enum Value {
 }
 
 impl Parameters {
-    fn push(&mut self, value: Value) -> String {
+    fn push(&mut self, value: ParameterValue) -> String {
         self.values.push(value);
         let number = self.values.len();
         self.values.last().map_or_else(String::new, |value| format!("${number}::{}", value.type_name()))
@@ -36,7 +36,7 @@ impl Parameters {
 
     /// Adds a number; returns its placeholder in the text. So do the other methods.
     pub(super) fn number(&mut self, value: i64) -> String {
-        self.push(Value::Number(value))
+        self.push(ParameterValue::Number(value))
     }
 
     /// A number of rows.
@@ -46,22 +46,22 @@ impl Parameters {
 
     /// A `bytea`.
     pub(super) fn bytes(&mut self, value: &[u8]) -> String {
-        self.push(Value::Bytes(value.to_vec()))
+        self.push(ParameterValue::Bytes(value.to_vec()))
     }
 
     /// An `int8[]`.
     pub(super) fn numbers(&mut self, values: impl IntoIterator<Item = i64>) -> String {
-        self.push(Value::Numbers(values.into_iter().collect()))
+        self.push(ParameterValue::Numbers(values.into_iter().collect()))
     }
 
     /// An `int4[]`.
     pub(super) fn kinds(&mut self, values: impl IntoIterator<Item = i32>) -> String {
-        self.push(Value::Kinds(values.into_iter().collect()))
+        self.push(ParameterValue::Kinds(values.into_iter().collect()))
     }
 
     /// A `bytea[]` of ids or authors.
     pub(super) fn keys(&mut self, values: impl IntoIterator<Item = [u8; 32]>) -> String {
-        self.push(Value::Keys(values.into_iter().collect()))
+        self.push(ParameterValue::Keys(values.into_iter().collect()))
     }
 
     /// The statement with these parameters.
@@ -77,11 +77,11 @@ impl Statement {
         for value in &self.parameters.values {
             // Adding fails only for values that cannot be encoded; numbers, bytes and lists of them always can.
             let _ = match value {
-                Value::Number(value) => arguments.add(*value),
-                Value::Bytes(value) => arguments.add(value.as_slice()),
-                Value::Numbers(values) => arguments.add(values.as_slice()),
-                Value::Kinds(values) => arguments.add(values.as_slice()),
-                Value::Keys(values) => arguments.add(values.as_slice()),
+                ParameterValue::Number(value) => arguments.add(*value),
+                ParameterValue::Bytes(value) => arguments.add(value.as_slice()),
+                ParameterValue::Numbers(values) => arguments.add(values.as_slice()),
+                ParameterValue::Kinds(values) => arguments.add(values.as_slice()),
+                ParameterValue::Keys(values) => arguments.add(values.as_slice()),
             };
         }
         arguments
@@ -89,12 +89,12 @@ impl Statement {
 
     /// The parameters as text for a person to paste: `EXECUTE name(…)`.
     pub(crate) fn literals(&self) -> String {
-        let values: Vec<_> = self.parameters.values.iter().map(Value::literal).collect();
+        let values: Vec<_> = self.parameters.values.iter().map(ParameterValue::literal).collect();
         values.join(", ")
     }
 }
 
-impl Value {
+impl ParameterValue {
     fn type_name(&self) -> &'static str {
         match self {
             Self::Number(_) => "int8",

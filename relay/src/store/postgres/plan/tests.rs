@@ -22,8 +22,8 @@ pub(crate) fn filter(json: &str) -> Filter {
     Filter::parse(&text).unwrap()
 }
 
-pub(crate) fn question(filter: &Filter) -> Question<'_> {
-    Question { elements: 51, max_text_bytes: 1 << 20, ..Question::of(filter, NOW) }
+pub(crate) fn question(filter: &Filter) -> PlanQuestion<'_> {
+    PlanQuestion { elements: 51, max_text_bytes: 1 << 20, ..PlanQuestion::of(filter, NOW) }
 }
 
 /// Every form with a filter that it answers.
@@ -58,9 +58,9 @@ fn lines(sql: &str) -> String {
     text
 }
 
-/// As [`question`]; the newest events are looked at as far as the planner lets them be.
-pub(crate) fn question_of(form: Form, filter: &Filter) -> Question<'_> {
-    Question { rows: (form == Form::Recent).then_some(RECENT_ROWS), ..question(filter) }
+/// Like [`question`], with as many of the newest events as the planner lets a probe read.
+pub(crate) fn question_of(form: Form, filter: &Filter) -> PlanQuestion<'_> {
+    PlanQuestion { rows: (form == Form::Recent).then_some(RECENT_ROWS), ..question(filter) }
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn each_form_has_its_statement() {
     }
 }
 
-/// The rarest of the tags that the form does not walk is asked about first, and taken whole where that is less work.
+/// The rarest of the tags that the form does not walk is checked first, and hashed whole where that is less work.
 #[test]
 fn lengths_order_what_is_asked_of_a_row() {
     let filter = filter(r##"{"#e":['01'],"#p":['02'],"#t":["x"]}"##);
@@ -79,7 +79,7 @@ fn lengths_order_what_is_asked_of_a_row() {
         let forms = [Form::Tag(0), Form::Tag(1), Form::Tag(2)];
         let lengths = Lengths::new(forms.into_iter().zip(lengths), 8_000);
         assert_eq!((lengths.rarest(&filter), lengths.all_long()), (Form::Tag(0), false));
-        page(Form::Tag(0), &Question { lengths: Some(&lengths), walked, ..question(&filter) }, &hasher())
+        page(Form::Tag(0), &PlanQuestion { lengths: Some(&lengths), walked, ..question(&filter) }, &hasher())
     };
     let tag = |letter, value: &str| hasher().tag(letter, value).to_string();
     let (p, t) = (tag(b'p', &"02".repeat(32)), tag(b't', "x"));
@@ -117,11 +117,11 @@ fn an_author_is_walked_rather_than_checked() {
     assert_eq!(rarest(8, [1_000, 1_000]), Form::Authors, "both are long");
 }
 
-/// Only the newest rows of the list are looked at, and so many are a parameter.
+/// A probe reads only the newest rows of the list, whose number is a parameter.
 #[test]
 fn a_first_look_is_bounded() {
     let filter = filter(r##"{"#e":['01'],"#p":['02']}"##);
-    let probe = |rows| page(Form::Tag(0), &Question { rows: Some(rows), ..question(&filter) }, &hasher());
+    let probe = |rows| page(Form::Tag(0), &PlanQuestion { rows: Some(rows), ..question(&filter) }, &hasher());
     insta::assert_snapshot!("page_probe", lines(&probe(1_000).sql));
     assert!(probe(1_000).sql == probe(2_000).sql && probe(1_000).literals() != probe(2_000).literals());
 }
@@ -139,14 +139,14 @@ fn counting_and_lengths_have_their_statements() {
 fn rights_enter_before_the_limit() {
     let filter = filter(r##"{"#p":['01']}"##);
     let access = Access { authenticated: [PublicKey::from_bytes([3; 32])].into(), ..Access::default() };
-    let statement = page(Form::Tag(0), &Question { access: Some(&access), ..question(&filter) }, &hasher());
+    let statement = page(Form::Tag(0), &PlanQuestion { access: Some(&access), ..question(&filter) }, &hasher());
     insta::assert_snapshot!("readers", lines(&statement.sql));
     let nobody = Access::default();
-    let statement = page(Form::Tag(0), &Question { access: Some(&nobody), ..question(&filter) }, &hasher());
+    let statement = page(Form::Tag(0), &PlanQuestion { access: Some(&nobody), ..question(&filter) }, &hasher());
     assert!(statement.sql.contains("c.kind <> ALL(") && !statement.sql.contains("FROM event x"));
 }
 
-/// A connection's prepared statements are found again.
+/// A connection finds its prepared statements again.
 #[test]
 fn the_text_does_not_depend_on_values() {
     let many = |count: u8| Filter {
@@ -157,18 +157,18 @@ fn the_text_does_not_depend_on_values() {
     let (few, more) = (many(2), many(200));
     let after = Key { created_at: 7, id: EventId::from_bytes([9; 32]) };
     let one = page(Form::AuthorsKinds, &question(&few), &hasher());
-    let other = Question { after: Some(after), elements: 501, now: 3, max_text_bytes: 0, ..question(&more) };
+    let other = PlanQuestion { after: Some(after), elements: 501, now: 3, max_text_bytes: 0, ..question(&more) };
     let other = page(Form::AuthorsKinds, &other, &hasher());
     assert_eq!(one.sql, other.sql);
     assert_ne!(one.literals(), other.literals());
 }
 
-/// Where a page ends at an event, the next begins right after it, unless the filter's own `until` is earlier.
+/// The next page begins right after the event that ended the last one, unless the filter's own `until` is earlier.
 #[test]
 fn after_narrows_the_window() {
     let filter = filter(r#"{"until":5}"#);
     let after = |created_at| Some(Key { created_at, id: EventId::from_bytes([0xab; 32]) });
-    let literals = |after| page(Form::Time, &Question { after, ..question(&filter) }, &hasher()).literals();
+    let literals = |after| page(Form::Time, &PlanQuestion { after, ..question(&filter) }, &hasher()).literals();
     assert!(literals(after(4)).starts_with(&format!("0, 4, '\\x{}'", "ab".repeat(32))));
     assert!(literals(after(6)).starts_with("0, 5, '\\x'"));
     assert!(literals(None).starts_with("0, 5, '\\x'"));

@@ -7,7 +7,7 @@ mod thresholds;
 pub use thresholds::Thresholds;
 
 use super::error::translate;
-use super::plan::{self, Lengths, Question, has_few_authors};
+use super::plan::{self, Lengths, PlanQuestion, has_few_authors};
 use super::rows::run;
 use crate::store::StoreError;
 use crate::store::form::{Candidates, Choice, Form, choose};
@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// More candidates than this are not counted further: ordinary filters have no more conditions.
 const MAX_CANDIDATES: usize = 4;
-/// A probe reads at most this many times [`Thresholds::probe_rows`]: a probe in vain would cost too much.
+/// A probe reads at most this many times [`Thresholds::probe_rows`]: a probe that does not fill the page would cost too
+/// much.
 const MAX_PROBE_FACTOR: usize = 4;
 
 /// All that a choice rests upon, apart from the question.
@@ -90,7 +91,7 @@ impl Picked {
 
     /// The number of rows that will be walked, without a probe that tells. Where all lists are long, they will probably
     /// be walked whole. `None`: unknown; the lists of many authors cost most at their beginning.
-    fn walked_unseen(&self, filter: &Filter) -> Option<usize> {
+    fn walked_without_probe(&self, filter: &Filter) -> Option<usize> {
         (self.all_long() && (filter.authors.is_none() || has_few_authors(filter))).then_some(usize::MAX)
     }
 }
@@ -119,7 +120,7 @@ impl Planner {
     pub(super) async fn pick(
         &self,
         connection: &mut PgConnection,
-        question: &Question<'_>,
+        question: &PlanQuestion<'_>,
     ) -> Result<Picked, StoreError> {
         match choose(question.filter) {
             Choice::Take(form) => Ok(Picked { form, lengths: None }),
@@ -134,21 +135,21 @@ impl Planner {
     pub(super) async fn after_probe(
         &self,
         connection: &mut PgConnection,
-        question: &Question<'_>,
+        question: &PlanQuestion<'_>,
         picked: Picked,
         probe: Option<(PageProbe, usize)>,
     ) -> Result<(Picked, Option<usize>), StoreError> {
-        let told = probe.and_then(|(probe, found)| probe.rows_for(question.elements, found));
-        let walked = told.or_else(|| picked.walked_unseen(question.filter));
-        let picked = if walked.is_some() { self.further(connection, question, picked).await? } else { picked };
+        let by_probe = probe.and_then(|(probe, found)| probe.rows_for(question.elements, found));
+        let walked = by_probe.or_else(|| picked.walked_without_probe(question.filter));
+        let picked = if walked.is_some() { self.count_further(connection, question, picked).await? } else { picked };
         Ok((picked, walked))
     }
 
     /// Counts the lists further, where all were longer than the first count.
-    pub(super) async fn further(
+    pub(super) async fn count_further(
         &self,
         connection: &mut PgConnection,
-        question: &Question<'_>,
+        question: &PlanQuestion<'_>,
         picked: Picked,
     ) -> Result<Picked, StoreError> {
         let Some(lengths) = picked.lengths.as_ref().filter(|lengths| lengths.all_long()) else { return Ok(picked) };
@@ -164,7 +165,7 @@ impl Planner {
     pub(super) async fn probe_page(
         &self,
         connection: &mut PgConnection,
-        question: &Question<'_>,
+        question: &PlanQuestion<'_>,
         picked: &Picked,
     ) -> Result<Option<PageProbe>, StoreError> {
         let Thresholds { recent_rows, probe_rows, .. } = self.thresholds;
@@ -191,7 +192,7 @@ impl Planner {
     async fn rarest(
         &self,
         connection: &mut PgConnection,
-        question: &Question<'_>,
+        question: &PlanQuestion<'_>,
         candidates: &[Form],
         bound: usize,
     ) -> Result<Picked, StoreError> {

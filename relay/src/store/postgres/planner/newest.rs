@@ -6,7 +6,7 @@ use super::thresholds::Thresholds;
 use crate::store::StoreError;
 use crate::store::form::{Form, Rights};
 use crate::store::postgres::error::translate;
-use crate::store::postgres::plan::{KINDS_OF_AN_AUTHOR, Question};
+use crate::store::postgres::plan::{KINDS_OF_AN_AUTHOR, PlanQuestion};
 use crate::store::postgres::rows::key_bytes;
 use crate::types::{Filter, Kind, PublicKey, Timestamp};
 use parking_lot::Mutex;
@@ -26,13 +26,13 @@ const SAMPLE: &str = "SELECT pubkey, kind, created_at FROM event ORDER BY create
 
 /// The newest events at one moment, by author.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub(super) struct EventSample {
     of: FxHashMap<PublicKey, SmallVec<[(Kind, Timestamp); 2]>>,
     events: usize,
     newest: Timestamp,
 }
 
-impl Sample {
+impl EventSample {
     pub(super) fn new(events: impl IntoIterator<Item = (PublicKey, Kind, Timestamp)>) -> Self {
         let mut sample = Self { newest: Timestamp::MIN, ..Self::default() };
         for (author, kind, created_at) in events {
@@ -46,7 +46,7 @@ impl Sample {
     /// The number of newest events that will probably fill the page, with a quarter to spare; `None` where the whole
     /// sample has too few matches. Events of another time are assumed to be like the present ones, so a window counts
     /// by its length.
-    fn rows_until_full(&self, question: &Question<'_>) -> Option<usize> {
+    fn rows_until_full(&self, question: &PlanQuestion<'_>) -> Option<usize> {
         let filter = question.filter;
         // An author's clock may be ahead; its events must not move the window away from now.
         let newest = self.newest.min(question.now);
@@ -74,7 +74,7 @@ impl Sample {
     }
 
     /// True when reading the newest events will probably fill the page sooner than merging the lists of `form`.
-    fn foretells_a_page(&self, form: Form, question: &Question<'_>) -> bool {
+    fn likely_fills_page(&self, form: Form, question: &PlanQuestion<'_>) -> bool {
         let most = lists(form, question.filter).saturating_mul(ROWS_FOR_ONE_LIST);
         // The sample counts events of private kinds, which few readers may see.
         let private = question.filter.kinds.is_some() && question.rights() != Rights::All;
@@ -97,7 +97,7 @@ fn lists(form: Form, filter: &Filter) -> usize {
 /// The sample, which reads renew.
 #[derive(Debug, Default)]
 pub(super) struct Newest {
-    state: Mutex<(Option<Instant>, Arc<Sample>)>,
+    state: Mutex<(Option<Instant>, Arc<EventSample>)>,
 }
 
 impl Newest {
@@ -109,7 +109,7 @@ impl Newest {
         connection: &mut PgConnection,
         thresholds: &Thresholds,
         form: Form,
-        question: &Question<'_>,
+        question: &PlanQuestion<'_>,
     ) -> Result<bool, StoreError> {
         if lists(form, question.filter) < thresholds.least_lists.max(1) {
             return Ok(false);
@@ -128,11 +128,11 @@ impl Newest {
             sample = Arc::new(take(connection, thresholds.recent_rows).await?);
             self.state.lock().1 = sample.clone();
         }
-        Ok(sample.foretells_a_page(form, question))
+        Ok(sample.likely_fills_page(form, question))
     }
 }
 
-async fn take(connection: &mut PgConnection, rows: usize) -> Result<Sample, StoreError> {
+async fn take(connection: &mut PgConnection, rows: usize) -> Result<EventSample, StoreError> {
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     let rows = sqlx::query(SAMPLE).bind(rows).fetch_all(connection).await.map_err(translate)?;
     let mut events = Vec::with_capacity(rows.len());
@@ -141,7 +141,7 @@ async fn take(connection: &mut PgConnection, rows: usize) -> Result<Sample, Stor
         let kind = u16::try_from(row.try_get::<i32, _>(1).map_err(translate)?).unwrap_or(u16::MAX);
         events.push((author, Kind(kind), row.try_get(2).map_err(translate)?));
     }
-    Ok(Sample::new(events))
+    Ok(EventSample::new(events))
 }
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
         PublicKey::from_bytes(bytes)
     }
 
-    /// A second each; author n mod 1000, every other one of kind 1, the rest of kind 7.
+    /// One event a second; author n mod 1000, every other one of kind 1, the rest of kind 7.
     fn events() -> impl Iterator<Item = (PublicKey, Kind, Timestamp)> {
         (0..3_000_u16).map(|n| (author(n % 1_000), Kind(1 + 6 * (n % 2)), NEWEST - Timestamp::from(n)))
     }
@@ -170,52 +170,52 @@ mod tests {
         }
     }
 
-    fn foretells(sample: &Sample, form: Form, filter: &Filter, elements: usize) -> bool {
-        sample.foretells_a_page(form, &Question { elements, ..question(filter) })
+    fn likely(sample: &EventSample, form: Form, filter: &Filter, elements: usize) -> bool {
+        sample.likely_fills_page(form, &PlanQuestion { elements, ..question(filter) })
     }
 
     #[test]
     fn a_page_is_looked_for_among_the_newest_where_the_sample_fills_it() {
-        let (sample, form) = (Sample::new(events()), Form::AuthorsKinds);
+        let (sample, form) = (EventSample::new(events()), Form::AuthorsKinds);
         let notes = feed(500, &[1]);
         // 500 of 1,000 authors, half of their events: a quarter of all.
-        assert_eq!(sample.rows_until_full(&Question { elements: 100, ..question(&notes) }), Some(500));
-        assert!(foretells(&sample, form, &notes, 100));
+        assert_eq!(sample.rows_until_full(&PlanQuestion { elements: 100, ..question(&notes) }), Some(500));
+        assert!(likely(&sample, form, &notes, 100));
         // A quarter of 3,000 rows, less what is to spare.
-        assert!(foretells(&sample, form, &notes, 600));
-        assert!(!foretells(&sample, form, &notes, 601));
-        // Nobody writes that.
-        assert!(!foretells(&sample, form, &feed(500, &[30_023]), 1));
-        // Merging so few is quicker.
-        assert!(!foretells(&sample, form, &feed(60, &[1]), 60));
-        assert!(foretells(&sample, Form::Authors, &feed(60, &[]), 60));
-        assert!(!foretells(&sample, Form::Kinds, &feed(0, &[1, 7]), 1));
-        assert!(!foretells(&Sample::default(), form, &notes, 1));
-        // Whoever may not read what is private finds none of it.
+        assert!(likely(&sample, form, &notes, 600));
+        assert!(!likely(&sample, form, &notes, 601));
+        // Nobody publishes that kind.
+        assert!(!likely(&sample, form, &feed(500, &[30_023]), 1));
+        // Merging so few lists is faster.
+        assert!(!likely(&sample, form, &feed(60, &[1]), 60));
+        assert!(likely(&sample, Form::Authors, &feed(60, &[]), 60));
+        assert!(!likely(&sample, Form::Kinds, &feed(0, &[1, 7]), 1));
+        assert!(!likely(&EventSample::default(), form, &notes, 1));
+        // A reader without the right to private kinds finds none of these events.
         let access = crate::types::Access::default();
         let private = Filter { kinds: Some(access.private_kinds.as_slice().into()), ..notes };
-        let sample = Sample::new(events().map(|(author, _, at)| (author, access.private_kinds.as_slice()[0], at)));
-        assert!(foretells(&sample, form, &private, 10));
-        let question = Question { access: Some(&access), elements: 10, ..question(&private) };
-        assert!(!sample.foretells_a_page(form, &question));
+        let sample = EventSample::new(events().map(|(author, _, at)| (author, access.private_kinds.as_slice()[0], at)));
+        assert!(likely(&sample, form, &private, 10));
+        let question = PlanQuestion { access: Some(&access), elements: 10, ..question(&private) };
+        assert!(!sample.likely_fills_page(form, &question));
     }
 
     #[test]
     fn a_window_counts_by_its_length_wherever_it_lies() {
-        // One whose clock is fast changes nothing for the others.
+        // An author whose clock is fast changes nothing for the others.
         let ahead = (author(999), Kind(1), crate::store::postgres::plan::tests::NOW + 900);
-        let sample = Sample::new(events().chain([ahead]));
+        let sample = EventSample::new(events().chain([ahead]));
         let now = NEWEST;
         let window = |since, until| Filter { since: Some(since), until, ..feed(500, &[1]) };
-        // The newest 1,000 seconds have 250 such events, as have those of long ago.
+        // The newest 1,000 seconds have 250 such events, and so have 1,000 seconds of long ago.
         for (since, until) in [(now - 999, None), (now - 999, Some(now + 20_000)), (now - 50_999, Some(now - 50_000))] {
             let filter = window(since, until);
-            let of = |elements| Question { elements, now, ..question(&filter) };
+            let of = |elements| PlanQuestion { elements, now, ..question(&filter) };
             assert_eq!(sample.rows_until_full(&of(100)), Some(500), "{since}");
-            assert!(sample.foretells_a_page(Form::AuthorsKinds, &of(100)));
-            assert!(!sample.foretells_a_page(Form::AuthorsKinds, &of(300)));
+            assert!(sample.likely_fills_page(Form::AuthorsKinds, &of(100)));
+            assert!(!sample.likely_fills_page(Form::AuthorsKinds, &of(300)));
         }
         let later = window(now + 1_000, None);
-        assert_eq!(sample.rows_until_full(&Question { now, ..question(&later) }), None, "nothing is so new");
+        assert_eq!(sample.rows_until_full(&PlanQuestion { now, ..question(&later) }), None, "nothing is so new");
     }
 }

@@ -5,7 +5,7 @@ use super::seen::Seen;
 use crate::store::hash::Hasher;
 use crate::store::postgres::error::translate;
 use crate::store::postgres::log::{INSERTED, op_of};
-use crate::store::rules::{Decision, Place, Step, Versions};
+use crate::store::rules::{Decision, DecisionStep, EventPlace, Versions};
 use crate::store::{Appended, StoreError};
 use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, Key, Position, Removal};
 use rustc_hash::FxHashSet;
@@ -54,13 +54,13 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(steps: &[Step<Key>], seen: &Seen) -> Result<Self, StoreError> {
+    fn new(steps: &[DecisionStep<Key>], seen: &Seen) -> Result<Self, StoreError> {
         let mut entry = Self::default();
         for step in steps {
             let (event, cause) = match step {
-                Step::Insert(event) => (event.clone(), None),
-                Step::Withdraw(event, cause) => (event.clone(), Some(*cause)),
-                Step::Remove(key, cause) => {
+                DecisionStep::Insert(event) => (event.clone(), None),
+                DecisionStep::Withdraw(event, cause) => (event.clone(), Some(*cause)),
+                DecisionStep::Remove(key, cause) => {
                     entry.gone.push(*key);
                     (seen.event(key.id)?, Some(*cause))
                 }
@@ -157,10 +157,10 @@ fn column<T>(events: &[Arc<Event>], value: impl Fn(&Event) -> T) -> Vec<T> {
 }
 
 /// The event at `place`, if it stays.
-fn place_id(place: Place<Key>, inserted: &FxHashSet<EventId>) -> Option<EventId> {
+fn place_id(place: EventPlace<Key>, inserted: &FxHashSet<EventId>) -> Option<EventId> {
     match place {
-        Place::Stored(key) => Some(key.id),
-        Place::Batch(id) => Some(id).filter(|id| inserted.contains(id)),
+        EventPlace::Stored(key) => Some(key.id),
+        EventPlace::Batch(id) => Some(id).filter(|id| inserted.contains(id)),
     }
 }
 

@@ -10,14 +10,17 @@
 //! leaves the outcome unknown, too: then call [`append`] again on a new one. What the lost call has committed, or will
 //! yet, comes back as a duplicate, and what it has not is stored: an event cannot be stored twice.
 
+mod call;
 mod change;
 mod seen;
 #[cfg(test)]
 mod tests;
 
+pub(super) use call::PostgresWrite;
+
 use super::error::translate;
 use crate::store::hash::Hasher;
-use crate::store::rules::{Address, Decision, Step, Vanish, barring_keys, decide, key, targets, vanish_floor};
+use crate::store::rules::{Address, Decision, DecisionStep, Vanish, barring_keys, decide, key, targets, vanish_floor};
 use crate::store::{Appended, StoreError};
 use crate::types::{
     Epoch, Event, EventId, Filter, Head, Key, Kind, Position, PublicKey, RemovalCause, Timestamp, Verified,
@@ -40,7 +43,7 @@ pub(super) async fn append(
     batch: &[Verified],
     now: Timestamp,
 ) -> Result<Appended, StoreError> {
-    Order::Append { batch, now }.carry_out(conn, hasher, epoch).await
+    WriteTask::Append { batch, now }.run_on(conn, hasher, epoch).await
 }
 
 /// See [`crate::store::Store::sweep_expired`]. Runs under the lock that orders all writers, so `max` is a few thousand
@@ -52,7 +55,7 @@ pub(super) async fn sweep_expired(
     now: Timestamp,
     max: usize,
 ) -> Result<Appended, StoreError> {
-    Order::Sweep { now, max }.carry_out(conn, hasher, epoch).await
+    WriteTask::Sweep { now, max }.run_on(conn, hasher, epoch).await
 }
 
 /// Removes those of the events with these ids that are stored and that `filter` selects, in this order; they may be
@@ -66,7 +69,7 @@ pub(super) async fn remove(
     filter: &Filter,
     cause: RemovalCause,
 ) -> Result<Appended, StoreError> {
-    Order::Remove { ids, filter, cause }.carry_out(conn, hasher, epoch).await
+    WriteTask::Remove { ids, filter, cause }.run_on(conn, hasher, epoch).await
 }
 
 /// Removes those of the events with these ids that are stored and that `filter` selects, for
@@ -79,7 +82,7 @@ pub(super) async fn vanish(
     filter: &Filter,
     vanish: &Vanish,
 ) -> Result<Appended, StoreError> {
-    Order::Vanish { ids, filter, vanish }.carry_out(conn, hasher, epoch).await
+    WriteTask::Vanish { ids, filter, vanish }.run_on(conn, hasher, epoch).await
 }
 
 /// True where the server is a standby, or does not answer. A primary refuses writes as well, where its operator has
@@ -99,15 +102,15 @@ pub(super) async fn settle(conn: &mut PgConnection, epoch: Epoch) -> Result<Head
 
 /// A write.
 #[derive(Clone, Copy)]
-enum Order<'a> {
+enum WriteTask<'a> {
     Append { batch: &'a [Verified], now: Timestamp },
     Sweep { now: Timestamp, max: usize },
     Remove { ids: &'a [EventId], filter: &'a Filter, cause: RemovalCause },
     Vanish { ids: &'a [EventId], filter: &'a Filter, vanish: &'a Vanish },
 }
 
-impl Order<'_> {
-    async fn carry_out(self, conn: &mut PgConnection, hasher: &Hasher, epoch: Epoch) -> Result<Appended, StoreError> {
+impl WriteTask<'_> {
+    async fn run_on(self, conn: &mut PgConnection, hasher: &Hasher, epoch: Epoch) -> Result<Appended, StoreError> {
         for _ in 0..OPTIMISTIC_ROUNDS {
             if let Some(done) = self.attempt(conn, hasher, epoch).await? {
                 return Ok(done);
@@ -131,21 +134,21 @@ impl Order<'_> {
     ) -> Result<Option<Appended>, StoreError> {
         let (seen, decision) = match self {
             Self::Append { batch, now } => {
-                let seen = look_before_append(conn, batch).await?;
+                let seen = look_up_append(conn, batch).await?;
                 let decision = decide(batch, now, seen.known());
                 (seen, decision)
             }
             Self::Sweep { now, max } => {
                 let events = expired(conn, now, max).await?;
-                look_before_removal(conn, events, RemovalCause::Expired, true, None).await?
+                look_up_removal(conn, events, RemovalCause::Expired, true, None).await?
             }
             Self::Remove { ids, filter, cause } => {
                 let events = stored(conn, ids, filter).await?;
-                look_before_removal(conn, events, cause, false, None).await?
+                look_up_removal(conn, events, cause, false, None).await?
             }
             Self::Vanish { ids, filter, vanish } => {
                 let events = stored(conn, ids, filter).await?;
-                look_before_removal(conn, events, RemovalCause::Vanished, false, Some(vanish)).await?
+                look_up_removal(conn, events, RemovalCause::Vanished, false, Some(vanish)).await?
             }
         };
 
@@ -158,14 +161,14 @@ impl Order<'_> {
 }
 
 /// The lookup before a write, for an event that does not exist.
-pub(super) async fn look_at_nothing(conn: &mut PgConnection) -> Result<(), StoreError> {
+pub(super) async fn look_up_nothing(conn: &mut PgConnection) -> Result<(), StoreError> {
     let id = EventId::from_bytes([0; 32]);
     let address = Address { kind: Kind(0), pubkey: PublicKey::from_bytes([0; 32]), identifier: "".into() };
     Seen::look(conn, vec![id], &[address], &[id]).await.map(drop)
 }
 
 /// Looks up what deciding `batch` takes.
-async fn look_before_append(conn: &mut PgConnection, batch: &[Verified]) -> Result<Seen, StoreError> {
+async fn look_up_append(conn: &mut PgConnection, batch: &[Verified]) -> Result<Seen, StoreError> {
     let events = || batch.iter().map(|verified| &**verified.event());
     let named: Vec<_> = events().filter(|event| event.kind() == Kind::DELETION).map(targets).collect();
     let wanted: Vec<_> = named.iter().flat_map(|targets| targets.ids.iter().copied()).collect();
@@ -190,7 +193,7 @@ async fn stored(conn: &mut PgConnection, ids: &[EventId], filter: &Filter) -> Re
 
 /// The removal of those of `events` that are still stored. With `floor`, older versions of their addresses stay out.
 /// With `vanish`, the floor of that key is raised too.
-async fn look_before_removal(
+async fn look_up_removal(
     conn: &mut PgConnection,
     events: Vec<Arc<Event>>,
     cause: RemovalCause,
@@ -214,7 +217,7 @@ async fn look_before_removal(
         if !seen.stored.contains(&event.id()) {
             continue;
         }
-        decision.steps.push(Step::Remove(key(&event), cause));
+        decision.steps.push(DecisionStep::Remove(key(&event), cause));
         if let Some(address) = Address::of(&event) {
             let mut versions = seen.versions(&address);
             versions.current = None;

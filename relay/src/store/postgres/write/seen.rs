@@ -2,7 +2,7 @@
 
 use crate::store::StoreError;
 use crate::store::postgres::error::translate;
-use crate::store::rules::{Address, Known, Place, Versions};
+use crate::store::rules::{Address, EventPlace, Known, Versions};
 use crate::types::{Epoch, Event, EventId, Head, Key, Position, PublicKey};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::Row;
@@ -143,6 +143,6 @@ fn versions(row: &PgRow) -> Result<([u8; 16], Versions<Key>), sqlx::Error> {
     let newest = created_at.zip(id).map(|(created_at, id)| Key { created_at, id: EventId::from_bytes(id) });
     let current: Option<[u8; 32]> = row.try_get(2)?;
     // The stored event is the newest version: all others were replaced.
-    let current = newest.filter(|newest| current.is_some_and(|id| id == *newest.id.as_bytes())).map(Place::Stored);
+    let current = newest.filter(|newest| current.is_some_and(|id| id == *newest.id.as_bytes())).map(EventPlace::Stored);
     Ok((row.try_get(1)?, Versions { current, newest, deleted_up_to: row.try_get(5)? }))
 }

@@ -1,5 +1,5 @@
-//! The writer against a real server: races, faults, epochs. Each race has a control in which the check under the lock is
-//! taken out of the database's function.
+//! The writer against a real server: races, faults, epochs. Each race has a control that takes the check under the lock
+//! out of the database function.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -21,7 +21,7 @@ mod speed;
 
 const NOW: Timestamp = 1_800_000_000;
 
-/// A server of its own, small, with a database that has its schema.
+/// A small server of its own, with a migrated database.
 struct Server {
     cluster: Cluster,
     made: AtomicU64,
@@ -104,7 +104,7 @@ async fn put(conn: &mut PgConnection, hasher: &Hasher, batch: &[Verified]) -> Re
     append(conn, hasher, Epoch(0), batch, NOW).await
 }
 
-/// Everything that must be true of the tables at any time: nothing half, no position missing, no tag without its event.
+/// What must hold for the tables at any time: nothing half written, no position missing, no tag without its event.
 async fn assert_whole(conn: &mut PgConnection) {
     for (what, sql) in [
         (

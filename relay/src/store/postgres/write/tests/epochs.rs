@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A failover as the writer sees it: the head tells of another timeline than the server's.
+/// A failover as the writer sees it: the head names another timeline than the server's.
 async fn another_timeline(conn: &mut PgConnection) {
     run(conn, "UPDATE head SET tli = tli + 7").await;
 }
@@ -22,7 +22,7 @@ async fn another_timeline_begins_another_epoch() {
     let shared = log::shared_head(&mut conn).await.unwrap();
     assert_eq!((shared.head, shared.base, shared.previous), (second, first.position, first.epoch));
 
-    // Without a write, and against a caller who knows an epoch that the server has never heard of.
+    // Without a write, and for a caller who knows an epoch that the server does not.
     another_timeline(&mut conn).await;
     let ahead = Epoch(second.epoch.0 + (9 << 32));
     let third = settle(&mut conn, ahead).await.unwrap();

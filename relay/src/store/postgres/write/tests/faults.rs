@@ -1,5 +1,5 @@
-//! Connections, statements and servers that break in the middle (docs/decisions/0008): nothing is ever half there, and
-//! what was acknowledged is.
+//! Connections, statements and servers that break in the middle (docs/decisions/0008): nothing is ever half written,
+//! and what was acknowledged is there.
 
 use super::*;
 use std::time::Duration;
@@ -73,7 +73,7 @@ async fn after_a_lost_connection_the_second_call_finds_out() {
     let again = spawn(server.connect().await, hasher, batch.clone());
     run(&mut holder, "ROLLBACK").await;
     let done = timeout(SOON, again).await.unwrap().unwrap().unwrap();
-    // Of the note that its own batch deletes, nothing is left to be a duplicate of: its tombstone answers.
+    // The note that its own batch deletes leaves no duplicate: its tombstone answers.
     let mut expected = vec![Outcome::Duplicate; 22];
     expected[3] = Outcome::Deleted;
     assert_eq!((done.outcomes, done.head.position), (expected, Position(1)));
@@ -143,7 +143,7 @@ async fn without_its_synchronous_standby_nothing_is_acknowledged_and_nothing_los
     primary.set(&[("synchronous_standby_names", "nobody")]).await.unwrap();
     run(&mut conn, "SET statement_timeout = '300ms'").await;
     let batch = batch(&server);
-    // No timeout of the server's bounds the wait for the standby: it is the client that gives up.
+    // No timeout of the server bounds the wait for the standby: the client gives up.
     let lost = timeout(Duration::from_secs(2), put(&mut conn, &hasher, &batch)).await;
     assert!(lost.is_err(), "{lost:?}");
     drop(conn);

@@ -40,7 +40,7 @@ async fn a_follower_reads_what_the_writers_did() {
     assert_eq!(gone.len(), 4);
     for (entry, done) in read.entries.iter().zip(&done) {
         assert_eq!(entry.position, done.head.position);
-        // What is gone since has no insertion any more; its removal stands further down.
+        // An event that was removed since has no insertion any more; its removal comes further down.
         let mut expected = words(&done.changes);
         expected.retain(|(inserted, id)| !inserted || !gone.contains(id));
         assert_eq!(words(&entry.changes), expected);
@@ -50,7 +50,7 @@ async fn a_follower_reads_what_the_writers_did() {
             }
         }
     }
-    // In pieces: at least one entry each.
+    // In slices: at least one entry each.
     let mut at = Position(0);
     for _ in 0..5 {
         let piece = log::entries(&mut conn, at, 1).await.unwrap();

@@ -28,7 +28,8 @@ async fn coming_partitions_are_made_beside_a_reader() {
     let next = number(&mut conn, "SELECT extract(epoch FROM now() + interval '2 months')::int8").await;
     put(&mut conn, &hasher, &[event(1, 1, next, &[], "from the future")]).await.unwrap();
 
-    // A reader that stays open on the default partitions: the keeper waits for it, and nobody waits for the keeper.
+    // A reader that stays open on the default partitions: the maintenance waits for it, and nobody waits for the
+    // maintenance.
     let mut reader = PgConnection::connect(&server.url()).await.unwrap();
     run(
         &mut reader,
@@ -53,7 +54,7 @@ async fn coming_partitions_are_made_beside_a_reader() {
     assert_eq!(moved, 1, "what the default partition had of that month has moved in");
     let constraints = "SELECT count(*) FROM pg_constraint WHERE conname LIKE 'keeper%'";
     assert_eq!(number(&mut conn, constraints).await, 0);
-    // What was made takes what belongs there.
+    // A new partition takes the rows of its range.
     let soon = number(&mut conn, "SELECT extract(epoch FROM now() + interval '1 month')::int8").await;
     put(&mut conn, &hasher, &[event(1, 1, soon, &[], "")]).await.unwrap();
     let sql = format!("SELECT count(*) FROM {}", months[0]);
@@ -62,7 +63,7 @@ async fn coming_partitions_are_made_beside_a_reader() {
     assert_whole(&mut conn).await;
 }
 
-/// A partition made as anybody would make it: its statement waits for the reader, and every writer waits behind it.
+/// Makes a partition in the ordinary way: its statement waits for the reader, and every writer waits behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_without_a_bound_on_waiting_a_new_partition_stops_writers() {
     let server = Server::start().await;
@@ -90,7 +91,7 @@ async fn old_days_of_the_log_go() {
     for n in 0..3 {
         put(&mut conn, &hasher, &[event(1, 1, n, &[], "")]).await.unwrap();
     }
-    // Position 1 is older than any partition, and 2 lies in a partition of its own.
+    // Position 1 is older than any partition, and 2 is in a partition of its own.
     run(
         &mut conn,
         "UPDATE log SET at = now() - interval '9 days' WHERE position = 1;

@@ -1,4 +1,4 @@
-//! Two writers on connections of their own, at the same time, on the same things (docs/decisions/0008).
+//! Two writers on connections of their own, at the same time, on the same events (docs/decisions/0008).
 
 use super::*;
 use std::time::Duration;
@@ -44,7 +44,7 @@ async fn control_without_the_check_deleted_events_stay() {
     assert!(insertions_against_deletions(&server, 400).await > 0);
 }
 
-/// Two writers bring versions of one profile; gives how often what stands at the end was not the newest alone.
+/// Two writers bring versions of one profile; returns how often the result was not the newest version alone.
 async fn versions_against_versions(server: &Server, rounds: usize) -> usize {
     let (mut one, hasher) = server.migrated().await;
     let mut two = server.connect().await;
@@ -92,7 +92,8 @@ async fn ten_thousand_races_of_each() {
     assert_eq!(versions_against_versions(&server, races(10_000)).await, 0);
 }
 
-/// Many writers, the same few events, replaceables and deletions, in batches: no deadlock, no loss, and all agree.
+/// Many writers, the same few events, replaceable events and deletions, in batches: no deadlock, no loss, and all
+/// agree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_the_same_events_agree() {
     let server = Server::start().await;
@@ -131,7 +132,7 @@ async fn an_overtaken_writer_comes_through() {
     let server = Server::start().await;
     let (mut conn, hasher) = server.migrated().await;
     put(&mut conn, &hasher, &[event(1, 0, 1, &[], "first")]).await.unwrap();
-    // Each call finds the address changed since it looked, unless the gate is held.
+    // Each call finds the address changed since its lookup, unless the gate is held.
     run(
         &mut conn,
         "CREATE FUNCTION overtake() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

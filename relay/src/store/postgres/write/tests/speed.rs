@@ -1,4 +1,4 @@
-//! How fast events come in, and what they weigh on disk.
+//! How fast the writer stores events, and how large they are on disk.
 
 use super::*;
 use crate::types::Change;

@@ -1,14 +1,14 @@
-//! What a [`PostgresStore`](super::PostgresStore) is asked to write, and how each is carried out on a connection.
+//! The writes of a [`PostgresStore`](crate::store::postgres::PostgresStore), and their statements on a connection.
 
-use super::planner::Planner;
-use super::{read, write};
+use crate::store::postgres::planner::Planner;
+use crate::store::postgres::read;
 use crate::store::rules::Vanish;
 use crate::store::{Appended, Read, StoreError};
 use crate::types::{Epoch, EventId, Filter, Position, RemovalCause, Timestamp, Verified};
 use sqlx::PgConnection;
 
-/// Something to be written.
-pub(super) enum Order {
+/// A write.
+pub(in crate::store::postgres) enum PostgresWrite {
     Append(Vec<Verified>, Timestamp),
     Sweep(Timestamp, usize),
     Remove(Filter, usize),
@@ -16,9 +16,9 @@ pub(super) enum Order {
     Trim(Vec<EventId>),
 }
 
-impl Order {
-    /// Carries it out over `connection`, which is the primary's. Not cancel safe, like every write.
-    pub(super) async fn carry_out(
+impl PostgresWrite {
+    /// Runs the write on `connection` to the primary. Not cancel safe, like every write.
+    pub(in crate::store::postgres) async fn run_on(
         &self,
         connection: &mut PgConnection,
         planner: &Planner,
@@ -26,28 +26,28 @@ impl Order {
     ) -> Result<Appended, StoreError> {
         let hasher = &planner.hasher;
         match self {
-            Self::Append(batch, now) => write::append(connection, hasher, epoch, batch, *now).await,
-            Self::Sweep(now, max) => write::sweep_expired(connection, hasher, epoch, *now, *max).await,
+            Self::Append(batch, now) => super::append(connection, hasher, epoch, batch, *now).await,
+            Self::Sweep(now, max) => super::sweep_expired(connection, hasher, epoch, *now, *max).await,
             Self::Trim(ids) => {
                 let (all, cause) = (Filter::default(), RemovalCause::Administered);
-                write::remove(connection, hasher, epoch, ids, &all, cause).await
+                super::remove(connection, hasher, epoch, ids, &all, cause).await
             }
             Self::Remove(filter, max) => {
                 let ids = selected(connection, planner, filter, *max).await?;
-                write::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
+                super::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
             }
             Self::Vanish(vanish, max) => {
                 let [events, wraps] = vanish.filters();
                 for filter in [&events, &wraps] {
-                    // One more, for the request itself may be among them.
+                    // One more than `max`, since the request itself may be among them.
                     let mut ids = selected(connection, planner, filter, max.saturating_add(1)).await?;
                     ids.retain(|id| Some(*id) != vanish.request);
                     ids.truncate(*max);
                     if !ids.is_empty() {
-                        return write::vanish(connection, hasher, epoch, &ids, filter, vanish).await;
+                        return super::vanish(connection, hasher, epoch, &ids, filter, vanish).await;
                     }
                 }
-                write::vanish(connection, hasher, epoch, &[], &events, vanish).await
+                super::vanish(connection, hasher, epoch, &[], &events, vanish).await
             }
         }
     }
