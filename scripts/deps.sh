@@ -49,7 +49,7 @@ if ((${#missing[@]})); then
 fi
 
 if ! command -v cargo >/dev/null; then
-    echo 'Rust is missing: install it with rustup (the version is in Cargo.toml, rust-version).' >&2
+    echo 'Rust is missing: install it with rustup (rust-toolchain.toml names the version).' >&2
     exit 1
 fi
 for component in fmt clippy; do
