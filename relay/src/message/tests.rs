@@ -186,7 +186,7 @@ fn everything_else_gets_a_notice() {
         ("[\"CLOSE\",null]", no_id),
         ("[\"CLOSE\",\"\"]", "invalid: a subscription id has 1 to 64 characters"),
         ("[\"CLOSE\",\"s\",1]", "invalid: CLOSE has two elements, and no more"),
-        ("[\"CLOSE\",\"s\"] x", "invalid: the text is not JSON at line 1 column 13: trailing characters"),
+        ("[\"CLOSE\",\"s\"] x", "invalid: the text is not JSON at line 1 column 15: trailing characters"),
     ];
     for (text, words) in cases {
         assert_eq!(answer(text), format!(r#"["NOTICE","{words}"]"#), "{text}");
