@@ -70,7 +70,8 @@ enum Command {
         /// A commit waits until one of the replicas has it too
         #[arg(long)]
         synchronous: bool,
-        /// The relay's program [default: the one it was last; at first the one beside this program, built first under cargo]
+        /// The relay's program [default: the one it was last; at first the one beside this program, built first under
+        /// cargo]
         #[arg(long, value_name = "PROGRAM")]
         relay: Option<PathBuf>,
         #[command(flatten)]
@@ -114,7 +115,8 @@ enum Command {
     Roll {
         #[command(flatten)]
         place: Place,
-        /// Another program from now on [default: the one it was last; the one beside this program is built first under cargo]
+        /// Another program from now on [default: the one it was last; the one beside this program is built first under
+        /// cargo]
         #[arg(long, value_name = "PROGRAM")]
         relay: Option<PathBuf>,
         #[command(flatten)]

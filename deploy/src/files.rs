@@ -1,4 +1,5 @@
-//! What does not touch a running cluster: the cluster file, what is rendered from it, and the plan for a number of clients.
+//! What does not touch a running cluster: the cluster file, what is rendered from it, and the plan for a number of
+//! clients.
 
 use anyhow::Context;
 use haproxy::{Cluster, plan, production};

@@ -107,12 +107,12 @@ impl Drop for Home {
 /// restarts.
 const PORTS: std::ops::Range<u32> = 10_000..32_000;
 
-/// Where this process looks for its next port, counted from the first. Ports are the machine's, so this is the process's: two servers that are
-/// given their ports before either listens must not get the same one.
+/// Where this process looks for its next port, counted from the first. Ports are the machine's, so this is the
+/// process's: two servers that are given their ports before either listens must not get the same one.
 static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random_range(PORTS)));
 
-/// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before. Processes begin anywhere,
-/// so that two seldom meet.
+/// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before. Processes begin
+/// anywhere, so that two seldom meet.
 ///
 /// # Errors
 /// [`Error::State`] if none was found.

@@ -93,13 +93,13 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Waits until what has been recorded raises `alert`, as `promtool test rules` says, so call it while the fault is on.
-    /// Nor may it be raised before the fault; and, which is the control, not at all by the same recording in which the
-    /// series of `metric` have kept the values that they had before.
+    /// Waits until what has been recorded raises `alert`, as `promtool test rules` says, so call it while the fault is
+    /// on. Nor may it be raised before the fault; and, which is the control, not at all by the same recording in which
+    /// the series of `metric` have kept the values that they had before.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the recording and promtool's words where nothing raises it; [`Error::Failed`] where something
-    /// else did; [`Error::Missing`] without promtool.
+    /// [`Error::Timeout`] with the recording and promtool's words where nothing raises it; [`Error::Failed`] where
+    /// something else did; [`Error::Missing`] without promtool.
     pub async fn raises(&self, alert: &str, metric: &str) -> Result<(), Error> {
         let what = format!("{alert} to be raised");
         let mut scrapes = self.scrapes.clone();

@@ -84,8 +84,8 @@ impl Relay {
         self.process.as_ref().is_some_and(Process::is_alive)
     }
 
-    /// Starts it, if it does not run, and waits until `/ready` says 200. One that was told to end is started anew when it
-    /// has.
+    /// Starts it, if it does not run, and waits until `/ready` says 200. One that was told to end is started anew when
+    /// it has.
     ///
     /// # Errors
     /// [`Error::Ended`] with its log if it does not come up.

@@ -19,7 +19,8 @@ fn local() -> Cluster {
     cluster
 }
 
-/// Each says something else: all there is; PROXY v2, several ways to an instance, names and IPv6; as little as possible.
+/// Each says something else: all there is; PROXY v2, several ways to an instance, names and IPv6; as little as
+/// possible.
 fn variants() -> [(&'static str, Cluster); 3] {
     let mut ways = local();
     ways.relay.client_address = ClientAddress::ProxyV2;

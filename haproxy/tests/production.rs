@@ -23,8 +23,8 @@ fn program(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A pg_basebackup that keeps to the order of the real one, and refuses what that refuses: a directory with something in
-/// it. It is killed before the last file where BROKEN_OFF is set.
+/// A pg_basebackup that keeps to the order of the real one, and refuses what that refuses: a directory with something
+/// in it. It is killed before the last file where BROKEN_OFF is set.
 const COPY: &str = r#"
 while [ "$1" != -D ]; do shift; done
 [ -z "$(ls -A "$2" 2>/dev/null)" ] || exit 1

@@ -116,8 +116,8 @@ impl Front {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(taken)
     }
 
-    /// Starts it, if it does not run, and waits until every relay gets clients from it. One that runs is brought to what
-    /// the relays are: a command that was broken off may have left one drained, or not known to it yet.
+    /// Starts it, if it does not run, and waits until every relay gets clients from it. One that runs is brought to
+    /// what the relays are: a command that was broken off may have left one drained, or not known to it yet.
     pub(super) async fn start(&mut self, relays: &[RelayPlace]) -> Result<(), Error> {
         if !self.is_alive() {
             self.check(relays)?;
@@ -224,7 +224,8 @@ impl Front {
         self.wait_up(&relay.name).await
     }
 
-    /// Has a new process take over, with the file and the certificate as they are now; connections stay with the old one.
+    /// Has a new process take over, with the file and the certificate as they are now; connections stay with the old
+    /// one.
     pub(super) async fn reload(&self, relays: &[RelayPlace]) -> Result<(), Error> {
         self.configure(relays)?;
         haproxy::process::reload(&self.configuration(), &self.runtime(), &self.master_socket(), &self.state_file())

@@ -39,8 +39,8 @@ pub struct Wish {
     pub synchronous: bool,
     /// The relays' program; needed once there is a relay.
     pub relay_program: Option<PathBuf>,
-    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster; kept, and in
-    /// force from each relay's next start on.
+    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster; kept, and
+    /// in force from each relay's next start on.
     pub settings: Vec<(String, String)>,
     /// Those of them that are no more, by name.
     pub unset: Vec<String>,
@@ -138,7 +138,8 @@ impl Local {
         Ok(local)
     }
 
-    /// Starts again whatever of the cluster does not run, as another [`up`](Self::up) would, and waits until all is ready.
+    /// Starts again whatever of the cluster does not run, as another [`up`](Self::up) would, and waits until all is
+    /// ready.
     ///
     /// # Errors
     /// Whatever of [`Error`] kept it from coming up.

@@ -6,8 +6,8 @@ use crate::relay::Relay;
 use crate::{Error, free_port};
 use haproxy::Status;
 
-/// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so more
-/// that work at a time only wait for each other.
+/// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so
+/// more that work at a time only wait for each other.
 const CONNECTIONS: [(&str, usize); 3] = [
     ("RELAY_POSTGRES_PRIMARY_CONNECTIONS_MIN", 1),
     ("RELAY_POSTGRES_REPLICA_CONNECTIONS_MIN", 1),

@@ -136,8 +136,8 @@ pub(super) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file alone would leave the lock, for a moment, with any process that another thread is starting: it
-        // has a copy of the file until it runs its own program.
+        // Closing the file alone would leave the lock, for a moment, with any process that another thread is starting:
+        // it has a copy of the file until it runs its own program.
         let _ = self.file.unlock();
     }
 }

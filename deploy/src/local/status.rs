@@ -11,7 +11,8 @@ use serde::Serialize;
 pub struct Row {
     /// `relay-1`, ..., `haproxy`, `redis`, `primary`, `replica-1`, ...
     pub name: String,
-    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role is not its name's.
+    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role is not its
+    /// name's.
     pub role: &'static str,
     /// Its number, if it runs.
     pub pid: Option<i32>,

@@ -26,8 +26,8 @@ impl Cluster {
     /// 4. The others follow it along the new timeline; they are a part of its past, so nothing needs rewinding.
     ///
     /// The old primary may hold commits that the new one lacks: it stays stopped until [`rebuild`](Self::rebuild), also
-    /// through another failover. Where that leaves nobody who runs to wait for, the new primary acknowledges alone, with
-    /// `synchronous` too, until [`start`](Self::start): whoever fails over again wants to go on with what is left.
+    /// through another failover. Where that leaves nobody who runs to wait for, the new primary acknowledges alone,
+    /// with `synchronous` too, until [`start`](Self::start): whoever fails over again wants to go on with what is left.
     /// A second call takes up a failover that was broken off.
     ///
     /// # Errors

@@ -47,7 +47,8 @@ pub struct ClusterBench {
     pub rounds: usize,
     /// Events a second of [`Part::Cost`].
     pub rate: f64,
-    /// Numbers of subscribers of [`Part::Cost`], each to everything: what an event costs an instance is shared among its.
+    /// Numbers of subscribers of [`Part::Cost`], each to everything: what an event costs an instance is shared among
+    /// its.
     pub subscribers: Vec<usize>,
 }
 

@@ -57,8 +57,9 @@ struct Shared {
 }
 
 /// Subscribes, waits for every EOSE, then publishes all events and waits until everyone has everything, or until
-/// nothing has come for the plan's silence. Latency runs from handing the event to the socket to its reading at each subscriber,
-/// on one clock; with many subscribers, it contains the reading of those read before. Run it in a `LocalSet`.
+/// nothing has come for the plan's silence. Latency runs from handing the event to the socket to its reading at each
+/// subscriber, on one clock; with many subscribers, it contains the reading of those read before. Run it in a
+/// `LocalSet`.
 ///
 /// # Errors
 /// A connection that can't be opened, or the publisher's breaking. A subscriber's breaking is counted as a fault.

@@ -189,8 +189,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes and signs `events` that no relay has seen, dated now. One that says the same as one of an earlier round, in the
-    /// same second, is that one: it is left out.
+    /// Makes and signs `events` that no relay has seen, dated now. One that says the same as one of an earlier round,
+    /// in the same second, is that one: it is left out.
     fn sign(&mut self, events: usize, kinds: Kinds) -> anyhow::Result<Vec<Signed>> {
         let until = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         let plan = Plan { seed: self.fresh.bits(), events, until, span_seconds: 60, kinds };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What to ask, in which order, and how far that has come: several rounds may share it, and then go on where the last one
-/// ended.
+/// What to ask, in which order, and how far that has come: several rounds may share it, and then go on where the last
+/// one ended.
 #[derive(Debug, Clone)]
 pub struct Agenda {
     /// What there is to ask.
@@ -46,8 +46,8 @@ struct Shared {
     round: RefCell<Round>,
 }
 
-/// Asks what is on the agenda over `connections` that each wait for one answer before they ask on (REQ, rows, EOSE, CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a
-/// `LocalSet`.
+/// Asks what is on the agenda over `connections` that each wait for one answer before they ask on (REQ, rows, EOSE,
+/// CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a `LocalSet`.
 ///
 /// # Errors
 /// A connection that can't be opened or breaks.

@@ -1,5 +1,5 @@
-//! What the relay's cache is worth: the same questions to a cluster of its own with the caches off, cold, warm, and to an
-//! instance that has just started beside warm ones, while events are published.
+//! What the relay's cache is worth: the same questions to a cluster of its own with the caches off, cold, warm, and to
+//! an instance that has just started beside warm ones, while events are published.
 
 mod figures;
 mod phase;

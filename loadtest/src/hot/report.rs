@@ -45,7 +45,8 @@ pub struct HotReport {
     pub connections: usize,
     /// Events published a second.
     pub rate: f64,
-    /// How long the import took, in seconds, its VACUUM (ANALYZE) included: without that, an index alone can answer nothing.
+    /// How long the import took, in seconds, its VACUUM (ANALYZE) included: without that, an index alone can answer
+    /// nothing.
     pub import_seconds: f64,
     /// One after the other.
     pub phases: Vec<PhaseReport>,

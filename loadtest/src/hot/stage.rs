@@ -38,8 +38,8 @@ impl Stage {
         self.home.path()
     }
 
-    /// Waits until what the import has written is on disk, and on the replicas. It ends with VACUUM (ANALYZE), so that what an
-    /// index alone can answer is so answered, as in a database that has run for a while.
+    /// Waits until what the import has written is on disk, and on the replicas. It ends with VACUUM (ANALYZE), so that
+    /// what an index alone can answer is so answered, as in a database that has run for a while.
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
         self.postgres.primary()?.execute("CHECKPOINT").await?;
         self.postgres.wait_applied().await?;

@@ -19,9 +19,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long the last one may take to arrive.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Latencies of a message to each of `sockets` loopback sockets, counted from the first send to each one's reading: one thread does
-/// nothing but send to one after the other, another nothing but wait for them and read. Takes a second and two
-/// descriptors a socket.
+/// Latencies of a message to each of `sockets` loopback sockets, counted from the first send to each one's reading: one
+/// thread does nothing but send to one after the other, another nothing but wait for them and read. Takes a second and
+/// two descriptors a socket.
 ///
 /// # Errors
 /// A socket's.

@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 
 /// Never ends.
 ///
-/// "up" is needed once for a server that was added at run time, and brings no failed server back: `/ready` decides that.
-/// The words that override an operator's decision ("ready", "drain", "maint") are never sent.
+/// "up" is needed once for a server that was added at run time, and brings no failed server back: `/ready` decides
+/// that. The words that override an operator's decision ("ready", "drain", "maint") are never sent.
 pub(super) async fn serve(listener: TcpListener, load: Arc<Load>) {
     loop {
         let stream = accept(&listener, "agent").await;

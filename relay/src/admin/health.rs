@@ -69,8 +69,8 @@ struct ReadinessState {
     since: SystemTime,
 }
 
-/// Whether a load balancer should send clients here. A shared database that is down changes nothing: every instance would
-/// be taken out at once, which helps nobody.
+/// Whether a load balancer should send clients here. A shared database that is down changes nothing: every instance
+/// would be taken out at once, which helps nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// It should not yet.
@@ -179,7 +179,8 @@ impl Health {
         self.nodes.lock().clone()
     }
 
-    /// Beats every second, which proves that the runtime it runs on still polls tasks. Never ends; run it as a task there.
+    /// Beats every second, which proves that the runtime it runs on still polls tasks. Never ends; run it as a task
+    /// there.
     pub async fn heartbeat(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(BEAT_INTERVAL);
         loop {

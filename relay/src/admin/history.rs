@@ -147,8 +147,8 @@ fn value(source: &ChartSource, before: &LineReading, after: &LineReading, second
     }
 }
 
-/// The value that a share of what came between two snapshots lies below, within its bucket by proportion. None where nothing
-/// came; where it lies beyond the last bound, that bound.
+/// The value that a share of what came between two snapshots lies below, within its bucket by proportion. None where
+/// nothing came; where it lies beyond the last bound, that bound.
 fn quantile(before: &[(f64, f64)], after: &[(f64, f64)], share: f64) -> Option<f64> {
     let came = |at: usize| Some(after.get(at)?.1 - before.get(at).map_or(0.0, |bucket| bucket.1));
     let rank = share * came(after.len().checked_sub(1)?)?;

@@ -58,8 +58,9 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread; call it on the runtime that serves clients, whose tasks the pages show. The thread always does
-    /// the upkeep of the metrics, and listens where the settings say so: the addresses are bound when this returns.
+    /// Starts the thread; call it on the runtime that serves clients, whose tasks the pages show. The thread always
+    /// does the upkeep of the metrics, and listens where the settings say so: the addresses are bound when this
+    /// returns.
     pub fn start(
         settings: &config::AdminSettings,
         health: Arc<Health>,

@@ -1,5 +1,5 @@
-//! A file that gets its name when it is complete. What a failed command has written is removed: it may be what fills the
-//! disk.
+//! A file that gets its name when it is complete. What a failed command has written is removed: it may be what fills
+//! the disk.
 
 use anyhow::Context;
 use std::fs::{File, TryLockError};
@@ -76,8 +76,8 @@ fn lock(to: &Path) -> anyhow::Result<File> {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
-        // The process that held the lock may have removed the file since it was opened here; then the next process would
-        // lock another one.
+        // The process that held the lock may have removed the file since it was opened here; then the next process
+        // would lock another one.
         let held = file.metadata()?.ino();
         if std::fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
             return Ok(file);

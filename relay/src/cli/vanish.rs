@@ -1,5 +1,5 @@
-//! `relay vanish`: everything of a key leaves the store for good, for a request that came by mail; and `relay vanished`,
-//! which counts what is left of it.
+//! `relay vanish`: everything of a key leaves the store for good, for a request that came by mail; and `relay
+//! vanished`, which counts what is left of it.
 
 use super::progress::Bar;
 use crate::app::Opened;

@@ -1,4 +1,5 @@
-//! `[admin]`, `[info]`, `[log]`, `[observe]`, `[workers]` and `[expiry]`: how the relay presents itself and does its own work.
+//! `[admin]`, `[info]`, `[log]`, `[observe]`, `[workers]` and `[expiry]`: how the relay presents itself and does its
+//! own work.
 
 use super::redacted::Secret;
 use super::values;

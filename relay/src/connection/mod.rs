@@ -9,8 +9,8 @@
 //! message), the replies that it is owed ([`ConnectionSettings::max_pending_replies`]), what waits to be sent (the
 //! outbox, and the socket's own buffer), and how long each step may take (`transport::deadlines`).
 //!
-//! `services`, `context`, `settings`, `origin`, `rate` and `stream` hold the types that several of these folders share; they
-//! import nothing from them but `listening::{refusals, shutdown, slots}`.
+//! `services`, `context`, `settings`, `origin`, `rate` and `stream` hold the types that several of these folders share;
+//! they import nothing from them but `listening::{refusals, shutdown, slots}`.
 
 mod context;
 mod http;

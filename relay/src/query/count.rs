@@ -33,8 +33,8 @@ impl Queries {
         Err(QueryError::OutOfReach)
     }
 
-    /// The count at some position that the ring reaches back to, or did a moment ago; from the store, at one that is not
-    /// before `at_least`.
+    /// The count at some position that the ring reaches back to, or did a moment ago; from the store, at one that is
+    /// not before `at_least`.
     async fn counted(
         &self,
         filters: &[Filter],

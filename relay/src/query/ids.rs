@@ -96,9 +96,9 @@ impl Queries {
         if level { (known, missing) } else { (PageSnapshot::nothing(head), ids.to_vec()) }
     }
 
-    /// Brings what is known of some ids to one head, though parts of it may be of a later one than it says: where all that
-    /// is asked for is known, an entry that is applied twice changes nothing. `false`: that cannot be, since not all is, or
-    /// since an epoch has ended, and what a part holds may have been cut off.
+    /// Brings what is known of some ids to one head, though parts of it may be of a later one than it says: where all
+    /// that is asked for is known, an entry that is applied twice changes nothing. `false`: that cannot be, since not
+    /// all is, or since an epoch has ended, and what a part holds may have been cut off.
     fn level(&self, snapshots: &mut [PageSnapshot], request: PageRequest<'_>) -> bool {
         let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
         let Ok(tail) = self.log.tail_of_all(&heads) else { return false };

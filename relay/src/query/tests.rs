@@ -150,8 +150,8 @@ fn filters_are_merged_newest_first_and_each_event_once() {
     }
 }
 
-/// Counts as of a random position, brought up to date: (wrong, not to be told, all). The log is read late, as the shared one
-/// may be: insertions whose events are gone since are left out.
+/// Counts as of a random position, brought up to date: (wrong, not to be told, all). The log is read late, as the
+/// shared one may be: insertions whose events are gone since are left out.
 fn run_counts(seeds: u64) -> (usize, usize, usize) {
     let (mut wrong, mut unknown) = (0, 0);
     for seed in 0..seeds {

@@ -37,9 +37,9 @@ pub enum ExportError {
 }
 
 /// Writes the events that `filter` selects (all, where there is none), one a line, in the order in which they were
-/// stored, but for those that expire, which come last. A relay may run on the store meanwhile: what it stores or removes
-/// in these moments may or may not be part of the export; of what it replaces, at least one version is. `progress` is
-/// called after each piece.
+/// stored, but for those that expire, which come last. A relay may run on the store meanwhile: what it stores or
+/// removes in these moments may or may not be part of the export; of what it replaces, at least one version is.
+/// `progress` is called after each piece.
 pub async fn export(
     archive: &mut Archive,
     filter: Option<&Filter>,
@@ -74,8 +74,9 @@ pub async fn export(
 /// The same for any store, the oldest event first.
 ///
 /// Stores read newest first. So the time is cut into windows, the oldest first, each narrow enough to be read whole, in
-/// one snapshot. No version is older than the one that it replaces: it lies in the same window or in a later one. (Where so
-/// much is of one second that it is not held in memory at once, a version that replaces another of that second may be missed.)
+/// one snapshot. No version is older than the one that it replaces: it lies in the same window or in a later one.
+/// (Where so much is of one second that it is not held in memory at once, a version that replaces another of that
+/// second may be missed.)
 pub async fn export_pages(
     store: &dyn Store,
     filter: Option<&Filter>,

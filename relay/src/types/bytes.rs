@@ -1,4 +1,5 @@
-//! A small binary vocabulary for what travels between instances: lengths as LEB128, everything bounded by what is there.
+//! A small binary vocabulary for what travels between instances: lengths as LEB128, everything bounded by what is
+//! there.
 
 /// The bytes end too early, or say something that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -15,8 +15,8 @@ pub(crate) fn read<'de, E: Expected<'de>>(json: &'de str, expected: E) -> Result
         .map_err(|error| explain(&error))
 }
 
-/// An error as a sentence for a person. The sentence about a wrong type names the field, so its place is left out; for a
-/// syntax error the place is what helps.
+/// An error as a sentence for a person. The sentence about a wrong type names the field, so its place is left out; for
+/// a syntax error the place is what helps.
 pub(crate) fn explain(error: &serde_json::Error) -> String {
     let words = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());

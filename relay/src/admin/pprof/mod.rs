@@ -24,8 +24,8 @@ const SAMPLES_PER_SECOND: u32 = 99;
 /// Frames of these are the profiler itself, at the end of each stack.
 const PROFILER: [&str; 2] = ["backtrace::", "pprof::"];
 
-/// `/debug/pprof/profile?seconds=`, as `go tool pprof` reads it; with `&format=folded` as text, a line a stack, as tools for
-/// flame graphs read it. One at a time.
+/// `/debug/pprof/profile?seconds=`, as `go tool pprof` reads it; with `&format=folded` as text, a line a stack, as
+/// tools for flame graphs read it. One at a time.
 pub(super) async fn profile(State(context): State<PageContext>, uri: Uri) -> Response {
     if !context.pprof {
         return (StatusCode::FORBIDDEN, "turned off: admin.pprof\n").into_response();

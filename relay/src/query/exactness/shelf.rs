@@ -67,8 +67,8 @@ async fn a_shared_answer_that_has_grown_old_is_shared_anew() {
     }
 }
 
-/// What a reader gets where another instance has shared an answer without a note that expires in an hour, as one whose clock
-/// is so many seconds ahead has read it: rows and a number.
+/// What a reader gets where another instance has shared an answer without a note that expires in an hour, as one whose
+/// clock is so many seconds ahead has read it: rows and a number.
 async fn shared_from(seconds_ahead: Timestamp) -> (usize, u64) {
     let (shelf, nobody) = (Arc::new(Shelf::default()), Access::default());
     let scene = Scene::before(Some(shelf.clone())).await;

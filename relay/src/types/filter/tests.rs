@@ -38,8 +38,8 @@ fn a_great_limit_is_taken_and_clamped() {
     }
 }
 
-/// What no event can match is one filter, whatever it was written as; nothing of it is an empty list, which a store or a
-/// matcher might take for no condition.
+/// What no event can match is one filter, whatever it was written as; nothing of it is an empty list, which a store or
+/// a matcher might take for no condition.
 #[test]
 fn what_no_event_can_match_is_one_filter() {
     for json in [
