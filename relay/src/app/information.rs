@@ -7,20 +7,18 @@ use serde_json::{Map, Value, json};
 /// The longest subscription id (NIP-01).
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
 
-/// The URL of this software, from `repository` in relay/Cargo.toml: whoever publishes a version, or a fork, sets it
-/// there. Empty until then.
-const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+/// The URL of this software, by which monitors tell relays apart (NIP-66): `repository` in relay/Cargo.toml, which
+/// whoever publishes a version, or a fork, sets there. Until then a name that RFC 2606 reserves, so that it leads
+/// nobody to a stranger's page.
+const SOFTWARE_URL: &str =
+    if env!("CARGO_PKG_REPOSITORY").is_empty() { "https://skein.example" } else { env!("CARGO_PKG_REPOSITORY") };
 
 /// The document, as JSON. It tells every limit that is enforced and no other.
 pub(super) fn document(config: &Config) -> String {
-    describe(config, REPOSITORY)
-}
-
-fn describe(config: &Config, repository: &str) -> String {
     let Config { limits, access, info, .. } = config;
     let mut document = Map::new();
     for (key, text) in [
-        ("software", repository),
+        ("software", SOFTWARE_URL),
         ("name", info.name.as_str()),
         ("description", info.description.as_str()),
         ("banner", info.banner.as_str()),
@@ -95,11 +93,9 @@ mod tests {
 
     #[test]
     fn software_and_version_are_those_of_this_build() {
-        let with = |repository| serde_json::from_str::<Value>(&describe(&Config::default(), repository)).unwrap();
-        assert_eq!(with("https://example.com/skein")["software"], "https://example.com/skein");
-        assert_eq!(with("https://example.com/skein")["version"], env!("CARGO_PKG_VERSION"));
-        assert!(with("").get("software").is_none(), "an unknown URL is left out");
-        assert!(REPOSITORY.is_empty() || REPOSITORY.starts_with("https://"), "NIP-11 wants a URL: {REPOSITORY}");
+        let document = parsed(&Config::default());
+        assert!(document["software"].as_str().is_some_and(|url| url.starts_with("https://")), "NIP-11 wants a URL");
+        assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
     }
 
     #[test]
