@@ -144,6 +144,25 @@ async fn a_batch_of_long_lines_is_a_short_one() {
     assert!((1 << 20..6 << 20).contains(&largest), "{largest} bytes in one transaction");
 }
 
+/// What an import does not keep, whatever the store knows; what it rejects, and with which words.
+#[tokio::test]
+async fn an_import_takes_neither_what_has_expired_nor_what_says_no_time() {
+    let expires = |value: &str| event(1, 1, 1, &[tag("expiration", value)], value);
+    let (known, later, unsaid) = (expires("5"), expires("99999999999"), expires(""));
+    let store = Arc::new(MemoryStore::new());
+    append_at(&*store, &[&known], 1).await;
+    assert_eq!(store.known(&[known.id()], Position::default()).await.unwrap().0, [true], "it is stored and not swept");
+    let malformed = ["-1", "1.5", " 5 ", "abc"].map(expires);
+    let events = [&known, &later, &unsaid].into_iter().chain(&malformed);
+    let text: String = events.map(|event| format!("{}\n", event.text())).collect();
+    let mut rejected = Vec::new();
+    let source = Box::new(BufReader::new(std::io::Cursor::new(text)));
+    let report = import(source, store.clone(), SETTINGS, |_, lines| rejected.extend(lines)).await.unwrap();
+    assert_eq!((report.stored, report.duplicate, report.not_kept, report.rejected), (2, 0, 1, 4));
+    assert_eq!(rejected.iter().map(|rejected| rejected.line).collect::<Vec<_>>(), [4, 5, 6, 7]);
+    assert!(rejected.iter().all(|rejected| rejected.reason.contains("expiration")), "{rejected:?}");
+}
+
 /// A source that has sent all it has, and neither ends nor sends more.
 struct Silent(std::io::Cursor<String>, mpsc::Receiver<()>);
 

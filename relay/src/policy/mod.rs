@@ -12,4 +12,4 @@ pub use auth::{MAX_AUTH_AGE_SECONDS, OwnUrls, RelayUrl, RelayUrlError, check_aut
 pub use read::{check_read, check_reader};
 pub use rules::Rules;
 pub use vanish::check_vanish;
-pub use write::check;
+pub use write::{MALFORMED_EXPIRATION, check};

@@ -1,4 +1,4 @@
-use super::{OwnUrls, RelayUrl, Rules, check, check_auth, check_read};
+use super::{MALFORMED_EXPIRATION, OwnUrls, RelayUrl, Rules, check, check_auth, check_read};
 use crate::types::{Access, Event, Filter, Kind, PublicKey, Refusal, Timestamp};
 use smallvec::smallvec;
 
@@ -71,6 +71,11 @@ fn expired() {
     let expires = |at: Timestamp| event(1, &[&["expiration", &at.to_string()]], "");
     assert_eq!(by_default(&expires(NOW + 1)), Ok(()));
     assert_eq!(by_default(&expires(NOW)), Err(Refusal::Expired { at: NOW }));
+    let said = |value| by_default(&event(1, &[&["expiration", value]], ""));
+    assert_eq!(said(""), Ok(()), "as if there were none");
+    for value in ["-1", "1.5", " 5 ", "abc", "9223372036854775808"] {
+        assert_eq!(said(value), Err(Refusal::Invalid(MALFORMED_EXPIRATION.to_owned())), "{value}");
+    }
 }
 
 /// Mines until the id has exactly `bits` leading zero bits.

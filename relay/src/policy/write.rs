@@ -4,6 +4,9 @@ use super::{Rules, check_vanish};
 use crate::types::{Access, Event, EventId, Kind, PublicKey, Refusal, Timestamp};
 use serde_json::Value;
 
+/// What an `expiration` tag must say (NIP-40); the words for one that does not.
+pub const MALFORMED_EXPIRATION: &str = "`expiration` must be a whole number of seconds since 1970";
+
 /// Checks everything about `event` but its signature, as of `now`, for a client with `access`. The first rule that it
 /// breaks is the answer; the rules stand in the order of their cost.
 pub fn check(event: &Event, rules: &Rules, access: &Access, now: Timestamp) -> Result<(), Refusal> {
@@ -44,6 +47,9 @@ fn check_time(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refusa
 fn check_clock(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refusal> {
     if event.created_at() > now.saturating_add_unsigned(rules.max_ahead_seconds) {
         return Err(Refusal::TooNew { max_ahead_seconds: rules.max_ahead_seconds });
+    }
+    if event.has_malformed_expiration() {
+        return Err(Refusal::Invalid(MALFORMED_EXPIRATION.to_owned()));
     }
     match event.expires_at() {
         Some(at) if event.is_expired(now) => Err(Refusal::Expired { at }),

@@ -4,7 +4,7 @@
 //! any signature is checked, so it goes by at reading speed.
 
 use super::vanish;
-use crate::policy::{RelayUrl, check_vanish};
+use crate::policy::{MALFORMED_EXPIRATION, RelayUrl, check_vanish};
 use crate::store::rules::Vanish;
 use crate::store::{Outcome, Store, StoreError};
 use crate::types::{Event, Kind, KindClass, Position, Verified, now};
@@ -204,13 +204,16 @@ async fn store_batch(
     let ids: Vec<_> = events.iter().map(|(_, _, event)| event.id()).collect();
     let (known, _) = store.known(&ids, begun).await?;
     let mut fresh = Vec::with_capacity(events.len());
+    let now = now();
     for ((line, text, event), known) in events.into_iter().zip(known) {
-        if known {
-            report.duplicate += 1;
-        } else if event.kind().class() == KindClass::Ephemeral
+        // First what is not kept whatever is known: of an expired event a store may still have a copy.
+        if event.kind().class() == KindClass::Ephemeral
+            || event.is_expired(now)
             || (event.kind() == Kind::VANISH && check_vanish(&event, &own_urls).is_err())
         {
             report.not_kept += 1;
+        } else if known {
+            report.duplicate += 1;
         } else {
             fresh.push((line, text, event));
         }
@@ -221,7 +224,7 @@ async fn store_batch(
     let mut vanished = Vec::new();
     if !verified.is_empty() {
         let requests: Vec<_> = verified.iter().map(|verified| Vanish::of(verified.event())).collect();
-        for (outcome, request) in store.append(verified, now()).await?.outcomes.into_iter().zip(requests) {
+        for (outcome, request) in store.append(verified, now).await?.outcomes.into_iter().zip(requests) {
             match outcome {
                 Outcome::Stored => {
                     report.stored += 1;
@@ -250,6 +253,10 @@ fn parse(lines: Vec<Line>) -> (Vec<Parsed>, Vec<Rejected>) {
     for Line { number, text } in lines {
         match text {
             Ok(text) => match Event::parse(text.trim()) {
+                // As for a client's EVENT: what its author wanted gone would stay for ever.
+                Ok(event) if event.has_malformed_expiration() => {
+                    rejected.push(Rejected { line: number, reason: MALFORMED_EXPIRATION.to_owned(), text: Some(text) });
+                }
                 Ok(event) => events.push((number, text, Arc::new(event))),
                 Err(error) => {
                     rejected.push(Rejected { line: number, reason: error.to_string(), text: Some(text) });

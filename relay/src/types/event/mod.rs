@@ -66,8 +66,10 @@ struct EventParts {
     tag_count: u32,
     /// The number of Unicode characters of `content` (what NIP-11's `max_content_length` counts).
     content_chars: u32,
-    /// The second from which the event counts as expired (NIP-40's first `expiration` tag that is a number).
+    /// The second from which the event counts as expired (NIP-40): the earliest of its `expiration` tags.
     expires_at: Option<Timestamp>,
+    /// True when an `expiration` tag has a value that is no whole number of seconds. An empty value counts as no tag.
+    malformed_expiration: bool,
     /// True when a `["-"]` tag asks relays to take the event from its author only (NIP-70).
     protected: bool,
     /// The target that a `nonce` tag commits to (NIP-13).
@@ -100,6 +102,7 @@ impl EventParts {
             tag_count: tags.count,
             content_chars: u32::try_from(content_chars).unwrap_or(u32::MAX),
             expires_at: tags.expires_at,
+            malformed_expiration: tags.malformed_expiration,
             protected: tags.protected,
             committed_pow: tags.committed_pow,
             text: object.text.as_str().into(),
@@ -179,6 +182,11 @@ impl Event {
     /// The second from which the event counts as expired (NIP-40).
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.parts.expires_at
+    }
+
+    /// True when an `expiration` tag says something that is no time: what the author wants gone would stay for ever.
+    pub fn has_malformed_expiration(&self) -> bool {
+        self.parts.malformed_expiration
     }
 
     /// True once the event has expired: NIP-40 says from that second on.

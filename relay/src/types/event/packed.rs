@@ -13,6 +13,7 @@ pub(crate) const LEAST_PACKED_BYTES: usize = 32 + 32 + 64 + 8;
 const EXPIRES: u8 = 1;
 const PROTECTED: u8 = 2;
 const COMMITTED_POW: u8 = 4;
+const MALFORMED_EXPIRATION: u8 = 8;
 
 /// What ends the canonical text after the content: `,"sig":"`, 128 hex characters, `"}`.
 const TAIL_BYTES: usize = 8 + 128 + 2;
@@ -25,7 +26,8 @@ impl Event {
         out.push(
             flag(parts.expires_at.is_some(), EXPIRES)
                 | flag(parts.protected, PROTECTED)
-                | flag(parts.committed_pow.is_some(), COMMITTED_POW),
+                | flag(parts.committed_pow.is_some(), COMMITTED_POW)
+                | flag(parts.malformed_expiration, MALFORMED_EXPIRATION),
         );
         out.extend_from_slice(parts.id.as_bytes());
         out.extend_from_slice(parts.pubkey.as_bytes());
@@ -59,7 +61,16 @@ impl Event {
         let content_chars = u32::try_from(from.number()?).map_err(|_| Damaged)?;
         let (text, content) = (from.text()?, from.text()?);
         let indexed = unpack_tags(&mut from, text)?;
-        let tags = Tags::known(indexed, tag_count, expires_at, flags & PROTECTED != 0, committed_pow);
+        // Their canonical text stands elsewhere.
+        let tags = Tags {
+            indexed,
+            count: tag_count,
+            expires_at,
+            malformed_expiration: flags & MALFORMED_EXPIRATION != 0,
+            protected: flags & PROTECTED != 0,
+            committed_pow,
+            ..Tags::with_capacity(0)
+        };
         if !from.is_empty() {
             return Err(Damaged);
         }

@@ -10,10 +10,11 @@ pub(super) struct Tags {
     pub(super) indexed: Vec<Tag>,
     pub(super) count: u32,
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) malformed_expiration: bool,
     pub(super) protected: bool,
     pub(super) committed_pow: Option<u8>,
-    seen_nonce: bool,
-    elements: usize,
+    pub(super) seen_nonce: bool,
+    pub(super) elements: usize,
 }
 
 impl Tags {
@@ -26,22 +27,12 @@ impl Tags {
             indexed: Vec::new(),
             count: 0,
             expires_at: None,
+            malformed_expiration: false,
             protected: false,
             committed_pow: None,
             seen_nonce: false,
             elements: 0,
         }
-    }
-
-    /// What is known of tags whose canonical text stands elsewhere.
-    pub(super) fn known(
-        indexed: Vec<Tag>,
-        count: u32,
-        expires_at: Option<Timestamp>,
-        protected: bool,
-        committed_pow: Option<u8>,
-    ) -> Self {
-        Self { indexed, count, expires_at, protected, committed_pow, ..Self::with_capacity(0) }
     }
 
     /// Begins a tag.
@@ -69,7 +60,11 @@ impl Tags {
                 self.indexed.push(Tag { letter: *letter, value: value.into() });
             }
             (b"-", _) => self.protected = true,
-            (b"expiration", Some(value)) if self.expires_at.is_none() => self.expires_at = decimal(value),
+            (b"expiration", None | Some("")) => {}
+            (b"expiration", Some(value)) => match decimal(value) {
+                Some(at) => self.expires_at = Some(self.expires_at.map_or(at, |earliest| earliest.min(at))),
+                None => self.malformed_expiration = true,
+            },
             (b"nonce", _) if !self.seen_nonce => {
                 self.seen_nonce = true;
                 self.committed_pow = third.and_then(decimal);

@@ -197,13 +197,14 @@ fn special_tags_are_understood() {
     let expires = |value| of(&[&["expiration", value]]).expires_at();
     assert_eq!(expires("1700000001"), Some(1_700_000_001));
     assert_eq!(expires("0"), Some(0));
-    for value in ["", "+1", "-1", "1.0", "1e3", " 1", "soon", "9223372036854775808"] {
-        assert_eq!(expires(value), None, "{value}");
+    for value in ["+1", "-1", "1.0", "1e3", " 1", " 5 ", "soon", "9223372036854775808"] {
+        let event = of(&[&["expiration", value]]);
+        assert_eq!((event.expires_at(), event.has_malformed_expiration()), (None, true), "{value}");
     }
-    assert_eq!(
-        of(&[&["expiration"], &["expiration", "x"], &["expiration", "7"], &["expiration", "8"]]).expires_at(),
-        Some(7)
-    );
+    let several = of(&[&["expiration"], &["expiration", ""], &["expiration", "8"], &["expiration", "7"]]);
+    assert_eq!((several.expires_at(), several.has_malformed_expiration()), (Some(7), false), "the earliest");
+    assert!(of(&[&["expiration", "7"], &["expiration", "x"]]).has_malformed_expiration());
+    assert_eq!(of(&[&["expiration", ""]]).expires_at(), None);
     let event = of(&[&["expiration", "7"]]);
     assert!(!event.is_expired(6) && event.is_expired(7));
     assert!(of(&[&["-"]]).is_protected() && !of(&[&["e", "-"]]).is_protected());
