@@ -30,6 +30,8 @@ pub struct Limits {
     pub max_content_chars: u32,
     /// The greatest age of `created_at`; 0: any.
     pub max_age_seconds: u64,
+    /// The greatest age of an ephemeral event's `created_at`; 0: any.
+    pub max_ephemeral_age_seconds: u64,
     /// How far `created_at` may lie ahead.
     pub max_ahead_seconds: u64,
     /// The proof of work that an event must show (NIP-13); 0: none.

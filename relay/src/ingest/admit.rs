@@ -1,12 +1,14 @@
-//! The first station: what is known needs no signature check; what policy refuses needs none either.
+//! The first station: what policy refuses needs no look-up, and what is known needs no signature check.
 
-use super::{Job, Submission};
+use super::order::ChunkSender;
+use super::recent::RecentEphemeral;
+use super::{Submission, is_ephemeral};
 use crate::log::Log;
 use crate::policy::{self, Rules};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Stage;
 use crate::types::safeguard::{Safeguard, ablated};
-use crate::types::{Change, EventId, Head, KindClass, Refusal, Verdict, now};
+use crate::types::{Change, EventId, Head, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
@@ -14,80 +16,114 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How many events one look at the store covers.
-const GROUP: usize = 256;
+/// The most events that one look-up covers.
+const MAX_GROUP: usize = 256;
 
-/// How long a look may take. It only saves signature checks: the writer decides what is a duplicate. So no crowd of
-/// readers, for whom the store's connections are, keeps events from being stored.
+/// How long the look-up may take. It only saves signature checks, since the writer decides what is a duplicate. So
+/// readers that occupy the store's connections keep no event from being stored.
 const KNOWN_IDS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How many events go to a CPU worker at once: enough to make the hand-over cheap, few enough to share the work.
-pub(super) const CHUNK: usize = 16;
+pub(super) const EVENTS_PER_CHUNK: usize = 16;
 
-pub(super) async fn run(
-    store: Arc<dyn Store>,
-    log: Arc<Log>,
-    rules: Arc<ArcSwap<Rules>>,
-    mut inbox: mpsc::Receiver<Submission>,
-    verify: mpsc::Sender<Vec<Job>>,
-) {
-    let mut group = Vec::with_capacity(GROUP);
-    while inbox.recv_many(&mut group, GROUP).await > 0 {
-        group.iter_mut().for_each(|submission: &mut Submission| submission.passed(Stage::EventQueue));
-        let unknown = without_known(&*store, &log, std::mem::take(&mut group)).await;
-        let rules = rules.load_full();
-        let now = now();
-        let mut chunk = Vec::with_capacity(CHUNK);
-        for mut submission in unknown {
-            submission.passed(Stage::EventAdmit);
-            match policy::check(&submission.event, &rules, &submission.access, now) {
-                Ok(()) => chunk.push(Job::Submitted(submission)),
-                Err(refusal) => submission.refuse(refusal),
-            }
-            if chunk.len() == CHUNK {
-                hand_over(&verify, std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).await;
-            }
-        }
-        if !chunk.is_empty() {
-            hand_over(&verify, chunk).await;
-        }
-    }
+/// What the station decides by, and where it sends what it lets through.
+pub(super) struct Admission {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) log: Arc<Log>,
+    pub(super) rules: Arc<ArcSwap<Rules>>,
+    pub(super) recent: Arc<RecentEphemeral>,
+    pub(super) chunks: ChunkSender,
 }
 
-/// Answers those that are already stored, as far as the store says so soon, and returns the others. A known id was
-/// verified when it came first.
-async fn without_known(store: &dyn Store, log: &Log, group: Vec<Submission>) -> Vec<Submission> {
-    let (stored, unstored): (Vec<_>, Vec<_>) =
-        group.into_iter().partition(|submission| submission.event.kind().class() != KindClass::Ephemeral);
-    if stored.is_empty() {
-        return unstored;
-    }
-    let ids: Vec<_> = stored.iter().map(|submission| submission.event.id()).collect();
-    let mut unknown = unstored;
-    match timeout(KNOWN_IDS_TIMEOUT, store.known(&ids, log.floor())).await.unwrap_or(Err(StoreError::Overloaded)) {
-        Ok((known, head)) => {
-            let gone = if known.contains(&true) { gone_since(log, head) } else { None };
-            for (submission, known) in stored.into_iter().zip(known) {
-                if known && gone.as_ref().is_some_and(|gone| !gone.contains(&submission.event.id())) {
-                    log.acknowledge(head);
-                    submission.answer(Verdict::Duplicate);
-                } else {
-                    unknown.push(submission);
+impl Admission {
+    /// Admits what comes, in its order, until every sender of `inbox` is gone.
+    pub(super) async fn run(self, mut inbox: mpsc::Receiver<Submission>) {
+        let mut group = Vec::with_capacity(MAX_GROUP);
+        while inbox.recv_many(&mut group, MAX_GROUP).await > 0 {
+            group.iter_mut().for_each(|submission: &mut Submission| submission.passed(Stage::EventQueue));
+
+            // The rules before the look-up: "duplicate" is an answer too, and not for those whom the rules turn away.
+            let allowed = allowed(&self.rules.load(), group.drain(..));
+            let unknown = self.without_known(allowed).await;
+
+            let mut unknown = unknown.into_iter();
+            loop {
+                let mut chunk = Vec::with_capacity(EVENTS_PER_CHUNK.min(unknown.len()));
+                chunk.extend(unknown.by_ref().take(EVENTS_PER_CHUNK));
+                if chunk.is_empty() {
+                    break;
                 }
+                chunk.iter_mut().for_each(|submission: &mut Submission| submission.passed(Stage::EventAdmit));
+                self.chunks.send(chunk).await;
             }
         }
-        Err(StoreError::Overloaded) => unknown.extend(stored),
-        Err(error) => {
-            tracing::error!(%error, "cannot look up which events are known");
-            let refusal = Refusal::from(&error);
-            stored.into_iter().for_each(|submission| submission.refuse(refusal.clone()));
+    }
+
+    /// Answers those that are already stored, as far as the store says so soon, and returns the others in their order.
+    /// A known id was verified when it came first.
+    async fn without_known(&self, group: Vec<Submission>) -> Vec<Submission> {
+        let is_stored = |submission: &&Submission| !is_ephemeral(&submission.event);
+        let ids: Vec<_> = group.iter().filter(is_stored).map(|submission| submission.event.id()).collect();
+        let found = if ids.is_empty() { Ok(None) } else { self.known(&ids).await };
+        let (known, refusal) = match found {
+            Ok(known) => (known, None),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        let mut unknown = Vec::with_capacity(group.len());
+        for submission in group {
+            let id = submission.event.id();
+            let is_known = match is_ephemeral(&submission.event) {
+                true => self.recent.contains(&id),
+                false => known.as_ref().is_some_and(|known| known.contains(&id)),
+            };
+            match &refusal {
+                _ if is_known => submission.answer(Verdict::Duplicate),
+                Some(refusal) if is_stored(&&submission) => submission.refuse(refusal.clone()),
+                _ => unknown.push(submission),
+            }
+        }
+        unknown
+    }
+
+    /// Those of `ids` that are stored; `None` where the store does not say in time.
+    async fn known(&self, ids: &[EventId]) -> Result<Option<FxHashSet<EventId>>, Refusal> {
+        let look = timeout(KNOWN_IDS_TIMEOUT, self.store.known(ids, self.log.floor()));
+        match look.await.unwrap_or(Err(StoreError::Overloaded)) {
+            Ok((known, head)) => {
+                let known: FxHashSet<_> =
+                    ids.iter().zip(known).filter(|(_, known)| *known).map(|(id, _)| *id).collect();
+                if known.is_empty() {
+                    return Ok(Some(known));
+                }
+                let Some(gone) = gone_since(&self.log, head) else { return Ok(None) };
+                // Its clients are told that it is there: from now on they find it.
+                self.log.acknowledge(head);
+                Ok(Some(known.difference(&gone).copied().collect()))
+            }
+            Err(StoreError::Overloaded) => Ok(None),
+            Err(error) => {
+                tracing::error!(%error, "cannot look up which events are known");
+                Err(Refusal::from(&error))
+            }
         }
     }
-    unknown
 }
 
-/// What the log has removed after `head`, at which the store knew what it knew: a replica may lag, and whoever sends again what
-/// was removed is not to be told that it is there. `None`: the log here does not say.
+/// Refuses those that a rule turns away and returns the others in their order.
+fn allowed(rules: &Rules, group: impl Iterator<Item = Submission>) -> Vec<Submission> {
+    let now = now();
+    let mut allowed = Vec::with_capacity(group.size_hint().0);
+    for submission in group {
+        match policy::check(&submission.event, rules, &submission.access, now) {
+            Ok(()) => allowed.push(submission),
+            Err(refusal) => submission.refuse(refusal),
+        }
+    }
+    allowed
+}
+
+/// The events that the log has removed after `head`, the position of the look-up: a replica may lag, and a client that sends
+/// a removed event again must not be told that it is stored. `None`: the ring does not reach back to `head`.
 fn gone_since(log: &Log, head: Head) -> Option<FxHashSet<EventId>> {
     let here = log.head();
     if ablated(Safeguard::KnownRemovals) || head.epoch == here.epoch && head.position >= here.position {
@@ -101,22 +137,13 @@ fn gone_since(log: &Log, head: Head) -> Option<FxHashSet<EventId>> {
     Some(tail.entries.iter().flat_map(|entry| entry.changes.iter().filter_map(removed)).collect())
 }
 
-async fn hand_over(verify: &mpsc::Sender<Vec<Job>>, chunk: Vec<Job>) {
-    if let Err(mpsc::error::SendError(chunk)) = verify.send(chunk).await {
-        for job in chunk {
-            if let Job::Submitted(submission) = job {
-                submission.refuse(Refusal::ShuttingDown);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
     use crate::ingest::InFlight;
+    use crate::ingest::order::in_order;
     use crate::outbox::{Outbox, OutboxLimits};
     use crate::store::MemoryStore;
     use crate::telemetry::Metrics;
@@ -130,6 +157,14 @@ mod tests {
         let head = lagging.append(vec![Verified::vouch(event.clone())], 1).await.unwrap().head;
         let metrics = Arc::new(Metrics::detached());
         let log = Log::new(head, 1 << 20, metrics.clone());
+        let (workers, _) = mpsc::channel(1);
+        let admission = Admission {
+            store: lagging,
+            log: log.clone(),
+            rules: Arc::default(),
+            recent: Arc::default(),
+            chunks: in_order(workers, 1).0,
+        };
         let submission = || Submission {
             event: event.clone(),
             access: Access::default(),
@@ -139,10 +174,10 @@ mod tests {
             trace: None,
             in_flight: InFlight::start(&Arc::default()),
         };
-        assert!(without_known(&*lagging, &log, vec![submission()]).await.is_empty(), "it is there");
+        assert!(admission.without_known(vec![submission()]).await.is_empty(), "it is there");
         let removal = Removal { event: event.clone(), cause: RemovalCause::Administered };
         log.apply(&LogEntry::new(head.position.next(), vec![Change::Removed(removal)])).unwrap();
-        !without_known(&*lagging, &log, vec![submission()]).await.is_empty()
+        !admission.without_known(vec![submission()]).await.is_empty()
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! The follower: the one task that brings entries to the log, in order. Alone, from the own writer; as one of several
-//! instances, from the bus and from the shared log too.
+//! The follower: the one task that applies entries to the log, in order. A solo instance takes them from its own writer;
+//! one of a cluster takes them from the bus and from the shared log too.
 
-use super::bite::{self, Bite};
+use super::read_budget::{ReadBudget, SHARED_LOG_TIMEOUT};
+use super::recent::RecentEphemeral;
 use super::resubmit;
 use crate::log::bus::{BusHandle, Message};
 use crate::log::{FollowTimings, Hole, Log, Sequencer, Step};
 use crate::store::{LogSlice, SharedHead, SharedLog, Store, StoreError};
 use crate::telemetry::{EntrySource, Metrics};
-use crate::types::{Epoch, Event, Head, LogEntry, Position};
+use crate::types::{Epoch, Event, Head, LogEntry, Position, now};
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,36 +19,36 @@ use tokio::task::JoinSet;
 #[path = "follow_tests.rs"]
 mod tests;
 
-/// How many entries may wait to be applied. Small: the writer waits rather than running far ahead of the readers.
-pub(super) const QUEUE: usize = 16;
+/// The most entries that wait to be applied. Small: the writer waits rather than run far ahead of the readers.
+pub(super) const MAX_QUEUED_ENTRIES: usize = 16;
 
-/// While the bus works, the log is asked only for what the bus has lost.
+/// While the bus is up, the shared log is read only for what the bus has lost.
 const WITH_BUS: FollowTimings = FollowTimings {
     hole: Duration::from_millis(5),
     poll: Duration::from_millis(200),
     retry: Duration::from_millis(50),
 };
-/// Without it, the log is all there is.
+/// While it is down, the shared log is the only source.
 const WITHOUT_BUS: FollowTimings =
     FollowTimings { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
 
-/// What reaches the follower from its own writer.
-pub(crate) enum News {
+/// What the own writer sends to the follower.
+pub(crate) enum FollowerInput {
     /// An entry of the log, and its epoch.
     Entry(Epoch, LogEntry),
-    /// An ephemeral event, to whoever is live now.
+    /// An ephemeral event, for the subscriptions that are live now.
     Ephemeral(Arc<Event>),
 }
 
-/// How far before the head a new instance begins: one of these, as far as it costs no more than [`LOADED_CHANGES`]. Far
-/// enough, as a rule, that lagging replicas are within its ring.
-const LOADED_AT_START: [u64; 3] = [8, 64, 512];
+/// How many positions before the head a new instance begins: the largest of these that costs no more than
+/// [`MAX_CHANGES_AT_START`]. Far enough, as a rule, that lagging replicas are within its ring.
+const START_DISTANCES: [u64; 3] = [8, 64, 512];
 /// The same with a shared cache, whose entries are some minutes old: older ones than its ring reaches back to are of no
 /// use to it.
-const LOADED_FOR_CACHE: [u64; 2] = [4_096, 32_768];
+const START_DISTANCES_FOR_CACHE: [u64; 2] = [4_096, 32_768];
 /// About as many changes as a new instance reads at the most: a second or two, where the last entries are those of a large
 /// import.
-const LOADED_CHANGES: u64 = 131_072;
+const MAX_CHANGES_AT_START: u64 = 131_072;
 
 /// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries: the
 /// recent tail lies between, as far as the log still has it, and farther for one with a `shared_cache`. How large its
@@ -55,7 +56,7 @@ const LOADED_CHANGES: u64 = 131_072;
 pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(Head, Head), StoreError> {
     let head = shared.shared_head().await?.head;
     let (mut begin, mut loaded, mut size) = (head.position, 0, 0);
-    for back in LOADED_AT_START.into_iter().chain(LOADED_FOR_CACHE.into_iter().filter(|_| shared_cache)) {
+    for back in START_DISTANCES.into_iter().chain(START_DISTANCES_FOR_CACHE.into_iter().filter(|_| shared_cache)) {
         let to = Position(head.position.0.saturating_sub(back));
         match shared.entries(to, 1).await {
             Ok(slice) => size = size.max(slice.entries.first().map_or(0, |entry| entry.changes.len() as u64)),
@@ -63,7 +64,7 @@ pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(He
             Err(error) => return Err(error),
         }
         loaded += (begin.0 - to.0).saturating_mul(size);
-        if loaded > LOADED_CHANGES {
+        if loaded > MAX_CHANGES_AT_START {
             break;
         }
         begin = to;
@@ -71,11 +72,11 @@ pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(He
     Ok((Head { position: begin, ..head }, head))
 }
 
-/// What an instance that is one of several follows beside its own writer.
+/// What an instance of a cluster follows beside its own writer.
 pub struct ClusterLinks {
-    /// The log that all of them write.
+    /// The log that all instances write.
     pub shared_log: Arc<dyn SharedLog>,
-    /// The way to the others.
+    /// The way to the other instances.
     pub bus: BusHandle,
 }
 
@@ -93,26 +94,29 @@ pub enum FollowerStopped {
     Panicked,
 }
 
-/// Follows the own writer, which is the only one: its entries come in order.
+/// Follows the own writer, the only one: its entries come in order. Ends when the writer does.
 pub(super) async fn follow_solo(
     log: Arc<Log>,
     metrics: Arc<Metrics>,
-    mut inbox: mpsc::Receiver<News>,
+    mut inbox: mpsc::Receiver<FollowerInput>,
 ) -> Result<(), FollowerStopped> {
-    while let Some(news) = inbox.recv().await {
-        match news {
-            News::Entry(_, entry) => {
+    while let Some(input) = inbox.recv().await {
+        match input {
+            FollowerInput::Entry(_, entry) => {
                 log.apply(&entry)?;
                 metrics.entries.of(EntrySource::Own).increment(1);
+                if !entry.ephemeral.is_empty() {
+                    tokio::task::yield_now().await;
+                }
             }
-            News::Ephemeral(event) => broadcast(&log, event).await,
+            FollowerInput::Ephemeral(event) => broadcast(&log, event).await,
         }
     }
     Ok(())
 }
 
-/// Delivers an ephemeral event, then lets the connections that have it write: what finds an outbox full is lost, so a
-/// burst must not outrun clients that only wait for their turn on this thread.
+/// Delivers an ephemeral event, then yields to the connections that have it: an event that finds an outbox full is lost, so
+/// a burst must not outrun clients that only wait for their turn on this thread.
 async fn broadcast(log: &Log, event: Arc<Event>) {
     if log.broadcast(event) > 0 {
         tokio::task::yield_now().await;
@@ -125,118 +129,137 @@ enum Answer {
     LogSlice(Result<LogSlice, StoreError>),
 }
 
-/// Follows as one of several instances, until the own writer is gone.
-pub(super) async fn follow_cluster(
-    log: Arc<Log>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    mut inbox: mpsc::Receiver<News>,
-    own: mpsc::WeakSender<News>,
-    links: ClusterLinks,
-) -> Result<(), FollowerStopped> {
-    let ClusterLinks { shared_log: shared, bus: BusHandle { publisher: bus, receiver: mut incoming } } = links;
-    let mut up = bus.up();
-    let mut follower = Follower {
-        sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
-        resubmitting: JoinSet::new(),
-        bite: Bite::WHOLE,
-        own,
-        log,
-        store,
-    };
-    let mut under_way: Option<BoxFuture<'static, Answer>> = None;
-    let (mut bus_lives, mut up_lives) = (true, true);
-    loop {
-        let patience = if *up.borrow_and_update() { WITH_BUS } else { WITHOUT_BUS };
-        let mut wake = Instant::now() + patience.poll;
-        if under_way.is_none() {
-            match follower.sequencer.next(Instant::now(), patience) {
-                Step::Wait(until) => wake = until,
-                Step::Ask => under_way = Some(ask(shared.clone())),
-                Step::Read(after) => under_way = Some(read(shared.clone(), after, follower.bite)),
-            }
-        }
-        tokio::select! {
-            // The own writer first: clients wait for it, and the others wait for what it tells them.
-            biased;
-            news = inbox.recv() => match news {
-                None => {
-                    // A write is never cancelled; it ends with the store at the latest.
-                    follower.resubmitting.detach_all();
-                    return Ok(());
-                }
-                Some(News::Entry(epoch, entry)) => {
-                    bus.publish(Message::Entries(epoch, vec![entry.clone()]));
-                    follower.sequencer.offer(EntrySource::Own, epoch, entry, Instant::now());
-                }
-                Some(News::Ephemeral(event)) => {
-                    bus.publish(Message::Ephemeral(vec![event.clone()]));
-                    broadcast(&follower.log, event).await;
-                }
-            },
-            message = incoming.recv(), if bus_lives => match message {
-                None => bus_lives = false,
-                Some(message) => follower.receive(message).await,
-            },
-            Some(answer) = OptionFuture::from(under_way.as_mut()) => {
-                under_way = None;
-                follower.answered(answer, patience);
-            }
-            changed = changed(&mut up), if up_lives => up_lives = changed,
-            () = tokio::time::sleep_until(wake.into()) => {}
-        }
-        follower.resubmit();
-    }
-}
-
 async fn changed(up: &mut watch::Receiver<bool>) -> bool {
     up.changed().await.is_ok()
 }
 
 fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
-    async move { Answer::Head(in_time(bite::LOG_READ_TIMEOUT, shared.shared_head()).await) }.boxed()
+    async move { Answer::Head(in_time(SHARED_LOG_TIMEOUT, shared.shared_head()).await) }.boxed()
 }
 
-fn read(shared: Arc<dyn SharedLog>, after: Position, bite: Bite) -> BoxFuture<'static, Answer> {
-    async move { Answer::LogSlice(in_time(bite.patience, shared.entries(after, bite.changes)).await) }.boxed()
+fn read(shared: Arc<dyn SharedLog>, after: Position, budget: ReadBudget) -> BoxFuture<'static, Answer> {
+    async move { Answer::LogSlice(in_time(budget.timeout, shared.entries(after, budget.changes)).await) }.boxed()
 }
 
 async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::Timeout))
 }
 
-struct Follower {
+/// The follower of an instance of a cluster.
+pub(super) struct ClusterFollower {
     sequencer: Sequencer,
     log: Arc<Log>,
     store: Arc<dyn Store>,
     resubmitting: JoinSet<()>,
-    bite: Bite,
-    /// To ourselves, as the writer sends.
-    own: mpsc::WeakSender<News>,
+    read_budget: ReadBudget,
+    /// The follower's own inbox, for what is submitted again.
+    own: mpsc::WeakSender<FollowerInput>,
+    recent: Arc<RecentEphemeral>,
 }
 
-impl Follower {
+impl ClusterFollower {
+    pub(super) fn new(
+        log: Arc<Log>,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        own: mpsc::WeakSender<FollowerInput>,
+        recent: Arc<RecentEphemeral>,
+    ) -> Self {
+        Self {
+            sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
+            resubmitting: JoinSet::new(),
+            read_budget: ReadBudget::FULL,
+            own,
+            log,
+            store,
+            recent,
+        }
+    }
+
+    /// Follows until the own writer is gone.
+    pub(super) async fn follow_cluster(
+        mut self,
+        mut inbox: mpsc::Receiver<FollowerInput>,
+        links: ClusterLinks,
+    ) -> Result<(), FollowerStopped> {
+        let ClusterLinks { shared_log, bus: BusHandle { publisher: bus, receiver: mut incoming } } = links;
+        let mut up = bus.up();
+        let mut under_way: Option<BoxFuture<'static, Answer>> = None;
+        let (mut bus_lives, mut up_lives) = (true, true);
+        loop {
+            let patience = if *up.borrow_and_update() { WITH_BUS } else { WITHOUT_BUS };
+            let mut wake = Instant::now() + patience.poll;
+            if under_way.is_none() {
+                match self.sequencer.next(Instant::now(), patience) {
+                    Step::Wait(until) => wake = until,
+                    Step::Ask => under_way = Some(ask(shared_log.clone())),
+                    Step::Read(after) => under_way = Some(read(shared_log.clone(), after, self.read_budget)),
+                }
+            }
+            tokio::select! {
+                // The own writer first: its clients wait, and so do the other instances for what it publishes.
+                biased;
+                input = inbox.recv() => match input {
+                    None => {
+                        // A write is never cancelled; it ends with the store at the latest.
+                        self.resubmitting.detach_all();
+                        return Ok(());
+                    }
+                    Some(FollowerInput::Entry(epoch, entry)) => {
+                        bus.publish(Message::Entries(epoch, vec![entry.clone()]));
+                        self.sequencer.offer(EntrySource::Own, epoch, entry, Instant::now());
+                    }
+                    Some(FollowerInput::Ephemeral(event)) => {
+                        bus.publish(Message::Ephemeral(vec![event.clone()]));
+                        self.broadcast(event).await;
+                    }
+                },
+                message = incoming.recv(), if bus_lives => match message {
+                    None => bus_lives = false,
+                    Some(message) => self.receive(message).await,
+                },
+                Some(answer) = OptionFuture::from(under_way.as_mut()) => {
+                    under_way = None;
+                    self.answered(answer, patience);
+                }
+                changed = changed(&mut up), if up_lives => up_lives = changed,
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            self.resubmit();
+        }
+    }
+
     /// Has what a failover has cut off submitted again.
     fn resubmit(&mut self) {
         let lost = self.sequencer.take_cut_off();
         if lost.is_empty() {
             return;
         }
-        // Ended ones are let go of here: there are about as many as there were failovers.
+        // Frees the tasks that have ended. There is about one for each failover.
         while self.resubmitting.try_join_next().is_some() {}
         self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost, self.own.clone()));
+    }
+
+    /// Delivers an ephemeral event after the entries that came before it, as [`broadcast`] does.
+    async fn broadcast(&mut self, event: Arc<Event>) {
+        if let Err(event) = self.sequencer.attach(event) {
+            broadcast(&self.log, event).await;
+        }
     }
 
     async fn receive(&mut self, message: Message) {
         match message {
             Message::Entries(epoch, entries) => {
-                for entry in entries {
+                for mut entry in entries {
+                    entry.ephemeral.retain(|ephemeral| self.recent.insert(&ephemeral.event, now()));
                     self.sequencer.offer(EntrySource::Bus, epoch, entry, Instant::now());
                 }
             }
             Message::Ephemeral(events) => {
                 for event in events {
-                    broadcast(&self.log, event).await;
+                    if self.recent.insert(&event, now()) {
+                        self.broadcast(event).await;
+                    }
                 }
             }
             Message::Heartbeat => {}
@@ -246,7 +269,7 @@ impl Follower {
     fn answered(&mut self, answer: Answer, patience: FollowTimings) {
         let now = Instant::now();
         if let Answer::LogSlice(result) = &answer {
-            self.bite = self.bite.after(result);
+            self.read_budget = self.read_budget.after(result);
         }
         let looked = match answer {
             Answer::Head(Ok(head)) => {

@@ -1,6 +1,6 @@
 //! A burst of ephemeral events, and clients that only wait for their turn; where a new instance begins.
 
-use super::{News, QUEUE, beginning, follow_solo};
+use super::{FollowerInput, MAX_QUEUED_ENTRIES, beginning, follow_solo};
 use crate::log::Log;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
 use crate::store::{LogSlice, SharedHead, SharedLog, StoreError};
@@ -19,12 +19,12 @@ const BURST: usize = 1_000;
 #[tokio::test]
 async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     let log = Log::new(Head::default(), 1 << 20, Arc::new(Metrics::detached()));
-    let outbox = Outbox::new(OutboxLimits { max_events: QUEUE / 4, max_bytes: usize::MAX });
+    let outbox = Outbox::new(OutboxLimits { max_events: MAX_QUEUED_ENTRIES / 4, max_bytes: usize::MAX });
     let everything = [Filter::default()].into();
     let subscription = Subscription::new(SubscriptionId("s".into()), everything, outbox.clone());
     log.open(&subscription, log.head());
 
-    let (sender, inbox) = mpsc::channel(QUEUE);
+    let (sender, inbox) = mpsc::channel(MAX_QUEUED_ENTRIES);
     let follower = tokio::spawn(follow_solo(log, Arc::new(Metrics::detached()), inbox));
     let client = tokio::spawn(async move {
         let mut items = Vec::new();
@@ -37,7 +37,7 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     for salt in 0..BURST {
         let tags = [vec!["salt".to_owned(), salt.to_string()]];
         let event = Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(20_000), &tags, "", |_| [0; 64]);
-        sender.send(News::Ephemeral(Arc::new(event))).await.ok().unwrap();
+        sender.send(FollowerInput::Ephemeral(Arc::new(event))).await.ok().unwrap();
     }
     drop(sender);
     follower.await.unwrap().unwrap();

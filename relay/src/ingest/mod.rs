@@ -1,4 +1,4 @@
-//! The journey of an event: known ids first, then policy, then signatures on CPU workers, then one writer that commits
+//! The journey of an event: policy first, then known ids, then signatures on CPU workers, then one writer that commits
 //! in groups, then the log.
 //!
 //! ```text
@@ -8,15 +8,20 @@
 //! ```
 //!
 //! Every arrow is a bounded channel. A full one makes the station before it wait, and in the end the client's socket:
-//! nothing is dropped and nothing grows.
+//! nothing is dropped and nothing grows. Events keep the order in which they were handed in, from the first arrow to the
+//! last; only the OK of one that is refused or known on the way comes early.
 
 mod admit;
-mod bite;
 mod erase;
 mod follow;
+mod order;
+mod read_budget;
+mod recent;
 mod resubmit;
 mod submission;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use follow::{ClusterLinks, FollowerStopped, beginning};
@@ -24,15 +29,17 @@ pub use submission::{InFlight, Submission};
 pub use sweep::Sweep;
 pub use write::WriterSettings;
 #[cfg(test)]
-pub(crate) use {follow::News, resubmit::run as resubmission};
+pub(crate) use {follow::FollowerInput, resubmit::run as resubmission};
 
 use crate::log::Log;
 use crate::policy::Rules;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Stage};
-use crate::types::{Event, Refusal, Verified};
-use crate::verify::Workers;
+use crate::types::{Event, KindClass, Refusal, Verified};
+use crate::verify::{Checker, Workers};
 use arc_swap::ArcSwap;
+use order::ChunkPlace;
+use recent::RecentEphemeral;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -57,30 +64,31 @@ pub struct IngestClosed;
 #[derive(Clone)]
 pub struct Ingest {
     admit: mpsc::Sender<Submission>,
-    verify: mpsc::Sender<Vec<Job>>,
+    verify: mpsc::Sender<Job>,
 }
 
 /// What the CPU workers are asked to check.
-pub(crate) enum Job {
-    /// An event on its way to the writer.
-    Submitted(Submission),
+enum Job {
+    /// Events on their way to the writer, and where it takes them from.
+    Chunk(Vec<Submission>, ChunkPlace),
     /// An event whose signature alone is of interest (NIP-42).
     Question(Arc<Event>, oneshot::Sender<bool>),
 }
 
-impl AsRef<Arc<Event>> for Job {
-    fn as_ref(&self) -> &Arc<Event> {
-        match self {
-            Self::Submitted(submission) => &submission.event,
-            Self::Question(event, _) => event,
-        }
+/// An event that may be stored.
+struct Admitted {
+    submission: Submission,
+    verified: Verified,
+}
+
+impl Admitted {
+    fn is_ephemeral(&self) -> bool {
+        is_ephemeral(&self.submission.event)
     }
 }
 
-/// An event that may be stored.
-pub(crate) struct Admitted {
-    submission: Submission,
-    verified: Verified,
+fn is_ephemeral(event: &Event) -> bool {
+    event.kind().class() == KindClass::Ephemeral
 }
 
 /// The running stations, in the order in which they end once the doors are closed.
@@ -91,7 +99,7 @@ pub struct Stations {
     follow: FollowerTask,
 }
 
-/// The follower, or how it ended.
+/// The follower's task, or how it ended.
 enum FollowerTask {
     Running(JoinHandle<Result<(), FollowerStopped>>),
     Stopped(FollowerStopped),
@@ -109,7 +117,7 @@ impl Ingest {
         Self::start_clustered(store, log, rules, metrics, settings, None)
     }
 
-    /// Starts the stations; with `following`, as one of several instances of one log.
+    /// Starts the stations; with `links`, as one of several instances of one log.
     pub fn start_clustered(
         store: Arc<dyn Store>,
         log: Arc<Log>,
@@ -119,30 +127,34 @@ impl Ingest {
         links: Option<ClusterLinks>,
     ) -> std::io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
-        let (verify_in, verify_out) = mpsc::channel((settings.queue / admit::CHUNK).max(1));
-        let (write_in, write_out) = mpsc::channel(settings.queue);
-        let (follow_in, follow_out) = mpsc::channel(follow::QUEUE);
+        let chunks = settings.queue.div_ceil(admit::EVENTS_PER_CHUNK);
+        let (verify_in, verify_out) = mpsc::channel(chunks.max(1));
+        // As many again may wait for the writer as for the workers.
+        let (chunk_in, chunk_out) = order::in_order(verify_in.clone(), 2 * chunks);
+        let (follow_in, follow_out) = mpsc::channel(follow::MAX_QUEUED_ENTRIES);
+        let recent = Arc::new(RecentEphemeral::default());
         let bus = links.as_ref().map(|links| links.bus.publisher.clone());
         let follow = FollowerTask::Running(match links {
             None => tokio::spawn(follow::follow_solo(log.clone(), metrics.clone(), follow_out)),
             Some(links) => {
-                let (log, store, metrics) = (log.clone(), store.clone(), metrics.clone());
-                tokio::spawn(follow::follow_cluster(log, store, metrics, follow_out, follow_in.downgrade(), links))
+                let own = follow_in.downgrade();
+                let follower =
+                    follow::ClusterFollower::new(log.clone(), store.clone(), metrics.clone(), own, recent.clone());
+                tokio::spawn(follower.follow_cluster(follow_out, links))
             }
         });
-        let write = tokio::spawn(write::run(
-            store.clone(),
-            log.clone(),
-            metrics.clone(),
-            write_out,
-            follow_in,
-            write::Hearing { rules: rules.clone(), bus },
-            settings.writer,
-        ));
-        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, move |job: Job, verified| {
-            job.checked(verified, &write_in);
-        })?;
-        let admit = tokio::spawn(admit::run(store, log, rules, admit_out, verify_in.clone()));
+        let writer = write::EventWriter {
+            store: store.clone(),
+            log: log.clone(),
+            metrics: metrics.clone(),
+            follow: follow_in,
+            audience: write::EphemeralAudience { rules: rules.clone(), bus },
+            recent: recent.clone(),
+        };
+        let write = tokio::spawn(writer.run(chunk_out, settings.writer));
+        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, Job::run)?;
+        let admission = admit::Admission { store, log, rules, recent, chunks: chunk_in };
+        let admit = tokio::spawn(admission.run(admit_out));
         Ok((Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow }))
     }
 
@@ -162,7 +174,7 @@ impl Ingest {
     /// Asks the CPU workers whether a signature holds. Cancel safe.
     pub async fn signature_holds(&self, event: Arc<Event>) -> Result<bool, IngestClosed> {
         let (answer, question) = oneshot::channel();
-        self.verify.send(vec![Job::Question(event, answer)]).await.map_err(|_| IngestClosed)?;
+        self.verify.send(Job::Question(event, answer)).await.map_err(|_| IngestClosed)?;
         question.await.map_err(|_| IngestClosed)
     }
 
@@ -173,24 +185,29 @@ impl Ingest {
 
     /// How many events wait for a CPU worker, about; for metrics.
     pub fn waiting_for_verification(&self) -> usize {
-        (self.verify.max_capacity() - self.verify.capacity()) * admit::CHUNK
+        (self.verify.max_capacity() - self.verify.capacity()) * admit::EVENTS_PER_CHUNK
     }
 }
 
 impl Job {
-    fn checked(self, verified: Option<Verified>, write: &mpsc::Sender<Admitted>) {
+    /// On a CPU worker.
+    fn run(self, checker: &Checker) {
         match self {
-            Self::Question(_, answer) => {
+            Self::Question(event, answer) => {
                 // Nobody waits any more when the connection has gone.
-                let _ = answer.send(verified.is_some());
+                let _ = answer.send(checker.check(&event).is_some());
             }
-            Self::Submitted(mut submission) => {
-                submission.passed(Stage::EventVerify);
-                let Some(verified) = verified else { return submission.refuse(Refusal::WrongSignature) };
-                let admitted = Admitted { submission, verified };
-                if let Err(mpsc::error::SendError(admitted)) = write.blocking_send(admitted) {
-                    admitted.submission.refuse(Refusal::ShuttingDown);
+            Self::Chunk(chunk, place) => {
+                let mut admitted = Vec::with_capacity(chunk.len());
+                for mut submission in chunk {
+                    let verified = checker.check(&submission.event);
+                    submission.passed(Stage::EventVerify);
+                    match verified {
+                        Some(verified) => admitted.push(Admitted { submission, verified }),
+                        None => submission.refuse(Refusal::WrongSignature),
+                    }
                 }
+                place.fill(admitted);
             }
         }
     }

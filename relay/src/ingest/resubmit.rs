@@ -1,7 +1,7 @@
 //! What an asynchronous promotion has lost, submitted again: in order, removals included, by every instance that still
 //! knows it. The store decides duplicates, so it does not matter how many of them do.
 
-use super::follow::News;
+use super::follow::FollowerInput;
 use crate::log::Log;
 use crate::store::{Appended, Store, StoreError};
 use crate::types::safeguard::{Safeguard, ablated};
@@ -11,15 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Between two attempts while the new primary takes nothing.
-const RETRY: Duration = Duration::from_millis(200);
-/// How many changes are submitted at once, a few more for the last entry: each commit waits for a disk, and an instance may
-/// know thousands of entries.
-const GROUP: usize = 256;
+/// Between two attempts while the new primary refuses.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// About how many changes are submitted at once; the last entry may bring more. Each commit waits for a disk, and an
+/// instance may know thousands of entries.
+const CHANGES_PER_GROUP: usize = 256;
 
 /// Submits `lost` again, until all of it is stored or the store is closed. Not cancel safe, like every write.
 /// What comes of it goes to the follower as the own writer's entries do: so the next failover does not lose it.
-pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry>, follow: mpsc::WeakSender<News>) {
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    log: Arc<Log>,
+    lost: Vec<LogEntry>,
+    follow: mpsc::WeakSender<FollowerInput>,
+) {
     if ablated(Safeguard::Resubmission) {
         return;
     }
@@ -39,7 +44,7 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
                 Err(StoreError::Closed) => return,
                 Err(error) => {
                     tracing::warn!(%error, entries = group.len(), "entries could not be submitted again yet");
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
@@ -47,13 +52,13 @@ pub(crate) async fn run(store: Arc<dyn Store>, log: Arc<Log>, lost: Vec<LogEntry
     tracing::info!(entries = lost.len(), "what the failover had cut off is stored again");
 }
 
-/// `lost` in pieces of about [`GROUP`] changes. What the operator removed ends a piece: within one, events come first.
+/// `lost` in pieces of about [`CHANGES_PER_GROUP`] changes. What the operator removed ends a piece: within one, events come first.
 fn groups(mut lost: &[LogEntry]) -> impl Iterator<Item = &[LogEntry]> {
     std::iter::from_fn(move || {
         let mut changes = 0;
         let last = lost.iter().position(|entry| {
             changes += entry.changes.len();
-            changes >= GROUP || entry.changes.iter().any(is_the_operators)
+            changes >= CHANGES_PER_GROUP || entry.changes.iter().any(is_the_operators)
         });
         let (group, rest) = lost.split_at(last.map_or(lost.len(), |at| at + 1));
         lost = rest;
@@ -65,11 +70,11 @@ fn is_the_operators(change: &Change) -> bool {
     matches!(change, Change::Removed(removal) if removal.cause == RemovalCause::Administered)
 }
 
-async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<News>) {
+async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<FollowerInput>) {
     // Without a writer the relay is stopping, and nobody follows any more.
     let Some(follow) = follow.upgrade().filter(|_| !appended.changes.is_empty()) else { return };
     let entry = LogEntry::new(appended.head.position, appended.changes);
-    let _ = follow.send(News::Entry(appended.head.epoch, entry)).await;
+    let _ = follow.send(FollowerInput::Entry(appended.head.epoch, entry)).await;
 }
 
 /// The operator's removals leave nothing behind that would keep an event out: what they concern is not to come back in
@@ -129,7 +134,10 @@ mod tests {
             assert_eq!(positions(&groups.concat()), positions(&lost));
             let changes = |group: &[LogEntry]| group.iter().map(|entry| entry.changes.len()).sum::<usize>();
             let full = groups.iter().take(groups.len().saturating_sub(1));
-            assert!(full.into_iter().all(|group| (GROUP..GROUP + 90).contains(&changes(group))), "{count}");
+            assert!(
+                full.into_iter().all(|group| (CHANGES_PER_GROUP..CHANGES_PER_GROUP + 90).contains(&changes(group))),
+                "{count}"
+            );
         }
     }
 

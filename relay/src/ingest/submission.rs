@@ -11,11 +11,11 @@ use std::time::Instant;
 pub struct Submission {
     /// The event; its id was checked, its signature not yet.
     pub event: Arc<Event>,
-    /// Who hands it in: policy wants to know.
+    /// The rights of the client that hands it in, for policy.
     pub access: Access,
-    /// Where the OK goes.
+    /// The outbox that the OK goes to.
     pub outbox: Arc<Outbox>,
-    /// Where it is counted.
+    /// The metrics that count it.
     pub metrics: Arc<Metrics>,
     /// When it was read from the socket.
     pub received_at: Instant,
@@ -26,14 +26,14 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Says that it has passed a stage.
+    /// Marks the end of a stage.
     pub(super) fn passed(&mut self, stage: Stage) {
         if let Some(trace) = &mut self.trace {
             trace.passed(stage);
         }
     }
 
-    /// Answers it.
+    /// Answers the event: its OK goes to the outbox of its connection.
     pub fn answer(self, verdict: Verdict) {
         if let Some(trace) = self.trace {
             trace.finish(&self.metrics);
@@ -57,7 +57,7 @@ impl Submission {
         outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
     }
 
-    /// Answers it with a refusal.
+    /// Answers the event with a refusal.
     pub fn refuse(self, refusal: Refusal) {
         self.answer(Verdict::Refused(refusal));
     }

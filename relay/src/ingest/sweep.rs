@@ -9,10 +9,10 @@ use crate::types::safeguard::{Safeguard, ablated};
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// A tick that no running relay lives to see.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// After a sweep that has found as much as it may remove: in between, the writer has its turn.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Between sweeps where there are none: longer than a process lives.
+const NO_SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// After a sweep that has removed as much as it may, before the next: the writer has its turn.
+const PAUSE_AFTER_FULL_SWEEP: Duration = Duration::from_millis(100);
 
 /// How expired events leave the store.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub(super) struct Sweeper {
 impl Sweeper {
     /// Never sweeps without settings.
     pub(super) fn new(settings: Option<Sweep>) -> Self {
-        let mut ticks = interval(settings.map_or(NEVER, |sweep| sweep.interval));
+        let mut ticks = interval(settings.map_or(NO_SWEEP_INTERVAL, |sweep| sweep.interval));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { settings, ticks }
     }
@@ -50,7 +50,7 @@ impl Sweeper {
         match sweep(store, settings).await {
             Ok(swept) => {
                 if swept.changes.len() >= settings.batch {
-                    self.ticks.reset_after(AGAIN);
+                    self.ticks.reset_after(PAUSE_AFTER_FULL_SWEEP);
                 }
                 Some(swept)
             }

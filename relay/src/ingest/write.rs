@@ -1,22 +1,31 @@
 //! The one writer: commits in groups, answers after the commit, hands the log entry on.
 //!
 //! A group is whatever has come while the last commit ran, so an idle relay commits each event at once and a busy one
-//! shares each fsync among hundreds. Sweeps run here too: positions must reach the follower in order.
+//! shares each fsync among hundreds. Ephemeral events, which are not committed, keep their places in it. Sweeps run here
+//! too: positions must reach the follower in order.
 
+use super::admit::EVENTS_PER_CHUNK;
 use super::erase::Eraser;
-use super::follow::News;
+use super::follow::FollowerInput;
+use super::order::ChunkReceiver;
+use super::recent::RecentEphemeral;
 use super::sweep::{Sweep, Sweeper};
-use super::{Admitted, Submission};
+use super::{Admitted, Submission, is_ephemeral};
 use crate::log::Log;
 use crate::log::bus::Bus;
 use crate::policy::Rules;
 use crate::store::{Appended, Outcome, Store};
 use crate::telemetry::{Metrics, Stage};
-use crate::types::{Change, Event, KindClass, LogEntry, Refusal, Verdict, now};
+use crate::types::{Change, EphemeralEvent, Event, LogEntry, Refusal, Verdict, now};
 use arc_swap::ArcSwap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
+
+/// The most ephemeral events that one entry carries; what follows is left to the next commit. Each is delivered without
+/// a pause in between, and what finds an outbox full is lost.
+const MAX_ATTACHED: usize = 64;
 
 /// How the writer works.
 #[derive(Debug, Clone, Copy)]
@@ -27,129 +36,210 @@ pub struct WriterSettings {
     pub sweep: Option<Sweep>,
 }
 
-/// Whether an ephemeral event finds a listener.
-pub(super) struct Hearing {
+/// Who may be listening to an ephemeral event.
+pub(super) struct EphemeralAudience {
     pub(super) rules: Arc<ArcSwap<Rules>>,
     pub(super) bus: Option<Arc<dyn Bus>>,
 }
 
-impl Hearing {
-    /// True where the operator wants such an event refused and it is certain that nobody listens: other instances may
-    /// have listeners that this one does not know.
-    fn certainly_nobody(&self, event: &Event, log: &Log) -> bool {
+impl EphemeralAudience {
+    /// True where the operator wants an event without a listener refused, and it has none. Other instances may have
+    /// listeners that this one does not know, so beside peers it is never sure.
+    fn is_surely_empty(&self, event: &Event, log: &Log) -> bool {
         self.rules.load().mute_unheard
             && !self.bus.as_ref().is_some_and(|bus| bus.has_peers())
             && !log.has_listener(event)
     }
 }
 
-pub(super) async fn run(
-    store: Arc<dyn Store>,
-    log: Arc<Log>,
-    metrics: Arc<Metrics>,
-    mut inbox: mpsc::Receiver<Admitted>,
-    follow: mpsc::Sender<News>,
-    hearing: Hearing,
-    settings: WriterSettings,
-) {
-    let mute = |event: &Event| hearing.certainly_nobody(event, &log);
-    let mut sweeper = Sweeper::new(settings.sweep);
-    let mut eraser = Eraser::new();
-    let mut group = Vec::with_capacity(settings.max_batch);
-    loop {
-        let follows = tokio::select! {
-            // The sweep first: it is due rarely, and a busy inbox must not starve it.
-            biased;
-            () = sweeper.due() => match sweeper.sweep(&*store).await {
-                Some(swept) => hand_on(swept, &metrics, &follow).await,
-                None => Ok(()),
-            },
-            () = eraser.due() => match eraser.step(&*store, &hearing.rules.load()).await {
-                Some(erased) => hand_on(erased, &metrics, &follow).await,
-                None => Ok(()),
-            },
-            count = inbox.recv_many(&mut group, settings.max_batch) => {
-                if count == 0 {
-                    return;
+/// The one writer, with the store that it commits to and the follower that it informs.
+pub(super) struct EventWriter {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) log: Arc<Log>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) follow: mpsc::Sender<FollowerInput>,
+    pub(super) audience: EphemeralAudience,
+    pub(super) recent: Arc<RecentEphemeral>,
+}
+
+/// The follower is gone; the app is stopping and says why.
+struct FollowerGone;
+
+impl EventWriter {
+    /// Commits what comes, in its order, until nothing more will.
+    pub(super) async fn run(self, mut inbox: ChunkReceiver, settings: WriterSettings) {
+        let mut sweeper = Sweeper::new(settings.sweep);
+        let mut eraser = Eraser::new();
+        let mut backlog = VecDeque::with_capacity(settings.max_batch);
+        loop {
+            let result = tokio::select! {
+                // The sweep first: it is due rarely, and a busy inbox must not starve it.
+                biased;
+                () = sweeper.due() => match sweeper.sweep(&*self.store).await {
+                    Some(swept) => self.hand_on(swept, Vec::new()).await,
+                    None => Ok(()),
+                },
+                () = eraser.due() => match eraser.step(&*self.store, &self.audience.rules.load()).await {
+                    Some(erased) => self.hand_on(erased, Vec::new()).await,
+                    None => Ok(()),
+                },
+                more = inbox.fill(&mut backlog, settings.max_batch) => {
+                    if !more {
+                        return;
+                    }
+                    self.metrics.ingest_queue.set((backlog.len() + inbox.waiting() * EVENTS_PER_CHUNK) as f64);
+                    let group = take_group(&mut backlog, settings.max_batch);
+                    self.commit(group, &mut eraser).await
                 }
-                metrics.ingest_queue.set(inbox.len() as f64);
-                group.iter_mut().for_each(|admitted: &mut Admitted| admitted.submission.passed(Stage::EventWriteQueue));
-                commit(&*store, &log, &metrics, std::mem::take(&mut group), &follow, mute, &mut eraser).await
+            };
+            if let Err(FollowerGone) = result {
+                return;
             }
-        };
-        if follows.is_err() {
-            // The follower is gone; the app is stopping and says why.
-            return;
         }
+    }
+
+    /// Stores and delivers a group in its order, then answers it in its order.
+    async fn commit(&self, group: Vec<Admitted>, eraser: &mut Eraser) -> Result<(), FollowerGone> {
+        // Nothing before them waits for a commit, so they do not either.
+        let mut group = group.into_iter().peekable();
+        while let Some(ephemeral) = group.next_if(Admitted::is_ephemeral) {
+            self.pass_on(ephemeral.submission).await?;
+        }
+
+        let mut batch = Vec::with_capacity(group.len());
+        let mut submissions = Vec::with_capacity(group.len());
+        for Admitted { submission, verified } in group {
+            if !is_ephemeral(&submission.event) {
+                batch.push(verified);
+            }
+            submissions.push(submission);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+
+        self.metrics.batch_events.record(batch.len() as f64);
+        let start = Instant::now();
+        match self.store.append(batch, now()).await {
+            Ok(appended) => {
+                self.metrics.commit.record(start.elapsed());
+                eraser.note(&appended.changes);
+                self.tell(appended, submissions).await
+            }
+            Err(error) => {
+                self.metrics.store_errors.increment(1);
+                tracing::error!(%error, events = submissions.len(), "a batch could not be stored; its events were refused");
+                let refusal = Refusal::from(&error);
+                for submission in submissions {
+                    if is_ephemeral(&submission.event) {
+                        self.pass_on(submission).await?;
+                    } else {
+                        submission.refuse(refusal.clone());
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the follower deliver what a commit did, ephemeral events in their places, and answers everybody.
+    async fn tell(&self, appended: Appended, submissions: Vec<Submission>) -> Result<(), FollowerGone> {
+        let head = appended.head;
+        let mut outcomes = appended.outcomes.iter().copied();
+        let insertions = appended.changes.iter().zip(1..).filter(|(change, _)| matches!(change, Change::Inserted(_)));
+        let mut after_insertion = insertions.map(|(_, next)| next);
+        let mut before = 0;
+        let mut attached = Vec::new();
+        let mut verdicts = Vec::with_capacity(submissions.len());
+        for submission in &submissions {
+            let verdict = if is_ephemeral(&submission.event) {
+                let verdict = self.judge_ephemeral(&submission.event);
+                if verdict == Verdict::Accepted {
+                    attached.push(EphemeralEvent { before, event: submission.event.clone() });
+                }
+                verdict
+            } else {
+                let outcome = outcomes.next().unwrap_or(Outcome::Duplicate);
+                if outcome == Outcome::Stored {
+                    // Each stored event is one insertion, in the order of the batch.
+                    before = after_insertion.next().unwrap_or(before);
+                }
+                verdict(outcome, submission)
+            };
+            verdicts.push(verdict);
+        }
+        drop(after_insertion);
+        self.hand_on(appended, attached).await?;
+        self.log.acknowledge(head);
+        for (mut submission, verdict) in submissions.into_iter().zip(verdicts) {
+            submission.passed(Stage::EventCommit);
+            submission.answer(verdict);
+        }
+        Ok(())
+    }
+
+    /// Has the follower deliver an ephemeral event by itself, and answers it.
+    async fn pass_on(&self, submission: Submission) -> Result<(), FollowerGone> {
+        let verdict = self.judge_ephemeral(&submission.event);
+        if verdict == Verdict::Accepted {
+            self.send(FollowerInput::Ephemeral(submission.event.clone())).await?;
+        }
+        submission.answer(verdict);
+        Ok(())
+    }
+
+    /// Whether an ephemeral event is to be delivered; if so, it never is again.
+    fn judge_ephemeral(&self, event: &Event) -> Verdict {
+        if self.recent.contains(&event.id()) {
+            Verdict::Duplicate
+        } else if self.audience.is_surely_empty(event, &self.log) {
+            Verdict::Refused(Refusal::Unheard)
+        } else if self.recent.insert(event, now()) {
+            Verdict::Accepted
+        } else {
+            // It has come over the bus meanwhile.
+            Verdict::Duplicate
+        }
+    }
+
+    async fn hand_on(&self, appended: Appended, attached: Vec<EphemeralEvent>) -> Result<(), FollowerGone> {
+        for change in &appended.changes {
+            if let Change::Removed(removal) = change {
+                self.metrics.removals.of(removal.cause).increment(1);
+            }
+        }
+        if appended.changes.is_empty() {
+            for EphemeralEvent { event, .. } in attached {
+                self.send(FollowerInput::Ephemeral(event)).await?;
+            }
+            return Ok(());
+        }
+        let entry = LogEntry { ephemeral: attached, ..LogEntry::new(appended.head.position, appended.changes) };
+        self.metrics.follow_queue.set((self.follow.max_capacity() - self.follow.capacity()) as f64);
+        self.send(FollowerInput::Entry(appended.head.epoch, entry)).await
+    }
+
+    async fn send(&self, input: FollowerInput) -> Result<(), FollowerGone> {
+        self.follow.send(input).await.map_err(|_| FollowerGone)
     }
 }
 
-async fn commit(
-    store: &dyn Store,
-    log: &Log,
-    metrics: &Metrics,
-    group: Vec<Admitted>,
-    follow: &mpsc::Sender<News>,
-    mute: impl Fn(&Event) -> bool,
-    eraser: &mut Eraser,
-) -> Result<(), mpsc::error::SendError<News>> {
-    let (ephemeral, stored): (Vec<_>, Vec<_>) =
-        group.into_iter().partition(|admitted| admitted.submission.event.kind().class() == KindClass::Ephemeral);
-    for Admitted { submission, .. } in ephemeral {
-        if mute(&submission.event) {
-            submission.refuse(Refusal::Unheard);
-            continue;
+/// Takes the next group from `backlog`: up to `max` events, as far as one entry can carry the ephemeral ones among them.
+fn take_group(backlog: &mut VecDeque<Admitted>, max: usize) -> Vec<Admitted> {
+    let mut attached = 0;
+    let mut stored = 0;
+    let fits = |admitted: &&Admitted| {
+        if !admitted.is_ephemeral() {
+            stored += 1;
+        } else if stored > 0 {
+            attached += 1;
         }
-        follow.send(News::Ephemeral(submission.event.clone())).await?;
-        submission.answer(Verdict::Accepted);
-    }
-    if stored.is_empty() {
-        return Ok(());
-    }
-    let (stored, batch): (Vec<_>, Vec<_>) =
-        stored.into_iter().map(|Admitted { submission, verified }| (submission, verified)).unzip();
-    metrics.batch_events.record(stored.len() as f64);
-    let start = Instant::now();
-    match store.append(batch, now()).await {
-        Ok(appended) => {
-            metrics.commit.record(start.elapsed());
-            let outcomes = appended.outcomes.clone();
-            let head = appended.head;
-            eraser.note(&appended.changes);
-            hand_on(appended, metrics, follow).await?;
-            log.acknowledge(head);
-            for (mut submission, outcome) in stored.into_iter().zip(outcomes) {
-                submission.passed(Stage::EventCommit);
-                let verdict = verdict(outcome, &submission);
-                submission.answer(verdict);
-            }
-        }
-        Err(error) => {
-            metrics.store_errors.increment(1);
-            tracing::error!(%error, events = stored.len(), "a batch could not be stored; its events were refused");
-            let refusal = Refusal::from(&error);
-            stored.into_iter().for_each(|submission| submission.refuse(refusal.clone()));
-        }
-    }
-    Ok(())
-}
-
-async fn hand_on(
-    appended: Appended,
-    metrics: &Metrics,
-    follow: &mpsc::Sender<News>,
-) -> Result<(), mpsc::error::SendError<News>> {
-    for change in &appended.changes {
-        if let Change::Removed(removal) = change {
-            metrics.removals.of(removal.cause).increment(1);
-        }
-    }
-    if appended.changes.is_empty() {
-        return Ok(());
-    }
-    let entry = LogEntry::new(appended.head.position, appended.changes);
-    metrics.follow_queue.set((follow.max_capacity() - follow.capacity()) as f64);
-    follow.send(News::Entry(appended.head.epoch, entry)).await
+        attached <= MAX_ATTACHED
+    };
+    let count = backlog.iter().take(max).take_while(fits).count();
+    let mut group: Vec<_> = backlog.drain(..count).collect();
+    group.iter_mut().for_each(|admitted| admitted.submission.passed(Stage::EventWriteQueue));
+    group
 }
 
 fn verdict(outcome: Outcome, submission: &Submission) -> Verdict {

@@ -140,7 +140,11 @@ impl Log {
     /// Pushes the insertions of a new entry to every live subscription that they concern.
     pub(super) fn deliver(&self, entry: &LogEntry, generation: RingGeneration) {
         let (mut pushed, mut fell_behind) = (0, 0);
+        let mut ephemeral = entry.ephemeral.iter().peekable();
         for (place, insertion) in insertions(entry, generation) {
+            while let Some(earlier) = ephemeral.next_if(|earlier| earlier.before <= place.index as usize) {
+                self.broadcast(earlier.event.clone());
+            }
             if !insertion.is_dead() {
                 let cut_off = self.cut_off(insertion);
                 // Locked for each event, so that a large entry does not keep new subscriptions waiting.
@@ -153,6 +157,9 @@ impl Log {
                     }
                 });
             }
+        }
+        for later in ephemeral {
+            self.broadcast(later.event.clone());
         }
         self.metrics.deliveries.increment(pushed);
         self.metrics.slow_clients.increment(fell_behind);

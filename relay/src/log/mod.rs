@@ -6,6 +6,8 @@
 pub mod bus;
 mod delivery;
 #[cfg(test)]
+mod ephemeral_tests;
+#[cfg(test)]
 mod epoch_tests;
 mod ring;
 mod sequencer;

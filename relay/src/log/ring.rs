@@ -196,7 +196,8 @@ impl Ring {
             }
         }
         self.head.position = entry.position;
-        self.entries.push_back((entry.clone(), bytes));
+        // Ephemeral events are for those who are live now.
+        self.entries.push_back((LogEntry { ephemeral: Vec::new(), ..entry.clone() }, bytes));
         self.bytes += bytes;
         self.trim();
         Ok(true)

@@ -6,7 +6,7 @@ use super::{EntryFate, Log};
 use crate::store::{LogSlice, SharedHead};
 use crate::telemetry::{EntrySource, Metrics};
 use crate::types::safeguard::{Safeguard, ablated};
-use crate::types::{Change, Epoch, Head, LogEntry, Position};
+use crate::types::{Change, EphemeralEvent, Epoch, Event, Head, LogEntry, Position};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub enum Step {
 const MAX_PENDING_ENTRIES: usize = 1_024;
 /// The most bytes of event text in those entries.
 const MAX_PENDING_BYTES: usize = 16 << 20;
+/// The most ephemeral events that wait with one entry.
+const MAX_ATTACHED: usize = 128;
 /// The most entries of the own writer that wait until their epoch is known.
 const MAX_UNKNOWN_EPOCH_ENTRIES: usize = 256;
 
@@ -103,10 +105,13 @@ impl Sequencer {
                 self.ask_at = now;
                 if source == EntrySource::Own && self.unknown_epoch.len() < MAX_UNKNOWN_EPOCH_ENTRIES {
                     self.unknown_epoch.push((epoch, entry));
+                } else {
+                    self.broadcast_attached(&entry);
                 }
                 return;
             }
             EntryFate::CutOff => {
+                self.broadcast_attached(&entry);
                 if source == EntrySource::Own {
                     // The client got its OK before this instance knew of the failover: the event must not be lost.
                     self.cut_off.push(entry);
@@ -114,13 +119,17 @@ impl Sequencer {
                 return;
             }
             // Of an epoch that is over, and without a promise to a client of this instance.
-            EntryFate::Undecidable => return,
+            EntryFate::Undecidable => {
+                self.broadcast_attached(&entry);
+                return;
+            }
         }
 
         let head = self.log.head().position;
         if entry.position.0 > head.0.saturating_add(MAX_PENDING_ENTRIES as u64) {
             // Too far ahead to buffer, and perhaps not true: the shared log decides, and has the entry.
             self.ask_at = now;
+            self.broadcast_attached(&entry);
             return;
         }
 
@@ -129,15 +138,36 @@ impl Sequencer {
             self.pending_bytes += text_bytes(&entry);
             if let Some((_, before)) = self.pending.insert(entry.position, (source, entry)) {
                 self.pending_bytes -= text_bytes(&before);
+                self.broadcast_attached(&before);
             }
+        } else {
+            // The shared log was faster.
+            self.broadcast_attached(&entry);
         }
 
         self.apply_pending();
         while self.pending.len() > MAX_PENDING_ENTRIES || self.pending_bytes > MAX_PENDING_BYTES {
             let Some((_, (_, dropped))) = self.pending.pop_last() else { break };
             self.pending_bytes -= text_bytes(&dropped);
+            self.broadcast_attached(&dropped);
         }
         self.note_missing(now);
+    }
+
+    /// Takes an ephemeral event that came after every entry that was offered so far: where an entry is pending, the event
+    /// is delivered after the last of them.
+    ///
+    /// # Errors
+    /// Gives the event back where no entry is pending, or the last one has too many events already.
+    pub fn attach(&mut self, event: Arc<Event>) -> Result<(), Arc<Event>> {
+        match self.pending.values_mut().next_back() {
+            Some((_, entry)) if entry.ephemeral.len() < MAX_ATTACHED => {
+                self.pending_bytes += event.text().len();
+                entry.ephemeral.push(EphemeralEvent { before: entry.changes.len(), event });
+                Ok(())
+            }
+            _ => Err(event),
+        }
     }
 
     /// Takes the answer to [`Step::Ask`].
@@ -277,6 +307,14 @@ impl Sequencer {
         }
     }
 
+    /// Delivers the ephemeral events of an entry that is applied from another copy, later, or never: the other copy may lack
+    /// them, and they are worth most now.
+    fn broadcast_attached(&self, entry: &LogEntry) {
+        for EphemeralEvent { event, .. } in &entry.ephemeral {
+            self.log.broadcast(event.clone());
+        }
+    }
+
     fn note_missing(&mut self, now: Instant) {
         self.metrics.log_behind.set(self.behind() as f64);
         let head = self.log.head().position;
@@ -294,5 +332,6 @@ fn text_bytes(entry: &LogEntry) -> usize {
         Change::Inserted(insertion) => insertion.event.text().len(),
         Change::Removed(removal) => removal.event.text().len(),
     };
-    entry.changes.iter().map(bytes).sum()
+    let ephemeral = entry.ephemeral.iter().map(|ephemeral| ephemeral.event.text().len());
+    entry.changes.iter().map(bytes).chain(ephemeral).sum()
 }

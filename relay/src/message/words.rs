@@ -2,8 +2,8 @@
 
 use crate::types::Refusal;
 
-/// The words of an OK for an event that was stored before.
-pub(super) const DUPLICATE: &str = "duplicate: this event is stored already";
+/// The words of an OK for an event that was stored, or passed on, before.
+pub(super) const DUPLICATE: &str = "duplicate: already have this event";
 
 /// `prefix: sentence`.
 pub(super) fn words(refusal: &Refusal) -> String {

@@ -14,6 +14,8 @@ pub struct Rules {
     pub max_content_chars: Option<u32>,
     /// The greatest age of an event in seconds; `None` takes any.
     pub max_age_seconds: Option<u64>,
+    /// The same for ephemeral events, which are of no use later; `None` takes any.
+    pub max_ephemeral_age_seconds: Option<u64>,
     /// How many seconds an event may be ahead of this relay's clock.
     pub max_ahead_seconds: u64,
     /// The bits of proof of work that an event must commit to and have (NIP-13); 0 asks for none.
@@ -45,6 +47,7 @@ impl Default for Rules {
             max_tags: 5_000,
             max_content_chars: None,
             max_age_seconds: None,
+            max_ephemeral_age_seconds: Some(5 * 60),
             max_ahead_seconds: 15 * 60,
             min_pow_bits: 0,
             allowed_authors: None,
@@ -69,6 +72,7 @@ impl Rules {
             max_tags: limits.max_event_tags,
             max_content_chars: Some(limits.max_content_chars),
             max_age_seconds: Some(limits.max_age_seconds).filter(|age| *age > 0),
+            max_ephemeral_age_seconds: Some(limits.max_ephemeral_age_seconds).filter(|age| *age > 0),
             max_ahead_seconds: limits.max_ahead_seconds,
             min_pow_bits: limits.min_pow_bits,
             allowed_authors: Some(access.allow_pubkeys.iter().copied().collect())

@@ -59,6 +59,14 @@ fn too_old() {
 }
 
 #[test]
+fn an_ephemeral_event_is_of_now() {
+    assert_eq!(by_default(&event_at(NOW - 300, 20_001, &[], "")), Ok(()));
+    assert_eq!(by_default(&event_at(NOW - 301, 20_001, &[], "")), Err(Refusal::TooOld { max_age_seconds: 300 }));
+    let any_age = Rules { max_ephemeral_age_seconds: None, ..Rules::default() };
+    assert_eq!(with_rules(&event_at(0, 20_001, &[], ""), any_age), Ok(()));
+}
+
+#[test]
 fn too_new() {
     assert_eq!(by_default(&event_at(NOW + 900, 1, &[], "")), Ok(()));
     assert_eq!(by_default(&event_at(NOW + 901, 1, &[], "")), Err(Refusal::TooNew { max_ahead_seconds: 900 }));

@@ -1,7 +1,7 @@
 //! May this event come in?
 
 use super::{Rules, check_vanish};
-use crate::types::{Access, Event, EventId, Kind, PublicKey, Refusal, Timestamp};
+use crate::types::{Access, Event, EventId, Kind, KindClass, PublicKey, Refusal, Timestamp};
 use serde_json::Value;
 
 /// What an `expiration` tag must say (NIP-40); the words for one that does not.
@@ -37,6 +37,12 @@ fn check_size(event: &Event, rules: &Rules) -> Result<(), Refusal> {
 fn check_time(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refusal> {
     let created_at = event.created_at();
     if let Some(max_age_seconds) = rules.max_age_seconds
+        && created_at < now.saturating_sub_unsigned(max_age_seconds)
+    {
+        return Err(Refusal::TooOld { max_age_seconds });
+    }
+    if let Some(max_age_seconds) = rules.max_ephemeral_age_seconds
+        && event.kind().class() == KindClass::Ephemeral
         && created_at < now.saturating_sub_unsigned(max_age_seconds)
     {
         return Err(Refusal::TooOld { max_age_seconds });

@@ -23,7 +23,9 @@ pub use filter::{Filter, FilterError, TagFilter};
 pub use hex::HexError;
 pub use id::{EventId, PublicKey};
 pub use kind::{Kind, KindClass};
-pub use position::{Change, Epoch, Head, Insertion, LogEntry, Position, Registration, Removal, RemovalCause};
+pub use position::{
+    Change, EphemeralEvent, Epoch, Head, Insertion, LogEntry, Position, Registration, Removal, RemovalCause,
+};
 pub(crate) use row::LEAST_PACKED_ROW_BYTES;
 pub use row::{Key, Row};
 pub use verdict::{Refusal, Reply, ReplyId, SubscriptionId, Verdict};

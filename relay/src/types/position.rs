@@ -47,12 +47,24 @@ pub struct LogEntry {
     /// False where such a late read has left insertions out: of what is removed later nobody can then say whether it was
     /// there for those who follow the log.
     pub whole: bool,
+    /// Ephemeral events that were handed in among the stored ones. They are in no log and no transaction, and ride along
+    /// to be delivered in the order of arrival; the ring does not keep them.
+    pub ephemeral: Vec<EphemeralEvent>,
+}
+
+/// An ephemeral event's place among the changes of an entry.
+#[derive(Debug, Clone)]
+pub struct EphemeralEvent {
+    /// It is delivered right before the change of this index; the number of changes: after all of them.
+    pub before: usize,
+    /// The event.
+    pub event: Arc<Event>,
 }
 
 impl LogEntry {
     /// An entry with everything that its transaction changed.
     pub fn new(position: Position, changes: impl Into<Arc<[Change]>>) -> Self {
-        Self { position, changes: changes.into(), whole: true }
+        Self { position, changes: changes.into(), whole: true, ephemeral: Vec::new() }
     }
 }
 

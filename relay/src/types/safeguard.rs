@@ -58,6 +58,10 @@ pub(crate) enum Safeguard {
     PastServers,
     /// A server of the shared cache has so long for an answer, and no longer.
     LayerTimeout,
+    /// Events leave the signature check in the order in which they came.
+    FrameOrder,
+    /// An ephemeral event that was delivered lately is not delivered again.
+    RecentEphemeral,
     /// A server's connections are open, and have been asked, before the first client asks.
     Warming,
 }

@@ -7,7 +7,7 @@ use super::{EventId, Kind, Timestamp};
 pub enum Verdict {
     /// It is durably stored, or, if ephemeral, was passed on. OK true, no words.
     Accepted,
-    /// It was stored before. OK true, `duplicate:`.
+    /// It was stored, or if ephemeral passed on, before. OK true, `duplicate:`.
     Duplicate,
     /// It was not taken. OK false.
     Refused(Refusal),

@@ -2,7 +2,7 @@
 
 mod workers;
 
-pub use workers::Workers;
+pub use workers::{Checker, Workers};
 
 use crate::types::{Event, Verified};
 use secp256k1::schnorr::Signature;

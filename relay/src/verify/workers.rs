@@ -19,26 +19,42 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What a worker checks signatures with; each check is measured.
+pub struct Checker {
+    verifier: Verifier,
+    metrics: Arc<Metrics>,
+}
+
+impl Checker {
+    /// The event, vouched for, if its signature holds.
+    pub fn check(&self, event: &Arc<Event>) -> Option<Verified> {
+        let start = Instant::now();
+        let verified = self.verifier.verify(event);
+        self.metrics.signature.record(start.elapsed());
+        verified
+    }
+}
+
 impl Workers {
-    /// Starts `threads` workers, at least one. Each takes one list of jobs at a time from `inbox`, checks the event of
-    /// each job, and calls `handler` with the job and, if its signature holds, the verified event. The handler runs on
-    /// the worker and may block, for instance on a full channel: that is how the next station slows this one down. Lists are handled
-    /// in no particular order, the jobs of a list in theirs.
+    /// Starts `threads` workers, at least one. Each takes one job at a time from `inbox` and calls `handler` with it and
+    /// with what checks signatures. The handler runs on the worker; while it blocks, this worker checks nothing. Jobs
+    /// are taken in the order in which they were sent and end in any order.
     ///
     /// Fails when the system gives no thread; then none is left running once the inbox's senders are gone.
-    pub fn spawn<J, H>(threads: usize, inbox: Receiver<Vec<J>>, metrics: Arc<Metrics>, handler: H) -> io::Result<Self>
+    pub fn spawn<J, H>(threads: usize, inbox: Receiver<J>, metrics: Arc<Metrics>, handler: H) -> io::Result<Self>
     where
-        J: AsRef<Arc<Event>> + Send + 'static,
-        H: Fn(J, Option<Verified>) + Send + Sync + 'static,
+        J: Send + 'static,
+        H: Fn(J, &Checker) + Send + Sync + 'static,
     {
         let inbox = Arc::new(Mutex::new(inbox));
         let handler = Arc::new(handler);
         let threads = (0..threads.max(1))
             .map(|number| {
-                let (inbox, handler, metrics) = (inbox.clone(), handler.clone(), metrics.clone());
+                let (inbox, handler) = (inbox.clone(), handler.clone());
+                let checker = Checker { verifier: Verifier::new(), metrics: metrics.clone() };
                 std::thread::Builder::new()
                     .name(format!("verify-{number}"))
-                    .spawn(move || work(&inbox, &metrics, &*handler))
+                    .spawn(move || work(&inbox, &checker, &*handler))
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { threads })
@@ -51,22 +67,12 @@ impl Workers {
     }
 }
 
-fn work<J: AsRef<Arc<Event>>>(
-    inbox: &Mutex<Receiver<Vec<J>>>,
-    metrics: &Metrics,
-    handler: &impl Fn(J, Option<Verified>),
-) {
-    let verifier = Verifier::new();
+fn work<J>(inbox: &Mutex<Receiver<J>>, checker: &Checker, handler: &impl Fn(J, &Checker)) {
     loop {
-        // One idle worker waits for the inbox, the others for the lock: whoever gets a list lets go at once.
-        let jobs = inbox.lock().blocking_recv();
-        let Some(jobs) = jobs else { return };
-        for job in jobs {
-            let start = Instant::now();
-            let verified = verifier.verify(job.as_ref());
-            metrics.signature.record(start.elapsed());
-            handler(job, verified);
-        }
+        // One idle worker waits for the inbox, the others for the lock, which is released before the job begins.
+        let job = inbox.lock().blocking_recv();
+        let Some(job) = job else { return };
+        handler(job, checker);
     }
 }
 
@@ -76,28 +82,22 @@ mod tests {
     use super::*;
     use tokio::sync::mpsc;
 
-    struct Job(Arc<Event>, usize);
-
-    impl AsRef<Arc<Event>> for Job {
-        fn as_ref(&self) -> &Arc<Event> {
-            &self.0
-        }
-    }
-
     /// Sends 100 lists of 10 through queues of 2 and 3, every third signature wrong, and returns what came out.
     fn run(threads: usize) -> Vec<(usize, bool)> {
         let right = Arc::new(event(1, 1, |id| *id.as_bytes()));
         let wrong = Arc::new(event(1, 2, |id| *id.as_bytes()));
-        let (send, inbox) = mpsc::channel(2);
+        let (send, inbox) = mpsc::channel::<Vec<(Arc<Event>, usize)>>(2);
         let (next, mut results) = mpsc::channel(3);
-        let handler =
-            move |job: Job, verified: Option<Verified>| next.blocking_send((job.1, verified.is_some())).unwrap();
-        let workers = Workers::spawn(threads, inbox, Arc::new(Metrics::detached()), handler).unwrap();
+        let workers = Workers::spawn(threads, inbox, Arc::new(Metrics::detached()), move |jobs, checker| {
+            for (event, number) in jobs {
+                next.blocking_send((number, checker.check(&event).is_some())).unwrap();
+            }
+        })
+        .unwrap();
         let sender = std::thread::spawn(move || {
             for list in 0..100 {
-                let job = |n: usize| Job(if n.is_multiple_of(3) { wrong.clone() } else { right.clone() }, n);
-                send.blocking_send((list * 10..(list + 1) * 10).map(job).collect())
-                    .unwrap_or_else(|_| panic!("closed"));
+                let job = |n: usize| (if n.is_multiple_of(3) { wrong.clone() } else { right.clone() }, n);
+                send.blocking_send((list * 10..(list + 1) * 10).map(job).collect()).unwrap();
             }
         });
         let mut out = Vec::new();

@@ -172,11 +172,26 @@ impl Cluster {
         Report { published: sent.len(), missing, doubled, disordered, p50: at(0.5), p99: at(0.99) }
     }
 
-    /// Publishes one ephemeral event on the first instance; returns how often each instance delivers it.
+    /// Publishes one ephemeral event on the first instance, then once more on each that has had it; how often each delivers
+    /// it.
     pub(crate) async fn ephemeral(&self) -> Vec<usize> {
         let event = Arc::new(self.author.event(20_001, &[], "now"));
-        assert_eq!(self.publish(0, event).await, Verdict::Accepted);
-        // A stored event that takes the same ways shows when the ephemeral one would have come.
+        let id = event.id();
+        assert_eq!(self.publish(0, event.clone()).await, Verdict::Accepted);
+        // Again on every instance that has had it: it is known there, and delivered to nobody.
+        for (at, instance) in self.instances.iter().enumerate() {
+            let has_bus = *instance.up.borrow();
+            let came = || instance.got.lock().iter().any(|(got, _)| *got == id);
+            let until = Instant::now() + ARRIVAL_TIMEOUT;
+            while has_bus && !came() {
+                assert!(Instant::now() < until, "the event did not come");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if at == 0 || has_bus {
+                assert_eq!(self.publish(at, event.clone()).await, Verdict::Duplicate);
+            }
+        }
+        // What is stored afterwards, and passes the same ways, shows that it would have come by now.
         let last = Arc::new(self.author.note("last"));
         let id = last.id();
         self.publish(0, last).await;

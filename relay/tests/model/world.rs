@@ -3,7 +3,7 @@
 use super::database::{Database, DatabaseClient, EventPool, fresh, stored};
 use super::reader::ModelReader;
 use crate::cache::{Cache, NoLayer};
-use crate::ingest::{News, resubmission};
+use crate::ingest::{FollowerInput, resubmission};
 use crate::log::{FollowTimings, Log, Sequencer, Step};
 use crate::query::Queries;
 use crate::store::{LogSlice, SharedHead, StoreError};
@@ -47,7 +47,7 @@ struct Instance {
     followed: Head,
     resubmitting: Vec<BoxFuture<'static, ()>>,
     /// From what is submitted again.
-    again: (mpsc::Sender<News>, mpsc::Receiver<News>),
+    again: (mpsc::Sender<FollowerInput>, mpsc::Receiver<FollowerInput>),
 }
 
 pub(crate) struct ModelWorld<'a> {
@@ -193,7 +193,7 @@ impl<'a> ModelWorld<'a> {
 
     fn hear_own(&mut self, at: usize) {
         let instance = &mut self.instances[at];
-        while let Ok(News::Entry(epoch, entry)) = instance.again.1.try_recv() {
+        while let Ok(FollowerInput::Entry(epoch, entry)) = instance.again.1.try_recv() {
             instance.own.push_back((epoch, entry));
         }
         if let Some((epoch, entry)) = instance.own.pop_front() {

@@ -2,7 +2,9 @@
 
 use super::Message;
 use crate::types::bytes::{Damaged, Reader, push_bytes, push_number};
-use crate::types::{Change, Epoch, Event, Insertion, LEAST_PACKED_BYTES, LogEntry, Position, Removal, RemovalCause};
+use crate::types::{
+    Change, EphemeralEvent, Epoch, Event, Insertion, LEAST_PACKED_BYTES, LogEntry, Position, Removal, RemovalCause,
+};
 use std::sync::Arc;
 
 /// A message begins with these bytes: the format and its version. A message of another version counts as damaged, and
@@ -12,6 +14,9 @@ const MAGIC: [u8; 2] = [b'S', 1];
 const ENTRIES: u8 = 1;
 const EPHEMERAL: u8 = 2;
 const HEARTBEAT: u8 = 3;
+
+/// Among the operations of an entry: no change, but an ephemeral event that rides along.
+const ATTACHED: u8 = 5;
 
 /// The process that sent a message: a random number by which a process knows its own messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +35,23 @@ pub fn encode(sender: Sender, message: &Message) -> Vec<u8> {
             push_number(entries.len() as u64, &mut out);
             for entry in entries {
                 push_number(entry.position.0, &mut out);
-                push_number(entry.changes.len() as u64, &mut out);
-                for change in entry.changes.iter() {
+                push_number((entry.changes.len() + entry.ephemeral.len()) as u64, &mut out);
+                let mut ephemeral = entry.ephemeral.iter().peekable();
+                for (change, index) in entry.changes.iter().zip(0..) {
+                    while let Some(earlier) = ephemeral.next_if(|earlier| earlier.before <= index) {
+                        out.push(ATTACHED);
+                        push_event(&earlier.event, &mut packed, &mut out);
+                    }
                     let (operation, event) = match change {
                         Change::Inserted(insertion) => (0, &insertion.event),
                         Change::Removed(removal) => (operation(removal.cause), &removal.event),
                     };
                     out.push(operation);
                     push_event(event, &mut packed, &mut out);
+                }
+                for later in ephemeral {
+                    out.push(ATTACHED);
+                    push_event(&later.event, &mut packed, &mut out);
                 }
             }
         }
@@ -103,15 +117,20 @@ fn read_entry(from: &mut Reader<'_>) -> Result<LogEntry, Damaged> {
     let position = Position(from.number()?);
     let count = from.count(LEAST_PACKED_BYTES)?;
     let mut changes = Vec::with_capacity(count);
+    let mut ephemeral = Vec::new();
     for _ in 0..count {
         let operation = from.byte()?;
         let event = Arc::new(Event::unpack(from.bytes()?)?);
+        if operation == ATTACHED {
+            ephemeral.push(EphemeralEvent { before: changes.len(), event });
+            continue;
+        }
         changes.push(match operation {
             0 => Change::Inserted(Insertion::new(event)),
             _ => Change::Removed(Removal { event, cause: cause(operation).ok_or(Damaged)? }),
         });
     }
-    Ok(LogEntry::new(position, changes))
+    Ok(LogEntry { ephemeral, ..LogEntry::new(position, changes) })
 }
 
 const fn operation(cause: RemovalCause) -> u8 {
@@ -155,8 +174,17 @@ mod tests {
     }
 
     fn messages() -> impl Strategy<Value = Message> {
-        let entry =
-            (any::<u64>(), changes()).prop_map(|(position, changes)| LogEntry::new(Position(position), changes));
+        let entry = (any::<u64>(), changes(), prop::collection::vec((0..5_usize, any::<u64>()), 0..3)).prop_map(
+            |(position, changes, mut places)| {
+                places.sort_unstable();
+                let place = |(before, salt): (usize, u64)| EphemeralEvent {
+                    before: before.min(changes.len()),
+                    event: event(salt, 20_001),
+                };
+                let ephemeral = places.into_iter().map(place).collect();
+                LogEntry { ephemeral, ..LogEntry::new(Position(position), changes) }
+            },
+        );
         let entries = (any::<u64>(), prop::collection::vec(entry, 0..4))
             .prop_map(|(epoch, entries)| Message::Entries(Epoch(epoch), entries));
         let ephemeral = prop::collection::vec(any::<u64>(), 0..4)
@@ -171,7 +199,9 @@ mod tests {
             Change::Inserted(insertion) => format!("{:?}", insertion.event),
             Change::Removed(removal) => format!("{removal:?}"),
         };
-        let entry = |entry: &LogEntry| (entry.position, entry.changes.iter().map(change).collect::<Vec<_>>());
+        let entry = |entry: &LogEntry| {
+            (entry.position, entry.changes.iter().map(change).collect::<Vec<_>>(), format!("{:?}", entry.ephemeral))
+        };
         format!("{epoch:?} {:?}", entries.iter().map(entry).collect::<Vec<_>>())
     }
 

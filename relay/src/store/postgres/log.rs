@@ -99,5 +99,5 @@ fn entry(position: Position, row: &PgRow) -> Result<LogEntry, StoreError> {
             op => Change::Removed(Removal { event, cause: cause_of(op)? }),
         });
     }
-    Ok(LogEntry { position, changes: changes.into(), whole })
+    Ok(LogEntry { whole, ..LogEntry::new(position, changes) })
 }

@@ -101,5 +101,5 @@ fn join(batch: Vec<Message>) -> Vec<Message> {
 }
 
 fn changes(entries: &[LogEntry]) -> usize {
-    entries.iter().map(|entry| entry.changes.len()).sum()
+    entries.iter().map(|entry| entry.changes.len() + entry.ephemeral.len()).sum()
 }
