@@ -4,12 +4,15 @@
 
 mod kit;
 
-use kit::{Author, Client, Relay, patiently};
+use kit::raw::{CLOSE, TEXT, frame};
+use kit::{Author, Client, Front, Goodbye, Held, Relay, patiently, until};
 use relay::policy::Rules;
 use relay::types::{Change, Event, EventId, now};
 use serde_json::json;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// Text messages as they came, until `count` of one type.
 async fn ids(client: &mut Client, message_type: &str, count: usize) -> Vec<String> {
@@ -148,4 +151,63 @@ async fn an_expiration_that_is_no_time_is_refused() {
     let (taken, words) = client.publish(&both).await;
     assert!(!taken && words.contains("expired"), "the earliest counts: {words}");
     assert_eq!(client.subscribe("s", json!({})).await.len(), 1);
+}
+
+/// Text frames of a masking client with a key of zeros, then what follows them.
+fn frames(messages: impl IntoIterator<Item = String>, then: &[u8]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = messages.into_iter().flat_map(|text| frame(TEXT, text.as_bytes())).collect();
+    bytes.extend_from_slice(then);
+    bytes
+}
+
+async fn the_oks_come_first(relay: &Relay, address: SocketAddr) {
+    let (author, mut client) = (Author::new(), Client::connect(address).await);
+    let events: Vec<_> = (0..50).map(|n| author.note(&n.to_string())).collect();
+    let messages = events.iter().map(|event| format!("[\"EVENT\",{}]", event.text()));
+    client.stream().write_all(&frames(messages, &frame(CLOSE, &[]))).await.unwrap();
+    for event in &events {
+        assert!(client.ok(event.id()).await.0);
+    }
+    assert_eq!(client.goodbye().await, Goodbye::Closed(1005, String::new()));
+    relay.connect().await.assert_served().await;
+}
+
+#[tokio::test]
+async fn the_oks_come_before_the_answer_to_a_close_frame() {
+    let relay = Relay::start().await;
+    the_oks_come_first(&relay, relay.address).await;
+    let front = Front::start(relay.address).await;
+    the_oks_come_first(&relay, front.address).await;
+}
+
+/// The store answers only after the client has closed its sending side, or never.
+async fn asks_and_closes_its_sending_side(through_haproxy: bool, store_answers: bool) {
+    let store = Arc::new(Held::new());
+    let relay = Relay::with(|setup| setup.store = store.clone()).await;
+    let front = Front::start(relay.address).await;
+    let address = if through_haproxy { front.address } else { relay.address };
+    let (author, mut client) = (Author::new(), Client::connect(address).await);
+    assert!(client.publish(&author.note("stored")).await.0);
+    let before = store.reads();
+    client.send(json!(["REQ", "s", {}])).await;
+    until("the query to begin", || store.reads() > before).await;
+    client.stream().shutdown().await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), client.next()).await;
+    assert!(early.is_err(), "the connection waits for the query and is not reset: {early:?}");
+    if store_answers {
+        store.release();
+        assert_eq!(client.stored("s").await.len(), 1);
+    }
+    assert_eq!(client.goodbye().await, Goodbye::Gone, "after a second at the latest");
+}
+
+#[tokio::test]
+async fn a_half_closed_client_gets_what_it_asked_for() {
+    asks_and_closes_its_sending_side(false, true).await;
+    asks_and_closes_its_sending_side(true, true).await;
+}
+
+#[tokio::test]
+async fn a_half_closed_client_is_not_waited_for_longer_than_a_second() {
+    asks_and_closes_its_sending_side(false, false).await;
 }

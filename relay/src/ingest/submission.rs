@@ -52,9 +52,7 @@ impl Submission {
         }
         self.metrics.events_per_second.increment();
         let Self { event, outbox, in_flight, .. } = self;
-        // First: the answer wakes the connection, which then asks how much is still under way.
-        drop(in_flight);
-        outbox.reply(Reply::Ok { id: ReplyId::Id(event.id()), verdict });
+        outbox.reply_then(Reply::Ok { id: ReplyId::Id(event.id()), verdict }, || drop(in_flight));
     }
 
     /// Answers the event with a refusal.

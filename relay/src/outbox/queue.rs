@@ -104,6 +104,17 @@ impl Outbox {
         self.push_answer(Item::Reply(reply));
     }
 
+    /// Queues an answer and calls `done` before the connection is woken or can look: so what `done` counts down is over
+    /// only once its answer is here.
+    pub fn reply_then(&self, reply: Reply, done: impl FnOnce()) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.items.push_back(Item::Reply(reply));
+        }
+        done();
+        notify(queue);
+    }
+
     /// Queues the EOSE of a subscription. Always taken: it answers a REQ.
     pub fn end_of_stored(&self, subscription: &Arc<Subscription>) {
         self.push_answer(Item::Eose(subscription.clone()));

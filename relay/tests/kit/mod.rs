@@ -8,6 +8,7 @@
 mod author;
 mod child;
 mod client;
+mod front;
 mod held;
 pub mod raw;
 mod relay;
@@ -15,6 +16,7 @@ mod relay;
 pub use author::Author;
 pub use child::{Child, child};
 pub use client::{Client, Goodbye};
+pub use front::Front;
 pub use held::Held;
 pub use relay::{Relay, Setup};
 

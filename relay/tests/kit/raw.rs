@@ -45,3 +45,6 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A final text frame.
 pub const TEXT: u8 = 0x81;
+
+/// A final close frame.
+pub const CLOSE: u8 = 0x88;

@@ -8,7 +8,7 @@ use crate::connection::http::upgrade::{self, Upgraded};
 use crate::connection::services::Services;
 use crate::connection::stream::ClientStream;
 use crate::connection::transport::{buffer, task};
-use crate::telemetry::ConnectionOutcome;
+use crate::telemetry::{ConnectionOutcome, Metrics};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -118,7 +118,7 @@ fn admit(context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>, stream: TcpS
 }
 
 async fn serve(context: Arc<ListenerContext>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    context.services.metrics.connections_active.increment(1);
+    let active = ActiveConnection::count(&context.services.metrics);
     let deadline = context.services.settings.load().handshake_timeout;
     let buffer = buffer::read_buffer();
     // Boxed, so that the future of an open connection is not as large as hyper's.
@@ -128,8 +128,24 @@ async fn serve(context: Arc<ListenerContext>, stream: TcpStream, peer: SocketAdd
         Ok(None) => {}
         Err(_) => context.refuse(peer.ip(), ConnectionOutcome::Handshake),
     }
-    context.services.metrics.connections_active.decrement(1);
+    drop(active);
     drop(slot);
+}
+
+/// Counts one connection as active until it is dropped, by a panic too.
+struct ActiveConnection<'a>(&'a Metrics);
+
+impl<'a> ActiveConnection<'a> {
+    fn count(metrics: &'a Metrics) -> Self {
+        metrics.connections_active.increment(1);
+        Self(metrics)
+    }
+}
+
+impl Drop for ActiveConnection<'_> {
+    fn drop(&mut self) {
+        self.0.connections_active.decrement(1);
+    }
 }
 
 /// From a TCP connection to a WebSocket: the PROXY protocol's header where it is on, then HTTP. The caller sets a

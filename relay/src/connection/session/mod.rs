@@ -1,6 +1,8 @@
 //! One client's state between its messages, and what each message does. No sockets here.
 
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use super::context::ListenerContext;
 use super::origin::ClientOrigin;
@@ -8,6 +10,7 @@ use super::rate::MessageRateLimiter;
 use super::services::Services;
 use super::settings::ConnectionSettings;
 use crate::ingest::{InFlight, IngestClosed, Submission};
+use crate::log::Log;
 use crate::message::ClientMessage;
 use crate::outbox::Outbox;
 use crate::policy::{self, OwnUrls, RelayUrl};
@@ -25,10 +28,12 @@ const MAX_AUTHENTICATED_KEYS: usize = 32;
 /// A connection notes its address once in this many messages: the note takes a lock, which is too dear for each.
 const MESSAGES_PER_NOTE: u32 = 16;
 
-/// One client's state, from its first message to its last.
+/// One client's state, from its first message to its last. Dropping it ends its subscriptions and closes its outbox, so
+/// that a connection that panics leaves nothing behind.
 pub(super) struct Session {
     pub(super) origin: ClientOrigin,
     outbox: Arc<Outbox>,
+    log: Arc<Log>,
     access: Access,
     challenge: Box<str>,
     subscriptions: Subscriptions,
@@ -53,12 +58,13 @@ pub(super) enum StepOutcome {
 
 impl Session {
     /// A new session, whose challenge (NIP-42) is the first thing in its outbox.
-    pub(super) fn new(origin: ClientOrigin, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(origin: ClientOrigin, outbox: Arc<Outbox>, log: Arc<Log>) -> Self {
         let challenge = format!("{:032x}", rand::random::<u128>());
         outbox.reply(Reply::Auth(challenge.clone()));
         Self {
             origin,
             outbox,
+            log,
             access: Access::default(),
             challenge: challenge.into(),
             subscriptions: Subscriptions::default(),
@@ -82,6 +88,11 @@ impl Session {
     /// How many events were submitted and not answered yet.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// True when every event that was handed in is answered and no query runs.
+    pub(super) fn is_settled(&self) -> bool {
+        self.in_flight() == 0 && self.subscriptions.running() == 0
     }
 
     /// What this client may read under the present `settings`.
@@ -268,9 +279,17 @@ impl Session {
         }
     }
 
-    /// Ends every subscription and query. Events that were submitted are still stored; their OKs are dropped.
-    pub(super) fn end(&mut self, context: &ListenerContext) {
-        self.subscriptions.close_all(&context.services.log);
+    /// Ends every subscription and query. Events that were submitted are still stored and answered.
+    pub(super) fn end(&mut self) {
+        self.subscriptions.close_all(&self.log);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+        // What waits holds its subscription, and that the outbox: only this breaks the circle.
+        self.outbox.close();
     }
 }
 

@@ -29,6 +29,11 @@ pub(super) fn reason_of(error: &Error) -> CloseReason {
     }
 }
 
+/// True when the client has closed its sending side, without a close frame.
+pub(super) const fn is_end_of_stream(error: &Error) -> bool {
+    matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))
+}
+
 /// A short name for the log, the same as in the metrics.
 pub(super) fn label(reason: CloseReason) -> &'static str {
     CloseReason::VALUES.get(reason.index()).copied().unwrap_or_default()

@@ -28,6 +28,8 @@ pub(super) struct Connection<'a> {
     pub(super) scratch: String,
     /// The last read has taken everything that had come.
     pub(super) is_drained: bool,
+    /// The client has closed its sending side without a close frame, and may still read.
+    pub(super) is_half_closed: bool,
     /// A large message has made tungstenite's buffer large.
     pub(super) has_large_buffer: bool,
 }

@@ -7,6 +7,7 @@ mod connection;
 mod deadlines;
 mod frames;
 mod reading;
+mod settling;
 mod socket;
 pub(super) mod task;
 mod writing;

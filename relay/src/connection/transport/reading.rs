@@ -1,7 +1,7 @@
 //! The half of a connection that reads.
 
 use super::buffer::READ_BUFFER_BYTES;
-use super::close::reason_of;
+use super::close::{is_end_of_stream, reason_of};
 use super::connection::Connection;
 use crate::connection::settings::ConnectionSettings;
 use crate::telemetry::CloseReason;
@@ -84,8 +84,9 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn close_reason(&self, error: tungstenite::Error) -> CloseReason {
+    fn close_reason(&mut self, error: tungstenite::Error) -> CloseReason {
         let reason = reason_of(&error);
+        self.is_half_closed = is_end_of_stream(&error);
         if reason == CloseReason::TooLarge {
             let max_bytes = self.settings.max_message_bytes;
             self.outbox.reply(Reply::Notice(Refusal::MessageTooLarge { max_bytes }));

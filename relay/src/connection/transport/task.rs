@@ -34,8 +34,7 @@ pub(in crate::connection) async fn run(context: &ListenerContext, upgraded: Upgr
     drop(leftover);
     let socket = WebSocketStream::from_partially_read(socket, buffer, Role::Server, Some(config)).await;
     let outbox = Outbox::new(settings.outbox);
-    let session = Session::new(origin, outbox.clone());
-    let outbox_to_close = outbox.clone();
+    let session = Session::new(origin, outbox.clone(), context.services.log.clone());
     let mut connection = Connection {
         context,
         settings,
@@ -48,6 +47,7 @@ pub(in crate::connection) async fn run(context: &ListenerContext, upgraded: Upgr
         items: Vec::new(),
         scratch: String::new(),
         is_drained: true,
+        is_half_closed: false,
         has_large_buffer: false,
     };
     let metrics = &context.services.metrics;
@@ -62,11 +62,16 @@ pub(in crate::connection) async fn run(context: &ListenerContext, upgraded: Upgr
             }
         }
     };
-    connection.session.end(context);
+    // Boxed, like the end below, so that the future of an open connection has no space for it.
+    if connection.is_half_closed {
+        Box::pin(connection.settle()).await;
+    }
+    connection.session.end();
+    if reason == CloseReason::Client {
+        Box::pin(connection.settle()).await;
+    }
     let address = connection.session.origin.address;
-    // Boxed, so that the future of an open connection has no space for it.
     let (bytes_in, bytes_out) = Box::pin(connection.finish(reason)).await;
-    outbox_to_close.close();
     metrics.connections_closed.of(reason).increment(1);
     let seconds = begun.elapsed().as_secs_f32();
     tracing::debug!(%address, reason = label(reason), seconds, bytes_in, bytes_out, "a connection ended");
@@ -182,7 +187,7 @@ impl Connection<'_> {
     }
 
     /// Polls the pending step; true: it has ended.
-    fn resume(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn resume(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(step) = &mut self.pending_step else { return false };
         let Poll::Ready(outcome) = step.poll_unpin(cx) else { return false };
         self.pending_step = None;

@@ -106,6 +106,8 @@ impl Connection<'_> {
         use CloseReason::{Lost, PongTimeout, WriteStall};
         let traffic = self.socket.get_ref().traffic();
         match reason {
+            // It has been sent what it was owed, and the kernel delivers that only where the socket closes in good order.
+            Lost if self.is_half_closed => drop(timeout(CLOSE_TIMEOUT, self.socket.into_inner().linger()).await),
             Lost | PongTimeout | WriteStall => self.socket.into_inner().abort(),
             // Closed in time or not, the connection is over.
             _ => drop(timeout(CLOSE_TIMEOUT, self.send_close(reason)).await),
