@@ -154,8 +154,8 @@ impl Sequencer {
         self.note_missing(now);
     }
 
-    /// Takes an ephemeral event that came after every entry that was offered so far: where an entry is pending, the event
-    /// is delivered after the last of them.
+    /// Takes an ephemeral event that came after every entry that was offered so far: where an entry is pending, the
+    /// event is delivered after the last of them.
     ///
     /// # Errors
     /// Gives the event back where no entry is pending, or the last one has too many events already.
@@ -307,8 +307,8 @@ impl Sequencer {
         }
     }
 
-    /// Delivers the ephemeral events of an entry that is applied from another copy, later, or never: the other copy may lack
-    /// them, and they are worth most now.
+    /// Delivers the ephemeral events of an entry that is applied from another copy, later, or never: the other copy may
+    /// lack them, and they are worth most now.
     fn broadcast_attached(&self, entry: &LogEntry) {
         for EphemeralEvent { event, .. } in &entry.ephemeral {
             self.log.broadcast(event.clone());

@@ -172,8 +172,8 @@ impl Cluster {
         Report { published: sent.len(), missing, doubled, disordered, p50: at(0.5), p99: at(0.99) }
     }
 
-    /// Publishes one ephemeral event on the first instance, then once more on each that has had it; how often each delivers
-    /// it.
+    /// Publishes one ephemeral event on the first instance, then once more on each that has had it; how often each
+    /// delivers it.
     pub(crate) async fn ephemeral(&self) -> Vec<usize> {
         let event = Arc::new(self.author.event(20_001, &[], "now"));
         let id = event.id();
