@@ -116,7 +116,7 @@ fn open_relay(folder: &Path) -> Relay {
 }
 
 /// What every library with live subscriptions can be lied to about.
-const COMMON: [&str; 5] = ["profile", "feed", "live", "deletion", "gift wraps"];
+const COMMON: [&str; 6] = ["profile", "feed", "live", "follows", "deletion", "gift wraps"];
 
 #[test]
 fn nostr_tools() {
@@ -125,7 +125,10 @@ fn nostr_tools() {
 
 #[test]
 fn nostr_tools_notices_lies() {
-    notices("libraries/nostr_tools.mjs", &[&COMMON[..], &["count", "restart"]].concat());
+    notices(
+        "libraries/nostr_tools.mjs",
+        &[&COMMON[..], &["many filters", "empty lists", "count", "private beside public", "restart"]].concat(),
+    );
 }
 
 #[test]
@@ -135,7 +138,17 @@ fn ndk() {
 
 #[test]
 fn ndk_notices_lies() {
-    notices("libraries/ndk.mjs", &[&COMMON[..], &["count"]].concat());
+    notices(
+        "libraries/ndk.mjs",
+        &[&COMMON[..], &["many filters", "empty lists", "count", "private beside public"]].concat(),
+    );
+    notices("libraries/ndk.mjs", &["idle"]);
+}
+
+#[test]
+#[ignore = "six minutes and forty seconds of silence"]
+fn ndk_idles_in_real_time() {
+    session(&mut node("libraries/ndk.mjs"), &["idle in real time"]);
 }
 
 #[test]
@@ -145,7 +158,10 @@ fn applesauce_relay() {
 
 #[test]
 fn applesauce_relay_notices_lies() {
-    notices("libraries/applesauce.mjs", &[&COMMON[..], &["count", "restart", "pings"]].concat());
+    notices(
+        "libraries/applesauce.mjs",
+        &[&COMMON[..], &["many filters", "empty lists", "count", "private beside public", "restart", "pings"]].concat(),
+    );
 }
 
 #[test]
@@ -166,7 +182,11 @@ fn nostrify() {
 
 #[test]
 fn nostrify_notices_lies() {
-    notices("libraries/nostrify.mjs", &[&COMMON[..], &["count", "restart", "schema"]].concat());
+    notices(
+        "libraries/nostrify.mjs",
+        &[&COMMON[..], &["many filters", "empty lists", "count", "private beside public", "restart", "schema"]]
+            .concat(),
+    );
 }
 
 #[test]
@@ -176,7 +196,10 @@ fn rx_nostr() {
 
 #[test]
 fn rx_nostr_notices_lies() {
-    notices("libraries/rx_nostr.mjs", &[&COMMON[..], &["restart", "queue"]].concat());
+    notices(
+        "libraries/rx_nostr.mjs",
+        &[&COMMON[..], &["many filters", "private beside public", "restart", "queue"]].concat(),
+    );
 }
 
 #[test]

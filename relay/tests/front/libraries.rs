@@ -1,31 +1,47 @@
-//! A real client library through HAProxy, by ws:// and by wss://.
+//! Real client libraries through HAProxy, by ws:// and by wss://.
 
 use crate::installed::node;
 use crate::stage::Stage;
 use deploy::local::Wish;
 
+/// Libraries that sign in, read NIP-11 or publish large lists, each through the proxy.
+const SESSIONS: [&str; 4] =
+    ["libraries/nostr_tools.mjs", "libraries/ndk.mjs", "libraries/applesauce.mjs", "libraries/nostrify.mjs"];
+/// Steps that need no relay of their own. (`relay/tests/clients.rs` has their controls.)
+const STEPS: [&str; 6] = ["profile", "live", "follows", "many filters", "deletion", "gift wraps"];
+
 #[tokio::test]
-async fn nostr_tools_works_by_ws() {
+async fn libraries_work_by_ws() {
     works(false).await;
 }
 
 #[tokio::test]
-async fn nostr_tools_works_by_wss() {
+async fn libraries_work_by_wss() {
     works(true).await;
 }
 
 async fn works(tls: bool) {
     let stage = Stage::start(Wish { relays: Some(3), replicas: Some(1), tls, observe: !tls, ..Wish::default() }).await;
     assert_warm(&stage).await;
-    let mut node = node("through_front.mjs");
-    node.arg(stage.local.url());
+    let mut spread = node("through_front.mjs");
+    spread.arg(stage.local.url());
     if tls {
-        let (succeeded, said) = run(&mut node);
+        let (succeeded, said) = run(&mut spread);
         assert!(!succeeded && said.contains("self-signed"), "control: nobody knows the certificate: {said}");
-        node.env("NODE_EXTRA_CA_CERTS", stage.directory().join("haproxy.pem"));
+        spread.env("NODE_EXTRA_CA_CERTS", stage.directory().join("haproxy.pem"));
     }
-    let (succeeded, said) = run(&mut node);
+    let (succeeded, said) = run(&mut spread);
     assert!(succeeded, "{said}");
+    for script in SESSIONS {
+        // Node sends to whichever relay HAProxy chooses: what one connection wrote, another one reads.
+        let mut session = node(script);
+        session.arg(stage.local.url()).args(STEPS);
+        if tls {
+            session.env("NODE_EXTRA_CA_CERTS", stage.directory().join("haproxy.pem"));
+        }
+        let (succeeded, said) = run(&mut session);
+        assert!(succeeded, "{said}");
+    }
     let taken = stage.local.front().servers().await.unwrap();
     assert!(taken.iter().all(|server| server.total >= 3), "all relays had some of it: {taken:?}");
     if !tls {

@@ -41,6 +41,8 @@ const deaf = () => {
   }
 }
 
+const lists = filter => Object.values(filter).filter(Array.isArray)
+
 // One for each step of session.mjs, made anew for each connection. What a side says goes on unless its function says false.
 const LIES = {
   profile: () => swallow(0, 1),
@@ -49,6 +51,9 @@ const LIES = {
     return { fromRelay: message => message[0] !== 'EVENT' || (hidden ??= message[2].id) !== message[2].id }
   },
   live: deaf,
+  follows: () => refuse('invalid: too many values', filters => filters.some(filter => lists(filter).some(list => list.length > 1_000))),
+  'many filters': () => refuse('invalid: too many filters', filters => filters.length > 10),
+  'empty lists': () => refuse('invalid: an empty list', filters => filters.some(filter => lists(filter).some(list => list.length === 0))),
   count: () => ({
     fromRelay(message) {
       if (message[0] === 'COUNT') message[2].count += 1
@@ -56,8 +61,10 @@ const LIES = {
     },
   }),
   deletion: () => swallow(5),
+  'private beside public': () => refuse('auth-required: private', filters => filters.some(({ kinds }) => kinds?.includes(1059))),
   // Once it was asked to restart, nobody gets in any more.
   restart: () => ({}),
+  idle: () => refuse('invalid: kinds', filters => filters.some(({ kinds }) => kinds?.includes(99_999))),
   pings: () => ({ fromClient: message => message[0] !== 'REQ' || message.slice(2).every(({ limit }) => limit !== 0) }),
   schema: () => ({
     fromRelay(message) {

@@ -3,7 +3,9 @@
 import NDK, { NDKEvent, NDKPrivateKeySigner, NDKRelayAuthPolicies, NDKSubscriptionCacheUsage } from '@nostr-dev-kit/ndk'
 import { mock } from 'node:test'
 import { bytesToHex } from 'nostr-tools/utils'
-import { pause, session } from './session.mjs'
+import { check, now, pause, session } from './session.mjs'
+
+const IDLE_SECONDS = 400
 
 // One question a subscription: NDK else merges what is asked at the same moment.
 const ALONE = { groupable: false, cacheUsage: NDKSubscriptionCacheUsage.ONLY_RELAY }
@@ -52,9 +54,42 @@ async function pass(seconds) {
   }
 }
 
+const steps = {
+  // NDK asks a relay that has been silent for 120 s for `{"kinds":[99999],"limit":0}`, takes EOSE for a sign of life, and
+  // without one connects anew after 5 s and sends all its subscriptions again.
+  async idle(stage) {
+    await idle(stage, holdClock, () => pass(IDLE_SECONDS))
+  },
+}
+
+const slow = {
+  'idle in real time': stage => idle(stage, () => {}, () => pause(IDLE_SECONDS * 1_000)),
+}
+
+/** Two connections hear nothing for so long that each asks three times for a sign of life. */
+async function idle(stage, prepare, silence) {
+  const [alice, bob] = [await stage.join(), await stage.join()]
+  const feed = await bob.follow({ kinds: [1], authors: [alice.pubkey] })
+  prepare()
+  // Whatever comes winds NDK's clock up.
+  await feed.has(await alice.publish({ kind: 1, content: 'here' }), 'a live note')
+  let [lost, probes] = [0, 0]
+  bob.client.relay.on('disconnect', () => (lost += 1))
+  bob.client.relay.connectivity.netDebug = (words, _, direction) => {
+    if (direction === 'send' && words.includes('99999')) probes += 1
+  }
+  await silence()
+  mock.timers.reset()
+  check(lost === 0, 'an idle NDK disconnected', `${lost} times in ${IDLE_SECONDS} s`)
+  check(probes >= 3, 'NDK has asked for a sign of life only', `${probes} times: this step checks nothing`)
+  await feed.has(await alice.publish({ kind: 1, content: 'still here', created_at: now() }), 'a live note after a silence')
+}
+
 session({
   name: 'NDK',
   open,
+  steps,
+  slow,
   // NDK connects anew no sooner than 60 s after it last connected.
   async aroundRestart(restart) {
     holdClock()

@@ -72,5 +72,5 @@ session({
   name: 'nostr-fetch',
   open,
   steps,
-  lacks: ['feed', 'live', 'count', 'gift wraps', 'deletion', 'restart'],
+  lacks: ['feed', 'live', 'follows', 'many filters', 'empty lists', 'count', 'gift wraps', 'private beside public', 'deletion', 'restart'],
 })

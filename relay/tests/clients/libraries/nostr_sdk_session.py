@@ -12,6 +12,8 @@ from nostr_sdk import (ClientBuilder, EventBuilder, Filter, Keys, Kind, RelayOpt
                        Tag, Timestamp, uniffi_set_event_loop)
 
 ANSWER_TIMEOUT_SECONDS = 30
+FOLLOWED = 2_000
+MANY_FILTERS = 30
 
 
 class Complaint(Exception):
@@ -95,6 +97,25 @@ async def live(url):
     await bob.has(await alice.publish(1, "hello", [["p", bob.pubkey]]), "a live note")
 
 
+async def follows(url):
+    alice, bob = await Person.join(url), await Person.join(url)
+    followed = [Keys.generate().public_key().to_hex() for _ in range(FOLLOWED - 1)] + [alice.pubkey]
+    contacts = await bob.publish(3, tags=[["p", pubkey] for pubkey in followed])
+    check(await bob.fetch({"kinds": [3], "authors": [bob.pubkey]}) == [contacts], f"a follow list of {FOLLOWED} did not come back")
+    before = await alice.publish(1, "before")
+    await bob.follow({"kinds": [1], "authors": followed, "limit": 50})
+    await bob.has(before, "a stored note of somebody in the follow list")
+    await bob.has(await alice.publish(1, "after"), "a live note of somebody in the follow list")
+
+
+async def many_filters(url):
+    alice, bob = await Person.join(url), await Person.join(url, stranger=True)
+    topics = [f"{alice.pubkey}-{n}" for n in range(MANY_FILTERS)]
+    notes = [await alice.publish(1, topic, [["t", topic]]) for topic in topics]
+    found = await bob.fetch(*[{"kinds": [1], "#t": [topic], "limit": 1} for topic in topics])
+    check(found == sorted(notes), f"{MANY_FILTERS} filters in one go found", len(found))
+
+
 async def deletion(url):
     alice, bob = await Person.join(url), await Person.join(url, stranger=True)
     kept, regretted = await alice.publish(1, "kept"), await alice.publish(1, "regretted")
@@ -103,13 +124,16 @@ async def deletion(url):
 
 
 async def gift_wraps(url):
-    alice, bob = await Person.join(url), await Person.join(url)
+    alice, bob, stranger = await Person.join(url), await Person.join(url), await Person.join(url, stranger=True)
     early = await alice.publish(1059, "sealed", [["p", bob.pubkey]], keys=Keys.generate())
     wraps = {"kinds": [1059], "#p": [bob.pubkey]}
     await bob.follow(wraps)
     await bob.has(early, "a gift wrap from before")
     late = await alice.publish(1059, "sealed", [["p", bob.pubkey]], keys=Keys.generate())
     await bob.has(late, "a live gift wrap")
+    note = await alice.publish(1, "public")
+    found = await stranger.fetch({"kinds": [1], "authors": [alice.pubkey]}, wraps)
+    check(found == [note], "gift wraps beside notes: instead of the one note a stranger found", found)
 
 
 async def restart(url):
@@ -130,7 +154,7 @@ async def restart(url):
     await bob.has(after, "a live note after a restart of the relay")
 
 
-STEPS = {step.__name__.replace("_", " "): step for step in [profile, live, deletion, gift_wraps, restart]}
+STEPS = {step.__name__.replace("_", " "): step for step in [profile, live, follows, many_filters, deletion, gift_wraps, restart]}
 
 
 async def session(url, chosen):

@@ -8,6 +8,7 @@
 
 import { createInterface } from 'node:readline'
 import { finalizeEvent, generateSecretKey, getPublicKey } from 'nostr-tools'
+import { bytesToHex } from 'nostr-tools/utils'
 import WebSocket from 'ws'
 
 // Node 20 has no WebSocket of its own. Browsers do, and these libraries expect one.
@@ -17,6 +18,8 @@ globalThis.WebSocket ??= WebSocket
 const { setTimeout: realTimeout, clearTimeout: clearReal } = globalThis
 const realNow = Date.now
 
+// Whoever does not say that all is well has failed.
+process.exitCode = 1
 // A browser writes these to its console and goes on.
 process.on('unhandledRejection', error => console.log(`unhandled: ${error?.message ?? error}`))
 
@@ -24,6 +27,8 @@ process.on('unhandledRejection', error => console.log(`unhandled: ${error?.messa
 export const ANSWER_TIMEOUT_MS = process.argv[2] === '--lies' ? 5_000 : 30_000
 // What nobody should get has come by then (seen: within 50 ms), if it comes at all.
 const REFUSAL_TIMEOUT_MS = 2_000
+const FOLLOWED = 2_000
+const MANY_FILTERS = 30
 
 export const now = () => Math.floor(realNow() / 1000)
 export const pause = milliseconds => new Promise(resolve => realTimeout(resolve, milliseconds))
@@ -154,6 +159,37 @@ const STEPS = {
     check(feed.seen.length === 1, 'a subscription that was closed goes on:', contents(feed.seen))
   },
 
+  async follows(stage) {
+    const [alice, bob] = [await stage.join(), await stage.join()]
+    const strangers = Array.from({ length: FOLLOWED - 1 }, () => bytesToHex(generateSecretKey()))
+    const followed = [...strangers, alice.pubkey]
+    const list = await bob.publish({ kind: 3, tags: followed.map(pubkey => ['p', pubkey]) })
+    const [stored] = await bob.fetch({ kinds: [3], authors: [bob.pubkey] })
+    check(stored?.id === list.id && stored.tags.length === FOLLOWED, `a follow list of ${FOLLOWED} did not come back:`, stored?.tags.length)
+    const before = await alice.publish({ kind: 1, content: 'before' })
+    const feed = await bob.follow({ kinds: [1], authors: followed, limit: 50 })
+    await feed.has(before, `a stored note of somebody in a follow list of ${FOLLOWED}`)
+    await feed.has(await alice.publish({ kind: 1, content: 'after' }), `a live note of somebody in a follow list of ${FOLLOWED}`)
+  },
+
+  async 'many filters'(stage) {
+    const [alice, bob] = [await stage.join(), await stage.stranger()]
+    const notes = []
+    for (let n = 0; n < MANY_FILTERS; n += 1) {
+      notes.push(await alice.publish({ kind: 1, content: `note ${n}`, tags: [['t', `${alice.pubkey}-${n}`]] }))
+    }
+    const found = await bob.fetch(...notes.map((_, n) => ({ kinds: [1], '#t': [`${alice.pubkey}-${n}`], limit: 1 })))
+    check(same(found, notes), `${MANY_FILTERS} filters in one go found`, `${found.length} of ${notes.length}`)
+  },
+
+  // A client that asks for the replies to an empty list of notes, beside good filters.
+  async 'empty lists'(stage) {
+    const [alice, bob] = [await stage.join(), await stage.stranger()]
+    const note = await alice.publish({ kind: 1, content: 'here' })
+    const found = await bob.fetch({ kinds: [1], authors: [alice.pubkey] }, { kinds: [1], '#e': [] })
+    check(same(found, [note]), 'a filter with an empty list beside a good one: instead of the one note came', contents(found))
+  },
+
   async count(stage) {
     const [alice, bob] = [await stage.join(), await stage.stranger()]
     const note = await alice.publish({ kind: 1, content: 'count me' })
@@ -186,6 +222,15 @@ const STEPS = {
     const refused = stranger.client.follow([{ kinds: [1059], '#p': [bob.pubkey] }], event => heard.push(event))
     await within(refused, 'the refusal', REFUSAL_TIMEOUT_MS).catch(() => {})
     check(heard.length === 0, 'a stranger was given gift wraps:', heard.length)
+  },
+
+  // Clients put what they want now into one REQ, whether or not the user has signed in.
+  async 'private beside public'(stage) {
+    const [alice, stranger] = [await stage.join(), await stage.stranger()]
+    const note = await alice.publish({ kind: 1, content: 'public' })
+    await within(alice.client.publishSigned(wrap(alice)), 'publishing a gift wrap')
+    const found = await stranger.fetch({ kinds: [1], authors: [alice.pubkey] }, { kinds: [1059], '#p': [alice.pubkey] })
+    check(same(found, [note]), 'gift wraps beside notes: instead of the one note a stranger found', found.map(({ kind }) => kind))
   },
 
   async restart(stage) {
