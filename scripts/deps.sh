@@ -18,6 +18,8 @@ haproxy haproxy
 promtool prometheus
 chromium chromium
 iptables iptables
+pebble pebble
+pebble-challtestsrv pebble
 ip iproute2"
 
 # Servers lie outside the path of ordinary users. Tests and `deploy` start their own: no service needs to run.

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod query;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod transfer;
 pub mod types;
 pub mod verify;

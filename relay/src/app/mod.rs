@@ -6,6 +6,7 @@ mod information;
 mod serving;
 mod signals;
 mod store;
+mod tls;
 
 pub use store::{Opened, postgres_options, sqlite_options};
 
@@ -166,6 +167,9 @@ fn log_startup(config: &Config, serving: &Serving, admin: &Admin) {
     let version = env!("CARGO_PKG_VERSION");
     let address = serving.address();
     tracing::info!(version, "Skein is up: point a Nostr client at ws://{address}");
+    if let Some(tls) = serving.tls() {
+        tls.log_startup(config);
+    }
     if config.database.is_postgres() {
         tracing::info!(servers = store::names(config), "events are stored in PostgreSQL");
     } else {

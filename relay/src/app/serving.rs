@@ -1,5 +1,6 @@
 //! The running stations, from the listener to the store, and their orderly end.
 
+use super::tls::RunningTls;
 use super::{cache, gauges, information};
 use crate::cache::Cache;
 use crate::config::{Config, ExpirySettings, RedisAddress, RedisAddressError, RedisSettings};
@@ -41,6 +42,7 @@ const RING_LOAD_STALL: Duration = Duration::from_secs(90);
 
 pub(super) struct Serving {
     address: SocketAddr,
+    tls: Option<RunningTls>,
     store: Arc<dyn Store>,
     stations: Stations,
     bus_up: Option<watch::Receiver<bool>>,
@@ -109,6 +111,7 @@ impl Serving {
             .await
             .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
         let address = tcp.local_addr()?;
+        let tls = super::tls::start(config, &metrics)?;
         let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), metrics.clone()));
         let (trigger, shutdown) = shutdown();
         let queries = match shared {
@@ -125,9 +128,17 @@ impl Serving {
             shutdown,
             metrics,
         };
-        let listener = tokio::spawn(Listener::new(tcp, services).run());
+        let mut listener = Listener::new(tcp, services);
+        let tls = tls.map(|(tls, sockets)| {
+            for socket in sockets {
+                listener.add(socket, Some(tls.service.handshakes()));
+            }
+            tls
+        });
+        let listener = tokio::spawn(listener.run());
         Ok(Self {
             address,
+            tls,
             store,
             stations,
             bus_up,
@@ -146,6 +157,11 @@ impl Serving {
         self.address
     }
 
+    /// What serves wss, where it is on.
+    pub(super) fn tls(&self) -> Option<&RunningTls> {
+        self.tls.as_ref()
+    }
+
     /// The cache, where there is one.
     pub(super) fn cache(&self) -> Option<Arc<Cache>> {
         self.cache.clone()
@@ -161,6 +177,9 @@ impl Serving {
         self.rules.store(Arc::new(Rules::new(config)));
         self.settings.store(Arc::new(ConnectionSettings::new(config)));
         self.information.store(Arc::new(Bytes::from(information::document(config))));
+        if let Some(tls) = &self.tls {
+            tls.service.reload();
+        }
     }
 
     /// Returns the error of the first station that ends though the relay runs. Cancel safe.

@@ -45,7 +45,7 @@ fn command(document: &Document) -> Command {
         .about("Skein, a Nostr relay. Without a command it serves.")
         .after_help("relay.example.toml documents every setting, its default and its effect; -h is short, --help full.")
         .args(flags::arguments(document))
-        .subcommand(Command::new("serve").about("Run the relay (the default)"))
+        .subcommand(serve::command())
         .subcommand(check_config::command())
         .subcommand(import::command())
         .subcommand(export::command())
@@ -77,7 +77,7 @@ fn run(name: &str, arguments: &ArgMatches, sources: Sources) -> anyhow::Result<E
         "metrics" => metrics::run(),
         "settings" => Ok(settings::run()),
         "profile" => profile::run(arguments),
-        _ => serve::run(sources),
+        _ => serve::run(arguments, sources),
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod access;
 mod cache;
+mod check;
 mod database;
 mod document;
 mod error;
@@ -24,7 +25,9 @@ mod sources;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
+mod validate_tls;
 mod values;
 
 pub use access::{AccessRules, ProxySettings};
@@ -43,6 +46,7 @@ pub use service::{
     AdminSettings, ExpirySettings, InfoSettings, LogFormat, LogSettings, ObserveSettings, WorkerSettings,
 };
 pub use sources::{Origin, Sources};
+pub use tls::TlsSettings;
 pub use validate::validate;
 pub use values::{KindSet, cores, parse_pubkey};
 
@@ -76,6 +80,8 @@ pub struct Config {
     pub queues: Queues,
     /// How long the relay waits for a client.
     pub timeouts: Timeouts,
+    /// Where clients connect by wss.
+    pub tls: TlsSettings,
     /// What stands in front of the relay.
     pub proxy: ProxySettings,
     /// Who may do what.

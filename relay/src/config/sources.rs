@@ -47,6 +47,13 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// True where a file, the environment or the command line gives the setting `section.key`.
+    pub fn gives(&self, key: &str) -> bool {
+        collect(&Document::embedded(), self).0.iter().any(|given| given.key == key)
+    }
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {

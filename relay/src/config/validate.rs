@@ -1,7 +1,9 @@
 //! How settings relate, and what no single value's type can say.
 
+use super::check::{Check, is_url};
 use super::database::is_postgres;
 use super::error::Problem;
+use super::validate_tls::tls;
 use super::{Config, DatabaseSettings, Limits, PostgresSettings, Redacted, RedisAddress, RedisSettings};
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeSet;
@@ -12,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Everything that is wrong with settings that are each of the right type.
 pub fn validate(config: &Config) -> Vec<Problem> {
-    let mut check = Check(Vec::new());
+    let mut check = Check::default();
     addresses(config, &mut check);
     database(&config.database, &mut check);
     postgres(&config.postgres, &mut check);
@@ -20,6 +22,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     cache(config, &mut check);
     queues_and_timeouts(config, &mut check);
     service(config, &mut check);
+    tls(config, &mut check);
     let named = |peer: &String| {
         peer.rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
@@ -27,23 +30,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     let peers_named = config.admin.peers.iter().all(named);
     check.that(peers_named, "admin.peers", "each must be a host and a port, such as 10.0.0.2:7778");
     check.that(config.observe.sample_percent <= 100, "observe.sample_percent", "must be at most 100");
-    check.0
-}
-
-struct Check(Vec<Problem>);
-
-impl Check {
-    fn that(&mut self, holds: bool, setting: &str, otherwise: impl Into<String>) {
-        if !holds {
-            self.0.push(Problem::new(setting, otherwise));
-        }
-    }
-
-    fn above_zero(&mut self, values: &[(&str, usize)]) {
-        for (setting, value) in values {
-            self.that(*value > 0, setting, "must be at least 1");
-        }
-    }
+    check.into_problems()
 }
 
 fn addresses(config: &Config, check: &mut Check) {
@@ -108,13 +95,6 @@ fn redis(config: &Config, check: &mut Check) {
         "redis.url",
         "a relay with a SQLite file stands alone and uses no Redis: leave it empty, or keep events in PostgreSQL",
     );
-}
-
-/// True for an absolute URL of one of `schemes` that names a host and holds no user, query or fragment.
-fn is_url(text: &str, schemes: &[&str]) -> bool {
-    let Ok(url) = text.parse::<hyper::Uri>() else { return false };
-    let host = url.authority().is_some_and(|authority| !authority.host().is_empty() && !text.contains('@'));
-    url.scheme_str().is_some_and(|scheme| schemes.contains(&scheme)) && host && !text.contains(['?', '#'])
 }
 
 fn database(database: &DatabaseSettings, check: &mut Check) {

@@ -1,5 +1,6 @@
 //! The byte stream of one client: plain TCP, or what is laid over it.
 
+use crate::tls::TlsSocket;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::io;
@@ -15,6 +16,8 @@ use tokio::net::TcpStream;
 pub(super) enum ClientStream {
     /// Bytes as they are.
     Tcp(TcpStream),
+    /// Encrypted. Boxed: it is large, and most connections of most relays have none.
+    Tls(Box<TlsSocket>),
 }
 
 impl ClientStream {
@@ -28,6 +31,20 @@ impl ClientStream {
                 Err(Errno::AGAIN | Errno::INTR) => Pin::new(stream).poll_write(cx, bytes),
                 Err(error) => Poll::Ready(Err(error.into())),
             },
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// True where the bytes are encrypted.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// How many bytes the socket has taken, where that cannot be seen from what [`poll_send`](Self::poll_send) takes.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        match self {
+            Self::Tcp(_) => 0,
+            Self::Tls(stream) => stream.taken_bytes(),
         }
     }
 
@@ -35,6 +52,7 @@ impl ClientStream {
     pub(super) fn local_address(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
+            Self::Tls(stream) => stream.tcp().local_addr().ok().map(|address| address.ip()),
         }
     }
 
@@ -43,6 +61,7 @@ impl ClientStream {
         match self {
             // If it fails, the kernel keeps the bytes for a while.
             Self::Tcp(stream) => drop(stream.set_zero_linger()),
+            Self::Tls(stream) => drop(stream.tcp().set_zero_linger()),
         }
     }
 }
@@ -51,6 +70,7 @@ impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -59,18 +79,21 @@ impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -81,12 +104,14 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -3,13 +3,13 @@
 
 use super::journeys::Journeys;
 use super::labels::{
-    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction, EntrySource,
-    EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState, SharedLook,
-    SharedWrite, Shed, Stage,
+    AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction,
+    EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState,
+    SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
 };
 use super::notes::Notes;
 use super::rate::Rate;
-use super::series::{By, ByTwo, Kind, LabelFacts, Series};
+use super::series::{By, ByName, ByTwo, Kind, LabelFacts, Series};
 use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
 
 /// What the catalogue says about one metric.
@@ -95,6 +95,13 @@ catalogue! {
     cpu_cores: Gauge = "nostr_cpu_cores", Count, "app";
     /// How late a task gets its turn, on average over some 3 s.
     runtime_lateness: Gauge = "nostr_runtime_lateness_seconds", Seconds, "app";
+
+    /// TLS handshakes, by what became of them.
+    tls_handshakes: By<TlsHandshake, Counter> = "nostr_tls_handshakes_total", Count, "tls";
+    /// Seconds until a certificate that is served expires, by its first name; below zero: it has expired.
+    tls_expiry: ByName = "nostr_tls_certificate_expiry_seconds", Seconds, "tls";
+    /// Orders for certificates (ACME), by what became of them.
+    acme_orders: By<AcmeOrder, Counter> = "nostr_tls_acme_orders_total", Count, "tls";
 
     /// Client connections that are open.
     connections_active: Gauge = "nostr_connections_active", Count, "connection";

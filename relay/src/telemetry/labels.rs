@@ -64,8 +64,18 @@ labels! {
     /// What became of a connection before it could speak.
     ConnectionOutcome = "outcome" {
         Accepted = "accepted", Full = "full", AddressFull = "address_full", Draining = "draining",
-        Proxy = "proxy_header", Handshake = "handshake",
+        Proxy = "proxy_header", Handshake = "handshake", Tls = "tls_handshake", TlsOnPlainPort = "tls_on_plain_port",
     }
+
+    /// What became of a TLS handshake: done, in full or by a ticket; refused, since too many were under way; not done in
+    /// time; plain HTTP on the TLS port; an ACME authority that looked at a challenge; anything else.
+    TlsHandshake = "result" {
+        Full = "full", Resumed = "resumed", Refused = "refused", Late = "late", PlainHttp = "plain_http",
+        Challenge = "challenge", Failed = "failed",
+    }
+
+    /// What became of an order for a certificate.
+    AcmeOrder = "result" { Issued = "issued", Failed = "failed", }
 
     /// Why a connection ended.
     CloseReason = "reason" {

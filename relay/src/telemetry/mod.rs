@@ -19,11 +19,11 @@ pub use document::document;
 pub use exporter::Exporter;
 pub use journeys::{Journeys, Trace};
 pub use labels::{
-    Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction, EntrySource,
-    EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState, SharedLook,
-    SharedWrite, Shed, Stage,
+    AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction,
+    EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState,
+    SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};
 pub use rate::Rate;
-pub use series::{By, ByTwo, Kind, Label, LabelFacts, Series};
+pub use series::{By, ByName, ByTwo, Kind, Label, LabelFacts, Series};

@@ -1,6 +1,8 @@
 //! Handles that are made once and then cost an atomic operation: nothing on a hot path looks a metric up by name.
 
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 /// What a metric does with the numbers it is given.
@@ -136,5 +138,37 @@ impl<A: Label, B: Label, H: Handle> Series for ByTwo<A, B, H> {
             H::with_key(recorder, &Key::from_parts(name, vec![label(A::NAME, first), label(B::NAME, second)]))
         };
         Self { handles: pairs.map(handle).collect(), labels: PhantomData }
+    }
+}
+
+/// One gauge for each of some names that are known only while the relay runs. Whoever sets it bounds the names: they are
+/// the operator's, never a client's.
+#[derive(Debug)]
+pub struct ByName {
+    metric: &'static str,
+    values: Mutex<BTreeMap<String, f64>>,
+}
+
+impl ByName {
+    /// What is told from now on. A name that is missing keeps its last value: certificates leave with a restart.
+    pub fn set_all(&self, values: impl IntoIterator<Item = (String, f64)>) {
+        self.values.lock().extend(values);
+    }
+
+    /// Hands the values to the recorder.
+    pub(super) fn record(&self, recorder: &dyn Recorder) {
+        for (name, value) in &*self.values.lock() {
+            let key = Key::from_parts(self.metric, vec![metrics::Label::new("name", name.clone())]);
+            Gauge::with_key(recorder, &key).set(*value);
+        }
+    }
+}
+
+impl Series for ByName {
+    const KIND: Kind = Kind::Gauge;
+    const LABELS: &'static [LabelFacts] = &[("name", &[])];
+
+    fn register(_: &dyn Recorder, name: &'static str) -> Self {
+        Self { metric: name, values: Mutex::default() }
     }
 }

@@ -27,14 +27,20 @@ pub(super) fn client_address(headers: &HeaderMap, peer: IpAddr, settings: &Conne
     nearest
 }
 
-/// The relay's URL as this client sees it, from its `Host` header and, where `peer` is trusted, `X-Forwarded-Proto`.
-pub(super) fn relay_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
+/// The relay's URL as this client sees it: from its `Host` header; `wss` where the connection itself `is_tls`, or where
+/// `peer` is trusted and says so in `X-Forwarded-Proto`.
+pub(super) fn relay_url(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    is_tls: bool,
+    settings: &ConnectionSettings,
+) -> Option<Box<str>> {
     let host = headers.get(HOST)?.to_str().ok()?;
-    let secure = settings.trusts(peer)
+    let is_forwarded_tls = settings.trusts(peer)
         && headers
             .get(X_FORWARDED_PROTO)
             .is_some_and(|value| matches!(value.to_str(), Ok("https" | "wss" | "HTTPS" | "WSS")));
-    let scheme = if secure { "wss" } else { "ws" };
+    let scheme = if is_tls || is_forwarded_tls { "wss" } else { "ws" };
     Some(format!("{scheme}://{host}").into())
 }
 
@@ -99,7 +105,7 @@ mod tests {
     fn the_scheme_comes_from_a_trusted_proxy_or_is_ws() {
         let mut headers = HeaderMap::new();
         let settings = trusting(&["10.0.0.0/8"]);
-        let url = |headers: &HeaderMap, peer: &str| relay_url(headers, peer.parse().unwrap(), &settings);
+        let url = |headers: &HeaderMap, peer: &str| relay_url(headers, peer.parse().unwrap(), false, &settings);
         assert_eq!(url(&headers, "10.0.0.1"), None);
         headers.insert(HOST, "relay.example:7777".parse().unwrap());
         headers.insert(X_FORWARDED_PROTO, "https".parse().unwrap());

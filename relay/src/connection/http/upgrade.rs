@@ -57,7 +57,7 @@ pub(in crate::connection) async fn handshake(
         _ => settings.header_timeout,
     };
 
-    let local_address = stream.local_address();
+    let (local_address, is_tls) = (stream.local_address(), stream.is_tls());
     let address_slot = Mutex::new(address_slot);
     let upgrade = Mutex::new(None);
     let serve = |mut request: Request<Incoming>| {
@@ -66,13 +66,13 @@ pub(in crate::connection) async fn handshake(
             let address = forwarded::client_address(headers, peer, settings);
             let slot =
                 address_slot.lock().take().unwrap_or_else(|| context.slots.enter_from(address, max_per_address))?;
-            let relay_url = forwarded::relay_url(headers, peer, settings).filter(|url| {
+            let relay_url = forwarded::relay_url(headers, peer, is_tls, settings).filter(|url| {
                 let own = |url: RelayUrl| url.is_surely_own(local_address);
                 settings.public_urls.is_empty() && RelayUrl::parse(url).is_ok_and(own)
             });
             Some(ClientOrigin { address, relay_url, _slot: slot })
         };
-        let who = || (forwarded::client_address(headers, peer, settings), shown_url(headers, peer, settings));
+        let who = || (forwarded::client_address(headers, peer, settings), shown_url(headers, peer, is_tls, settings));
         let (mut page, client) = answer(&request, context, who, client);
         match client {
             Some(client) => *upgrade.lock() = Some((hyper::upgrade::on(&mut request), client)),
@@ -94,9 +94,9 @@ pub(in crate::connection) async fn handshake(
 }
 
 /// The relay's URL for people: the configured one, else the one by which the client has reached the relay.
-fn shown_url(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> Option<Box<str>> {
+fn shown_url(headers: &HeaderMap, peer: IpAddr, is_tls: bool, settings: &ConnectionSettings) -> Option<Box<str>> {
     let configured = Some(settings.shown_url.clone()).filter(|url| !url.is_empty());
-    configured.or_else(|| forwarded::relay_url(headers, peer, settings))
+    configured.or_else(|| forwarded::relay_url(headers, peer, is_tls, settings))
 }
 
 /// The answer to a request, and the client where the connection becomes a WebSocket. `client` gives nothing where its

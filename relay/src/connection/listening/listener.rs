@@ -6,9 +6,12 @@ use crate::connection::context::ListenerContext;
 use crate::connection::http::pages;
 use crate::connection::http::upgrade::{self, Upgraded};
 use crate::connection::services::Services;
+use crate::connection::settings::ConnectionSettings;
 use crate::connection::stream::ClientStream;
 use crate::connection::transport::{buffer, task};
 use crate::telemetry::{ConnectionOutcome, Metrics};
+use crate::tls::{HANDSHAKE_RECORD, HandshakeError, Handshakes};
+use futures_util::future::join_all;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -38,37 +41,36 @@ const RATE_CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Accepts clients and serves each in a task of its own.
 pub struct Listener {
-    tcp: TcpListener,
+    ports: Vec<Port>,
     context: Arc<ListenerContext>,
+}
+
+/// One socket that is listened on.
+struct Port {
+    tcp: TcpListener,
+    /// Does the handshakes where TLS is spoken here.
+    tls: Option<Arc<Handshakes>>,
 }
 
 impl Listener {
     /// Serves whoever connects to `tcp`.
     pub fn new(tcp: TcpListener, services: Services) -> Self {
-        Self { tcp, context: Arc::new(ListenerContext::new(services)) }
+        let ports = vec![Port { tcp, tls: None }];
+        Self { ports, context: Arc::new(ListenerContext::new(services)) }
+    }
+
+    /// Serves whoever connects to `tcp`, too: by TLS where `tls` does its handshakes. Limits hold for all sockets
+    /// together.
+    pub fn add(&mut self, tcp: TcpListener, tls: Option<Arc<Handshakes>>) {
+        self.ports.push(Port { tcp, tls });
     }
 
     /// Serves until the shutdown signal, then until the last connection has ended. While connections drain, new ones
     /// are refused. Connections run in tasks of their own, so dropping this future ends none of them.
     pub async fn run(self) {
-        let Self { tcp, context } = self;
+        let Self { ports, context } = self;
         let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
-
-        let accepting = async {
-            let mut pause = None;
-            loop {
-                match tcp.accept().await {
-                    Ok((stream, peer)) => {
-                        if pause.take().is_some() {
-                            tracing::info!("connections are accepted again");
-                        }
-                        admit(&context, &refusals, stream, peer);
-                    }
-                    Err(error) if concerns_one_connection(&error) => {}
-                    Err(error) => back_off(&context, &mut pause, &error).await,
-                }
-            }
-        };
+        let accepting = join_all(ports.iter().map(|port| accept(port, &context, &refusals)));
 
         let drained = async {
             context.services.shutdown.clone().draining().await;
@@ -85,15 +87,38 @@ impl Listener {
         };
 
         tokio::select! {
-            () = accepting => {}
+            _ = accepting => {}
             () = cleanup => {}
             () = drained => {}
         }
     }
 }
 
+/// Accepts what comes to one socket. Never ends.
+async fn accept(port: &Port, context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>) {
+    let mut pause = None;
+    loop {
+        match port.tcp.accept().await {
+            Ok((stream, peer)) => {
+                if pause.take().is_some() {
+                    tracing::info!("connections are accepted again");
+                }
+                admit(context, refusals, stream, peer, &port.tls);
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => back_off(context, &mut pause, &error).await,
+        }
+    }
+}
+
 /// Serves a new connection if a slot is free, else refuses it.
-fn admit(context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>, stream: TcpStream, peer: SocketAddr) {
+fn admit(
+    context: &Arc<ListenerContext>,
+    refusals: &Arc<Semaphore>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: &Option<Arc<Handshakes>>,
+) {
     // With Nagle's algorithm small answers wait 40 ms for a delayed ACK. Setting the option cannot fail on a socket
     // that was just accepted, and if it did, slower would be better than not at all.
     let _ = stream.set_nodelay(true);
@@ -102,13 +127,16 @@ fn admit(context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>, stream: TcpS
     if context.services.shutdown.is_draining() {
         context.refuse(peer.ip(), ConnectionOutcome::Draining);
     } else if let Some(slot) = context.slots.enter(settings.max_connections) {
-        tokio::spawn(serve(context.clone(), stream, peer, slot));
+        tokio::spawn(serve(context.clone(), stream, peer, slot, tls.clone()));
         return;
     } else {
         context.refuse(peer.ip(), ConnectionOutcome::Full);
     }
 
-    if let Ok(permit) = refusals.clone().try_acquire_owned() {
+    // An answer over TLS would cost a handshake, which is what there is too much of.
+    if tls.is_none()
+        && let Ok(permit) = refusals.clone().try_acquire_owned()
+    {
         tokio::spawn(async move {
             // The connection is refused whether or not the client reads the answer.
             let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
@@ -117,12 +145,19 @@ fn admit(context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>, stream: TcpS
     }
 }
 
-async fn serve(context: Arc<ListenerContext>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+async fn serve(
+    context: Arc<ListenerContext>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+    tls: Option<Arc<Handshakes>>,
+) {
     let active = ActiveConnection::count(&context.services.metrics);
     let deadline = context.services.settings.load().handshake_timeout;
+    let deadline = deadline + tls.as_ref().map_or(Duration::ZERO, |tls| tls.timeout());
     let buffer = buffer::read_buffer();
     // Boxed, so that the future of an open connection is not as large as hyper's.
-    let handshake = Box::pin(open(&context, stream, peer.ip()));
+    let handshake = Box::pin(open(&context, stream, peer.ip(), tls));
     match timeout(deadline, handshake).await {
         Ok(Some(upgraded)) => task::run(&context, upgraded, buffer).await,
         Ok(None) => {}
@@ -148,9 +183,14 @@ impl Drop for ActiveConnection<'_> {
     }
 }
 
-/// From a TCP connection to a WebSocket: the PROXY protocol's header where it is on, then HTTP. The caller sets a
-/// deadline.
-async fn open(context: &ListenerContext, mut stream: TcpStream, peer: IpAddr) -> Option<Upgraded> {
+/// From a TCP connection to a WebSocket: the PROXY protocol's header where it is on, TLS where it is spoken, then HTTP.
+/// The caller sets a deadline.
+async fn open(
+    context: &ListenerContext,
+    mut stream: TcpStream,
+    peer: IpAddr,
+    tls: Option<Arc<Handshakes>>,
+) -> Option<Upgraded> {
     let settings = context.services.settings.load_full();
     let mut address = peer;
     if settings.proxy_protocol {
@@ -163,7 +203,65 @@ async fn open(context: &ListenerContext, mut stream: TcpStream, peer: IpAddr) ->
             }
         }
     }
-    upgrade::handshake(ClientStream::Tcp(stream), address, context, &settings).await
+    let stream = match tls {
+        Some(tls) => encrypted(context, stream, address, &tls, &settings).await?,
+        None if speaks_tls(&stream).await => {
+            context.refuse(address, ConnectionOutcome::TlsOnPlainPort);
+            return None;
+        }
+        None => ClientStream::Tcp(stream),
+    };
+    upgrade::handshake(stream, address, context, &settings).await
+}
+
+/// The TLS handshake. It counts among the connections of its address, unless only the request will say whose it is:
+/// half a handshake takes as much as a connection.
+async fn encrypted(
+    context: &ListenerContext,
+    stream: TcpStream,
+    address: IpAddr,
+    tls: &Handshakes,
+    settings: &ConnectionSettings,
+) -> Option<ClientStream> {
+    let slot = match settings.trusts(address) {
+        true => None,
+        false => match context.slots.enter_from(address, settings.max_connections_per_address) {
+            None => {
+                context.refuse(address, ConnectionOutcome::AddressFull);
+                return None;
+            }
+            slot => slot,
+        },
+    };
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        // Half a handshake has nothing to lose, and would hold up the end.
+        _ = async { context.services.shutdown.clone().draining().await } => {
+            context.refuse(address, ConnectionOutcome::Draining);
+            return None;
+        }
+    };
+    // The request takes one anew.
+    drop(slot);
+    match accepted {
+        Ok(stream) => Some(ClientStream::Tls(stream)),
+        Err(HandshakeError::Challenge) => None,
+        Err(error) => {
+            tracing::debug!(%address, %error, "no TLS");
+            let outcome = match error {
+                HandshakeError::Refused => ConnectionOutcome::Full,
+                _ => ConnectionOutcome::Tls,
+            };
+            context.refuse(address, outcome);
+            None
+        }
+    }
+}
+
+/// True where a client begins TLS on a port without it: it would hear nothing that it understands.
+async fn speaks_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first[0] == HANDSHAKE_RECORD
 }
 
 /// Answers 503 and closes the connection. The request is read first: closing a socket with unread bytes resets it, and
@@ -207,7 +305,7 @@ mod tests {
     /// Most of what an idle connection costs besides its read buffer.
     #[test]
     fn the_future_of_a_connection_is_small() {
-        fn size_of_output<A, B, C, D, Output>(_: impl Fn(A, B, C, D) -> Output) -> usize {
+        fn size_of_output<A, B, C, D, E, Output>(_: impl Fn(A, B, C, D, E) -> Output) -> usize {
             size_of::<Output>()
         }
         let bytes = size_of_output(serve);

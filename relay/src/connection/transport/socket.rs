@@ -26,6 +26,8 @@ pub(super) struct Socket {
     /// How many bytes of `out` were sent.
     sent: usize,
     blocked_since: Option<Instant>,
+    /// What [`ClientStream::taken_bytes`] was when the socket blocked.
+    taken_when_blocked: u64,
     frames: FrameTracker,
     bytes_in: u64,
     bytes_out: u64,
@@ -38,6 +40,7 @@ impl Socket {
             out: Vec::new(),
             sent: 0,
             blocked_since: None,
+            taken_when_blocked: 0,
             frames: FrameTracker::default(),
             bytes_in: 0,
             bytes_out: 0,
@@ -123,9 +126,11 @@ impl Socket {
 
     /// Notes that the client takes nothing at present; `progress`: it has taken some of what was pending just now.
     fn blocked(&mut self, progress: bool) -> Poll<io::Result<()>> {
-        if progress || self.blocked_since.is_none() {
+        let taken = self.stream.taken_bytes();
+        if progress || taken != self.taken_when_blocked || self.blocked_since.is_none() {
             self.blocked_since = Some(Instant::now());
         }
+        self.taken_when_blocked = taken;
         Poll::Pending
     }
 

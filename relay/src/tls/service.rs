@@ -1,0 +1,179 @@
+//! Everything of TLS that runs beside the connections: started from the settings, ended with the relay.
+
+use super::accept::Handshakes;
+use super::acme::{Acme, Pace};
+use super::certificates::{Certificates, Challenges};
+use super::directory::StateDirectory;
+use super::files::Files;
+use super::redirect::{self, Redirects};
+use super::self_signed::{self, SelfSigned};
+use crate::config::TlsSettings;
+use crate::telemetry::Metrics;
+use anyhow::Context;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// How often it is told how long certificates are still valid.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a self-signed certificate still fits the machine.
+const SELF_SIGNED_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Keeps certificates; its tasks end when it is dropped.
+#[derive(Debug)]
+pub struct TlsService {
+    handshakes: Arc<Handshakes>,
+    certificates: Arc<Certificates>,
+    reload: Arc<Notify>,
+    _tasks: JoinSet<()>,
+}
+
+impl TlsService {
+    /// Reads what there is and starts what renews it. When this returns, handshakes can be done; where a certificate
+    /// must be ordered first, they fail until it is there. `public_url` is the relay's address as clients know it, or
+    /// empty; `http` are the sockets of `tls.http_listen`, and `https_port` is where their clients are sent.
+    ///
+    /// # Errors
+    /// Which setting is wrong, and what to do.
+    pub fn start(
+        settings: &TlsSettings,
+        public_url: &str,
+        http: Vec<TcpListener>,
+        https_port: u16,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let files = settings.certificate.len();
+        let places = files + settings.domains.len() + usize::from(settings.self_signed);
+        let (certificates, challenges) = (Arc::new(Certificates::new(places)), Arc::new(Challenges::default()));
+        let (mut tasks, reload) = (JoinSet::new(), Arc::new(Notify::new()));
+
+        let loaded = Files::load(settings, &certificates)?;
+        if files > 0 {
+            tasks.spawn(loaded.watch(certificates.clone(), reload.clone()));
+        }
+        if settings.self_signed {
+            let state = StateDirectory::open(&settings.directory)?;
+            let made = self_signed::make(&state, self_signed::names_of_this_machine())?;
+            log_authority(&made);
+            certificates.set(files, made.certificate);
+            tasks.spawn(keep_self_signed(state, certificates.clone(), files));
+        }
+        if !settings.domains.is_empty() {
+            let state = Arc::new(StateDirectory::open(&settings.directory)?);
+            let (certificates, challenges, metrics) = (certificates.clone(), challenges.clone(), metrics.clone());
+            let acme = Acme::new(settings, files, state, certificates, challenges, Pace::default(), metrics);
+            tasks.spawn(acme.context("tls.domains")?.run());
+        }
+        covers_public_url(settings, public_url, &certificates)?;
+
+        let redirects =
+            Arc::new(Redirects { challenges: challenges.clone(), certificates: certificates.clone(), https_port });
+        for listener in http {
+            tasks.spawn(redirect::serve(listener, redirects.clone()));
+        }
+        tasks.spawn(tell_expiry(certificates.clone(), metrics.clone()));
+        let handshakes = Handshakes::new(settings, certificates.clone(), challenges, metrics.clone())?;
+        Ok(Self { handshakes: Arc::new(handshakes), certificates, reload, _tasks: tasks })
+    }
+
+    /// Reads the files of certificates as a start would, and serves nothing.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) that concern files.
+    pub fn check_files(settings: &TlsSettings, public_url: &str) -> anyhow::Result<()> {
+        let certificates = Certificates::new(settings.certificate.len());
+        Files::load(settings, &certificates)?;
+        if settings.is_on() { covers_public_url(settings, public_url, &certificates) } else { Ok(()) }
+    }
+
+    /// What makes TLS streams of accepted connections.
+    pub fn handshakes(&self) -> Arc<Handshakes> {
+        self.handshakes.clone()
+    }
+
+    /// What is served.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// Reads the files of certificates again, soon.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+}
+
+/// Says how to have the authority trusted.
+fn log_authority(made: &SelfSigned) {
+    let (names, file) = (made.certificate.names().join(" "), made.authority.display().to_string());
+    tracing::info!(
+        names,
+        authority = file,
+        fingerprint = made.fingerprint,
+        "tls.self_signed: no client trusts this relay until it is told to trust the authority's file: \
+         Android: Settings, Security, Encryption and credentials, Install a certificate, CA certificate. \
+         iOS: send the file to the phone, install the profile, then Settings, General, About, Certificate Trust Settings. \
+         Firefox: Settings, Certificates, View Certificates, Authorities, Import. \
+         Node: NODE_EXTRA_CA_CERTS={file}. Compare the fingerprint (SHA-256)"
+    );
+}
+
+/// Makes the certificate anew when the machine has got another address, and in time before it expires. Never ends.
+async fn keep_self_signed(state: StateDirectory, certificates: Arc<Certificates>, place: usize) {
+    loop {
+        tokio::time::sleep(SELF_SIGNED_INTERVAL).await;
+        let names = self_signed::names_of_this_machine();
+        let is_good = certificates.get(place).is_some_and(|served| {
+            let third = i64::try_from(served.lifetime().as_secs() / 3).unwrap_or(i64::MAX);
+            served.seconds_left() > third && names.iter().all(|name| served.covers(name))
+        });
+        if is_good {
+            continue;
+        }
+        match self_signed::make(&state, names) {
+            Ok(made) => {
+                tracing::info!(names = made.certificate.names().join(" "), "a new self-signed certificate is served");
+                certificates.set(place, made.certificate);
+            }
+            Err(error) => tracing::error!("the old self-signed certificate stays: {error}"),
+        }
+    }
+}
+
+/// A client that is told `public_url` checks that name: where no certificate has it, nobody could connect.
+fn covers_public_url(settings: &TlsSettings, public_url: &str, certificates: &Certificates) -> anyhow::Result<()> {
+    let Some(host) = public_url.strip_prefix("wss://").map(host_of) else { return Ok(()) };
+    let is_ordered = settings.domains.contains(&host);
+    let is_covered = certificates.all().iter().any(|certificate| certificate.covers(&host));
+    if is_ordered || is_covered || settings.self_signed {
+        return Ok(());
+    }
+    let names: Vec<String> = certificates.all().iter().flat_map(|one| one.names().to_vec()).collect();
+    anyhow::bail!(
+        "tls.certificate: no certificate is for {host}, which public_url names; there are those for: {}. Have one issued \
+         for {host}, or set public_url to a name that has one",
+        names.join(", ")
+    )
+}
+
+/// The host of what stands behind `wss://`, in lowercase and without its port.
+fn host_of(rest: &str) -> String {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host.to_ascii_lowercase()
+}
+
+async fn tell_expiry(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let left = certificates.all();
+        let left = left.iter().map(|one| (one.name().to_owned(), one.seconds_left() as f64));
+        metrics.tls_expiry.set_all(left);
+    }
+}
