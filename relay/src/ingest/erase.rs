@@ -12,7 +12,7 @@ use crate::store::{Appended, Read, Store, StoreError};
 use crate::types::{Change, Event, Filter, Key, Kind, Position, Timestamp};
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// How many events one transaction removes: few enough that other writers do not notice.
 const BATCH_EVENTS: usize = 500;
@@ -28,6 +28,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Between two walks through the stored requests.
 const WALK_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// How long the walk's read may take: the writer waits for it, and readers that occupy the store's connections must keep
+/// no event from being stored.
+const WALK_READ_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// After a store that failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -120,7 +124,7 @@ impl Eraser {
             now: Timestamp::MIN,
             max_text_bytes: usize::MAX,
         };
-        let page = store.read(&read).await?;
+        let page = timeout(WALK_READ_TIMEOUT, store.read(&read)).await.unwrap_or(Err(StoreError::Overloaded))?;
         self.walk = page.rows.last().filter(|_| !page.complete).map(|row| Some(row.key));
         for row in page.rows {
             let request = Event::from_stored(&row.text).map_err(|error| StoreError::Damaged(error.to_string()))?;
