@@ -1,11 +1,12 @@
 //! What a number of clients needs, and what of it a cluster runs out of first. docs/capacity.md says how the costs were
 //! measured and what they leave out.
 
-use crate::model::{CONNECTIONS_PER_PORT, Cluster};
+use crate::model::{CONNECTIONS_PER_PORT, Cluster, Production};
 use std::fmt;
 
-/// Memory of a relay before its first client: 12 MiB for itself, and the ring when it is full (queues.ring_bytes).
-pub const RELAY_BASE_BYTES: u64 = (12 << 20) + (64 << 20);
+/// Memory of a relay before its first client: 12 MiB for itself, the ring (queues.ring_bytes) and the cache (cache.l1_bytes)
+/// when they are full.
+pub const RELAY_BASE_BYTES: u64 = (12 << 20) + (64 << 20) + (64 << 20);
 /// Memory of a relay for a client with three subscriptions; an idle one takes 8.2 KiB.
 pub const RELAY_CLIENT_BYTES: u64 = 14_440;
 /// Memory of HAProxy before its first client.
@@ -82,6 +83,14 @@ pub struct Plan {
     pub limits: Vec<Limit>,
 }
 
+/// The memory limit of one relay, in MiB: what it takes with as many clients as it may have that hold all they may, and a
+/// quarter more, for the store's pages, the allocator and the kernel's share.
+pub fn relay_memory_mib(cluster: &Cluster, production: &Production) -> u64 {
+    let clients = u64::from(cluster.relay.max_connections) * RELAY_CLIENT_BYTES;
+    let bytes = RELAY_BASE_BYTES + clients + (u64::from(production.clients_memory_mib) << 20);
+    (bytes / 4 * 5).div_ceil(64 << 20) * 64
+}
+
 /// The plan for so many clients of this cluster, all of them on `wss://` where it has `[front.tls]`.
 pub fn plan(cluster: &Cluster, databases: &Databases, connections: u32) -> Plan {
     let connections = u64::from(connections);
@@ -89,7 +98,8 @@ pub fn plan(cluster: &Cluster, databases: &Databases, connections: u32) -> Plan 
     let relays = connections.div_ceil(u64::from(relay.max_connections.max(1))).max(1) + 1;
     let each = connections.div_ceil(relays - 1);
     let sources = front.source_addresses.len().max(1) as u64;
-    let relay_bytes = RELAY_BASE_BYTES + each * RELAY_CLIENT_BYTES;
+    let held = cluster.production.as_ref().map_or(0, |production| u64::from(production.clients_memory_mib) << 20);
+    let relay_bytes = RELAY_BASE_BYTES + each * RELAY_CLIENT_BYTES + held;
     let client_bytes = if front.tls.is_some() { FRONT_TLS_CLIENT_BYTES } else { FRONT_CLIENT_BYTES };
     let primary_connections = relays * u64::from(databases.primary_pool);
     let replica_connections = relays * u64::from(databases.replica_pool);
@@ -112,8 +122,9 @@ pub fn plan(cluster: &Cluster, databases: &Databases, connections: u32) -> Plan 
         limit("connections to each standby (max_connections)", replica_connections, max_connections),
     ];
     if let Some(production) = production {
-        let have = u64::from(production.relay_memory_mib) << 20;
-        limits.push(limit("bytes of memory of one relay (production.relay_memory_mib)", relay_bytes, have));
+        let have = relay_memory_mib(cluster, production) << 20;
+        let what = "bytes of memory of one relay (production.clients_memory_mib, relay.max_connections)";
+        limits.push(limit(what, relay_bytes, have));
     }
     limits.sort_by(|a, b| b.share().total_cmp(&a.share()));
     Plan {
@@ -181,6 +192,17 @@ mod tests {
             assert!((plan.relays - 2) * max < u64::from(connections).max(1), "and not one more: {plan}");
             assert!(plan.connections_per_relay <= max, "{plan}");
         }
+    }
+
+    #[test]
+    fn the_memory_limit_follows_from_the_account_of_clients() {
+        let cluster = Cluster::example();
+        let mut production = cluster.production.clone().unwrap();
+        let limit = relay_memory_mib(&cluster, &production);
+        let plan = plan(&cluster, &Databases::default(), cluster.relay.max_connections);
+        assert!(plan.relay_bytes < limit << 20 && plan.relay_bytes * 4 > (limit << 20) * 3 - (64 << 20), "{plan}");
+        production.clients_memory_mib += 256;
+        assert_eq!(relay_memory_mib(&cluster, &production), limit + 320);
     }
 
     #[test]

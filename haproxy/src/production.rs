@@ -1,6 +1,7 @@
 //! Everything else that is rendered from a cluster file: how its processes are built, started, watched and stopped.
 
 use crate::model::{ClientAddress, Cluster, Discovery, Production};
+use crate::plan::relay_memory_mib;
 use crate::render::{RenderError, haproxy_cfg, render};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -123,6 +124,7 @@ fn context(cluster: &Cluster, production: &Production) -> Context {
     let mut context = Context::new();
     context.insert("cluster", cluster);
     context.insert("production", production);
+    context.insert("relay_memory_mib", &relay_memory_mib(cluster, production));
     context.insert("variables", &variables(cluster, production));
     context.insert("ports", &ports(cluster));
     context.insert("replicas", &(1..=production.replicas).map(|n| format!("replica-{n}")).collect::<Vec<_>>());
@@ -151,6 +153,7 @@ fn variables(cluster: &Cluster, production: &Production) -> Vec<Variable> {
         of("RELAY_TIMEOUTS_WRITE_STALL_SECONDS", &relay.write_stall_seconds),
         of("RELAY_TIMEOUTS_DRAIN_SECONDS", &relay.drain_seconds),
         of("RELAY_PROXY_PROXY_PROTOCOL", &proxy_v2),
+        of("RELAY_MEMORY_CLIENTS_BYTES", &(u64::from(production.clients_memory_mib) << 20)),
         of("RELAY_LOG_FORMAT", &"json"),
     ]
 }

@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod link;
 pub mod log;
 pub mod matcher;
+pub mod memory;
 pub mod message;
 pub mod outbox;
 pub mod policy;

@@ -14,8 +14,8 @@ pub struct Production {
     pub most_relays: u16,
     /// Clients of one relay above which autoscaling starts another.
     pub connections_per_relay: u32,
-    /// Memory of one relay, in MiB.
-    pub relay_memory_mib: u32,
+    /// What one relay may hold for its clients, in MiB (memory.clients_bytes): its memory limit follows from that.
+    pub clients_memory_mib: u32,
     /// Postgres standbys that Compose starts.
     pub replicas: u16,
     /// The relay's image.

@@ -132,7 +132,7 @@ fn for_production(cluster: &Cluster, production: &Production, check: &mut Check)
         "production.connections_per_relay",
         "must be at least 1 and at most relay.max_connections: another relay is to start before one is full",
     );
-    check.that(production.relay_memory_mib >= 128, "production.relay_memory_mib", "must be at least 128");
+    check.that(production.clients_memory_mib >= 16, "production.clients_memory_mib", "must be at least 16");
     for (key, image) in production.images() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte);
         let good = !image.is_empty() && image.bytes().all(plain);

@@ -4,6 +4,7 @@ use crate::admin::{Health, Load, Readiness};
 use crate::cache::shared::SharedStatus;
 use crate::ingest::Ingest;
 use crate::log::Log;
+use crate::memory::{ClientMemory, HeldFor};
 use crate::store::postgres::{Condition, NodeStatus, PostgresStore, Role};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{Direction, Metrics, ServerRole, ServerState, SharedLook, SharedWrite};
@@ -16,8 +17,8 @@ use tokio::sync::watch;
 /// How often each task here samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Samples the log, the cache and the queues of ingest. Never ends; run it as a task.
-pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>) {
+/// Samples the log, the cache, the queues of ingest and the account of memory. Never ends; run it as a task.
+pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, memory: Arc<ClientMemory>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     loop {
         ticks.tick().await;
@@ -33,6 +34,11 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, metrics: Arc<Metrics>)
                 metrics.cache_hit_rate.of(layer).set(rate);
             }
         }
+        for what in HeldFor::ALL {
+            metrics.client_bytes.of(what).set(memory.held_for(what) as f64);
+        }
+        metrics.client_limit.set(memory.total_bytes() as f64);
+        metrics.client_waiting.set(memory.waiting() as f64);
         let ring = log.ring_facts();
         metrics.log_head.set(ring.head.0 as f64);
         metrics.ring_positions.set((ring.head.0 - ring.floor.0) as f64);

@@ -3,6 +3,7 @@
 mod cache;
 mod gauges;
 mod information;
+mod memory;
 mod serving;
 mod signals;
 mod store;

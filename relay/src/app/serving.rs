@@ -1,7 +1,7 @@
 //! The running stations, from the listener to the store, and their orderly end.
 
 use super::tls::RunningTls;
-use super::{cache, gauges, information};
+use super::{cache, gauges, information, memory};
 use crate::cache::Cache;
 use crate::config::{Config, ExpirySettings, RedisAddress, RedisAddressError, RedisSettings};
 use crate::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
@@ -112,7 +112,8 @@ impl Serving {
             .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
         let address = tcp.local_addr()?;
         let tls = super::tls::start(config, &metrics)?;
-        let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), metrics.clone()));
+        let memory = memory::account(config);
+        let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), memory.clone(), metrics.clone()));
         let (trigger, shutdown) = shutdown();
         let queries = match shared {
             Some(shared) => Queries::clustered(store.clone(), log.clone(), shared, metrics.clone()),
@@ -125,6 +126,7 @@ impl Serving {
             rules: rules.clone(),
             settings: settings.clone(),
             information: information.clone(),
+            memory,
             shutdown,
             metrics,
         };

@@ -15,6 +15,7 @@ mod document;
 mod error;
 mod limits;
 mod load;
+mod memory;
 mod redacted;
 mod redis;
 mod reference;
@@ -37,6 +38,7 @@ pub use document::{Document, EXAMPLE, Section, Setting};
 pub use error::{Problem, Problems};
 pub use limits::{Limits, Queues, Timeouts};
 pub use load::{Effective, Loaded, load};
+pub use memory::MemorySettings;
 pub use redacted::{Redacted, Secret, redact};
 pub use redis::{RedisAddress, RedisAddressError, RedisSettings, RedisTopology, percent_decode};
 pub use reference::reference;
@@ -78,6 +80,8 @@ pub struct Config {
     pub limits: Limits,
     /// How much may wait in memory.
     pub queues: Queues,
+    /// How much memory clients may take.
+    pub memory: MemorySettings,
     /// How long the relay waits for a client.
     pub timeouts: Timeouts,
     /// Where clients connect by wss.

@@ -4,7 +4,9 @@ use super::check::{Check, is_url};
 use super::database::is_postgres;
 use super::error::Problem;
 use super::validate_tls::tls;
-use super::{Config, DatabaseSettings, Limits, PostgresSettings, Redacted, RedisAddress, RedisSettings};
+use super::{
+    Config, DatabaseSettings, Limits, MemorySettings, PostgresSettings, Redacted, RedisAddress, RedisSettings,
+};
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -220,6 +222,11 @@ fn queues_and_timeouts(config: &Config, check: &mut Check) {
         queues.ring_bytes >= config.limits.max_message_bytes.max(queues.outbox_bytes),
         "queues.ring_bytes",
         "must be at least limits.max_message_bytes and at least queues.outbox_bytes: a client catches up from the ring",
+    );
+    check.that(
+        config.memory.clients_bytes().is_none_or(|bytes| bytes >= MemorySettings::MIN_CLIENTS_BYTES),
+        "memory.clients_bytes",
+        format!("must be 0 or at least {}: less serves nobody", MemorySettings::MIN_CLIENTS_BYTES),
     );
     let durations = [
         ("timeouts.handshake_seconds", timeouts.handshake),

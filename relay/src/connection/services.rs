@@ -4,6 +4,7 @@ use super::listening::shutdown::Shutdown;
 use super::settings::ConnectionSettings;
 use crate::ingest::Ingest;
 use crate::log::Log;
+use crate::memory::ClientMemory;
 use crate::policy::Rules;
 use crate::query::Queries;
 use crate::telemetry::Metrics;
@@ -25,6 +26,8 @@ pub struct Services {
     pub settings: Arc<ArcSwap<ConnectionSettings>>,
     /// The relay information document (NIP-11), ready to send; may be swapped at any time.
     pub information: Arc<ArcSwap<Bytes>>,
+    /// The account of the bytes held for clients.
+    pub memory: Arc<ClientMemory>,
     /// Tells when the relay drains its connections.
     pub shutdown: Shutdown,
     /// What is counted.

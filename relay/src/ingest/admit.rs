@@ -144,6 +144,7 @@ mod tests {
     use super::*;
     use crate::ingest::InFlight;
     use crate::ingest::order::in_order;
+    use crate::memory::ClientMemory;
     use crate::outbox::{Outbox, OutboxLimits};
     use crate::store::MemoryStore;
     use crate::telemetry::Metrics;
@@ -168,7 +169,10 @@ mod tests {
         let submission = || Submission {
             event: event.clone(),
             access: Access::default(),
-            outbox: Outbox::new(OutboxLimits { max_events: 9, max_bytes: usize::MAX }),
+            outbox: Outbox::new(
+                OutboxLimits { max_events: 9, max_bytes: usize::MAX },
+                ClientMemory::unbounded().connect(),
+            ),
             metrics: metrics.clone(),
             received_at: std::time::Instant::now(),
             trace: None,

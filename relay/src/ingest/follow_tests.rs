@@ -2,6 +2,7 @@
 
 use super::{FollowerInput, MAX_QUEUED_ENTRIES, beginning, follow_solo};
 use crate::log::Log;
+use crate::memory::ClientMemory;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
 use crate::store::{LogSlice, SharedHead, SharedLog, StoreError};
 use crate::telemetry::Metrics;
@@ -19,7 +20,10 @@ const BURST: usize = 1_000;
 #[tokio::test]
 async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     let log = Log::new(Head::default(), 1 << 20, Arc::new(Metrics::detached()));
-    let outbox = Outbox::new(OutboxLimits { max_events: MAX_QUEUED_ENTRIES / 4, max_bytes: usize::MAX });
+    let outbox = Outbox::new(
+        OutboxLimits { max_events: MAX_QUEUED_ENTRIES / 4, max_bytes: usize::MAX },
+        ClientMemory::unbounded().connect(),
+    );
     let everything = [Filter::default()].into();
     let subscription = Subscription::new(SubscriptionId("s".into()), everything, outbox.clone());
     log.open(&subscription, log.head());

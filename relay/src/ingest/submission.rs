@@ -1,5 +1,6 @@
 //! One event on its way, with the way back to its sender.
 
+use crate::memory::Reservation;
 use crate::outbox::Outbox;
 use crate::telemetry::{Metrics, Operation, Shed, Stage, Trace};
 use crate::types::{Access, Event, Refusal, Reply, ReplyId, Verdict};
@@ -63,18 +64,27 @@ impl Submission {
 
 /// A count of what one connection has under way; each guard counts for one.
 #[derive(Debug)]
-pub struct InFlight(Arc<AtomicUsize>);
+pub struct InFlight {
+    count: Arc<AtomicUsize>,
+    /// The memory that the event's message was counted with, where it is large: until the event is answered.
+    _memory: Option<Reservation>,
+}
 
 impl InFlight {
     /// Counts one more.
     pub fn start(count: &Arc<AtomicUsize>) -> Self {
+        Self::with_memory(count, None)
+    }
+
+    /// Counts one more, whose message `memory` counts.
+    pub fn with_memory(count: &Arc<AtomicUsize>, memory: Option<Reservation>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
-        Self(count.clone())
+        Self { count: count.clone(), _memory: memory }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{InFlight, Ingest, IngestSettings, Submission, WriterSettings};
 use crate::log::Log;
+use crate::memory::ClientMemory;
 use crate::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use crate::store::MemoryStore;
 use crate::telemetry::Metrics;
@@ -51,7 +52,12 @@ impl Pipeline {
         let settings = IngestSettings { queue: 64, verify_threads: 3, writer };
         let store = Arc::new(MemoryStore::default());
         let (ingest, _) = Ingest::start(store, log.clone(), Arc::default(), metrics.clone(), settings).unwrap();
-        let outbox = || Outbox::new(OutboxLimits { max_events: usize::MAX, max_bytes: usize::MAX });
+        let outbox = || {
+            Outbox::new(
+                OutboxLimits { max_events: usize::MAX, max_bytes: usize::MAX },
+                ClientMemory::unbounded().connect(),
+            )
+        };
         let (publisher, subscriber) = (outbox(), outbox());
         let everything = [Filter::default()].into();
         let subscription = Subscription::new(SubscriptionId("s".into()), everything, subscriber.clone());

@@ -1,6 +1,7 @@
 //! The ring and the deliveries, on a log without a store.
 
 use super::{Hole, Log, OutOfReach};
+use crate::memory::ClientMemory;
 use crate::outbox::{Delivery, Item, Outbox, OutboxLimits, Subscription};
 use crate::telemetry::Metrics;
 use crate::types::{
@@ -41,7 +42,7 @@ pub(super) fn of_kind(kind: u16) -> Arc<[Filter]> {
 }
 
 pub(super) fn subscription(filters: Arc<[Filter]>, max_events: usize) -> Arc<Subscription> {
-    let outbox = Outbox::new(OutboxLimits { max_events, max_bytes: usize::MAX });
+    let outbox = Outbox::new(OutboxLimits { max_events, max_bytes: usize::MAX }, ClientMemory::unbounded().connect());
     Subscription::new(SubscriptionId("s".into()), filters, outbox)
 }
 

@@ -65,6 +65,15 @@ pub(super) fn words(refusal: &Refusal) -> String {
                  (limits.max_subscriptions_bytes), close some first"
             ),
         ),
+        R::MemoryShare => (
+            RATE_LIMITED,
+            "you hold as much of this relay's memory as one connection may: read what waits for you, or close \
+             subscriptions, and ask again"
+                .into(),
+        ),
+        R::SlowReader => {
+            (RATE_LIMITED, "you do not read what was sent to you, and memory is short: read it and ask again".into())
+        }
         R::TooSlow => (ERROR, "too slow: events were lost on the way to you, subscribe again".into()),
         R::LogCut => (ERROR, "events may have been missed, subscribe again".into()),
         R::Unheard => (MUTE, "nobody was listening to this ephemeral event".into()),

@@ -4,10 +4,12 @@
 //! A push of a live event never waits. When the outbox is full, the subscription only remembers where it stands in
 //! the log ([`Delivery::Behind`]), and whoever drains the outbox replays from the ring.
 
+mod items;
 mod queue;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
-pub use queue::{Closed, Item, Outbox, OutboxLimits, Remaining};
+pub use items::Item;
+pub use queue::{Closed, Outbox, OutboxLimits, Remaining, RowsPushed, Turn};
 pub use subscription::{Delivery, Offered, Place, RingGeneration, Subscription};

@@ -1,14 +1,18 @@
 //! The queue itself: replies are always taken (their number is bounded by the permits of the reader), events only
 //! while there is room.
 
+use super::items::{Item, Queue};
 use super::subscription::Subscription;
-use crate::types::{Insertion, Refusal, Reply, Row};
+use crate::memory::ConnectionMemory;
+use crate::types::{Refusal, Reply, Row};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// How much may wait for a slow client.
 #[derive(Debug, Clone, Copy)]
@@ -19,62 +23,10 @@ pub struct OutboxLimits {
     pub max_bytes: usize,
 }
 
-/// One thing to send.
-pub enum Item {
-    /// An answer.
-    Reply(Reply),
-    /// Everything that was stored has been queued before this. Not sent once the client has closed or replaced the
-    /// subscription: the new one of the same id would take it for its own.
-    Eose(Arc<Subscription>),
-    /// The relay has ended the subscription, and why. Not sent either once the client has closed or replaced it.
-    Ended(Arc<Subscription>, Refusal),
-    /// An event that was read from the store.
-    Stored {
-        /// Whose it is.
-        subscription: Arc<Subscription>,
-        /// What to send.
-        row: Row,
-    },
-    /// An event that the log brought. Death, expiry and access are checked at the moment of sending.
-    Live {
-        /// Whose it is.
-        subscription: Arc<Subscription>,
-        /// What to send.
-        insertion: Arc<Insertion>,
-    },
-}
-
-impl Item {
-    fn event_bytes(&self) -> Option<usize> {
-        match self {
-            Self::Reply(_) | Self::Eose(_) | Self::Ended(..) => None,
-            Self::Stored { row, .. } => Some(row.text.len()),
-            Self::Live { insertion, .. } => Some(insertion.event.text().len()),
-        }
-    }
-}
-
 /// The connection is gone: there is nobody to send to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed")]
 pub struct Closed;
-
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    events: usize,
-    bytes: usize,
-    behind: Vec<Arc<Subscription>>,
-    /// How many queries have rows for which there was no room.
-    waiting: usize,
-    /// The last room that was made went to those that fell behind: the next is for rows, where any wait.
-    rows_next: bool,
-    closed: bool,
-    /// Something has happened since the connection last asked.
-    notified: bool,
-    /// The connection, asleep until something happens.
-    waker: Option<Waker>,
-}
 
 /// What a [`take`](Outbox::take) has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,13 +42,57 @@ pub struct Remaining {
 pub struct Outbox {
     queue: Mutex<Queue>,
     limits: OutboxLimits,
+    memory: Arc<ConnectionMemory>,
     space: Notify,
+    /// The query that may fetch rows for the room that comes free.
+    turn: Semaphore,
+    /// The reads of this connection's queries that the store may have at the same time.
+    reads: Semaphore,
+}
+
+/// The most reads of one connection that the store is given at the same time: the store serves who comes first, and who
+/// asks for 160 filters at once would keep everybody waiting.
+const MAX_READS: usize = 8;
+
+/// How far [`push_rows`](Outbox::push_rows) has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsPushed {
+    /// All of them are queued.
+    All,
+    /// The client has taken nothing for a while: what is left was left where it was.
+    Stalled,
+}
+
+/// The turn of one query among those of its connection; the next one's begins when it is dropped.
+pub struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    /// How many bytes of event text there is room for, at least 1.
+    pub room_bytes: usize,
 }
 
 impl Outbox {
-    /// An empty outbox.
-    pub fn new(limits: OutboxLimits) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), limits, space: Notify::new() })
+    /// An empty outbox, whose bytes `memory` counts.
+    pub fn new(limits: OutboxLimits, memory: Arc<ConnectionMemory>) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::default(),
+            limits,
+            memory,
+            space: Notify::new(),
+            turn: Semaphore::new(1),
+            reads: Semaphore::new(MAX_READS),
+        })
+    }
+
+    /// Waits until this connection has fewer than [`MAX_READS`] reads under way, and counts one more until the permit is
+    /// dropped. Cancel safe.
+    pub async fn read_permit(&self) -> Result<SemaphorePermit<'_>, Closed> {
+        // Never closed.
+        self.reads.acquire().await.map_err(|_| Closed)
+    }
+
+    /// What the connection holds.
+    pub fn memory(&self) -> &Arc<ConnectionMemory> {
+        &self.memory
     }
 
     /// Queues an answer. Always taken: the reader hands out a bounded number of permits for answers.
@@ -136,44 +132,79 @@ impl Outbox {
     /// Queues an event if there is room; gives it back if not. Never waits.
     pub fn try_push(&self, item: Item) -> Result<(), Item> {
         let mut queue = self.queue.lock();
-        if queue.closed || !queue.has_room(self.limits) {
+        if queue.closed || !queue.make_room(self.limits, &self.memory) {
             return Err(item);
         }
-        queue.push(item);
+        queue.push(item, &self.memory);
         notify(queue);
         Ok(())
     }
 
-    /// Queues rows in order, waiting for room as the client reads. Cancel safe: what was queued stays queued.
+    /// Moves rows, which their query counts as memory, from the front of `rows` to the queue, waiting for room as the client reads; gives up once the client
+    /// has taken nothing for `patience`. Cancel safe: what was queued stays queued, the rest stays in `rows`.
     pub async fn push_rows(
         &self,
         subscription: &Arc<Subscription>,
-        rows: impl IntoIterator<Item = Row>,
-    ) -> Result<(), Closed> {
-        let mut rows = rows.into_iter().peekable();
+        rows: &mut VecDeque<Row>,
+        patience: Duration,
+    ) -> Result<RowsPushed, Closed> {
         let mut waiting = None;
-        while rows.peek().is_some() {
+        let mut takes = None;
+        loop {
             let space = self.space.notified();
             {
                 let mut queue = self.queue.lock();
                 if queue.closed {
                     return Err(Closed);
                 }
-                while queue.has_room(self.limits) {
-                    let Some(row) = rows.next() else { break };
-                    queue.push(Item::Stored { subscription: subscription.clone(), row });
+                // Their query has counted them: they move from one place to another.
+                while !rows.is_empty() && queue.is_within(self.limits) {
+                    let Some(row) = rows.pop_front() else { break };
+                    queue.push(Item::Stored { subscription: subscription.clone(), row }, &self.memory);
                     queue.rows_next = false;
                 }
-                if rows.peek().is_some() && waiting.is_none() {
+                if rows.is_empty() {
+                    notify(queue);
+                    return Ok(RowsPushed::All);
+                }
+                if waiting.is_none() {
                     waiting = Some(Waiting::new(self, &mut queue));
+                }
+                if takes.is_none() {
+                    takes = Some(queue.takes);
                 }
                 notify(queue);
             }
-            if rows.peek().is_some() {
-                space.await;
+            if timeout(patience, space).await.is_ok() {
+                takes = None;
+            } else if takes.replace(self.takes()) == takes {
+                return Ok(RowsPushed::Stalled);
             }
         }
-        Ok(())
+    }
+
+    /// Waits for this query's turn among those of its connection, and until half of the outbox is free: rows that are
+    /// fetched now can be queued at once, and the client has enough to read meanwhile. Cancel safe.
+    pub async fn turn(&self) -> Result<Turn<'_>, Closed> {
+        // Never closed.
+        let permit = self.turn.acquire().await.map_err(|_| Closed)?;
+        let mut waiting = None;
+        loop {
+            let space = self.space.notified();
+            {
+                let mut queue = self.queue.lock();
+                if queue.closed {
+                    return Err(Closed);
+                }
+                if let Some(room_bytes) = queue.room_for_rows(self.limits, &self.memory) {
+                    return Ok(Turn { _permit: permit, room_bytes });
+                }
+                if waiting.is_none() {
+                    waiting = Some(Waiting::new(self, &mut queue));
+                }
+            }
+            space.await;
+        }
     }
 
     /// Notes a subscription that is to be replayed from the ring once there is room again.
@@ -190,14 +221,14 @@ impl Outbox {
     pub fn replay(&self, mut catch_up: impl FnMut(&Arc<Subscription>)) -> bool {
         let behind = {
             let mut queue = self.queue.lock();
-            if !queue.owes_replay(self.limits) {
+            if !queue.owes_replay(self.limits, &self.memory) {
                 return false;
             }
             queue.rows_next = true;
             std::mem::take(&mut queue.behind)
         };
         behind.iter().for_each(&mut catch_up);
-        if self.queue.lock().has_room(self.limits) {
+        if self.queue.lock().may_have_room(self.limits, &self.memory) {
             self.space.notify_waiters();
         }
         true
@@ -226,6 +257,17 @@ impl Outbox {
         notify(self.queue.lock());
     }
 
+    /// How often items were taken since the connection began: where that stands still, the client takes nothing.
+    pub fn takes(&self) -> u64 {
+        self.queue.lock().takes
+    }
+
+    /// True where the client has taken nothing since [`takes`](Self::takes) was `before`, although something waits for it.
+    pub fn is_stalled_since(&self, before: u64) -> bool {
+        let queue = self.queue.lock();
+        queue.takes == before && !queue.items.is_empty()
+    }
+
     /// How many answers wait.
     pub fn replies(&self) -> usize {
         let queue = self.queue.lock();
@@ -251,11 +293,13 @@ impl Outbox {
         out.extend(queue.items.drain(..count));
         queue.events -= events;
         queue.bytes -= bytes;
+        queue.takes = queue.takes.wrapping_add(u64::from(count > 0));
         if queue.items.is_empty() {
             queue.items.shrink_to(16);
         }
-        let left = Remaining { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits) };
-        let rows = queue.has_room(self.limits) && queue.waiting > 0 && !left.behind;
+        queue.give_back();
+        let left = Remaining { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits, &self.memory) };
+        let rows = queue.may_have_room(self.limits, &self.memory) && queue.waiting > 0 && !left.behind;
         drop(queue);
         if rows {
             self.space.notify_waiters();
@@ -304,23 +348,5 @@ fn notify(mut queue: MutexGuard<'_, Queue>) {
     drop(queue);
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-impl Queue {
-    fn has_room(&self, limits: OutboxLimits) -> bool {
-        self.events < limits.max_events && self.bytes < limits.max_bytes
-    }
-
-    fn owes_replay(&self, limits: OutboxLimits) -> bool {
-        !self.behind.is_empty() && self.has_room(limits) && !(self.rows_next && self.waiting > 0)
-    }
-
-    fn push(&mut self, item: Item) {
-        if let Some(bytes) = item.event_bytes() {
-            self.events += 1;
-            self.bytes += bytes;
-        }
-        self.items.push_back(item);
     }
 }

@@ -1,6 +1,8 @@
 //! One open REQ, and where its delivery stands in the log.
 
-use super::queue::{Item, Outbox};
+use super::items::Item;
+use super::queue::Outbox;
+use crate::memory::Reservation;
 use crate::types::{Filter, Insertion, Position, Refusal, Registration, SubscriptionId};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -85,14 +87,36 @@ pub struct Subscription {
     registration: Mutex<Option<Registration>>,
     /// The generation in which it began, or the first of which it has missed nothing. Written under the delivery's lock.
     since: AtomicU32,
+    /// Counts its filters as long as anybody holds them.
+    _memory: Option<Reservation>,
 }
 
 impl Subscription {
     /// A subscription whose live events are held back until the query has settled where they begin.
     pub fn new(id: SubscriptionId, filters: Arc<[Filter]>, outbox: Arc<Outbox>) -> Arc<Self> {
+        Self::build(id, filters, outbox, None)
+    }
+
+    /// The same, whose filters `memory` counts.
+    pub fn with_memory(
+        id: SubscriptionId,
+        filters: Arc<[Filter]>,
+        outbox: Arc<Outbox>,
+        memory: Reservation,
+    ) -> Arc<Self> {
+        Self::build(id, filters, outbox, Some(memory))
+    }
+
+    fn build(
+        id: SubscriptionId,
+        filters: Arc<[Filter]>,
+        outbox: Arc<Outbox>,
+        _memory: Option<Reservation>,
+    ) -> Arc<Self> {
         let (delivery, registration) = (Mutex::new(Delivery::Held), Mutex::new(None));
         let held_bytes = filters.iter().map(Filter::held_bytes).sum();
-        Arc::new(Self { id, filters, held_bytes, outbox, delivery, registration, since: AtomicU32::new(0) })
+        let since = AtomicU32::new(0);
+        Arc::new(Self { id, filters, held_bytes, outbox, delivery, registration, since, _memory })
     }
 
     /// Locks the delivery state. Take no lock of the log while holding it but the ring's read lock.

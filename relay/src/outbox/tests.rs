@@ -2,11 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{Delivery, Item, Outbox, OutboxLimits, Place, RingGeneration, Subscription};
+use crate::memory::ClientMemory;
 use crate::types::{Event, Filter, Insertion, Key, Kind, Position, PublicKey, Refusal, Row, SubscriptionId};
 use futures_util::FutureExt;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 const LIMITS: OutboxLimits = OutboxLimits { max_events: 8, max_bytes: usize::MAX };
+
+/// The client is never given up.
+const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
 fn subscription(id: &str, outbox: &Arc<Outbox>) -> Arc<Subscription> {
     Subscription::new(SubscriptionId(id.into()), [Filter::default()].into(), outbox.clone())
@@ -34,9 +40,10 @@ fn replay(subscription: &Arc<Subscription>, missed: &mut usize) {
 
 /// Takes so many at a time; the thread that has the rows comes to push them after every so many takes.
 fn side_by_side(take: usize, every: usize) {
-    let outbox = Outbox::new(LIMITS);
+    let outbox = Outbox::new(LIMITS, ClientMemory::unbounded().connect());
     let (download, live) = (subscription("download", &outbox), subscription("live", &outbox));
-    let mut rows = outbox.push_rows(&download, (0..1_000).map(|_| row(2))).boxed();
+    let mut waiting: VecDeque<Row> = (0..1_000).map(|_| row(2)).collect();
+    let mut rows = outbox.push_rows(&download, &mut waiting, FOR_EVER).boxed();
     assert!((&mut rows).now_or_never().is_none(), "full");
     outbox.fell_behind(&live);
     let (mut missed, mut sent) = (500, (0, 0));
@@ -65,18 +72,32 @@ fn side_by_side(take: usize, every: usize) {
     }
 }
 
+/// What the timers of waiting rows need.
+fn with_timers(test: impl FnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _guard = runtime.enter();
+    test();
+}
+
 #[test]
 fn a_download_and_one_that_fell_behind_go_on_side_by_side() {
-    for (take, every) in [(4, 1), (8, 1), (4, 2), (8, 2), (8, 3), (100, 2), (3, 5)] {
-        side_by_side(take, every);
-    }
+    with_timers(|| {
+        for (take, every) in [(4, 1), (8, 1), (4, 2), (8, 2), (8, 3), (100, 2), (3, 5)] {
+            side_by_side(take, every);
+        }
+    });
 }
 
 #[test]
 fn a_download_that_is_given_up_keeps_nobody_waiting() {
-    let outbox = Outbox::new(LIMITS);
+    with_timers(give_up_a_download);
+}
+
+fn give_up_a_download() {
+    let outbox = Outbox::new(LIMITS, ClientMemory::unbounded().connect());
     let (download, live) = (subscription("download", &outbox), subscription("live", &outbox));
-    let mut rows = outbox.push_rows(&download, (0..100).map(|_| row(2))).boxed();
+    let mut waiting: VecDeque<Row> = (0..100).map(|_| row(2)).collect();
+    let mut rows = outbox.push_rows(&download, &mut waiting, FOR_EVER).boxed();
     assert!((&mut rows).now_or_never().is_none());
     let (mut missed, mut items) = (500, Vec::new());
     outbox.fell_behind(&live);
@@ -90,7 +111,7 @@ fn a_download_that_is_given_up_keeps_nobody_waiting() {
 
 #[test]
 fn a_closed_that_was_overtaken_is_not_owed() {
-    let outbox = Outbox::new(LIMITS);
+    let outbox = Outbox::new(LIMITS, ClientMemory::unbounded().connect());
     let old = subscription("s", &outbox);
     assert!(old.end(Refusal::Overloaded).is_none());
     assert!(old.is_over() && !old.is_closed());
@@ -107,7 +128,7 @@ fn a_closed_that_was_overtaken_is_not_owed() {
 
 #[test]
 fn a_closed_outbox_holds_nothing() {
-    let outbox = Outbox::new(LIMITS);
+    let outbox = Outbox::new(LIMITS, ClientMemory::unbounded().connect());
     let one = subscription("s", &outbox);
     *one.delivery() = Delivery::Live(Place::end_of(RingGeneration(0), Position(0)));
     for position in 1..20 {

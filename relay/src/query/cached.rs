@@ -1,5 +1,6 @@
 //! Reading through the cache: what it has, else one flight for all who miss the same.
 
+use super::held::QueryMemory;
 use super::page::{PageSnapshot, snapshot};
 use super::{Queries, QueryError, QueryLimits};
 use crate::cache::{
@@ -51,6 +52,7 @@ pub(super) struct PageRequest<'a> {
     /// At most so many.
     pub(super) limit: usize,
     pub(super) access: &'a Access,
+    pub(super) memory: &'a QueryMemory,
     pub(super) limits: QueryLimits,
 }
 
@@ -60,6 +62,7 @@ impl Queries {
         &self,
         filter: &Filter,
         access: &Access,
+        memory: &QueryMemory,
         limits: QueryLimits,
         source: Source,
     ) -> Result<PageSnapshot, QueryError> {
@@ -67,7 +70,7 @@ impl Queries {
         if limit == 0 || filter.is_impossible() {
             return Ok(PageSnapshot::nothing(self.log.head()));
         }
-        let request = PageRequest { filter, limit, access, limits };
+        let request = PageRequest { filter, limit, access, memory, limits };
         let Some(cache) = self.log.cache() else { return self.read_alone(request).await };
         if source == Source::Any
             && let Some(ids) = only_few_ids(filter)
@@ -103,15 +106,17 @@ impl Queries {
     ) -> BoxFuture<'a, Result<PageSnapshot, QueryError>> {
         // On the heap: most queries find what they want, and need not carry this about.
         async move {
+            // Before it leads others: they would wait for this connection's memory.
+            request.memory.read_bytes().await?;
             if let Some(query) = query
                 && let Some(answer) =
-                    self.read_once(cache, query, source, self.read_rows(query, request.limits)).await?
+                    self.read_once(cache, query, source, self.read_rows(query, request.memory)).await?
             {
                 return Ok(answer);
             }
             if let Some(instead) = query.and_then(|query| cache.instead_of(query))
                 && let Some(answer) =
-                    self.read_once(cache, &instead, source, self.read_rows(&instead, request.limits)).await?
+                    self.read_once(cache, &instead, source, self.read_rows(&instead, request.memory)).await?
             {
                 return Ok(answer);
             }
@@ -121,8 +126,8 @@ impl Queries {
     }
 
     pub(super) async fn read_alone(&self, request: PageRequest<'_>) -> Result<PageSnapshot, QueryError> {
-        let PageRequest { filter, limit, access, limits } = request;
-        Ok(snapshot(self.read_store(filter, limit, access, limits).await?, limit))
+        let PageRequest { filter, limit, access, memory, .. } = request;
+        Ok(snapshot(self.read_store(filter, limit, access, memory).await?, limit))
     }
 
     /// Joins the read that brings the answer, or leads it: takes what another instance has shared, else awaits `read`.
@@ -241,10 +246,10 @@ impl Queries {
     }
 
     /// Reads for an entry that can answer `query`.
-    async fn read_rows(&self, query: &RowsQuery, limits: QueryLimits) -> Result<Brought<PageSnapshot>, QueryError> {
+    async fn read_rows(&self, query: &RowsQuery, memory: &QueryMemory) -> Result<Brought<PageSnapshot>, QueryError> {
         let (key, rows) = (query.key(), query.rows_to_read());
         let [filter] = key.filters() else { return Ok(Brought::TooLarge(None)) };
-        let page = self.read_store(filter, rows, &key.reader.access(), limits).await?;
+        let page = self.read_store(filter, rows, &key.reader.access(), memory).await?;
         if !page.rest.is_empty() {
             let read = snapshot(page, rows);
             return Ok(Brought::TooLarge(query.answer(&read, read.head)));

@@ -11,6 +11,9 @@ mod count;
 #[cfg(test)]
 mod exactness;
 mod freshness;
+mod held;
+#[cfg(test)]
+mod held_tests;
 mod ids;
 mod page;
 mod send;
@@ -25,8 +28,8 @@ use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Access, Event, Filter, Head, Refusal, now};
 use cached::Source;
 use freshness::Primary;
-use futures_util::future::try_join;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::future::{try_join, try_join_all};
+use held::QueryMemory;
 use page::PageSnapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +41,7 @@ pub struct QueryLimits {
     pub default_limit: usize,
     /// How many stored events a filter gets at most.
     pub max_limit: usize,
-    /// Once a filter's rows take this many bytes, the rest is fetched while the client reads.
+    /// Once the rows of a query take this many bytes, the rest is fetched while the client reads.
     pub max_text_bytes: usize,
     /// How long a query waits for the local head to reach what it has read.
     pub head_timeout: Duration,
@@ -66,6 +69,15 @@ pub enum QueryError {
     /// The ring moved on faster than the store could be read, several times over.
     #[error("the log moved on faster than the store could be read")]
     OutOfReach,
+    /// No memory came free in time.
+    #[error("no memory came free in time")]
+    OutOfMemory,
+    /// The connection holds as much memory as one may.
+    #[error("the connection holds as much memory as one may")]
+    MemoryShare,
+    /// The client takes nothing, and others need the memory.
+    #[error("the client reads too slowly while memory is scarce")]
+    SlowReader,
     /// The relay is shutting down.
     #[error("the relay is shutting down")]
     Closed,
@@ -87,7 +99,9 @@ impl From<&QueryError> for Refusal {
     fn from(error: &QueryError) -> Self {
         match error {
             QueryError::Store(error) => Self::from(&**error),
-            QueryError::Behind | QueryError::OutOfReach => Self::Overloaded,
+            QueryError::Behind | QueryError::OutOfReach | QueryError::OutOfMemory => Self::Overloaded,
+            QueryError::MemoryShare => Self::MemoryShare,
+            QueryError::SlowReader => Self::SlowReader,
             QueryError::Closed => Self::ShuttingDown,
         }
     }
@@ -151,10 +165,12 @@ impl Queries {
     ) -> Result<(), QueryError> {
         let mut trace = self.metrics.journeys.begin(Instant::now());
         let passed = |trace: &mut Option<Box<Trace>>, stage| trace.iter_mut().for_each(|trace| trace.passed(stage));
-        let (snapshots, head) = self.settle(&subscription.filters, access, limits).await?;
+        let mut memory = QueryMemory::new(&subscription.outbox, subscription.filters.len(), limits);
+        let (snapshots, head) = self.settle(&subscription.filters, access, &memory, limits).await?;
         passed(&mut trace, Stage::ReqRead);
         let answer = page::merge(snapshots);
-        if self.send(subscription, answer, head, limits).await? {
+        if self.send(subscription, answer, head, &mut memory, limits).await? {
+            drop(memory);
             subscription.outbox.end_of_stored(subscription);
             passed(&mut trace, Stage::ReqSend);
             self.log.open(subscription, head);
@@ -170,14 +186,21 @@ impl Queries {
         &self,
         filters: &[Filter],
         access: &Access,
+        memory: &QueryMemory,
         limits: QueryLimits,
     ) -> Result<(Vec<PageSnapshot>, Head), QueryError> {
         let now = now();
         // Everyone reads their own writes: what was acknowledged here is part of every later answer, and so is what
         // the primary had before we ask it. The snapshots may be older than either: the log brings them up to date.
         let acknowledged = self.log.acknowledged();
-        let reads: Vec<_> = filters.iter().map(|filter| self.read(filter, access, limits, Source::Any)).collect();
-        let reads = stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>();
+        let reads = async {
+            let mut snapshots = Vec::with_capacity(filters.len());
+            for some in filters.chunks(READS_AT_ONCE) {
+                let reads = some.iter().map(|filter| self.read_page(filter, access, memory, limits));
+                snapshots.extend(try_join_all(reads).await?);
+            }
+            Ok(snapshots)
+        };
         let (mut snapshots, ()) = try_join(reads, self.see_other_instances(filters, access, limits)).await?;
         if !ablated(Safeguard::Acknowledged) {
             self.reach(acknowledged, limits).await?;
@@ -209,11 +232,24 @@ impl Queries {
             for at in again {
                 if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
                     self.metrics.rereads.increment(1);
-                    *snapshot = self.read(filter, access, limits, Source::Store).await?;
+                    *snapshot = self.read(filter, access, memory, limits, Source::Store).await?;
                 }
             }
         }
         Err(QueryError::OutOfReach)
+    }
+
+    /// One filter's newest rows, as far as the memory of this query goes.
+    async fn read_page(
+        &self,
+        filter: &Filter,
+        access: &Access,
+        memory: &QueryMemory,
+        limits: QueryLimits,
+    ) -> Result<PageSnapshot, QueryError> {
+        let mut snapshot = self.read(filter, access, memory, limits, Source::Any).await?;
+        memory.keep(&mut snapshot)?;
+        Ok(snapshot)
     }
 
     /// Waits until the local head is where the primary was when this was called, for whoever might know of a write
@@ -244,8 +280,10 @@ impl Queries {
         filter: &Filter,
         limit: usize,
         access: &Access,
-        limits: QueryLimits,
+        memory: &QueryMemory,
     ) -> Result<Page, QueryError> {
+        let max_text_bytes = memory.read_bytes().await?;
+        let _permit = memory.read_permit().await;
         let read = Read {
             filter,
             limit,
@@ -254,7 +292,7 @@ impl Queries {
             // An older snapshot could not be brought up to date.
             at_least: self.log.floor(),
             now: now(),
-            max_text_bytes: limits.max_text_bytes,
+            max_text_bytes,
         };
         Ok(self.timed(std::slice::from_ref(filter), self.store.read(&read)).await?)
     }

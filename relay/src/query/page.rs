@@ -3,7 +3,7 @@
 use crate::cache::{Listed, Snapshot};
 use crate::store::Page;
 use crate::types::{Key, Row, Timestamp};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 /// The newest events of one filter, exactly as of its head.
 pub(super) type PageSnapshot = Snapshot<Candidate>;
@@ -13,6 +13,13 @@ pub(super) type PageSnapshot = Snapshot<Candidate>;
 pub(super) enum Candidate {
     Here(Row),
     ToFetch(Key),
+}
+
+impl Candidate {
+    /// How many bytes of text it holds.
+    pub(super) fn text_bytes(&self) -> usize {
+        if let Self::Here(row) = self { row.text.len() } else { 0 }
+    }
 }
 
 impl Listed for Candidate {
@@ -45,7 +52,7 @@ pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) 
 }
 
 /// Merges the filters' rows: newest first, ties by lowest id, each event once.
-pub(super) fn merge(snapshots: Vec<PageSnapshot>) -> Vec<Candidate> {
+pub(super) fn merge(snapshots: Vec<PageSnapshot>) -> VecDeque<Candidate> {
     let single = snapshots.len() == 1;
     let mut all: Vec<Candidate> = snapshots.into_iter().flat_map(|snapshot| snapshot.rows).collect();
     if !single {
@@ -54,5 +61,5 @@ pub(super) fn merge(snapshots: Vec<PageSnapshot>) -> Vec<Candidate> {
         all.sort_by_key(|candidate| (candidate.key().order(), matches!(candidate, Candidate::ToFetch(_))));
         all.retain(|candidate| seen.insert(candidate.key().id));
     }
-    all
+    all.into()
 }

@@ -1,39 +1,63 @@
 //! Sending an answer: row by row as the client reads, without what has gone meanwhile.
+//!
+//! The rows at hand go to the outbox first. Where the client does not take them, their texts are let go, and from then on
+//! the query waits before it reads: for its turn among the queries of its connection, for room in the outbox, and for
+//! memory.
 
+use super::held::QueryMemory;
 use super::page::Candidate;
 use super::{Queries, QueryError, QueryLimits};
-use crate::outbox::{Closed, Subscription};
+use crate::cache::Listed;
+use crate::outbox::{Closed, RowsPushed, Subscription, Turn};
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{EventId, Head, Row};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many rows are handed to the outbox between two looks at the log.
 const CHUNK: usize = 256;
+
+/// How many texts are fetched at once: each may be as large as a message can be.
+const MAX_FETCHED: usize = 64;
+
+/// Unless larger ones were seen, a text that is to be fetched is taken to have so many bytes.
+const FETCHED_TEXT_BYTES: usize = 16 << 10;
+
+/// The least bytes that a fetch is worth.
+const MIN_FETCH_BYTES: usize = 16 << 10;
+
+/// A client that takes nothing for so long does not need the texts that are ready for it.
+pub(super) const STALL: Duration = Duration::from_secs(1);
 
 impl Queries {
     /// Sends the rows of an answer that is exact as of `head`. False when the client has gone.
     pub(super) async fn send(
         &self,
         subscription: &Arc<Subscription>,
-        answer: Vec<Candidate>,
+        mut answer: VecDeque<Candidate>,
         head: Head,
+        memory: &mut QueryMemory,
         limits: QueryLimits,
     ) -> Result<bool, QueryError> {
-        let mut answer = answer.into_iter().peekable();
+        memory.settle(&answer);
         let mut removed = HashSet::new();
         let mut looked_at = head;
-        while answer.peek().is_some() {
-            let mut chunk: Vec<Candidate> = Vec::with_capacity(CHUNK.min(answer.size_hint().0));
-            let mut bytes = 0;
-            while let Some(next) = answer.next_if(|_| chunk.len() < CHUNK && bytes < limits.max_text_bytes) {
-                // What is still to be fetched may be as large as a message can be; a few at a time bound it.
-                bytes += match &next {
-                    Candidate::Here(row) => row.text.len(),
-                    Candidate::ToFetch(_) => limits.max_text_bytes / 64,
-                };
-                chunk.push(next);
+        let mut largest_text = 0;
+        while !answer.is_empty() {
+            let mut rows = take_ready(&mut answer);
+            // Held until what was fetched is in the outbox.
+            let mut _turn = None;
+            let mut _fetching = None;
+            if rows.is_empty() {
+                let Ok(turn) = wait_for_turn(subscription, &mut answer, memory).await? else { return Ok(false) };
+                let budget = turn.room_bytes.min(limits.max_text_bytes);
+                let fetching = memory.wait_for(MIN_FETCH_BYTES.min(budget), budget).await?;
+                rows = self.fetch_front(&mut answer, fetching.bytes(), largest_text).await?;
+                (_turn, _fetching) = (Some(turn), Some(fetching));
             }
-            let mut rows = self.with_texts(chunk).await?;
+            largest_text = rows.iter().map(|row| row.text.len()).fold(largest_text, usize::max);
             // A slow reader may take minutes: what was removed in the meantime is not sent. Where the ring no longer
             // reaches back, opening the subscription will say so.
             if let Ok((ids, head)) = self.log.removed_after(looked_at) {
@@ -43,30 +67,93 @@ impl Queries {
             if !removed.is_empty() {
                 rows.retain(|row| !removed.contains(&row.key.id));
             }
-            if let Err(Closed) = subscription.outbox.push_rows(subscription, rows).await {
-                return Ok(false);
+            while !rows.is_empty() {
+                match subscription.outbox.push_rows(subscription, &mut rows, STALL).await {
+                    Ok(RowsPushed::All) => {}
+                    Ok(RowsPushed::Stalled) if ablated(Safeguard::GiveBack) => {}
+                    Ok(RowsPushed::Stalled) => give_back(&mut rows, &mut answer),
+                    Err(Closed) => return Ok(false),
+                }
             }
+            memory.recount(&answer);
         }
         Ok(true)
     }
 
-    /// Fetches the texts that are missing, keeping the order; what is no longer stored is left out.
-    async fn with_texts(&self, chunk: Vec<Candidate>) -> Result<Vec<Row>, QueryError> {
-        let missing: Vec<EventId> = chunk
-            .iter()
-            .filter_map(|candidate| match candidate {
-                Candidate::ToFetch(key) => Some(key.id),
-                Candidate::Here(_) => None,
-            })
-            .collect();
-        let mut fetched: HashMap<EventId, Row> = HashMap::new();
-        if !missing.is_empty() {
-            fetched.extend(self.store.fetch(&missing).await?.into_iter().map(|row| (row.key.id, row)));
+    /// Takes the first rows of `answer`, about `max_bytes` of text, and fetches those that are not at hand. What is no longer
+    /// stored is left out; what would be too much stays in the answer.
+    async fn fetch_front(
+        &self,
+        answer: &mut VecDeque<Candidate>,
+        max_bytes: usize,
+        largest_text: usize,
+    ) -> Result<VecDeque<Row>, QueryError> {
+        let expected = if largest_text > 0 { largest_text } else { FETCHED_TEXT_BYTES };
+        let most = (max_bytes / expected).clamp(1, MAX_FETCHED);
+        let missing = |candidate: &Candidate| matches!(candidate, Candidate::ToFetch(_)).then(|| candidate.key().id);
+        let wanted: Vec<EventId> = answer.iter().take(most).filter_map(missing).collect();
+        let fetched = self.store.fetch(&wanted).await?.into_iter().map(|row| (row.key.id, row));
+        let mut fetched: HashMap<EventId, Row> = fetched.collect();
+        let (mut rows, mut bytes) = (VecDeque::with_capacity(most), 0);
+        for _ in 0..most {
+            let row = match answer.front() {
+                Some(Candidate::Here(row)) => Some(row.clone()),
+                Some(Candidate::ToFetch(key)) => fetched.remove(&key.id),
+                None => break,
+            };
+            bytes += row.as_ref().map_or(0, |row| row.text.len());
+            if bytes > max_bytes && !rows.is_empty() {
+                break;
+            }
+            answer.pop_front();
+            rows.extend(row);
         }
-        let rows = chunk.into_iter().filter_map(|candidate| match candidate {
-            Candidate::Here(row) => Some(row),
-            Candidate::ToFetch(key) => fetched.remove(&key.id),
-        });
-        Ok(rows.collect())
+        Ok(rows)
+    }
+}
+
+/// Waits for the query's turn to fetch. Meanwhile the texts at hand are let go; a client that takes nothing loses its place
+/// once others need the memory.
+async fn wait_for_turn<'a>(
+    subscription: &'a Subscription,
+    answer: &mut VecDeque<Candidate>,
+    memory: &mut QueryMemory,
+) -> Result<Result<Turn<'a>, Closed>, QueryError> {
+    let mut turn = pin!(subscription.outbox.turn());
+    let mut takes = subscription.outbox.takes();
+    loop {
+        tokio::select! {
+            turn = &mut turn => return Ok(turn),
+            () = tokio::time::sleep(STALL) => {}
+        }
+        if !ablated(Safeguard::GiveBack) {
+            give_back(&mut VecDeque::new(), answer);
+            memory.recount(answer);
+        }
+        let before = std::mem::replace(&mut takes, subscription.outbox.takes());
+        if before == takes && memory.is_needed_elsewhere() && !ablated(Safeguard::SlowReaders) {
+            return Err(QueryError::SlowReader);
+        }
+    }
+}
+
+/// Takes the first rows of `answer` as far as they are at hand.
+fn take_ready(answer: &mut VecDeque<Candidate>) -> VecDeque<Row> {
+    let mut rows = VecDeque::new();
+    while rows.len() < CHUNK
+        && let Some(Candidate::Here(row)) = answer.pop_front_if(|next| matches!(next, Candidate::Here(_)))
+    {
+        rows.push_back(row);
+    }
+    rows
+}
+
+/// Lets go of the texts of `rows`, which become the first of `answer` again, and of all others of `answer`.
+fn give_back(rows: &mut VecDeque<Row>, answer: &mut VecDeque<Candidate>) {
+    for row in rows.drain(..).rev() {
+        answer.push_front(Candidate::ToFetch(row.key));
+    }
+    for candidate in answer {
+        *candidate = Candidate::ToFetch(candidate.key());
     }
 }

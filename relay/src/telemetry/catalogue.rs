@@ -3,9 +3,9 @@
 
 use super::journeys::Journeys;
 use super::labels::{
-    AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction,
-    EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState,
-    SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
+    AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, ClientBytes, CloseReason, ConnectionOutcome,
+    Direction, EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole,
+    ServerState, SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
 };
 use super::notes::Notes;
 use super::rate::Rate;
@@ -122,6 +122,13 @@ catalogue! {
     shed: By<Shed, Counter> = "nostr_shed_total", Count, "connection";
     /// Subscriptions that are open.
     subscriptions_active: Gauge = "nostr_subscriptions_active", Count, "connection";
+
+    /// Bytes that are held for clients, by what for.
+    client_bytes: By<ClientBytes, Gauge> = "nostr_client_bytes", Bytes, "connection";
+    /// The most bytes that may be held for clients (memory.clients_bytes).
+    client_limit: Gauge = "nostr_client_limit_bytes", Bytes, "connection";
+    /// Reads that wait until memory for clients comes free.
+    client_waiting: Gauge = "nostr_client_memory_waiting", Count, "connection";
 
     /// Messages that clients sent, by type.
     messages: By<MessageType, Counter> = "nostr_messages_total", Count, "message";

@@ -1,6 +1,7 @@
 //! The labels of metrics and their values.
 
 use super::series::Label;
+use crate::memory::HeldFor;
 use crate::types::{KindClass, Refusal, RemovalCause, Verdict};
 
 macro_rules! labels {
@@ -47,6 +48,9 @@ labels! {
 
     /// A direction, as this instance sees it.
     Direction = "direction" { Read = "read", Written = "written", }
+
+    /// What bytes are held for.
+    ClientBytes = "kind" { Rows = "rows", Filters = "filters", Outbox = "outbox", Messages = "messages", }
 
     /// What a client asked for.
     Operation = "operation" { Req = "req", Count = "count", Event = "event", Auth = "auth", }
@@ -136,9 +140,21 @@ labels! {
         PrivateNeedsAuthentication = "private_needs_authentication",
         AuthenticationAsEvent = "authentication_as_event", WrongAuthentication = "wrong_authentication",
         RateLimited = "rate_limited", TooCostly = "too_costly",
-        TooManySubscriptions = "too_many_subscriptions", SubscriptionsTooLarge = "subscriptions_too_large", TooSlow = "too_slow",
+        TooManySubscriptions = "too_many_subscriptions", SubscriptionsTooLarge = "subscriptions_too_large", MemoryShare = "memory_share",
+        SlowReader = "slow_reader", TooSlow = "too_slow",
         LogCut = "log_cut", Unheard = "unheard", Overloaded = "overloaded", Timeout = "timeout", StoreFailed = "store_failed", DiskFull = "disk_full",
         DatabaseLocked = "database_locked", ShuttingDown = "shutting_down",
+    }
+}
+
+impl From<HeldFor> for ClientBytes {
+    fn from(what: HeldFor) -> Self {
+        match what {
+            HeldFor::Rows => Self::Rows,
+            HeldFor::Filters => Self::Filters,
+            HeldFor::Outbox => Self::Outbox,
+            HeldFor::Messages => Self::Messages,
+        }
     }
 }
 
@@ -188,7 +204,7 @@ impl From<&Refusal> for Reason {
             Invalid Unsupported WrongId WrongSignature MessageTooLarge TooManyTags ContentTooLong TooOld TooNew Expired
             ProofOfWork Superseded Deleted Vanished VanishElsewhere AuthorBlocked KindBlocked ProtectedNeedsAuthentication ProtectedNotAuthor
             ProtectedEmbedded WriteNeedsAuthentication ReadNeedsAuthentication PrivateNeedsAuthentication
-            AuthenticationAsEvent WrongAuthentication RateLimited TooCostly TooManySubscriptions SubscriptionsTooLarge TooSlow LogCut Unheard
+            AuthenticationAsEvent WrongAuthentication RateLimited TooCostly TooManySubscriptions SubscriptionsTooLarge MemoryShare SlowReader TooSlow LogCut Unheard
             Overloaded Timeout StoreFailed DiskFull DatabaseLocked ShuttingDown)
     }
 }

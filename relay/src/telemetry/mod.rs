@@ -19,9 +19,9 @@ pub use document::document;
 pub use exporter::Exporter;
 pub use journeys::{Journeys, Trace};
 pub use labels::{
-    AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, CloseReason, ConnectionOutcome, Direction,
-    EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole, ServerState,
-    SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
+    AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, ClientBytes, CloseReason, ConnectionOutcome,
+    Direction, EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole,
+    ServerState, SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};

@@ -62,6 +62,12 @@ pub(crate) enum Safeguard {
     FrameOrder,
     /// An ephemeral event that was delivered lately is not delivered again.
     RecentEphemeral,
+    /// Of what a query has read it keeps the texts of one page.
+    PageBound,
+    /// A query whose client takes nothing gives back the texts that it has read.
+    GiveBack,
+    /// A query whose client takes nothing ends once others need the memory of its connection.
+    SlowReaders,
     /// A server's connections are open, and have been asked, before the first client asks.
     Warming,
 }

@@ -108,6 +108,10 @@ pub enum Refusal {
         /// The limit in bytes.
         max_bytes: usize,
     },
+    /// The connection holds as much of the relay's memory as one may: filters, rows that wait.
+    MemoryShare,
+    /// The client takes nothing of what waits for it while others need the memory.
+    SlowReader,
     /// The client reads so slowly that the log no longer reaches back to where it is.
     TooSlow,
     /// A failover has cut off what this subscription had seen, or the log does not tell what lies between: something
@@ -162,6 +166,8 @@ impl Refusal {
             Self::TooCostly { .. } => "too_costly",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
             Self::SubscriptionsTooLarge { .. } => "subscriptions_too_large",
+            Self::MemoryShare => "memory_share",
+            Self::SlowReader => "slow_reader",
             Self::TooSlow => "too_slow",
             Self::LogCut => "log_cut",
             Self::Unheard => "unheard",

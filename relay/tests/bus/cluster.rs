@@ -8,6 +8,7 @@ use relay::ingest::{ClusterLinks, InFlight, Ingest, IngestSettings, Stations, Su
 use relay::log::Log;
 use relay::log::bus::redis::RedisBus;
 use relay::log::bus::{BusHandle, NoBus};
+use relay::memory::ClientMemory;
 use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use relay::policy::Rules;
 use relay::store::{SharedLog, Store};
@@ -69,7 +70,7 @@ impl Cluster {
         for _ in 0..instances {
             started.push(Instance::start(store.clone(), redis).await);
         }
-        let outbox = Outbox::new(OutboxLimits { max_events: 1, max_bytes: 1 });
+        let outbox = Outbox::new(OutboxLimits { max_events: 1, max_bytes: 1 }, ClientMemory::unbounded().connect());
         Self { instances: started, store, author: Author::new(), outbox }
     }
 
@@ -220,7 +221,8 @@ impl Instance {
         let links = ClusterLinks { shared_log: store.clone() as Arc<dyn SharedLog>, bus };
         let (ingest, stations) =
             Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links)).unwrap();
-        let outbox = Outbox::new(OutboxLimits { max_events: 1_000, max_bytes: 1 << 24 });
+        let outbox =
+            Outbox::new(OutboxLimits { max_events: 1_000, max_bytes: 1 << 24 }, ClientMemory::unbounded().connect());
         let kinds = [Kind(1), Kind(20_001)];
         let filters = [Filter { kinds: Some(kinds.into()), ..Filter::default() }];
         let subscription = Subscription::new(SubscriptionId("s".into()), filters.into(), outbox.clone());

@@ -16,6 +16,7 @@ use relay::cache::{Cache, NoLayer};
 use relay::config::Durability;
 use relay::ingest::{InFlight, Ingest, IngestSettings, Submission, WriterSettings};
 use relay::log::Log;
+use relay::memory::ClientMemory;
 use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use relay::policy::Rules;
 use relay::query::{Queries, QueryLimits};
@@ -94,7 +95,7 @@ fn random_filter(rng: &mut StdRng) -> Filter {
 
 async fn publish(relay: &Relay, seed: u64) {
     let mut rng = StdRng::seed_from_u64(1_000 + seed);
-    let outbox = Outbox::new(OutboxLimits { max_events: 1, max_bytes: 1 });
+    let outbox = Outbox::new(OutboxLimits { max_events: 1, max_bytes: 1 }, ClientMemory::unbounded().connect());
     let mut published = Vec::new();
     let in_flight = Arc::new(AtomicUsize::new(0));
     let metrics = metrics();
@@ -149,7 +150,10 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
     let mut last = false;
     while !last {
         last = *done.borrow();
-        let outbox = Outbox::new(OutboxLimits { max_events: rng.random_range(1..40), max_bytes: 1 << 20 });
+        let outbox = Outbox::new(
+            OutboxLimits { max_events: rng.random_range(1..40), max_bytes: 1 << 20 },
+            ClientMemory::unbounded().connect(),
+        );
         let filters: Arc<[Filter]> = (0..rng.random_range(1..4)).map(|_| random_filter(&mut rng)).collect();
         let subscription = Subscription::new(SubscriptionId("s".into()), filters.clone(), outbox.clone());
         let limits = QueryLimits {

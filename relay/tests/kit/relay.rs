@@ -7,6 +7,7 @@ use relay::config::Config;
 use relay::connection::{ConnectionSettings, Listener, Services, ShutdownTrigger, shutdown};
 use relay::ingest::{Ingest, IngestSettings, Stations, WriterSettings};
 use relay::log::Log;
+use relay::memory::ClientMemory;
 use relay::policy::Rules;
 use relay::query::Queries;
 use relay::store::{Store, memory::MemoryStore};
@@ -25,6 +26,8 @@ pub struct Setup {
     /// By default in memory.
     pub store: Arc<dyn Store>,
     pub ring_bytes: usize,
+    /// The account of what is held for clients; by default without a bound.
+    pub memory: Arc<ClientMemory>,
     pub ingest: IngestSettings,
     pub information: &'static str,
 }
@@ -39,6 +42,7 @@ impl Default for Setup {
             rules: Rules::default(),
             store: Arc::new(MemoryStore::new()),
             ring_bytes: 16 << 20,
+            memory: ClientMemory::unbounded(),
             ingest: IngestSettings {
                 queue: 1024,
                 verify_threads: 1,
@@ -56,6 +60,7 @@ pub struct Relay {
     pub rules: Arc<ArcSwap<Rules>>,
     pub log: Arc<Log>,
     pub store: Arc<dyn Store>,
+    pub memory: Arc<ClientMemory>,
     pub shutdown: ShutdownTrigger,
     listener: JoinHandle<()>,
     stations: Stations,
@@ -74,7 +79,7 @@ impl Relay {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let metrics = Arc::new(Metrics::detached());
-        let store = setup.store;
+        let (store, memory) = (setup.store, setup.memory);
         let cache = Cache::new(16 << 20, Arc::new(NoLayer), metrics.clone());
         let log = Log::with_cache(store.head().await.unwrap(), setup.ring_bytes, Some(cache), metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(setup.rules));
@@ -89,11 +94,12 @@ impl Relay {
             rules: rules.clone(),
             settings: settings.clone(),
             information: Arc::new(ArcSwap::from_pointee(setup.information.into())),
+            memory: memory.clone(),
             shutdown: signal,
             metrics,
         };
         let listener = tokio::spawn(Listener::new(tcp, services).run());
-        Self { address, settings, rules, log, store, shutdown: trigger, listener, stations }
+        Self { address, settings, rules, log, store, memory, shutdown: trigger, listener, stations }
     }
 
     /// The relay's URL as clients know it.

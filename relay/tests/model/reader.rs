@@ -3,6 +3,7 @@
 use super::database::{Database, author};
 use super::oracle::{Transcript, check};
 use crate::log::Log;
+use crate::memory::ClientMemory;
 use crate::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use crate::query::{Queries, QueryLimits};
 use crate::types::{Access, EventId, Filter, Kind, Position, SubscriptionId};
@@ -51,7 +52,10 @@ impl ModelReader {
             ..Filter::default()
         };
         let filters: Arc<[Filter]> = (0..rng.random_range(1..3)).map(|_| filter(rng)).collect();
-        let outbox = Outbox::new(OutboxLimits { max_events: rng.random_range(1..8), max_bytes: 1 << 20 });
+        let outbox = Outbox::new(
+            OutboxLimits { max_events: rng.random_range(1..8), max_bytes: 1 << 20 },
+            ClientMemory::unbounded().connect(),
+        );
         let subscription = Subscription::new(SubscriptionId("s".into()), filters.clone(), outbox);
         let transcript = Transcript {
             asked_at: must_see(&filters),

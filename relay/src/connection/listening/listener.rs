@@ -9,6 +9,7 @@ use crate::connection::services::Services;
 use crate::connection::settings::ConnectionSettings;
 use crate::connection::stream::ClientStream;
 use crate::connection::transport::{buffer, task};
+use crate::memory::Pressure;
 use crate::telemetry::{ConnectionOutcome, Metrics};
 use crate::tls::{HANDSHAKE_RECORD, HandshakeError, Handshakes};
 use futures_util::future::join_all;
@@ -126,6 +127,9 @@ fn admit(
     let settings = context.services.settings.load();
     if context.services.shutdown.is_draining() {
         context.refuse(peer.ip(), ConnectionOutcome::Draining);
+    } else if context.services.memory.pressure() >= Pressure::Connections {
+        // The connections that are open hold nearly all of it: one more would only wait.
+        context.refuse(peer.ip(), ConnectionOutcome::Full);
     } else if let Some(slot) = context.slots.enter(settings.max_connections) {
         tokio::spawn(serve(context.clone(), stream, peer, slot, tls.clone()));
         return;

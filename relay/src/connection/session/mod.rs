@@ -11,11 +11,12 @@ use super::services::Services;
 use super::settings::ConnectionSettings;
 use crate::ingest::{InFlight, IngestClosed, Submission};
 use crate::log::Log;
+use crate::memory::{Pressure, Reservation};
 use crate::message::ClientMessage;
 use crate::outbox::Outbox;
 use crate::policy::{self, OwnUrls, RelayUrl};
-use crate::telemetry::{MessageType, Operation};
-use crate::types::{Access, Event, EventId, PublicKey, Refusal, Reply, ReplyId, Verdict, now};
+use crate::telemetry::{MessageType, Operation, Shed};
+use crate::types::{Access, Event, EventId, Filter, PublicKey, Refusal, Reply, ReplyId, Verdict, now};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,9 +104,14 @@ impl Session {
         &self.access
     }
 
-    /// Handles one text message; its reply, if it has one, goes to the outbox. Where a step is returned, it must end
-    /// and be given to [`resume`](Self::resume) before the next message.
-    pub(super) fn receive(&mut self, text: &str, context: &ListenerContext) -> Option<PendingStep> {
+    /// Handles one text message, which `memory` counts where it is large; its reply, if it has one, goes to the outbox.
+    /// Where a step is returned, it must end and be given to [`resume`](Self::resume) before the next message.
+    pub(super) fn receive(
+        &mut self,
+        text: &str,
+        memory: Option<Reservation>,
+        context: &ListenerContext,
+    ) -> Option<PendingStep> {
         let received_at = Instant::now();
         let services = &context.services;
         let settings = services.settings.load();
@@ -140,20 +146,23 @@ impl Session {
         let rules = services.rules.load();
         self.access(&settings);
         match message {
-            ClientMessage::Event(event) => return self.submit(event, received_at, context, &settings),
+            ClientMessage::Event(event) => return self.submit(event, memory, received_at, context, &settings),
             ClientMessage::Auth(event) => return self.authenticate(event, received_at, context, &settings),
             ClientMessage::Close(id) => self.subscriptions.close(&id, &services.log),
             ClientMessage::Req(id, filters) => {
                 // The old subscription of this id ends even where the new one is refused.
                 self.subscriptions.forget(&id, &services.log);
                 let admitted = policy::check_read(&filters, &rules, &self.access)
-                    .and_then(|()| self.subscriptions.check_room(&filters, &settings));
-                match admitted {
-                    Ok(()) => self.subscriptions.open(id, filters, &self.outbox, &self.access, services),
-                    Err(refusal) => self.reply(Reply::Closed(id, refusal), services),
+                    .and_then(|()| self.subscriptions.check_room(&filters, &settings))
+                    .and_then(|()| shed(Shed::Req, req_pressure(&filters), services))
+                    .and_then(|()| self.subscriptions.open(&id, filters, &self.outbox, &self.access, services));
+                if let Err(refusal) = admitted {
+                    self.reply(Reply::Closed(id, refusal), services);
                 }
             }
-            ClientMessage::Count(id, filters) => match policy::check_read(&filters, &rules, &self.access) {
+            ClientMessage::Count(id, filters) => match policy::check_read(&filters, &rules, &self.access)
+                .and_then(|()| shed(Shed::Count, Pressure::Counts, services))
+            {
                 Ok(()) => self.subscriptions.count(id, filters, &self.outbox, &self.access, services),
                 Err(refusal) => self.reply(Reply::Closed(id, refusal), services),
             },
@@ -165,6 +174,7 @@ impl Session {
     fn submit(
         &mut self,
         event: Event,
+        memory: Option<Reservation>,
         received_at: Instant,
         context: &ListenerContext,
         settings: &ConnectionSettings,
@@ -182,7 +192,7 @@ impl Session {
             metrics: context.services.metrics.clone(),
             received_at,
             trace: context.services.metrics.journeys.begin(received_at),
-            in_flight: InFlight::start(&self.in_flight),
+            in_flight: InFlight::with_memory(&self.in_flight, memory),
         };
         let submission = context.services.ingest.try_submit(submission).err()?;
         let ingest = context.services.ingest.clone();
@@ -291,6 +301,21 @@ impl Drop for Session {
         // What waits holds its subscription, and that the outbox: only this breaks the circle.
         self.outbox.close();
     }
+}
+
+/// Refuses what is turned away from `level` on, where the memory for clients is that full.
+fn shed(what: Shed, level: Pressure, services: &Services) -> Result<(), Refusal> {
+    if services.memory.pressure() < level {
+        return Ok(());
+    }
+    services.metrics.shed.of(what).increment(1);
+    Err(Refusal::Overloaded)
+}
+
+/// A REQ that names nothing in particular is turned away before others.
+fn req_pressure(filters: &[Filter]) -> Pressure {
+    let is_selective = |filter: &Filter| filter.ids.is_some() || filter.authors.is_some() || !filter.tags.is_empty();
+    if filters.iter().all(is_selective) { Pressure::Reqs } else { Pressure::UnselectiveReqs }
 }
 
 /// The refusal of a message as the reply that its sender waits for.

@@ -73,16 +73,18 @@ impl Subscriptions {
         }
     }
 
-    /// Opens a subscription; a task of its own answers it.
+    /// Opens a subscription, unless the connection may not hold its filters; a task of its own answers it.
     pub(super) fn open(
         &mut self,
-        id: SubscriptionId,
+        id: &SubscriptionId,
         filters: Vec<Filter>,
         outbox: &Arc<Outbox>,
         access: &Access,
         services: &Services,
-    ) {
-        let subscription = Subscription::new(id.clone(), filters.into(), outbox.clone());
+    ) -> Result<(), Refusal> {
+        let bytes = filters.iter().map(Filter::held_bytes).sum();
+        let memory = outbox.memory().try_hold_filters(bytes).ok_or(Refusal::MemoryShare)?;
+        let subscription = Subscription::with_memory(id.clone(), filters.into(), outbox.clone(), memory);
         let running = RunningQuery::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
         let asked = subscription.clone();
@@ -90,7 +92,8 @@ impl Subscriptions {
             queries.answer(&asked, &access, limits).await;
             running.metrics.query_latency.of(Operation::Req).record(running.begun.elapsed());
         });
-        self.open.insert(id, (subscription, task.abort_handle()));
+        self.open.insert(id.clone(), (subscription, task.abort_handle()));
+        Ok(())
     }
 
     /// Starts a task that answers a COUNT.

@@ -9,6 +9,7 @@ use crate::connection::services::Services;
 use crate::connection::settings::ConnectionSettings;
 use crate::ingest::{Ingest, IngestSettings, WriterSettings};
 use crate::log::Log;
+use crate::memory::ClientMemory;
 use crate::outbox::Outbox;
 use crate::query::Queries;
 use crate::store::MemoryStore;
@@ -38,6 +39,7 @@ fn context() -> ListenerContext {
         rules: Arc::default(),
         settings: Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(&Config::default()))),
         information: Arc::default(),
+        memory: ClientMemory::unbounded(),
         shutdown: signal,
         metrics,
     })
@@ -46,7 +48,7 @@ fn context() -> ListenerContext {
 #[tokio::test]
 async fn a_connection_that_panics_leaves_nothing_behind() {
     let context = Arc::new(context());
-    let outbox = Outbox::new(context.services.settings.load().outbox);
+    let outbox = Outbox::new(context.services.settings.load().outbox, context.services.memory.connect());
     let (log, open) = (context.services.log.clone(), |log: &Log| log.subscriptions().0);
     let task = tokio::spawn({
         let (context, outbox, log) = (context.clone(), outbox.clone(), log.clone());
@@ -54,7 +56,7 @@ async fn a_connection_that_panics_leaves_nothing_behind() {
             let slot = context.slots.enter_from(CLIENT, 1).unwrap();
             let origin = ClientOrigin { address: CLIENT, relay_url: None, _slot: slot };
             let mut session = Session::new(origin, outbox, log.clone());
-            assert!(session.receive(r#"["REQ","s",{"kinds":[1]}]"#, &context).is_none());
+            assert!(session.receive(r#"["REQ","s",{"kinds":[1]}]"#, None, &context).is_none());
             let until_open = async {
                 while open(&log) == 0 {
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -38,6 +38,8 @@ pub(super) struct FrameTracker {
     header_bytes: u8,
     length: u64,
     payload_left: u64,
+    /// Payload of the finished fragments of the message that is arriving.
+    assembled: u64,
     inside_message: bool,
     finished: u64,
 }
@@ -63,6 +65,13 @@ impl FrameTracker {
     /// True between the first byte of a message, or of any frame, and its last.
     pub(super) fn is_inside(&self) -> bool {
         self.header_bytes > 0 || self.inside_message
+    }
+
+    /// How many bytes the message that is arriving has so far, those of the frame included whose header has arrived: what
+    /// tungstenite is about to hold.
+    pub(super) fn announced_bytes(&self) -> u64 {
+        let frame = if self.payload_left > 0 { self.length } else { 0 };
+        self.assembled.saturating_add(frame)
     }
 
     /// How many messages, and control frames between messages, have ended.
@@ -103,6 +112,7 @@ impl FrameTracker {
         self.header_bytes = 0;
         if self.first & CONTROL == 0 {
             self.inside_message = self.first & FINAL == 0;
+            self.assembled = if self.inside_message { self.assembled.saturating_add(self.length) } else { 0 };
         }
         self.finished += u64::from(!self.inside_message);
     }
@@ -167,7 +177,7 @@ mod tests {
             cut in 1_usize..70_000,
         ) {
             let mut tracker = FrameTracker::default();
-            let last = lengths.len() - 1;
+            let (last, mut arrived) = (lengths.len() - 1, 0);
             for (at, length) in lengths.into_iter().enumerate() {
                 let opcode = OpCode::Data(if at == 0 { Data::Text } else { Data::Continue });
                 let bytes = frame(opcode, at == last, length);
@@ -175,11 +185,14 @@ mod tests {
                     tracker.advance(part);
                     prop_assert!(tracker.is_inside());
                 }
+                prop_assert!(tracker.announced_bytes() >= length as u64);
                 tracker.advance(&bytes[bytes.len() - 1..]);
                 prop_assert_eq!(tracker.is_inside(), at < last);
                 // A ping between fragments ends nothing.
                 tracker.advance(&[0x89, 0x80, 0, 0, 0, 0]);
                 prop_assert_eq!(tracker.is_inside(), at < last);
+                arrived += length as u64;
+                prop_assert_eq!(tracker.announced_bytes(), if at < last { arrived } else { 0 });
             }
             prop_assert_eq!(tracker.finished(), 2, "the message, and the ping after it");
         }

@@ -70,9 +70,11 @@ impl Connection<'_> {
         match message {
             Message::Text(text) => {
                 self.has_large_buffer |= text.len() >= LARGE_MESSAGE_BYTES;
-                self.pending_step = self.session.receive(text.as_str(), self.context);
+                let memory = self.socket.get_mut().take_message_memory();
+                self.pending_step = self.session.receive(text.as_str(), memory, self.context);
             }
             Message::Binary(bytes) => {
+                drop(self.socket.get_mut().take_message_memory());
                 self.has_large_buffer |= bytes.len() >= LARGE_MESSAGE_BYTES;
                 let words = "messages are text, this one was binary".to_owned();
                 self.outbox.reply(Reply::Notice(Refusal::Invalid(words)));

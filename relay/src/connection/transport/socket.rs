@@ -6,8 +6,12 @@
 
 use super::frames::{self, FrameTracker};
 use crate::connection::stream::ClientStream;
+use crate::memory::{ConnectionMemory, HeldFor, Reservation};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -18,8 +22,10 @@ pub(super) const HIGH_WATER_BYTES: usize = 64 * 1024;
 /// A buffer larger than this is freed once it is empty.
 const MAX_KEPT_BUFFER_BYTES: usize = 4 * 1024;
 
+/// A message, or what waits to be sent, is counted as memory once it is larger than this.
+const UNCOUNTED_BYTES: usize = 16 * 1024;
+
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Socket {
     stream: ClientStream,
     out: Vec<u8>,
@@ -31,10 +37,17 @@ pub(super) struct Socket {
     frames: FrameTracker,
     bytes_in: u64,
     bytes_out: u64,
+    memory: Arc<ConnectionMemory>,
+    /// Counts the message that is arriving, or has just arrived, where it is large.
+    message: Option<Reservation>,
+    /// Nothing is read until there is memory for the message that has been announced.
+    awaited: Option<BoxFuture<'static, Reservation>>,
+    /// Counts `out` where that is large.
+    sending: Option<Reservation>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: ClientStream) -> Self {
+    pub(super) fn new(stream: ClientStream, memory: Arc<ConnectionMemory>) -> Self {
         Self {
             stream,
             out: Vec::new(),
@@ -44,6 +57,10 @@ impl Socket {
             frames: FrameTracker::default(),
             bytes_in: 0,
             bytes_out: 0,
+            memory,
+            message: None,
+            awaited: None,
+            sending: None,
         }
     }
 
@@ -70,6 +87,43 @@ impl Socket {
     /// Since when the client has taken no byte although some are pending.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
+    }
+
+    /// Counts what is buffered. To be called when something was.
+    pub(super) fn count_buffered(&mut self) {
+        if self.out.capacity() > UNCOUNTED_BYTES {
+            let held = self.sending.get_or_insert_with(|| self.memory.hold(HeldFor::Outbox, 0));
+            if held.bytes() != self.out.capacity() {
+                held.resize(self.out.capacity());
+            }
+        }
+    }
+
+    /// What counts the message that has just arrived, where it is large.
+    pub(super) fn take_message_memory(&mut self) -> Option<Reservation> {
+        self.message.take()
+    }
+
+    /// Ready once there is memory for the message whose beginning has arrived. A message that has not arrived in time ends
+    /// the connection, so nobody waits for ever.
+    fn poll_message_memory(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let announced = usize::try_from(self.frames.announced_bytes()).unwrap_or(usize::MAX);
+        let counted = self.message.as_ref().map_or(UNCOUNTED_BYTES, Reservation::bytes);
+        if announced <= counted {
+            return Poll::Ready(());
+        }
+        let memory = &self.memory;
+        let awaited = self.awaited.get_or_insert_with(|| {
+            let (memory, more) = (memory.clone(), announced - counted);
+            async move { memory.wait_to_hold(HeldFor::Messages, more, more).await }.boxed()
+        });
+        let more = ready!(awaited.poll_unpin(cx));
+        self.awaited = None;
+        match &mut self.message {
+            Some(message) => message.absorb(more),
+            None => self.message = Some(more),
+        }
+        Poll::Ready(())
     }
 
     /// Whether the client is inside a frame or a message.
@@ -118,6 +172,7 @@ impl Socket {
         self.sent = 0;
         if self.out.capacity() > MAX_KEPT_BUFFER_BYTES {
             self.out = Vec::new();
+            self.sending = None;
         } else {
             self.out.clear();
         }
@@ -152,6 +207,7 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_message_memory(cx));
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.note_received(buf.filled().get(before..).unwrap_or_default());

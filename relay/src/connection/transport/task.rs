@@ -27,13 +27,14 @@ pub(in crate::connection) async fn run(context: &ListenerContext, upgraded: Upgr
     let settings = context.services.settings.load_full();
     let config = websocket_config(settings.max_message_bytes);
     let Upgraded { stream, leftover, origin } = upgraded;
-    let mut socket = Socket::new(stream);
+    let memory = context.services.memory.connect();
+    let mut socket = Socket::new(stream, memory.clone());
     socket.note_received(&leftover);
     buffer.extend_from_slice(&leftover);
     // Even an empty one keeps hyper's buffer alive.
     drop(leftover);
     let socket = WebSocketStream::from_partially_read(socket, buffer, Role::Server, Some(config)).await;
-    let outbox = Outbox::new(settings.outbox);
+    let outbox = Outbox::new(settings.outbox, memory);
     let session = Session::new(origin, outbox.clone(), context.services.log.clone());
     let mut connection = Connection {
         context,

@@ -92,6 +92,7 @@ impl Connection<'_> {
                 break false;
             }
         };
+        self.socket.get_mut().count_buffered();
         if self.scratch.capacity() > MAX_KEPT_SCRATCH_BYTES {
             self.scratch = String::new();
         }

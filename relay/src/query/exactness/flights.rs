@@ -2,6 +2,7 @@
 
 use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
 use crate::log::Log;
+use crate::query::held::QueryMemory;
 use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::memory::MemoryStore;
 use crate::store::rules::Vanish;
@@ -137,7 +138,10 @@ impl Scene {
 
     /// How many rows a reader gets, and of which kinds.
     pub(super) async fn ask(&self, filter: &Filter, access: &Access) -> Result<usize, QueryError> {
-        let (snapshots, _) = self.queries.settle(std::slice::from_ref(filter), access, LIMITS).await?;
+        let (snapshots, _) = self
+            .queries
+            .settle(std::slice::from_ref(filter), access, &QueryMemory::unbounded(1, LIMITS), LIMITS)
+            .await?;
         Ok(snapshots.iter().map(|snapshot| snapshot.rows.len()).sum())
     }
 

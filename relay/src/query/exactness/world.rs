@@ -6,6 +6,7 @@ use super::database::{Alive, Database, Reached, distinct, select};
 use super::pool::{Pool, author};
 use crate::cache::{Cache, NoLayer, only_few_ids};
 use crate::log::Log;
+use crate::query::held::QueryMemory;
 use crate::query::page::{Candidate, PageSnapshot};
 use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::SharedHead;
@@ -223,7 +224,8 @@ impl<'a> World<'a> {
             match wanted {
                 Question::Count(filters) => Ok(Answer::Count(queries.count(&filters, &reader, LIMITS).await?)),
                 Question::Rows(filter) => {
-                    let (mut snapshots, head) = queries.settle(&[filter], &reader, LIMITS).await?;
+                    let (mut snapshots, head) =
+                        queries.settle(&[filter], &reader, &QueryMemory::unbounded(1, LIMITS), LIMITS).await?;
                     Ok(Answer::Rows(snapshots.remove(0), head))
                 }
             }

@@ -1,0 +1,22 @@
+//! `[memory]`: how much this process may hold for its clients.
+
+use serde::Deserialize;
+
+/// `[memory]`: how much this process may hold for its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySettings {
+    /// Bytes of rows, filters, outboxes and messages of all clients together; 0: a quarter of what the process may use.
+    #[serde(rename = "clients_bytes")]
+    pub clients_bytes_or_zero: usize,
+}
+
+impl MemorySettings {
+    /// The least account that serves anybody.
+    pub const MIN_CLIENTS_BYTES: usize = 16 << 20;
+
+    /// How many bytes, where the operator has said.
+    pub fn clients_bytes(&self) -> Option<usize> {
+        (self.clients_bytes_or_zero > 0).then_some(self.clients_bytes_or_zero)
+    }
+}
