@@ -202,14 +202,15 @@ impl ConnectionMemory {
     /// Waits until this connection may hold `least_bytes` more, then counts as many as it may, `most_bytes` at most.
     /// Waits for ever where that never comes: give it a deadline. Cancel safe.
     pub async fn wait_to_hold(self: &Arc<Self>, what: HeldFor, least_bytes: usize, most_bytes: usize) -> Reservation {
-        match self.hold_what_may_be(what, least_bytes, most_bytes) {
+        match self.hold_at_once(what, least_bytes, most_bytes) {
             Some(reservation) => reservation,
             None => waiting::wait(self, what, least_bytes, most_bytes).await,
         }
     }
 
-    fn hold_what_may_be(self: &Arc<Self>, what: HeldFor, least: usize, most: usize) -> Option<Reservation> {
+    /// The same without waiting; `None` where this connection may not hold `least_bytes` more.
+    pub fn hold_at_once(self: &Arc<Self>, what: HeldFor, least_bytes: usize, most_bytes: usize) -> Option<Reservation> {
         let room = self.room_for(what);
-        (room >= least).then(|| self.hold(what, room.min(most)))
+        (room >= least_bytes).then(|| self.hold(what, room.min(most_bytes)))
     }
 }

@@ -50,7 +50,7 @@ impl ClientMemory {
             waiters.retain(|waiter| !waiter.grant.is_closed());
             let mut at = 0;
             while let Some(Waiter { connection, what, least_bytes, most_bytes, .. }) = waiters.get(at) {
-                match connection.hold_what_may_be(*what, *least_bytes, *most_bytes) {
+                match connection.hold_at_once(*what, *least_bytes, *most_bytes) {
                     Some(reservation) => grants.extend(waiters.remove(at).map(|waiter| (waiter.grant, reservation))),
                     None => at += 1,
                 }

@@ -86,8 +86,11 @@ impl Outbox {
     /// Waits until this connection has fewer than [`MAX_READS`] reads under way, and counts one more until the permit is
     /// dropped. Cancel safe.
     pub async fn read_permit(&self) -> Result<SemaphorePermit<'_>, Closed> {
-        // Never closed.
-        self.reads.acquire().await.map_err(|_| Closed)
+        match self.reads.try_acquire() {
+            Ok(permit) => Ok(permit),
+            // Never closed.
+            Err(_) => self.reads.acquire().await.map_err(|_| Closed),
+        }
     }
 
     /// What the connection holds.

@@ -73,6 +73,16 @@ impl QueryMemory {
     /// How many bytes of text each read may bring. Waits for memory, for a bounded time.
     pub(super) async fn read_bytes(&self) -> Result<usize, QueryError> {
         let (least, most) = (self.reads * MIN_READ_BYTES.min(self.page_bytes), self.reads * self.page_bytes);
+        // Nearly always there is memory: then nothing is waited for, and those who ask the same at once stay together.
+        if !self.reading.initialized()
+            && let Some(reservation) = self.connection.hold_at_once(HeldFor::Rows, least, most)
+        {
+            // Another read of this query may have been faster: then this one is given back.
+            drop(self.reading.set(reservation));
+        }
+        if let Some(reading) = self.reading.get() {
+            return Ok(reading.bytes() / self.reads);
+        }
         let reading = self.reading.get_or_try_init(|| self.wait_for(least, most)).await?;
         Ok(reading.bytes() / self.reads)
     }
