@@ -242,10 +242,14 @@ impl DatabaseClient {
     }
 }
 
-/// Gives the schedule a chance to do something else.
+/// Gives the schedule a chance to do something else. It wakes, since what drives several reads polls the woken ones only.
 async fn once() {
     let mut waited = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    let turn = std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
+    });
+    turn.await;
 }
 
 impl SharedLog for DatabaseClient {
