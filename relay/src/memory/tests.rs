@@ -13,7 +13,7 @@ fn held_by_kind(account: &ClientMemory) -> usize {
 
 /// What a random history does to one of a few connections.
 #[derive(Debug, Clone)]
-enum Step {
+enum AccountStep {
     Hold(usize, usize, usize),
     TryHold(usize, usize, usize),
     Wait(usize, usize),
@@ -24,17 +24,17 @@ enum Step {
     Settle,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = AccountStep> {
     let (connection, bytes, at) = (0_usize..4, 0_usize..3 * MIB, 0_usize..64);
     prop_oneof![
-        (connection.clone(), 0_usize..4, bytes.clone()).prop_map(|(a, b, c)| Step::Hold(a, b, c)),
-        (connection.clone(), 0_usize..4, bytes.clone()).prop_map(|(a, b, c)| Step::TryHold(a, b, c)),
-        (connection, bytes.clone()).prop_map(|(a, b)| Step::Wait(a, b)),
-        (at.clone(), bytes.clone()).prop_map(|(a, b)| Step::Resize(a, b)),
-        (at.clone(), bytes).prop_map(|(a, b)| Step::TryGrow(a, b)),
-        at.clone().prop_map(Step::Drop),
-        at.prop_map(Step::GiveUp),
-        Just(Step::Settle),
+        (connection.clone(), 0_usize..4, bytes.clone()).prop_map(|(a, b, c)| AccountStep::Hold(a, b, c)),
+        (connection.clone(), 0_usize..4, bytes.clone()).prop_map(|(a, b, c)| AccountStep::TryHold(a, b, c)),
+        (connection, bytes.clone()).prop_map(|(a, b)| AccountStep::Wait(a, b)),
+        (at.clone(), bytes.clone()).prop_map(|(a, b)| AccountStep::Resize(a, b)),
+        (at.clone(), bytes).prop_map(|(a, b)| AccountStep::TryGrow(a, b)),
+        at.clone().prop_map(AccountStep::Drop),
+        at.prop_map(AccountStep::GiveUp),
+        Just(AccountStep::Settle),
     ]
 }
 
@@ -49,14 +49,14 @@ proptest! {
         let mut waits = Vec::new();
         for step in steps {
             match step {
-                Step::Hold(by, what, bytes) => held.push(connections[by].hold(HeldFor::ALL[what], bytes)),
-                Step::TryHold(by, what, bytes) => {
+                AccountStep::Hold(by, what, bytes) => held.push(connections[by].hold(HeldFor::ALL[what], bytes)),
+                AccountStep::TryHold(by, what, bytes) => {
                     let room = connections[by].room_for(HeldFor::ALL[what]);
                     let got = connections[by].try_hold(HeldFor::ALL[what], bytes);
                     prop_assert_eq!(got.is_some(), bytes <= room);
                     held.extend(got);
                 }
-                Step::Wait(by, bytes) => {
+                AccountStep::Wait(by, bytes) => {
                     let connection = connections[by].clone();
                     let wait = async move { connection.wait_to_hold(HeldFor::Rows, bytes / 2, bytes).await };
                     let mut wait = wait.boxed();
@@ -65,11 +65,11 @@ proptest! {
                         None => waits.push(wait),
                     }
                 }
-                Step::Resize(at, bytes) if at < held.len() => held[at].resize(bytes),
-                Step::TryGrow(at, more) if at < held.len() => drop(held[at].try_grow(more)),
-                Step::Drop(at) if at < held.len() => drop(held.swap_remove(at)),
-                Step::GiveUp(at) if at < waits.len() => drop(waits.swap_remove(at)),
-                Step::Settle => waits.retain_mut(|wait| match wait.now_or_never() {
+                AccountStep::Resize(at, bytes) if at < held.len() => held[at].resize(bytes),
+                AccountStep::TryGrow(at, more) if at < held.len() => drop(held[at].try_grow(more)),
+                AccountStep::Drop(at) if at < held.len() => drop(held.swap_remove(at)),
+                AccountStep::GiveUp(at) if at < waits.len() => drop(waits.swap_remove(at)),
+                AccountStep::Settle => waits.retain_mut(|wait| match wait.now_or_never() {
                     Some(reservation) => {
                         held.push(reservation);
                         false

@@ -5,9 +5,9 @@ use std::io;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// How much the threads yield to all others of the machine (`nice`). Chosen, not measured: a
-/// handshake signs with the certificate's key, which costs more than any answer, so where both want the last core, those
-/// who are connected come first.
+/// How much the threads yield to all others of the machine (`nice`). Chosen, not measured: a handshake signs with the
+/// certificate's key, which costs more than any answer, so where both want the last core, those who are connected come
+/// first.
 const NICENESS: i32 = 5;
 
 /// A small runtime of its own. What runs on it may use sockets of another one.

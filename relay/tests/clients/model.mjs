@@ -4,10 +4,21 @@ import { addressOf } from './corpus.mjs'
 
 const isEphemeral = event => event.kind >= 20000 && event.kind < 30000
 const isWrap = event => event.kind === 1059
+const isAddressable = event => event.kind >= 30000 && event.kind < 40000
 const values = (event, name) => event.tags.filter(tag => tag[0] === name && tag.length > 1).map(tag => tag[1])
+
+/** True when `event` has the empty identifier without a tag that says so. */
+const hasImpliedIdentifier = event => isAddressable(event) && values(event, 'd').length === 0
+
+/** The values that a `#name` condition finds. An addressable event without a `d` has the identifier "". */
+const found = (event, name) => (name === 'd' && hasImpliedIdentifier(event) ? [''] : values(event, name))
 
 /** NIP-01's order: newest first, ties by lowest id. */
 export const newestFirst = (a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+
+/** True when a relay sends `event` for its implied identifier, where nostr-tools compares tags alone and drops it. */
+export const isDroppedByLibrary = (filters, event) =>
+  hasImpliedIdentifier(event) && filters.some(filter => filter['#d']?.includes('') && matches(filter, event))
 
 /** NIP-01's filters; `limit` is the caller's business. */
 export function matches(filter, event) {
@@ -18,7 +29,7 @@ export function matches(filter, event) {
     (filter.kinds?.includes(event.kind) ?? true) &&
     event.created_at >= (filter.since ?? 0) &&
     event.created_at <= (filter.until ?? Infinity) &&
-    tags.every(key => values(event, key.slice(1)).some(value => filter[key].includes(value)))
+    tags.every(key => found(event, key.slice(1)).some(value => filter[key].includes(value)))
   )
 }
 

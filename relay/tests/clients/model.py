@@ -10,6 +10,12 @@ def newest_first(event):
     return (-event.created_at, event.id)
 
 
+def found(event, name):
+    """The values that a `#name` condition finds. An addressable event without a `d` has the identifier ""."""
+    values = event.values(name)
+    return [""] if name == "d" and not values and 30000 <= event.kind < 40000 else values
+
+
 def matches(query, event):
     """NIP-01's filters; `limit` is the caller's business."""
     return (
@@ -17,7 +23,7 @@ def matches(query, event):
         and ("authors" not in query or event.pubkey in query["authors"])
         and ("kinds" not in query or event.kind in query["kinds"])
         and query.get("since", 0) <= event.created_at <= query.get("until", float("inf"))
-        and all(any(value in wanted for value in event.values(name[1:])) for name, wanted in query.items() if name[0] == "#")
+        and all(any(value in wanted for value in found(event, name[1:])) for name, wanted in query.items() if name[0] == "#")
     )
 
 

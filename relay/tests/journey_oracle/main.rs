@@ -40,6 +40,7 @@ const PUBLISHERS: u64 = 3;
 const SUBSCRIBERS: u64 = 6;
 
 struct Relay {
+    store: Arc<Replica>,
     ingest: Ingest,
     queries: Arc<Queries>,
     log: Arc<Log>,
@@ -167,6 +168,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             limits,
             asked_at: relay.log.head().position,
             eose_at: Position(0),
+            removed_by: Position(0),
             stored: Vec::new(),
             live: Vec::new(),
             drained_at: Position(0),
@@ -183,7 +185,11 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
                 () = outbox.ready() => {}
                 _ = changed.changed() => {}
             }
+            let before = eose;
             take(&relay, &outbox, &mut transcript, &mut eose);
+            if eose && !before {
+                transcript.removed_by = relay.store.head().await.unwrap().position;
+            }
         }
         query.await.unwrap();
         // The head moves before its own entry is delivered; so everything before the head was delivered.
@@ -234,8 +240,12 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
         IngestSettings { queue: 64, verify_threads: 2, writer: WriterSettings { max_batch: 8, sweep: None } };
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
     let (ingest, stations) = Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
-    let relay =
-        Arc::new(Relay { ingest, queries: Queries::new(replica.clone(), log.clone(), metrics()), log: log.clone() });
+    let relay = Arc::new(Relay {
+        store: replica.clone(),
+        ingest,
+        queries: Queries::new(replica.clone(), log.clone(), metrics()),
+        log: log.clone(),
+    });
     let (finished, done) = tokio::sync::watch::channel(false);
     let subscribers: Vec<_> =
         (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();

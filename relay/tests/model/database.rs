@@ -242,7 +242,8 @@ impl DatabaseClient {
     }
 }
 
-/// Gives the schedule a chance to do something else. It wakes, since what drives several reads polls the woken ones only.
+/// Gives the schedule a chance to do something else. It wakes, since what drives several reads polls the woken ones
+/// only.
 async fn once() {
     let mut waited = false;
     let turn = std::future::poll_fn(|cx| {
