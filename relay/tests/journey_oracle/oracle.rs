@@ -11,8 +11,8 @@ pub(crate) struct Transcript {
     pub(crate) limits: QueryLimits,
     pub(crate) asked_at: Position,
     pub(crate) eose_at: Position,
-    /// Where the store stood at EOSE, which may be ahead of the log's local head: texts that a page left out are read then,
-    /// without those of events that the store has removed meanwhile.
+    /// Where the store stood at EOSE, which may be ahead of the log's local head: texts that a page left out are read
+    /// there, without those of events that the store has removed meanwhile.
     pub(crate) removed_by: Position,
     pub(crate) stored: Vec<EventId>,
     pub(crate) live: Vec<EventId>,
