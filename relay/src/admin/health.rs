@@ -194,7 +194,7 @@ impl Health {
         self.last_beat.store(u64::try_from(millis).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
 
-    /// The time since the last beat, where that is more than [`BEAT_TIMEOUT`]. `None` before the first one.
+    /// The time since the last beat, where that is more than `BEAT_TIMEOUT`. `None` before the first one.
     pub fn stuck_for(&self) -> Option<Duration> {
         self.stuck_at(Instant::now())
     }

@@ -83,7 +83,7 @@ impl Outbox {
         })
     }
 
-    /// Waits until this connection has fewer than [`MAX_READS`] reads under way, and counts one more until the permit is
+    /// Waits until this connection has fewer than `MAX_READS` reads under way, and counts one more until the permit is
     /// dropped. Cancel safe.
     pub async fn read_permit(&self) -> Result<SemaphorePermit<'_>, Closed> {
         match self.reads.try_acquire() {

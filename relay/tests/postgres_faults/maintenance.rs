@@ -39,8 +39,6 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     let (old, recent): (i64, i64) = (row.get(0), row.get(1));
     let far = 32_503_680_000; // The year 3000.
     let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
-    // Somebody else's: a request to vanish keeps its author's older events out.
-    let vanish = store_kit::event(8, 62, old, &[], "");
     let stay = [event(0, old), event(5, old + 1), event(10_002, 3), event(1, recent), event(1, far)];
     let go: Vec<_> = (0..1_200).map(|n| event(1, old + n)).chain([event(1, 0), event(7, 60 * 86_400)]).collect();
     for batch in [&stay[..], &go] {
