@@ -6,7 +6,7 @@
 mod kit;
 
 use kit::{Author, Client, Relay, until};
-use relay::types::Filter;
+use relay::types::{Filter, Kind, PrivateKinds};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -259,4 +259,43 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
     }
     bob.assert_served().await;
     assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
+}
+
+/// What an application keeps for its user (NIP-78): stored, live and counted, for its author alone.
+#[tokio::test]
+async fn author_only_kinds_go_to_their_author_alone() {
+    let author_only = PrivateKinds::default().with_author_only(vec![Kind(78), Kind(30_078)]);
+    let relay = Relay::with(|setup| setup.settings.private_kinds = author_only.clone()).await;
+    let (ann, bob) = (Author::new(), Author::new());
+    let (mut publisher, mut own, mut named, mut stranger) =
+        (relay.connect().await, relay.connect().await, relay.connect().await, relay.connect().await);
+    // It names somebody, who gets a gift wrap by that but none of this.
+    let bob_key = bob.pubkey().to_hex();
+    let data = |kind, content| ann.event(kind, &[&["d", content], &["p", &bob_key]], content);
+
+    stranger.send(json!(["REQ", "data", {"kinds": [78, 30_078]}])).await;
+    assert!(stranger.closed("data").await.starts_with("auth-required: "));
+    stranger.send(json!(["COUNT", "data", {"kinds": [30_078]}])).await;
+    assert!(stranger.closed("data").await.starts_with("auth-required: "));
+    assert!(publisher.publish(&data(30_078, "settings")).await.0);
+    assert!(own.authenticate(&ann).await.0 && named.authenticate(&bob).await.0);
+    let asked = json!({"authors": [ann.pubkey().to_hex()]});
+    for (client, stored) in [(&mut own, 1), (&mut named, 0), (&mut stranger, 0)] {
+        assert_eq!(client.subscribe("all", asked.clone()).await.len(), stored);
+        client.send(json!(["COUNT", "n", asked])).await;
+        assert_eq!(client.next_where(|message| message[0] == "COUNT").await[2]["count"], stored);
+    }
+    let (late, note) = (data(78, "late"), ann.note("public"));
+    assert!(publisher.publish(&late).await.0 && publisher.publish(&note).await.0);
+    assert_eq!(own.event("all").await["id"], late.id().to_hex());
+    for client in [&mut own, &mut named, &mut stranger] {
+        assert_eq!(client.event("all").await["id"], note.id().to_hex(), "and nothing before it");
+    }
+
+    // The control: as kinds for recipients they reach who is named.
+    relay.change(|settings| settings.private_kinds = PrivateKinds::new(author_only.as_slice().to_vec()));
+    assert_eq!(named.subscribe("all", asked.clone()).await.len(), 3);
+    assert!(publisher.publish(&data(78, "last")).await.0);
+    assert_eq!(named.event("all").await["content"], "last");
+    assert_eq!(stranger.subscribe("all", asked).await.len(), 1);
 }

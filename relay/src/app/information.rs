@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::message::SUPPORTED_NIPS;
+use crate::types::Kind;
 use serde_json::{Map, Value, json};
 
 /// The longest subscription id (NIP-01).
@@ -60,12 +61,23 @@ pub(super) fn document(config: &Config) -> String {
             limitation.insert(key.to_owned(), json!(limit));
         }
     }
-    let nips: Vec<u16> = SUPPORTED_NIPS.iter().map(|(number, _)| *number).collect();
+    let nips: Vec<u16> = SUPPORTED_NIPS.iter().map(|(number, _)| *number).filter(|nip| is_on(*nip, config)).collect();
     document.insert("supported_nips".to_owned(), json!(nips));
     document.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     document.insert("limitation".to_owned(), limitation);
     Value::Object(document).to_string()
 }
+
+/// True unless the NIP depends on a setting that is off.
+fn is_on(nip: u16, config: &Config) -> bool {
+    match nip {
+        78 => APPLICATION_DATA.iter().all(|kind| config.access.author_kinds.contains(*kind)),
+        _ => true,
+    }
+}
+
+/// The kinds that NIP-78 asks a relay to serve to their author alone.
+const APPLICATION_DATA: [Kind; 2] = [Kind(78), Kind(30_078)];
 
 #[cfg(test)]
 mod tests {
@@ -96,6 +108,20 @@ mod tests {
         let document = parsed(&Config::default());
         assert!(document["software"].as_str().is_some_and(|url| url.starts_with("https://")), "NIP-11 wants a URL");
         assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn a_nip_that_a_setting_turns_on_is_named_where_it_is_on() {
+        let mut config = Config::default();
+        let names = |config: &Config, nip: u16| {
+            parsed(config)["supported_nips"].as_array().is_some_and(|nips| nips.contains(&json!(nip)))
+        };
+        assert!(names(&config, 59) && !names(&config, 78));
+        for (kinds, named) in [(&["30078"][..], false), (&["30078", "78"], true), (&["78-30078"], true)] {
+            let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+            config.access.author_kinds = toml::Value::from(kinds.clone()).try_into().expect("kinds");
+            assert_eq!(names(&config, 78), named, "{kinds:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::fmt;
 pub enum ReaderClass {
     /// Every reader: no filter of the query selects private events.
     Everyone,
-    /// Readers who have not authenticated: they get all events but those of these private kinds, a setting.
+    /// Readers who have not authenticated: they get all events but those of these private kinds, a setting. Whom else
+    /// such a kind is served to makes no difference to them.
     Unauthenticated(PrivateKinds),
 }
 

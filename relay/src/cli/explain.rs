@@ -3,7 +3,7 @@
 use crate::config::{Redacted, Sources, load};
 use crate::store::postgres::{IndexUse, Role, ServerInspector, ServerPosition};
 use crate::store::{Read, StoreError};
-use crate::types::{Filter, Head, Position, now};
+use crate::types::{Access, Filter, Head, Kind, Position, PrivateKinds, now};
 use anyhow::{anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use futures_util::future::join_all;
@@ -47,9 +47,11 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let loaded = load(sources);
+    let settings = loaded.as_ref().map(|loaded| loaded.config.clone()).unwrap_or_default();
     let urls: Vec<Redacted> = match arguments.get_many::<String>("url") {
         Some(urls) => urls.map(Redacted::new).collect(),
-        None => load(sources)?.config.database.urls.clone(),
+        None => loaded?.config.database.urls.clone(),
     };
     if urls.iter().any(|url| !url.expose().starts_with("postgres")) {
         bail!("explain speaks of PostgreSQL: name its servers in database.urls or by --url");
@@ -58,6 +60,9 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     let unused = arguments.get_flag("unused");
     if filter.is_none() && !unused {
         bail!("give a filter, or --unused");
+    }
+    if let Some(filter) = filter {
+        println!("readers  {}\n", readers(filter, &settings.access.restricted_kinds()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -149,6 +154,28 @@ async fn explain(inspector: &mut ServerInspector, filter: &Filter) -> anyhow::Re
     Ok(())
 }
 
+/// Whom the events of a filter are served to.
+fn readers(filter: &Filter, private: &PrivateKinds) -> String {
+    let access = Access { private_kinds: private.clone(), ..Access::default() };
+    if access.unrestricted(filter) {
+        return "everybody".into();
+    }
+    let selected = |kind: &Kind| filter.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind));
+    let list = |kinds: Vec<Kind>| kinds.iter().map(|kind| kind.0.to_string()).collect::<Vec<_>>().join(", ");
+    let author_only = private.as_slice().iter().filter(|kind| !private.serves_recipients(**kind)).copied();
+    let mut parts = Vec::new();
+    for (kinds, whom) in [
+        (private.for_recipients().filter(selected).collect(), "recipients"),
+        (author_only.filter(selected).collect::<Vec<_>>(), "author alone"),
+    ] {
+        if !kinds.is_empty() {
+            parts.push(format!("kinds {} go to their {whom}", list(kinds)));
+        }
+    }
+    let stranger = if access.needs_authentication(filter) { "is told to authenticate" } else { "gets the rest" };
+    format!("{}; who has not authenticated {stranger}", parts.join(", "))
+}
+
 /// The indexes that none of the servers has read.
 fn idle(servers: &[Vec<IndexUse>]) -> String {
     let mut sums: BTreeMap<&str, (u64, &IndexUse)> = BTreeMap::new();
@@ -169,6 +196,20 @@ fn idle(servers: &[Vec<IndexUse>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readers_are_told_by_kind() {
+        let private = PrivateKinds::default().with_author_only(vec![Kind(78)]);
+        let of = |json: &str| readers(&Filter::parse(json).unwrap(), &private);
+        assert_eq!(of(r#"{"kinds":[1]}"#), "everybody");
+        let told = "kinds 78 go to their author alone; who has not authenticated is told to authenticate";
+        assert_eq!(of(r#"{"kinds":[78]}"#), told);
+        assert_eq!(
+            of("{}"),
+            "kinds 1059, 21059 go to their recipients, kinds 78 go to their author alone; \
+             who has not authenticated gets the rest"
+        );
+    }
 
     #[test]
     fn an_index_is_idle_where_no_server_reads_it() {

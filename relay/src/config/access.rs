@@ -21,6 +21,8 @@ pub struct AccessRules {
     /// Kinds that only their recipients may read (NIP-17, NIP-59).
     #[serde(deserialize_with = "private_kinds")]
     pub private_kinds: PrivateKinds,
+    /// Kinds that only their author may read (NIP-78).
+    pub author_kinds: KindSet,
     /// Authors whose events are taken; empty: everybody's.
     #[serde(deserialize_with = "values::pubkeys")]
     pub allow_pubkeys: BTreeSet<PublicKey>,
@@ -33,6 +35,13 @@ pub struct AccessRules {
     pub deny_kinds: KindSet,
     /// An ephemeral event that certainly nobody listens to is refused with `mute:` (NIP-01).
     pub mute_unheard: bool,
+}
+
+impl AccessRules {
+    /// The kinds that are not served to everybody, by either setting.
+    pub fn restricted_kinds(&self) -> PrivateKinds {
+        self.private_kinds.with_author_only(self.author_kinds.iter().collect())
+    }
 }
 
 fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKinds, D::Error> {

@@ -5,7 +5,8 @@ use super::database::is_postgres;
 use super::error::Problem;
 use super::validate_tls::tls;
 use super::{
-    Config, DatabaseSettings, Limits, MemorySettings, PostgresSettings, Redacted, RedisAddress, RedisSettings,
+    AccessRules, Config, DatabaseSettings, Limits, MemorySettings, PostgresSettings, Redacted, RedisAddress,
+    RedisSettings,
 };
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     limits(&config.limits, &mut check);
     cache(config, &mut check);
     queues_and_timeouts(config, &mut check);
+    access(&config.access, &mut check);
     service(config, &mut check);
     tls(config, &mut check);
     let named = |peer: &String| {
@@ -245,6 +247,18 @@ fn queues_and_timeouts(config: &Config, check: &mut Check) {
         timeouts.ping_interval.is_zero() || timeouts.pong_timeout <= timeouts.ping_interval,
         "timeouts.pong_timeout_seconds",
         "must not exceed timeouts.ping_interval_seconds: a ping is answered before the next one is sent",
+    );
+}
+
+fn access(access: &AccessRules, check: &mut Check) {
+    let both = access.author_kinds.iter().find(|kind| access.private_kinds.contains(*kind));
+    check.that(
+        both.is_none(),
+        "access.author_kinds",
+        format!(
+            "names kind {}, which access.private_kinds serves to its recipients: a kind belongs into one of the two",
+            both.map_or(0, |kind| kind.0)
+        ),
     );
 }
 

@@ -20,7 +20,7 @@ pub struct ConnectionSettings {
     pub public_urls: Vec<RelayUrl>,
     /// The first of them as the operator writes it, for people; empty where none is set.
     pub shown_url: Box<str>,
-    /// The kinds that only their recipients may read.
+    /// The kinds that only their recipients, or only their author, may read.
     pub private_kinds: PrivateKinds,
     /// The largest message that is served. One up to twice as large is answered with a refusal, a still larger one
     /// ends the connection. Settled when a connection begins.
@@ -106,7 +106,7 @@ impl ConnectionSettings {
         Self {
             public_urls: config.own_urls().filter_map(|url| RelayUrl::parse(url).ok()).collect(),
             shown_url: config.own_urls().next().unwrap_or_default().into(),
-            private_kinds: config.access.private_kinds.clone(),
+            private_kinds: config.access.restricted_kinds(),
             max_message_bytes: limits.max_message_bytes,
             max_connections: match limits.max_connections {
                 0 => affordable_connections(),

@@ -1,7 +1,8 @@
 //! The NIPs that this relay implements. The information document (NIP-11), the landing page and docs/protocol.md name
 //! these and no others.
 
-/// The number of each supported NIP, ascending, and what it is about in a few words for people.
+/// The number of each supported NIP, ascending, and what it is about in a few words for people. The information
+/// document names some of them only where a setting turns them on.
 pub const SUPPORTED_NIPS: &[(u16, &str)] = &[
     (1, "notes, profiles, subscriptions"),
     (9, "deletion on request"),
@@ -14,6 +15,7 @@ pub const SUPPORTED_NIPS: &[(u16, &str)] = &[
     (59, "gift wraps"),
     (62, "vanishing on request"),
     (70, "notes that only their author may publish"),
+    (78, "an application's data, for its author alone"),
 ];
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ pub(super) fn words(refusal: &Refusal) -> String {
         R::ProtectedEmbedded => (BLOCKED, "a repost must not embed a protected event".into()),
         R::WriteNeedsAuthentication => (AUTH_REQUIRED, "authenticate to publish".into()),
         R::ReadNeedsAuthentication => (AUTH_REQUIRED, "authenticate to read".into()),
-        R::PrivateNeedsAuthentication => (AUTH_REQUIRED, "these kinds are served to their recipients only".into()),
+        R::PrivateNeedsAuthentication => {
+            (AUTH_REQUIRED, "these kinds are served only to those whom they are for".into())
+        }
         R::AuthenticationAsEvent => (INVALID, "kind 22242 belongs into an AUTH message".into()),
         R::WrongAuthentication(words) => (INVALID, words.clone()),
         R::RateLimited => (RATE_LIMITED, "slow down, you send too much".into()),

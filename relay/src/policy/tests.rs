@@ -1,5 +1,5 @@
 use super::{MALFORMED_EXPIRATION, OwnUrls, RelayUrl, Rules, check, check_auth, check_read};
-use crate::types::{Access, Event, Filter, Kind, PublicKey, Refusal, Timestamp};
+use crate::types::{Access, Event, Filter, Kind, PrivateKinds, PublicKey, Refusal, Timestamp};
 use smallvec::smallvec;
 
 const NOW: Timestamp = 1_700_000_000;
@@ -235,6 +235,29 @@ fn private_kinds_ask_for_authentication_where_nothing_else_is_asked() {
     assert_eq!(check(&[&[1059], &[1]], &stranger), Ok(()), "and so can the public filter");
     assert_eq!(check(&[], &stranger), Ok(()), "nothing is asked for, so nothing is private");
     assert_eq!(check(&[&[1059]], &authenticated(BOB)), Ok(()));
+    // Those for their author alone ask for it as well.
+    let author_only = PrivateKinds::default().with_author_only(vec![Kind(30_078)]);
+    let stranger = Access { private_kinds: author_only.clone(), ..stranger };
+    assert_eq!(check(&[&[1059, 30_078]], &stranger), Err(Refusal::PrivateNeedsAuthentication));
+    assert_eq!(check(&[&[30_078, 78]], &stranger), Ok(()));
+    assert_eq!(check(&[&[30_078]], &Access { private_kinds: author_only, ..authenticated(BOB) }), Ok(()));
+}
+
+#[test]
+fn a_private_kind_is_for_its_recipients_or_for_its_author() {
+    let private = PrivateKinds::new(vec![Kind(1059), Kind(4)]).with_author_only(vec![Kind(78), Kind(4)]);
+    assert_eq!(private.as_slice(), [4, 78, 1059].map(Kind));
+    assert_eq!(private.for_recipients().collect::<Vec<_>>(), [Kind(1059)], "the stricter rule counts");
+    assert_eq!(private.for_authors().collect::<Vec<_>>(), [4, 78].map(Kind));
+    let reads = |kind: u16, reader: PublicKey, private: &PrivateKinds| {
+        let access = Access { private_kinds: private.clone(), ..authenticated(reader) };
+        access.may_read(&event(kind, &[&["p", &BOB.to_hex()]], ""))
+    };
+    for (kind, author, recipient) in [(1, true, true), (4, true, false), (78, true, false), (1059, false, true)] {
+        assert_eq!((reads(kind, ALICE, &private), reads(kind, BOB, &private)), (author, recipient), "{kind}");
+    }
+    let to_recipients = PrivateKinds::new(private.as_slice().to_vec());
+    assert!(reads(78, BOB, &to_recipients), "control: without the rule who is named reads it");
 }
 
 fn auth(at: Timestamp, kind: u16, challenge: &str, relay: &str) -> Result<PublicKey, Refusal> {

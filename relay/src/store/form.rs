@@ -140,7 +140,7 @@ pub(crate) enum Rights {
     All,
     /// Private events are left out.
     Public,
-    /// Private events are left out unless they name one of the reader's keys.
+    /// Private events are left out unless they are for one of the reader's keys.
     Readers,
 }
 

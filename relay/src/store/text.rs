@@ -1,7 +1,7 @@
 //! Reads a stored event's text without parsing it: in the canonical form every field has its place.
 
 use crate::store::StoreError;
-use crate::types::{Access, EventId, Filter, Key, Kind, KindClass, PublicKey, TagFilter, Timestamp, authors_may_read};
+use crate::types::{Access, EventId, Filter, Key, Kind, KindClass, PublicKey, TagFilter, Timestamp};
 use memchr::memmem;
 
 /// `{"id":"`
@@ -87,10 +87,11 @@ pub(crate) fn may_read(text: &str, access: &Access, filter: &Filter) -> bool {
         return true;
     }
     let Some(kind) = kind(text).filter(|kind| access.private_kinds.contains(*kind)) else { return true };
-    let readable = |reader: &PublicKey, kind: Kind| {
-        (authors_may_read(kind) && pubkey(text).as_ref() == Some(reader)) || names_recipient(text, reader)
-    };
-    access.authenticated.iter().any(|reader| readable(reader, kind))
+    let (to_author, to_recipients) =
+        (access.private_kinds.serves_authors(kind), access.private_kinds.serves_recipients(kind));
+    access.authenticated.iter().any(|reader| {
+        (to_author && pubkey(text).as_ref() == Some(reader)) || (to_recipients && names_recipient(text, reader))
+    })
 }
 
 #[cfg(test)]

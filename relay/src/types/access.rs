@@ -1,4 +1,5 @@
-//! Who may read what: direct messages and gift wraps go to their recipients only (NIP-17, NIP-59, NIP-42).
+//! Who may read what: direct messages and gift wraps go to their recipients only (NIP-17, NIP-59, NIP-42), an
+//! application's own data to its author only (NIP-78).
 
 use super::{Event, Filter, Kind, PublicKey};
 use smallvec::SmallVec;
@@ -7,27 +8,63 @@ use std::sync::Arc;
 /// The kinds that only their recipients may read unless the operator says otherwise.
 pub const PRIVATE_KINDS_DEFAULT: [Kind; 2] = [Kind::GIFT_WRAP, Kind::EPHEMERAL_GIFT_WRAP];
 
-/// The kinds that are served to authenticated recipients only; sorted.
+/// The kinds that are not served to everybody, and whom each is served to: its recipients, or its author alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PrivateKinds(Arc<[Kind]>);
+pub struct PrivateKinds {
+    /// All of them, sorted.
+    kinds: Arc<[Kind]>,
+    /// Those of them that are served to their author alone, sorted.
+    author_only: Arc<[Kind]>,
+}
 
 impl PrivateKinds {
-    /// Takes the kinds in any order.
-    pub fn new(mut kinds: Vec<Kind>) -> Self {
-        kinds.sort_unstable();
-        kinds.dedup();
-        Self(kinds.into())
+    /// Kinds that are served to their recipients, in any order.
+    pub fn new(kinds: Vec<Kind>) -> Self {
+        Self { kinds: sorted(kinds), author_only: Arc::default() }
     }
 
-    /// The kinds, sorted.
+    /// The same with kinds that are served to their author alone: the stricter rule counts for a kind of both.
+    pub fn with_author_only(&self, kinds: Vec<Kind>) -> Self {
+        let all = self.kinds.iter().chain(&kinds).copied().collect();
+        Self { kinds: sorted(all), author_only: sorted(kinds) }
+    }
+
+    /// All private kinds, sorted.
     pub fn as_slice(&self) -> &[Kind] {
-        &self.0
+        &self.kinds
     }
 
     /// True when `kind` is one of them.
     pub fn contains(&self, kind: Kind) -> bool {
-        self.0.binary_search(&kind).is_ok()
+        self.kinds.binary_search(&kind).is_ok()
     }
+
+    /// True when whoever an event of this private kind names in a `p` tag may read it.
+    pub fn serves_recipients(&self, kind: Kind) -> bool {
+        self.author_only.binary_search(&kind).is_err()
+    }
+
+    /// True when the author of an event of this private kind may read it. The author of a gift wrap is a throw-away key
+    /// that must not lead back to anyone.
+    pub fn serves_authors(&self, kind: Kind) -> bool {
+        !self.serves_recipients(kind) || !matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP)
+    }
+
+    /// The private kinds that their recipients may read.
+    pub fn for_recipients(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.kinds.iter().copied().filter(|kind| self.serves_recipients(*kind))
+    }
+
+    /// The private kinds that their authors may read.
+    pub fn for_authors(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.kinds.iter().copied().filter(|kind| self.serves_authors(*kind))
+    }
+}
+
+fn sorted(mut kinds: Vec<Kind>) -> Arc<[Kind]> {
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds.into()
 }
 
 impl Default for PrivateKinds {
@@ -50,12 +87,16 @@ pub struct Access {
 impl Access {
     /// True when this reader may be sent `event`.
     pub fn may_read(&self, event: &Event) -> bool {
-        if !self.private_kinds.contains(event.kind()) {
+        let (private, kind) = (&self.private_kinds, event.kind());
+        if !private.contains(kind) {
             return true;
         }
+        let names = |reader: &PublicKey| {
+            event.tag_values(b'p').any(|value| PublicKey::from_hex(value.as_bytes()) == Ok(*reader))
+        };
         self.authenticated.iter().any(|reader| {
-            (authors_may_read(event.kind()) && *reader == event.pubkey())
-                || event.tag_values(b'p').any(|value| PublicKey::from_hex(value.as_bytes()) == Ok(*reader))
+            (private.serves_authors(kind) && *reader == event.pubkey())
+                || (private.serves_recipients(kind) && names(reader))
         })
     }
 
@@ -73,10 +114,4 @@ impl Access {
         self.authenticated.is_empty()
             && filter.kinds.as_ref().is_some_and(|kinds| kinds.iter().all(|kind| self.private_kinds.contains(*kind)))
     }
-}
-
-/// A gift wrap's author is a throw-away key that must not lead back to anyone; every other private kind may be
-/// read by the one who wrote it.
-pub const fn authors_may_read(kind: Kind) -> bool {
-    !matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP)
 }

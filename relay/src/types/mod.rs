@@ -13,7 +13,7 @@ mod row;
 pub(crate) mod safeguard;
 mod verdict;
 
-pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds, authors_may_read};
+pub use access::{Access, PRIVATE_KINDS_DEFAULT, PrivateKinds};
 pub use bytes::Damaged;
 pub(crate) use event::EventSeed;
 pub(crate) use event::LEAST_PACKED_BYTES;

@@ -85,7 +85,7 @@ pub enum Refusal {
     WriteNeedsAuthentication,
     /// This relay wants to know its readers (NIP-42).
     ReadNeedsAuthentication,
-    /// What was asked for is served to its recipients only (NIP-17, NIP-59).
+    /// What was asked for is served only to its recipients (NIP-17, NIP-59) or its author (NIP-78).
     PrivateNeedsAuthentication,
     /// A kind 22242 handed in as EVENT: it belongs into AUTH and is never stored.
     AuthenticationAsEvent,

@@ -1,5 +1,6 @@
 //! Three relays as processes of their own, on a primary with two replicas and a Redis.
 
+use crate::clients::AUTHOR_ONLY;
 use deploy::postgres::Cluster;
 use deploy::recording::Recording;
 use deploy::redis::Server;
@@ -41,6 +42,7 @@ impl Stage {
             let relay = Relay::new(&format!("relay-{number}"), program, home.clone()).unwrap();
             let urls = stage.postgres.database_urls(DATABASE).join(",");
             let relay = relay.set("RELAY_DATABASE_URLS", urls).set("RELAY_TIMEOUTS_DRAIN_SECONDS", "1");
+            let relay = relay.set("RELAY_ACCESS_AUTHOR_KINDS", AUTHOR_ONLY.to_string());
             let relay = settings.iter().fold(relay, |relay, (variable, value)| relay.set(variable, value));
             stage.relays.push(relay);
         }

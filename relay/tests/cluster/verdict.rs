@@ -1,9 +1,10 @@
 //! Compares what every client saw with the log.
 
+use crate::clients::AUTHOR_ONLY;
 use crate::oracle::{self, Transcript};
 use crate::world::{Record, Session, World};
 use relay::query::QueryLimits;
-use relay::types::{Change, Event, EventId, LogEntry, Position};
+use relay::types::{Access, Change, Event, EventId, Filter, Kind, LogEntry, Position, PrivateKinds};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,8 +104,14 @@ fn named(session: &Session, reason: &str) -> String {
     format!("relay-{}, {}: {reason}", session.relay + 1, session.filters[0].to_json())
 }
 
+/// What every session may read: none has authenticated.
+fn stranger() -> Access {
+    let private_kinds = PrivateKinds::default().with_author_only(vec![Kind(AUTHOR_ONLY)]);
+    Access { private_kinds, ..Access::default() }
+}
+
 fn wants(session: &Session, event: &Event) -> bool {
-    session.filters.iter().any(|filter| filter.matches(event))
+    stranger().may_read(event) && session.filters.iter().any(|filter| filter.matches(event))
 }
 
 fn removed(entries: &[LogEntry]) -> impl Iterator<Item = EventId> + '_ {
@@ -150,6 +157,7 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
     }
     let transcript = |from: u64, to: u64| Transcript {
         filters: session.filters.clone(),
+        access: stranger(),
         limits: QueryLimits {
             default_limit: 500,
             max_limit: 5_000,
@@ -192,4 +200,25 @@ pub fn assert_sees(world: &World, entries: &[LogEntry]) {
     session.live.swap(first, second);
     check(session, entries, &positions).expect_err("two events changed places");
     session.live = live;
+
+    // A stranger who asks for what is for its author alone gets nothing of it, stored or live.
+    let author_only = Filter { kinds: Some([Kind(AUTHOR_ONLY)].into()), ..Filter::default() };
+    let leaked = entries.iter().flat_map(|entry| entry.changes.iter()).find_map(|change| match change {
+        Change::Inserted(insertion) if author_only.matches(&insertion.event) => Some(insertion.event.id()),
+        _ => None,
+    });
+    let leaked = leaked.expect("an event that is for its author alone");
+    let asks = |stored: &[EventId], live: &[EventId]| Session {
+        subscriber: None,
+        relay: session.relay,
+        filters: [author_only.clone()].into(),
+        asked_at: session.asked_at,
+        eose_at: session.eose_at,
+        stored: stored.to_vec(),
+        live: live.to_vec(),
+        whole: true,
+    };
+    check(&asks(&[], &[]), entries, &positions).unwrap();
+    check(&asks(&[leaked], &[]), entries, &positions).expect_err("it came stored");
+    check(&asks(&[], &[leaked]), entries, &positions).expect_err("it came live");
 }

@@ -46,7 +46,8 @@ impl Stage {
         let directory = tempfile::Builder::new().prefix("skein-front-").tempdir().unwrap();
         let (port, quiet) = (deploy::free_port().unwrap(), ProgressBar::hidden());
         let relay_program = Some(PathBuf::from(env!("CARGO_BIN_EXE_relay")));
-        let wish = Wish { port: Some(port), relay_program, guarded: true, ..wish };
+        let mut wish = Wish { port: Some(port), relay_program, guarded: true, ..wish };
+        wish.settings.push(("RELAY_ACCESS_AUTHOR_KINDS".to_owned(), clients::AUTHOR_ONLY.to_string()));
         let local = Local::up(directory.path(), &wish, &quiet).await.unwrap();
         Self { local, port, quiet, directory }
     }

@@ -25,8 +25,8 @@ use relay::store::memory::MemoryStore;
 use relay::store::sqlite::{Options, SqliteStore};
 use relay::telemetry::Metrics;
 use relay::types::{
-    Access, Event, EventId, Filter, Kind, Position, PublicKey, Refusal, Reply, SubscriptionId, TagFilter, Timestamp,
-    Verdict,
+    Access, Event, EventId, Filter, Kind, Position, PrivateKinds, PublicKey, Refusal, Reply, SubscriptionId, TagFilter,
+    Timestamp, Verdict,
 };
 use replica::{Replica, Snapshots};
 use secp256k1::{Keypair, Secp256k1};
@@ -38,12 +38,16 @@ const AUTHORS: u8 = 3;
 const EVENTS_A_PUBLISHER: usize = 1_500;
 const PUBLISHERS: u64 = 3;
 const SUBSCRIBERS: u64 = 6;
+/// The kind that is served to its author alone.
+const AUTHOR_ONLY: u16 = 30_000;
 
 struct Relay {
     store: Arc<Replica>,
     ingest: Ingest,
     queries: Arc<Queries>,
     log: Arc<Log>,
+    /// What a connection's writer does at the moment of sending: it drops what the reader may not read.
+    checks_readers: bool,
 }
 
 fn metrics() -> Arc<Metrics> {
@@ -54,10 +58,12 @@ fn keys(author: u8) -> Keypair {
     Keypair::from_seckey_slice(&Secp256k1::new(), &[author + 1; 32]).unwrap()
 }
 
+fn pubkey(author: u8) -> PublicKey {
+    PublicKey::from_bytes(keys(author).x_only_public_key().0.serialize())
+}
+
 fn signed(author: u8, created_at: Timestamp, kind: u16, tags: &[Vec<String>]) -> Arc<Event> {
-    let keys = keys(author);
-    let pubkey = PublicKey::from_bytes(keys.x_only_public_key().0.serialize());
-    let secp = Secp256k1::signing_only();
+    let (keys, pubkey, secp) = (keys(author), pubkey(author), Secp256k1::signing_only());
     let sign = |id: &EventId| *secp.sign_schnorr_no_aux_rand(id.as_bytes(), &keys).as_ref();
     Arc::new(Event::build(pubkey, created_at, Kind(kind), tags, "", sign))
 }
@@ -79,9 +85,8 @@ fn random_event(rng: &mut StdRng, published: &[Arc<Event>]) -> Arc<Event> {
 }
 
 fn random_filter(rng: &mut StdRng) -> Filter {
-    let author = |author: u8| PublicKey::from_bytes(keys(author).x_only_public_key().0.serialize());
     Filter {
-        authors: rng.random_bool(0.4).then(|| [author(rng.random_range(0..AUTHORS))].into()),
+        authors: rng.random_bool(0.4).then(|| [pubkey(rng.random_range(0..AUTHORS))].into()),
         kinds: rng.random_bool(0.5).then(|| [Kind([0, 1, 5, 30_000][rng.random_range(0..4)])].into()),
         tags: if rng.random_bool(0.3) {
             [TagFilter { letter: b't', values: [rng.random_range(0..4).to_string().into()].into() }].into()
@@ -92,6 +97,13 @@ fn random_filter(rng: &mut StdRng) -> Filter {
         limit: rng.random_bool(0.7).then(|| rng.random_range(0..30)),
         ..Filter::default()
     }
+}
+
+/// A reader who may have authenticated, on a relay where a kind is for its author alone.
+fn random_access(rng: &mut StdRng) -> Access {
+    let authenticated = rng.random_bool(0.5).then(|| pubkey(rng.random_range(0..AUTHORS)));
+    let private_kinds = PrivateKinds::default().with_author_only(vec![Kind(AUTHOR_ONLY)]);
+    Access { authenticated: authenticated.into_iter().collect(), private_kinds, ..Access::default() }
 }
 
 async fn publish(relay: &Relay, seed: u64) {
@@ -163,8 +175,10 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             max_text_bytes: if rng.random_bool(0.3) { 2_000 } else { 1 << 20 },
             head_timeout: Duration::from_secs(10),
         };
+        let access = random_access(&mut rng);
         let mut transcript = Transcript {
             filters,
+            access: access.clone(),
             limits,
             asked_at: relay.log.head().position,
             eose_at: Position(0),
@@ -175,7 +189,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
         };
         let query = tokio::spawn({
             let (relay, subscription) = (relay.clone(), subscription.clone());
-            async move { relay.queries.answer(&subscription, &Access::default(), limits).await }
+            async move { relay.queries.answer(&subscription, &access, limits).await }
         });
         let wanted = rng.random_range(0..60);
         let mut eose = false;
@@ -221,7 +235,8 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
             }
             Item::Live { insertion, .. } => {
                 assert!(*eose, "a live event before EOSE");
-                if !insertion.is_dead() {
+                let readable = !relay.checks_readers || transcript.access.may_read(&insertion.event);
+                if !insertion.is_dead() && readable {
                     transcript.live.push(insertion.event.id());
                 }
             }
@@ -231,6 +246,10 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
 }
 
 async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
+    run_checking(mode, store, true).await
+}
+
+async fn run_checking(mode: Snapshots, store: Arc<dyn Store>, checks_readers: bool) -> (Vec<String>, usize) {
     let replica = Arc::new(Replica::new(store, mode));
     let start = replica.head().await.unwrap();
     let cache = Cache::new(16 << 20, Arc::new(NoLayer), metrics());
@@ -245,6 +264,7 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
         ingest,
         queries: Queries::new(replica.clone(), log.clone(), metrics()),
         log: log.clone(),
+        checks_readers,
     });
     let (finished, done) = tokio::sync::watch::channel(false);
     let subscribers: Vec<_> =
@@ -299,6 +319,13 @@ async fn lagging_snapshots_change_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn control_a_store_that_claims_a_later_position_is_caught() {
     let (errors, all) = run(Snapshots::Lying, memory()).await;
+    println!("{} of {all} transcripts are wrong", errors.len());
+    assert!(!errors.is_empty(), "the oracle saw nothing in {all} transcripts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn control_without_the_check_of_readers_at_the_moment_of_sending_others_get_it() {
+    let (errors, all) = run_checking(Snapshots::Honest, memory(), false).await;
     println!("{} of {all} transcripts are wrong", errors.len());
     assert!(!errors.is_empty(), "the oracle saw nothing in {all} transcripts");
 }

@@ -1,13 +1,15 @@
 //! Compares what one subscription saw with the log.
 
 use relay::query::QueryLimits;
-use relay::types::{Change, Event, EventId, Filter, LogEntry, Position, Row};
+use relay::types::{Access, Change, Event, EventId, Filter, LogEntry, Position, Row};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What one subscription saw.
 pub(crate) struct Transcript {
     pub(crate) filters: Arc<[Filter]>,
+    /// The reader: what is private to others is no part of its answer.
+    pub(crate) access: Access,
     pub(crate) limits: QueryLimits,
     pub(crate) asked_at: Position,
     pub(crate) eose_at: Position,
@@ -86,7 +88,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
 }
 
 fn wants(transcript: &Transcript, event: &Event) -> bool {
-    transcript.filters.iter().any(|filter| filter.matches(event))
+    transcript.access.may_read(event) && transcript.filters.iter().any(|filter| filter.matches(event))
 }
 
 fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Vec<EventId> {
@@ -97,6 +99,7 @@ fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -
             Change::Removed(removal) => drop(alive.remove(&removal.id())),
         }
     }
+    alive.retain(|_, event| transcript.access.may_read(event));
     let mut keys = HashSet::new();
     for filter in transcript.filters.iter() {
         let mut rows: Vec<Row> =

@@ -60,6 +60,7 @@ impl ModelReader {
         let transcript = Transcript {
             asked_at: must_see(&filters),
             filters,
+            access: Access::default(),
             limits: LIMITS,
             eose_at: Position(0),
             removed_by: Position(0),

@@ -3,6 +3,7 @@
 
 mod conditions;
 mod deletion;
+mod private;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
 mod vanishing;
@@ -10,8 +11,9 @@ mod versions;
 
 use conditions::*;
 use deletion::*;
+use private::*;
 use relay::store::{Outcome, Read, Store, StoreError};
-use relay::types::{Access, EventId, Filter, Kind, Position, PrivateKinds, Row, Timestamp};
+use relay::types::{Access, EventId, Filter, Kind, Position, Row, Timestamp};
 use store_kit::*;
 use vanishing::*;
 use versions::*;
@@ -48,7 +50,7 @@ macro_rules! every_store {
 }
 
 every_store! {
-    private_kinds_before_the_limit, counts_are_distinct, empty_identifiers_are_counted;
+    private_kinds_before_the_limit, author_only_kinds_before_the_limit, counts_are_distinct, empty_identifiers_are_counted;
     an_empty_store_answers,
     an_event_is_stored_once,
     a_batch_decides_in_order,
@@ -285,48 +287,6 @@ async fn the_operator_removes(store: &dyn Store) {
     assert!(stored(store, &Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() }).await.is_empty());
     assert_eq!(put(store, &events[0]).await, Outcome::Stored);
     assert_eq!(put(store, &event(1, 0, 40, &[], "")).await, Outcome::Stored, "an older one, too");
-}
-
-async fn private_kinds_before_the_limit(store: &dyn Store) {
-    let wrap = |at, to: u8| event(1, 1059, at, &[tag("p", &author(to).to_hex()), tag("t", "x")], "");
-    let (mine, theirs) = (wrap(90, 2), wrap(91, 3));
-    let note = event(1, 1, 10, &[tag("t", "x"), tag("p", &author(2).to_hex())], "");
-    let mut events: Vec<_> = (20..80).map(|at| wrap(at, 3)).collect();
-    events.extend([mine.clone(), theirs.clone(), note.clone()]);
-    append(store, &events.iter().collect::<Vec<_>>()).await;
-    let filters = [
-        all(),
-        Filter { tags: [tag_filter(b't', &["x"])].into(), ..all() },
-        Filter { tags: [tag_filter(b't', &["x", "y"])].into(), ..all() },
-        Filter { tags: [tag_filter(b'p', &[&author(2).to_hex()])].into(), ..all() },
-        Filter { authors: sorted(&[author(1)]), ..all() },
-        Filter { kinds: sorted(&[Kind(1), Kind(1059)]), ..all() },
-        Filter { authors: sorted(&[author(1), author(2)]), kinds: sorted(&[Kind(1), Kind(1059)]), ..all() },
-        Filter { ids: sorted(&events.iter().map(|event| event.id()).collect::<Vec<_>>()), ..all() },
-    ];
-    for filter in &filters {
-        let read = |access: Access| async move {
-            let page = store.read(&Read { access: Some(&access), ..ask(filter, 2) }).await.unwrap();
-            let count =
-                store.count(std::slice::from_ref(filter), &access, Position::default(), NOW).await.unwrap().number;
-            assert!(page.complete, "{filter:?}");
-            assert_eq!(count, page.rows.len() as u64, "{filter:?}");
-            ids(&page)
-        };
-        assert_eq!(read(reader(&[])).await, [note.id()], "{filter:?}");
-        assert_eq!(read(reader(&[1])).await, [note.id()], "a wrap's author is no reader: {filter:?}");
-        assert_eq!(read(reader(&[2])).await, [mine.id(), note.id()], "{filter:?}");
-        assert_eq!(read(reader(&[4, 2])).await, [mine.id(), note.id()], "{filter:?}");
-    }
-    let direct = event(5, 4, 100, &[tag("p", &author(6).to_hex())], "");
-    append(store, &[&direct]).await;
-    let private = PrivateKinds::new(vec![Kind(4)]);
-    for (keys, found) in [(&[][..], 0), (&[5], 1), (&[6], 1), (&[7], 0)] {
-        let access = Access { private_kinds: private.clone(), ..reader(keys) };
-        let filter = Filter { kinds: sorted(&[Kind(4)]), ..all() };
-        assert_eq!(page_for(store, &filter, &access).await.rows.len(), found, "{keys:?}");
-        assert_eq!(store.count(&[filter], &access, Position::default(), NOW).await.unwrap().number, found as u64);
-    }
 }
 
 async fn counts_are_distinct(store: &dyn Store) {

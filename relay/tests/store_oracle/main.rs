@@ -13,7 +13,7 @@ use relay::store::memory::MemoryStore;
 use relay::store::postgres::{PlanCounts, PostgresStore};
 use relay::store::sqlite::SqliteStore;
 use relay::store::{Appended, Counted, Page, Read, Store};
-use relay::types::{Event, Filter, Key, Position, Timestamp, Verified};
+use relay::types::{Access, Event, Filter, Key, Position, PrivateKinds, Timestamp, Verified};
 use store_kit::{tag, tag_filter, words};
 
 /// Pairs of a history and a filter. Set `ORACLE_PAIRS` for more.
@@ -252,6 +252,8 @@ enum Flaw {
     Expired,
     /// Private events are taken out after the limit.
     Access,
+    /// What is for its author alone reaches whom it names.
+    AuthorOnly,
 }
 
 /// The store with a flaw.
@@ -262,12 +264,19 @@ impl Flawed {
         let mut page = match self.1 {
             Flaw::Expired => self.0.read(&Read { now: Timestamp::MIN, ..read.clone() }).await.unwrap(),
             Flaw::Access => self.0.read(&Read { access: None, ..read.clone() }).await.unwrap(),
-            _ => self.0.read(read).await.unwrap(),
+            Flaw::AuthorOnly => {
+                let access = read.access.map(|access| Access {
+                    private_kinds: PrivateKinds::new(access.private_kinds.as_slice().to_vec()),
+                    ..access.clone()
+                });
+                self.0.read(&Read { access: access.as_ref(), ..read.clone() }).await.unwrap()
+            }
+            Flaw::Ties | Flaw::Complete => self.0.read(read).await.unwrap(),
         };
         match self.1 {
             Flaw::Ties => page.rows.sort_by_key(|row| (-row.key.created_at, std::cmp::Reverse(row.key.id))),
             Flaw::Complete => page.complete = page.rows.len() < read.limit,
-            Flaw::Expired => {}
+            Flaw::Expired | Flaw::AuthorOnly => {}
             Flaw::Access => page.rows.retain(|row| {
                 let event = Event::from_stored(&row.text).unwrap();
                 read.access.is_none_or(|access| access.may_read(&event))
@@ -279,7 +288,7 @@ impl Flawed {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oracle_notices_flaws() {
-    for flaw in [Flaw::Ties, Flaw::Complete, Flaw::Expired, Flaw::Access] {
+    for flaw in [Flaw::Ties, Flaw::Complete, Flaw::Expired, Flaw::Access, Flaw::AuthorOnly] {
         let mut noticed = 0;
         for seed in 1..=3 {
             let mut maker = Maker::new(seed);

@@ -123,6 +123,9 @@ impl Maker {
         };
         let private_kinds =
             if self.chance(0.5) { PrivateKinds::default() } else { PrivateKinds::new(vec![Kind(4), Kind(1059)]) };
+        // Kinds of which there are replaced and deleted versions, and events that name people.
+        let author_only = self.pick(&[&[][..], &[Kind(7), Kind(30_001)], &[Kind(4)]]).to_vec();
+        let private_kinds = private_kinds.with_author_only(author_only);
         Some(Access { private_kinds, ..store_kit::reader(&keys) })
     }
 }

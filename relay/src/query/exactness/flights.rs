@@ -1,4 +1,4 @@
-//! One read for all who ask the same at once, and nobody's gift wraps in anybody else's answer.
+//! One read for all who ask the same at once.
 
 use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
 use crate::log::Log;
@@ -8,7 +8,6 @@ use crate::store::memory::MemoryStore;
 use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, Page, Read, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::types::safeguard::{Safeguard, without};
 use crate::types::{
     Access, Event, EventId, Filter, Head, Kind, LogEntry, Position, PublicKey, Row, Timestamp, Verified, now,
 };
@@ -23,8 +22,8 @@ const LIMITS: QueryLimits =
     QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(10) };
 
 /// A store whose reads are counted, wait to be let through, and fail where they are told to.
-struct Slow {
-    store: MemoryStore,
+pub(super) struct Slow {
+    pub(super) store: MemoryStore,
     reads: AtomicUsize,
     gate: Semaphore,
     broken: AtomicBool,
@@ -88,14 +87,14 @@ impl Store for Slow {
 }
 
 pub(super) struct Scene {
-    store: Arc<Slow>,
+    pub(super) store: Arc<Slow>,
     pub(super) log: Arc<Log>,
     queries: Arc<Queries>,
 }
 
 impl Scene {
     /// A relay with a few notes and a gift wrap for the reader of that number.
-    async fn new(cached: bool) -> Self {
+    pub(super) async fn new(cached: bool) -> Self {
         Self::before(cached.then(|| Arc::new(NoLayer) as _)).await
     }
 
@@ -115,7 +114,7 @@ impl Scene {
     }
 
     /// The same after a start: ring and cache are empty.
-    fn restarted(self) -> Self {
+    pub(super) fn restarted(self) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let log = Log::with_cache(self.log.head(), 1 << 20, self.log.cache().cloned(), metrics.clone());
         Self { queries: Queries::new(self.store.clone(), log.clone(), metrics), log, store: self.store }
@@ -131,7 +130,7 @@ impl Scene {
     }
 
     /// The operator removes what a filter selects.
-    async fn remove(&self, filter: &Filter) {
+    pub(super) async fn remove(&self, filter: &Filter) {
         let appended = self.store.store.remove(filter, 100).await.unwrap();
         self.log.apply(&LogEntry::new(appended.head.position, appended.changes)).unwrap();
     }
@@ -158,11 +157,11 @@ impl Scene {
     }
 }
 
-fn reader(number: u8) -> PublicKey {
+pub(super) fn reader(number: u8) -> PublicKey {
     PublicKey::from_bytes([number; 32])
 }
 
-fn authenticated(number: u8) -> Access {
+pub(super) fn authenticated(number: u8) -> Access {
     Access { authenticated: [reader(number)].into_iter().collect(), ..Access::default() }
 }
 
@@ -170,7 +169,7 @@ pub(super) fn notes() -> Filter {
     Filter { kinds: Some([Kind(1)].into()), ..Filter::default() }
 }
 
-fn by_id(ids: &[EventId]) -> Filter {
+pub(super) fn by_id(ids: &[EventId]) -> Filter {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     Filter { ids: Some(ids.into()), ..Filter::default() }
@@ -338,57 +337,4 @@ async fn when_the_one_who_reads_goes_away_another_one_reads() {
     scene.open();
     assert!(matches!(follower.await, Ok(2)));
     assert_eq!(scene.reads(), 2);
-}
-
-/// A read of the relay's own, which sees all.
-fn whole(filter: &Filter) -> Read<'_> {
-    let at_least = Position::default();
-    Read { filter, limit: 100, after: None, access: None, at_least, now: 0, max_text_bytes: 1 << 20 }
-}
-
-/// Asks for everything and for gift wraps, the recipient first; what the others get of it, as rows and as a number.
-async fn others_get(scene: &Scene) -> Vec<usize> {
-    scene.open();
-    let all = Filter::default();
-    let mixed = Filter { kinds: Some([Kind(1), Kind::GIFT_WRAP].into()), ..Filter::default() };
-    let everything = scene.store.store.read(&whole(&all)).await.unwrap();
-    let named = by_id(&everything.rows.iter().map(|row| row.key.id).collect::<Vec<_>>());
-    let mut got = Vec::new();
-    for filter in [all, mixed, named] {
-        for _ in 0..2 {
-            let recipient = scene.ask(&filter, &authenticated(7)).await.unwrap();
-            assert_eq!(recipient, 3, "the recipient reads it");
-            assert_eq!(scene.count(&filter, &authenticated(7)).await, 3, "and counts it");
-            for other in [Access::default(), authenticated(8)] {
-                got.push(scene.ask(&filter, &other).await.unwrap());
-                got.push(usize::try_from(scene.count(&filter, &other).await).unwrap());
-            }
-        }
-    }
-    got
-}
-
-#[tokio::test]
-async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
-    let scene = Scene::new(true).await;
-    assert_eq!(others_get(&scene).await, [2; 24]);
-    let scene = scene.restarted();
-    assert_eq!(others_get(&scene).await, [2; 24]);
-    // One that comes later, too.
-    scene.publish(1_059, &[vec!["p".to_owned(), reader(9).to_hex()]], 5).await;
-    assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
-    // And where its kind becomes private only now, what was public before is no answer any more.
-    let open = Access { private_kinds: crate::types::PrivateKinds::new(Vec::new()), ..Access::default() };
-    assert_eq!(scene.ask(&Filter::default(), &open).await.unwrap(), 4);
-    assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
-}
-
-#[test]
-fn control_without_readers_classes_it_does() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let got = without(Some(Safeguard::ReaderClasses), || {
-        // On this thread, which is the one without the safeguard.
-        runtime.block_on(async { others_get(&Scene::new(true).await).await })
-    });
-    assert!(got.contains(&3), "nobody would notice: {got:?}");
 }

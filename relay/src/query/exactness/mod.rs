@@ -9,6 +9,7 @@
 mod database;
 mod flights;
 mod pool;
+mod private;
 mod shelf;
 mod world;
 

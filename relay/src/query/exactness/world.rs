@@ -12,8 +12,8 @@ use crate::query::{Queries, QueryError, QueryLimits};
 use crate::store::SharedHead;
 use crate::telemetry::Metrics;
 use crate::types::{
-    Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Kind, KindClass, LogEntry, Position, Removal,
-    RemovalCause, Row, Timestamp, now,
+    Access, Change, Epoch, Event, EventId, Filter, Head, Insertion, Kind, KindClass, LogEntry, Position, PrivateKinds,
+    Removal, RemovalCause, Row, Timestamp, now,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -73,6 +73,8 @@ pub(super) struct World<'a> {
     /// A failover that the log has not followed yet.
     failover: Option<SharedHead>,
     asked: Vec<Asked>,
+    /// Reactions are for their author alone in every second world.
+    private_kinds: PrivateKinds,
     pub(super) tally: Tally,
 }
 
@@ -94,8 +96,20 @@ impl<'a> World<'a> {
             rng: StdRng::seed_from_u64(!seed),
         }));
         let queries = Queries::new(Arc::new(Reached(database.clone())), log.clone(), metrics);
-        let (local, left_out, asked) = (Alive::default(), Vec::new(), Vec::new());
-        Self { pool, rng, database, queries, log, local, left_out, failover: None, asked, tally: Tally::default() }
+        let author_only = if seed.is_multiple_of(2) { vec![Kind(7)] } else { Vec::new() };
+        Self {
+            pool,
+            rng,
+            database,
+            queries,
+            log,
+            local: Alive::default(),
+            left_out: Vec::new(),
+            failover: None,
+            asked: Vec::new(),
+            private_kinds: PrivateKinds::default().with_author_only(author_only),
+            tally: Tally::default(),
+        }
     }
 
     pub(super) fn step(&mut self) {
@@ -211,7 +225,7 @@ impl<'a> World<'a> {
     }
 
     fn ask(&mut self) {
-        let mut access = Access::default();
+        let mut access = Access { private_kinds: self.private_kinds.clone(), ..Access::default() };
         if self.rng.random_bool(0.2) {
             access.authenticated.push(author(self.rng.random_range(0..3)));
         }

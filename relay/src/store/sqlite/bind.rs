@@ -5,7 +5,7 @@ use super::ord::{id_prefix, ord, ord_first, ord_last};
 use crate::store::StoreError;
 use crate::store::form::Form;
 use crate::store::hash::Hasher;
-use crate::types::{Access, Epoch, EventId, Filter, Head, Key, Position, Timestamp, authors_may_read};
+use crate::types::{Access, Epoch, EventId, Filter, Head, Key, Position, Timestamp};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Encode, Row as _, Sqlite, Type};
 use std::fmt::Write;
@@ -107,7 +107,7 @@ pub(super) fn push(values: &mut SqliteArguments, question: &FormQuestion<'_>, fo
     };
 
     let mut values = Collector(values);
-    values.0.reserve(15 + filter.tags.len(), 0);
+    values.0.reserve(16 + filter.tags.len(), 0);
     values.number(ord_first(since)); // 1
     values.number(high); // 2
     values.number(i64::try_from(question.elements).unwrap_or(i64::MAX)); // 3
@@ -136,17 +136,18 @@ pub(super) fn push(values: &mut SqliteArguments, question: &FormQuestion<'_>, fo
     values.list(authors()); // 10
     values.list(kinds()); // 11
     match access {
-        None => (0..4).for_each(|_| values.nothing()),
+        None => (0..5).for_each(|_| values.nothing()),
         Some(access) => {
-            let private = || access.private_kinds.as_slice().iter();
-            values.list(private().map(|kind| i64::from(kind.0))); // 12
+            let private = &access.private_kinds;
+            values.list(private.as_slice().iter().map(|kind| i64::from(kind.0))); // 12
             values.list(access.authenticated.iter().map(|reader| hasher.tag(b'p', &reader.to_hex()))); // 13
             values.list(access.authenticated.iter().map(|reader| hasher.author(reader))); // 14
-            values.list(private().filter(|kind| authors_may_read(**kind)).map(|kind| i64::from(kind.0))); // 15
+            values.list(private.for_authors().map(|kind| i64::from(kind.0))); // 15
+            values.list(private.for_recipients().map(|kind| i64::from(kind.0))); // 16
         }
     }
 
     for at in 0..filter.tags.len() {
-        values.list(tag(at)); // 16 and on
+        values.list(tag(at)); // 17 and on
     }
 }

@@ -7,7 +7,7 @@ use crate::types::Filter;
 use std::fmt::Write;
 
 /// The number of the first tag condition's parameter; the others follow. `bind` numbers those before it.
-const FIRST_TAG: usize = 16;
+const FIRST_TAG: usize = 17;
 
 /// The conditions on a row `c` of the form's index, besides those of the index itself.
 fn conditions(form: Form, filter: &Filter, rights: Rights) -> String {
@@ -48,7 +48,8 @@ fn conditions(form: Form, filter: &Filter, rights: Rights) -> String {
         Rights::Readers => {
             let _ = write!(
                 sql,
-                " AND (c.kind NOT IN (SELECT value FROM json_each(?12)) OR {} \
+                " AND (c.kind NOT IN (SELECT value FROM json_each(?12)) \
+                 OR (c.kind IN (SELECT value FROM json_each(?16)) AND {}) \
                  OR (c.kind IN (SELECT value FROM json_each(?15)) AND {}))",
                 tag_in("?13"),
                 author_in("?14"),

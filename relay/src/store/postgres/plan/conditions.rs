@@ -4,7 +4,7 @@ use super::parameters::Parameters;
 use super::{PlanQuestion, hashes};
 use crate::store::form::{Form, Rights, by_tag as by_tag_form};
 use crate::store::hash::Hasher;
-use crate::types::{Timestamp, authors_may_read};
+use crate::types::Timestamp;
 use smallvec::SmallVec;
 
 /// From this many authors on, they are looked up in a hash table that is built once, not compared one by one.
@@ -68,16 +68,14 @@ impl Conditions {
         }
 
         if let (Some(access), Rights::Public | Rights::Readers) = (question.access, question.rights()) {
-            let private = || access.private_kinds.as_slice().iter();
-            let kinds = parameters.kinds(private().map(|kind| i32::from(kind.0)));
+            let kinds = parameters.kinds(access.private_kinds.as_slice().iter().map(|kind| i32::from(kind.0)));
             let mut ways = vec![format!("c.kind <> ALL({kinds})")];
             if question.rights() == Rights::Readers {
                 let readers = &access.authenticated;
-                ways.push(has_tag(
-                    &parameters.numbers(readers.iter().map(|reader| hasher.tag(b'p', &reader.to_hex()))),
-                ));
-                let own = private().filter(|kind| authors_may_read(**kind)).map(|kind| i32::from(kind.0));
-                let own = parameters.kinds(own);
+                let named = parameters.kinds(access.private_kinds.for_recipients().map(|kind| i32::from(kind.0)));
+                let list = parameters.numbers(readers.iter().map(|reader| hasher.tag(b'p', &reader.to_hex())));
+                ways.push(format!("c.kind = ANY({named}) AND {}", has_tag(&list)));
+                let own = parameters.kinds(access.private_kinds.for_authors().map(|kind| i32::from(kind.0)));
                 let list = parameters.keys(readers.iter().map(|reader| *reader.as_bytes()));
                 ways.push(format!("c.kind = ANY({own}) AND {}", written_by(&list, readers.len(), by_tag)));
             }
