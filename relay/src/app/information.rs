@@ -71,6 +71,7 @@ pub(super) fn document(config: &Config) -> String {
 /// True unless the NIP depends on a setting that is off.
 fn is_on(nip: u16, config: &Config) -> bool {
     match nip {
+        67 => config.protocol.eose_hints,
         78 => APPLICATION_DATA.iter().all(|kind| config.access.author_kinds.contains(*kind)),
         _ => true,
     }
@@ -116,7 +117,9 @@ mod tests {
         let names = |config: &Config, nip: u16| {
             parsed(config)["supported_nips"].as_array().is_some_and(|nips| nips.contains(&json!(nip)))
         };
-        assert!(names(&config, 59) && !names(&config, 78));
+        assert!(names(&config, 59) && !names(&config, 67) && !names(&config, 78));
+        config.protocol.eose_hints = true;
+        assert!(names(&config, 67));
         for (kinds, named) in [(&["30078"][..], false), (&["30078", "78"], true), (&["78-30078"], true)] {
             let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
             config.access.author_kinds = toml::Value::from(kinds.clone()).try_into().expect("kinds");

@@ -26,7 +26,7 @@ pub use count::{Count, Unsure};
 pub use key::{CanonicalQuery, FilterKey, ReaderClass, only_few_ids};
 pub use layer::{Miss, NoLayer, SharedLayer};
 pub use purge::{Purge, PurgeError};
-pub use query::{CacheQuery, CountQuery, HashedKey, RowsQuery};
+pub use query::{CacheQuery, CountQuery, HashedKey, PageSize, RowsQuery};
 pub use shard::{HotEntry, ShardFacts};
 pub use single_flight::{FlightFollower, FlightLeader, Join, SharedResult};
 pub use snapshot::{Difference, Listed, Snapshot};
@@ -87,10 +87,16 @@ impl Cache {
         &*self.shared_layer
     }
 
-    /// The query for the newest `limit` events of a filter. `None`: the reader's answer is private to that reader, so
-    /// the cache has no part in it.
-    pub fn rows_query(&self, filter: &Filter, access: &Access, limit: usize, now: Timestamp) -> Option<RowsQuery> {
-        self.unless_bypassed(RowsQuery::new(filter, access, limit, now, &self.secret))
+    /// The query for the newest events of a filter. `None`: the reader's answer is private to that reader, so the cache
+    /// has no part in it.
+    pub fn rows_query(
+        &self,
+        filter: &Filter,
+        access: &Access,
+        size: impl Into<PageSize>,
+        now: Timestamp,
+    ) -> Option<RowsQuery> {
+        self.unless_bypassed(RowsQuery::new(filter, access, size.into(), now, &self.secret))
     }
 
     /// The query for how many events `filters` select. `None` as for [`rows_query`](Self::rows_query).
@@ -159,7 +165,7 @@ impl Cache {
     pub fn find_ids(&self, ids: &[EventId], access: &Access, now: Timestamp) -> Vec<Option<(Option<Row>, Head)>> {
         let one = |id: &EventId| {
             let filter = Filter { ids: Some([*id].into()), ..Filter::default() };
-            let query = RowsQuery::new(&filter, access, 1, now, &self.secret)?;
+            let query = RowsQuery::new(&filter, access, PageSize::from(1), now, &self.secret)?;
             let found = self.look(query.hashed_key())?;
             let mut entry: Snapshot = query.answer_from(&found.answer, found.head)?;
             Some((entry.rows.pop_front(), entry.head))

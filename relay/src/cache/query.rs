@@ -98,6 +98,28 @@ impl CacheQuery<Count> for CountQuery {
     }
 }
 
+/// How many rows a query asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSize {
+    /// The rows that the answer needs where there are as many.
+    pub wanted: usize,
+    /// Further rows that it takes where they are at hand, to tell what lies beyond.
+    pub spare: usize,
+}
+
+impl PageSize {
+    /// The most rows.
+    pub fn rows(self) -> usize {
+        self.wanted.saturating_add(self.spare)
+    }
+}
+
+impl From<usize> for PageSize {
+    fn from(wanted: usize) -> Self {
+        Self { wanted, spare: 0 }
+    }
+}
+
 /// The newest events of a filter: the key of the entry that can answer the query, and what the query cuts out of that
 /// entry.
 #[derive(Debug, Clone)]
@@ -105,7 +127,7 @@ pub struct RowsQuery {
     hashed: HashedKey,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    limit: usize,
+    size: PageSize,
     now: Timestamp,
 }
 
@@ -116,12 +138,12 @@ const PRESENT_SECONDS: Timestamp = 10;
 const LEAST_WINDOW: Timestamp = 64;
 
 impl RowsQuery {
-    /// The query of a reader with `access` for at most `limit` rows of `filter` at the second `now`. `None`: the answer
-    /// is private to that reader, so the cache has no part in it.
+    /// The query of a reader with `access` for a page of `filter` at the second `now`. `None`: the answer is private to
+    /// that reader, so the cache has no part in it.
     pub(super) fn new(
         filter: &Filter,
         access: &Access,
-        limit: usize,
+        size: PageSize,
         now: Timestamp,
         secret: &RandomState,
     ) -> Option<Self> {
@@ -130,7 +152,7 @@ impl RowsQuery {
         let until = filter.until.filter(|until| *until < now.saturating_sub(PRESENT_SECONDS));
         let query = CanonicalQuery::Rows(Filter { since, until, limit: None, ..filter.clone() });
         let hashed = HashedKey::new(FilterKey { query, reader }, secret);
-        Some(Self { hashed, since: filter.since, until: filter.until, limit, now })
+        Some(Self { hashed, since: filter.since, until: filter.until, size, now })
     }
 
     /// The same query with its own `until` in the key, where [`new`](Self::new) has taken that for the present.
@@ -151,16 +173,17 @@ impl RowsQuery {
         self.hashed.key()
     }
 
-    /// How many rows to read for an entry. A few more than the query asks for, so that removals leave enough; in steps,
-    /// so that queries with about the same limit share one entry.
+    /// How many rows to read for an entry. A few more than the query needs, so that removals leave enough; in steps, so
+    /// that queries with about the same limit share one entry.
     pub fn rows_to_read(&self) -> usize {
-        let rows = self.limit.saturating_add(self.limit / 8 + 4);
+        let PageSize { wanted, spare } = self.size;
+        let rows = wanted.saturating_add(spare.max(wanted / 8 + 4));
         rows.checked_next_multiple_of((rows.checked_next_power_of_two().unwrap_or(rows) / 32).max(4)).unwrap_or(rows)
     }
 
     /// How many rows the entry may grow to as events come: up to twice the query's limit.
     pub fn rows_to_keep(&self) -> usize {
-        self.rows_to_read().max(self.limit.saturating_mul(2))
+        self.rows_to_read().max(self.size.wanted.saturating_mul(2))
     }
 
     /// The answer that `entry`, exact as of `head`, holds for this query; `None` where the entry does not reach back
@@ -178,14 +201,15 @@ impl RowsQuery {
         let knows_all = entry.complete || end < entry.rows.len();
 
         let mut alive = entry.rows.iter().skip(begin).take(window).filter(|row| !row.is_expired(self.now));
-        let mut rows = VecDeque::with_capacity(self.limit.min(window));
-        rows.extend(alive.by_ref().take(self.limit).cloned().map(T::from));
+        let limit = self.size.rows();
+        let mut rows = VecDeque::with_capacity(limit.min(window));
+        rows.extend(alive.by_ref().take(limit).cloned().map(T::from));
 
-        if rows.len() < self.limit && !knows_all {
+        if rows.len() < self.size.wanted && !knows_all {
             return None;
         }
         let complete = knows_all && alive.next().is_none();
-        Some(Snapshot { head, limit: self.limit, rows, complete, read_at: entry.read_at })
+        Some(Snapshot { head, limit, rows, complete, read_at: entry.read_at })
     }
 }
 

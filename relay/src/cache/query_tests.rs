@@ -6,7 +6,7 @@ use crate::types::{EventId, Key, Kind, Row};
 const NOW: Timestamp = 1_790_000_000;
 
 fn ask(filter: &Filter, limit: usize) -> RowsQuery {
-    RowsQuery::new(filter, &Access::default(), limit, NOW, &SECRET.with(Clone::clone)).unwrap()
+    RowsQuery::new(filter, &Access::default(), limit.into(), NOW, &SECRET.with(Clone::clone)).unwrap()
 }
 
 thread_local!(static SECRET: RandomState = RandomState::new());
@@ -98,8 +98,9 @@ fn readers_who_may_see_different_things_have_different_keys_or_none() {
     let me = crate::types::PublicKey::from_bytes([1; 32]);
     let known = Access { authenticated: [me].into_iter().collect(), ..Access::default() };
     let open = Access { private_kinds: crate::types::PrivateKinds::new(Vec::new()), ..Access::default() };
-    let hashed =
-        |filter: &Filter, access: &Access| RowsQuery::new(filter, access, 5, NOW, &secret).map(|query| query.hashed);
+    let hashed = |filter: &Filter, access: &Access| {
+        RowsQuery::new(filter, access, 5.into(), NOW, &secret).map(|query| query.hashed)
+    };
     assert!(hashed(&any, &known).is_none(), "it may hold what only they may read");
     assert_ne!(hashed(&any, &Access::default()), hashed(&any, &open));
     assert_eq!(hashed(&kind_1(), &known), hashed(&kind_1(), &Access::default()));
@@ -175,7 +176,7 @@ fn canonical_keys_make_most_questions_of_a_mix_of_clients_repetitions() {
     let no_limit = repeated(|_, filter| Filter { limit: None, ..filter.clone() });
     let canonical = repeated(|now, filter| {
         let secret = RandomState::new();
-        RowsQuery::new(filter, &Access::default(), 20, now, &secret).unwrap().hashed.key().filters()[0].clone()
+        RowsQuery::new(filter, &Access::default(), 20.into(), now, &secret).unwrap().hashed.key().filters()[0].clone()
     });
     let no_since = repeated(|_, filter| Filter { limit: None, since: None, until: None, ..filter.clone() });
     println!(

@@ -74,10 +74,10 @@ impl<R: Listed + From<Row>> Snapshot<R> {
         Self { head, limit: 0, rows: VecDeque::new(), complete: true, read_at: Timestamp::MIN }
     }
 
-    /// True when removals have left fewer rows than `limit` although older rows may exist. A query that wants all
-    /// `limit` rows then has to read again.
-    pub fn is_short(&self) -> bool {
-        !self.complete && self.rows.len() < self.limit
+    /// True when removals have left fewer rows than are `wanted` although older rows may exist: the query then has to
+    /// read again.
+    pub fn is_short(&self, wanted: usize) -> bool {
+        !self.complete && self.rows.len() < wanted
     }
 
     /// Applies those of `entries` that come after the head, and moves the head to `to`. The caller guarantees that

@@ -62,7 +62,9 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
         bail!("give a filter, or --unused");
     }
     if let Some(filter) = filter {
-        println!("readers  {}\n", readers(filter, &settings.access.restricted_kinds()));
+        let private = settings.access.restricted_kinds();
+        println!("readers  {}", readers(filter, &private));
+        println!("hints    {}\n", hints(filter, &private, settings.protocol.eose_hints));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -176,6 +178,19 @@ fn readers(filter: &Filter, private: &PrivateKinds) -> String {
     format!("{}; who has not authenticated {stranger}", parts.join(", "))
 }
 
+/// What EOSE may say of the rest (NIP-67).
+fn hints(filter: &Filter, private: &PrivateKinds, is_on: bool) -> String {
+    if !is_on {
+        return "none: protocol.eose_hints is off".into();
+    }
+    let stranger = Access { private_kinds: private.clone(), ..Access::default() };
+    let auth = if stranger.could_show_more(filter) { ", and auth to who has not authenticated" } else { "" };
+    match stranger.holds_nothing_back(filter) {
+        true => "finish, more or none".into(),
+        false => format!("more or none; finish only to readers from whom nothing can be held back{auth}"),
+    }
+}
+
 /// The indexes that none of the servers has read.
 fn idle(servers: &[Vec<IndexUse>]) -> String {
     let mut sums: BTreeMap<&str, (u64, &IndexUse)> = BTreeMap::new();
@@ -209,6 +224,15 @@ mod tests {
             "kinds 1059, 21059 go to their recipients, kinds 78 go to their author alone; \
              who has not authenticated gets the rest"
         );
+    }
+
+    #[test]
+    fn hints_are_told_by_the_filter() {
+        let of = |json: &str, is_on| hints(&Filter::parse(json).unwrap(), &PrivateKinds::default(), is_on);
+        assert_eq!(of(r#"{"kinds":[1]}"#, true), "finish, more or none");
+        assert!(of(r#"{"kinds":[1059]}"#, true).ends_with("auth to who has not authenticated"));
+        assert!(of("{}", true).starts_with("more or none") && !of("{}", true).contains("auth to"));
+        assert!(of("{}", false).contains("off"));
     }
 
     #[test]

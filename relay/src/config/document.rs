@@ -253,7 +253,9 @@ mod tests {
     #[test]
     fn what_a_reload_changes_is_what_the_design_promises() {
         for setting in Document::embedded().settings() {
-            let reloads = ["limits.", "access.", "info.", "log.level"].iter().any(|part| setting.key.starts_with(part));
+            let reloads = ["limits.", "access.", "info.", "protocol.", "log.level"]
+                .iter()
+                .any(|part| setting.key.starts_with(part));
             assert_eq!(setting.needs_restart(), !reloads, "{}", setting.key);
         }
     }

@@ -24,6 +24,8 @@ pub struct Limits {
     pub default_limit: usize,
     /// The most stored events one filter gets.
     pub max_limit: usize,
+    /// The most stored events that a filter gets beyond its limit, to complete a second (NIP-67); 0: none.
+    pub boundary_overrun: usize,
     /// The most tags in one event.
     pub max_event_tags: u32,
     /// The most Unicode characters in an event's content.

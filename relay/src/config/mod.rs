@@ -16,6 +16,7 @@ mod error;
 mod limits;
 mod load;
 mod memory;
+mod protocol;
 mod redacted;
 mod redis;
 mod reference;
@@ -39,6 +40,7 @@ pub use error::{Problem, Problems};
 pub use limits::{Limits, Queues, Timeouts};
 pub use load::{Effective, Loaded, load};
 pub use memory::MemorySettings;
+pub use protocol::ProtocolSettings;
 pub use redacted::{Redacted, Secret, redact};
 pub use redis::{RedisAddress, RedisAddressError, RedisSettings, RedisTopology, percent_decode};
 pub use reference::reference;
@@ -78,6 +80,8 @@ pub struct Config {
     pub cache: CacheSettings,
     /// What one client may ask for.
     pub limits: Limits,
+    /// Which proposals and extensions of the protocol are on.
+    pub protocol: ProtocolSettings,
     /// How much may wait in memory.
     pub queues: Queues,
     /// How much memory clients may take.

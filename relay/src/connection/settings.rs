@@ -102,7 +102,7 @@ fn affordable_connections() -> usize {
 impl ConnectionSettings {
     /// What a configuration says about connections.
     pub fn new(config: &Config) -> Self {
-        let Config { limits, queues, timeouts, proxy, .. } = config;
+        let Config { limits, protocol, queues, timeouts, proxy, .. } = config;
         Self {
             public_urls: config.own_urls().filter_map(|url| RelayUrl::parse(url).ok()).collect(),
             shown_url: config.own_urls().next().unwrap_or_default().into(),
@@ -121,6 +121,8 @@ impl ConnectionSettings {
             query: QueryLimits {
                 default_limit: limits.default_limit,
                 max_limit: limits.max_limit,
+                eose_hints: protocol.eose_hints,
+                boundary_overrun: limits.boundary_overrun,
                 max_text_bytes: queues.outbox_bytes,
                 head_timeout: config.database.statement_timeout,
             },

@@ -14,6 +14,7 @@ pub const SUPPORTED_NIPS: &[(u16, &str)] = &[
     (45, "counting"),
     (59, "gift wraps"),
     (62, "vanishing on request"),
+    (67, "whether an answer is complete"),
     (70, "notes that only their author may publish"),
     (78, "an application's data, for its author alone"),
 ];

@@ -38,9 +38,18 @@ pub fn reply(reply: &Reply) -> String {
             out.push_str("\",");
             push_verdict(verdict, &mut out);
         }
-        Reply::Eose(id) => {
+        Reply::Eose(id, hints) => {
             out.push_str("[\"EOSE\",");
             push_string(&id.0, &mut out);
+            // Without a hint the message has two elements: some clients take no third.
+            for (at, hint) in hints.names().enumerate() {
+                out.push_str(if at == 0 { ",[\"" } else { ",\"" });
+                out.push_str(hint);
+                out.push('"');
+            }
+            if hints.names().next().is_some() {
+                out.push(']');
+            }
         }
         Reply::Closed(id, refusal) => {
             out.push_str("[\"CLOSED\",");

@@ -1,5 +1,7 @@
 use super::*;
-use crate::types::{Event, EventId, Filter, Kind, PublicKey, Refusal, Reply, ReplyId, SubscriptionId, Verdict};
+use crate::types::{
+    EoseHints, Event, EventId, Filter, Kind, PublicKey, Refusal, Reply, ReplyId, SubscriptionId, Verdict,
+};
 
 const LIMITS: ParseLimits =
     ParseLimits { max_filters: 3, max_filter_values: 5, max_req_bytes: 1 << 20, max_subscription_id_chars: 64 };
@@ -268,7 +270,11 @@ fn replies_have_the_form_of_the_protocol() {
     assert_eq!(ok(Verdict::Accepted), format!(r#"["OK","{zero}",true,""]"#));
     assert!(ok(Verdict::Duplicate).starts_with(&format!(r#"["OK","{zero}",true,"duplicate: "#)));
     assert!(ok(Verdict::Refused(Refusal::Deleted)).ends_with(r#",false,"blocked: this event was deleted"]"#));
-    assert_eq!(reply(&Reply::Eose(id("a\"b"))), r#"["EOSE","a\"b"]"#);
+    assert_eq!(reply(&Reply::Eose(id("a\"b"), EoseHints::default())), r#"["EOSE","a\"b"]"#);
+    let hints = EoseHints { more: true, ..EoseHints::default() };
+    assert_eq!(reply(&Reply::Eose(id("a"), hints)), r#"["EOSE","a",["more"]]"#);
+    let hints = EoseHints { finish: true, auth: true, ..EoseHints::default() };
+    assert_eq!(reply(&Reply::Eose(id("a"), hints)), r#"["EOSE","a",["auth","finish"]]"#);
     assert_eq!(reply(&Reply::Count(id("c"), 12)), r#"["COUNT","c",{"count":12}]"#);
     assert_eq!(reply(&Reply::Auth("x\"".into())), r#"["AUTH","x\""]"#);
     let refusal = Refusal::Invalid("line\nand \"quote\"".into());

@@ -3,7 +3,7 @@
 use super::queue::OutboxLimits;
 use super::subscription::Subscription;
 use crate::memory::{ConnectionMemory, HeldFor, Reservation};
-use crate::types::{Insertion, Refusal, Reply, Row};
+use crate::types::{EoseHints, Insertion, Refusal, Reply, Row};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,7 +21,7 @@ pub enum Item {
     Reply(Reply),
     /// Everything that was stored has been queued before this. Not sent once the client has closed or replaced the
     /// subscription: the new one of the same id would take it for its own.
-    Eose(Arc<Subscription>),
+    Eose(Arc<Subscription>, EoseHints),
     /// The relay has ended the subscription, and why. Not sent either once the client has closed or replaced it.
     Ended(Arc<Subscription>, Refusal),
     /// An event that was read from the store.
@@ -43,7 +43,7 @@ pub enum Item {
 impl Item {
     pub(super) fn event_bytes(&self) -> Option<usize> {
         match self {
-            Self::Reply(_) | Self::Eose(_) | Self::Ended(..) => None,
+            Self::Reply(_) | Self::Eose(..) | Self::Ended(..) => None,
             Self::Stored { row, .. } => Some(row.text.len()),
             Self::Live { insertion, .. } => Some(insertion.event.text().len()),
         }

@@ -4,7 +4,7 @@
 use super::items::{Item, Queue};
 use super::subscription::Subscription;
 use crate::memory::ConnectionMemory;
-use crate::types::{Refusal, Reply, Row};
+use crate::types::{EoseHints, Refusal, Reply, Row};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -115,8 +115,8 @@ impl Outbox {
     }
 
     /// Queues the EOSE of a subscription. Always taken: it answers a REQ.
-    pub fn end_of_stored(&self, subscription: &Arc<Subscription>) {
-        self.push_answer(Item::Eose(subscription.clone()));
+    pub fn end_of_stored(&self, subscription: &Arc<Subscription>, hints: EoseHints) {
+        self.push_answer(Item::Eose(subscription.clone(), hints));
     }
 
     /// Queues the CLOSED of a subscription that the relay has ended. Always taken: it answers a REQ.

@@ -3,7 +3,7 @@
 
 use super::{Delivery, Item, Outbox, OutboxLimits, Place, RingGeneration, Subscription};
 use crate::memory::ClientMemory;
-use crate::types::{Event, Filter, Insertion, Key, Kind, Position, PublicKey, Refusal, Row, SubscriptionId};
+use crate::types::{EoseHints, Event, Filter, Insertion, Key, Kind, Position, PublicKey, Refusal, Row, SubscriptionId};
 use futures_util::FutureExt;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -137,6 +137,6 @@ fn a_closed_outbox_holds_nothing() {
     assert!(Arc::strong_count(&one) > 1);
     outbox.close();
     outbox.fell_behind(&one);
-    outbox.end_of_stored(&one);
+    outbox.end_of_stored(&one, EoseHints::default());
     assert_eq!(Arc::strong_count(&one), 1);
 }

@@ -4,8 +4,8 @@ use super::held::QueryMemory;
 use super::page::{PageSnapshot, snapshot};
 use super::{Queries, QueryError, QueryLimits};
 use crate::cache::{
-    Answer, Cache, CacheQuery, FilterKey, FlightLeader, HashedKey, Join, Miss, RowsQuery, SharedResult, Snapshot,
-    only_few_ids,
+    Answer, Cache, CacheQuery, FilterKey, FlightLeader, HashedKey, Join, Miss, PageSize, RowsQuery, SharedResult,
+    Snapshot, only_few_ids,
 };
 use crate::store::Page;
 use crate::telemetry::{CacheLayer, ReadSource};
@@ -49,8 +49,7 @@ pub(super) enum Brought<T> {
 #[derive(Clone, Copy)]
 pub(super) struct PageRequest<'a> {
     pub(super) filter: &'a Filter,
-    /// At most so many.
-    pub(super) limit: usize,
+    pub(super) size: PageSize,
     pub(super) access: &'a Access,
     pub(super) memory: &'a QueryMemory,
     pub(super) limits: QueryLimits,
@@ -66,11 +65,11 @@ impl Queries {
         limits: QueryLimits,
         source: Source,
     ) -> Result<PageSnapshot, QueryError> {
-        let limit = limits.rows_of(filter);
-        if limit == 0 || filter.is_impossible() {
+        let size = limits.page_of(filter);
+        if size.wanted == 0 || filter.is_impossible() {
             return Ok(PageSnapshot::nothing(self.log.head()));
         }
-        let request = PageRequest { filter, limit, access, memory, limits };
+        let request = PageRequest { filter, size, access, memory, limits };
         let Some(cache) = self.log.cache() else { return self.read_alone(request).await };
         if source == Source::Any
             && let Some(ids) = only_few_ids(filter)
@@ -83,7 +82,7 @@ impl Queries {
             self.metrics.cache_reads.of(ReadSource::L1).record(begun.elapsed());
             Some(answer)
         };
-        let mut query = cache.rows_query(filter, access, limit, now());
+        let mut query = cache.rows_query(filter, access, size, now());
         if let Some(answer) = query.as_ref().and_then(find) {
             return Ok(answer);
         }
@@ -126,8 +125,8 @@ impl Queries {
     }
 
     pub(super) async fn read_alone(&self, request: PageRequest<'_>) -> Result<PageSnapshot, QueryError> {
-        let PageRequest { filter, limit, access, memory, .. } = request;
-        Ok(snapshot(self.read_store(filter, limit, access, memory).await?, limit))
+        let PageRequest { filter, size, access, memory, .. } = request;
+        Ok(snapshot(self.read_store(filter, size.rows(), access, memory).await?, size.rows()))
     }
 
     /// Joins the read that brings the answer, or leads it: takes what another instance has shared, else awaits `read`.

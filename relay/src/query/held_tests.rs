@@ -20,8 +20,14 @@ const EVENTS_OF_EACH: i64 = 40;
 /// 40 of them are most of a MiB, so no filter's rows alone exceed a page.
 const CONTENT_BYTES: usize = 24 << 10;
 
-const LIMITS: QueryLimits =
-    QueryLimits { default_limit: 500, max_limit: 500, max_text_bytes: MIB, head_timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits = QueryLimits {
+    default_limit: 500,
+    max_limit: 500,
+    max_text_bytes: MIB,
+    head_timeout: Duration::from_secs(10),
+    eose_hints: false,
+    boundary_overrun: 0,
+};
 
 /// A connection that has sent 16 REQs of 10 filters, each of which selects a MiB.
 struct DeafClient {
@@ -134,7 +140,7 @@ fn a_client_that_reads_late_misses_nothing() {
             for item in items {
                 match item {
                     Item::Stored { subscription, row } => got.entry(subscription.id.clone()).or_default().push(row.key),
-                    Item::Eose(_) => ended += 1,
+                    Item::Eose(..) => ended += 1,
                     Item::Ended(_, why) => panic!("{why:?}"),
                     _ => panic!("nothing else was queued"),
                 }

@@ -17,11 +17,12 @@ impl Queries {
         request: PageRequest<'_>,
         ids: &[EventId],
     ) -> Result<PageSnapshot, QueryError> {
-        let all = PageRequest { limit: request.limit.max(ids.len()), ..request };
+        let limit = request.size.rows();
+        let all = PageRequest { size: limit.max(ids.len()).into(), ..request };
         let mut read = self.read_all_ids(cache, all, ids).await?;
-        read.complete &= read.rows.len() <= request.limit;
-        read.rows.truncate(request.limit);
-        read.limit = request.limit;
+        read.complete &= read.rows.len() <= limit;
+        read.rows.truncate(limit);
+        read.limit = limit;
         Ok(read)
     }
 
@@ -40,7 +41,7 @@ impl Queries {
         }
         let nothing_known = missing.len() == ids.len();
         let rest = Filter { ids: Some(missing.into()), ..Filter::default() };
-        let query = cache.rows_query(&rest, request.access, request.limit, now());
+        let query = cache.rows_query(&rest, request.access, request.size, now());
         if query.is_some() {
             cache.note(CacheLayer::L1, false);
         }

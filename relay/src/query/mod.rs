@@ -20,6 +20,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
+use crate::cache::PageSize;
 use crate::log::{Log, LogClosed};
 use crate::outbox::Subscription;
 use crate::store::{Page, Read, SharedLog, Store, StoreError, form_name};
@@ -41,6 +42,10 @@ pub struct QueryLimits {
     pub default_limit: usize,
     /// How many stored events a filter gets at most.
     pub max_limit: usize,
+    /// EOSE says whether there is more (NIP-67).
+    pub eose_hints: bool,
+    /// Where it does, the most stored events that a filter gets beyond its limit to complete a second.
+    pub boundary_overrun: usize,
     /// Once the rows of a query take this many bytes, the rest is fetched while the client reads.
     pub max_text_bytes: usize,
     /// How long a query waits for the local head to reach what it has read.
@@ -54,6 +59,19 @@ impl QueryLimits {
         let ids = filter.ids.as_ref().map_or(usize::MAX, |ids| ids.len());
         let default = if filter.ids.is_some() { ids } else { self.default_limit };
         filter.limit.map_or(default, |limit| limit as usize).min(ids).min(self.max_limit)
+    }
+
+    /// The rows to read for `filter`: with hints, one more than it may get, which tells whether there is more.
+    fn page_of(&self, filter: &Filter) -> PageSize {
+        let wanted = self.rows_of(filter);
+        let spare = if self.eose_hints && wanted > 0 { self.overrun_of(wanted) + 1 } else { 0 };
+        PageSize { wanted, spare }
+    }
+
+    /// How many rows a filter may get beyond the `wanted` ones to complete a second: none beyond the one row of a client
+    /// that asks for the newest alone.
+    fn overrun_of(&self, wanted: usize) -> usize {
+        if self.eose_hints && wanted > 1 { self.boundary_overrun.min(wanted) } else { 0 }
     }
 }
 
@@ -168,10 +186,10 @@ impl Queries {
         let mut memory = QueryMemory::new(&subscription.outbox, subscription.filters.len(), limits);
         let (snapshots, head) = self.settle(&subscription.filters, access, &memory, limits).await?;
         passed(&mut trace, Stage::ReqRead);
-        let answer = page::merge(snapshots);
+        let (answer, hints) = page::compose(snapshots, &subscription.filters, access, limits);
         if self.send(subscription, answer, head, &mut memory, limits).await? {
             drop(memory);
-            subscription.outbox.end_of_stored(subscription);
+            subscription.outbox.end_of_stored(subscription, hints);
             passed(&mut trace, Stage::ReqSend);
             self.log.open(subscription, head);
         }
@@ -220,8 +238,11 @@ impl Queries {
                             |event: &Event| filter.matches(event) && !event.is_expired(now) && access.may_read(event);
                         snapshot.advance(&tail.entries, tail.head, selects);
                     }
-                    let short = |snapshot: &PageSnapshot| snapshot.is_short() && !ablated(Safeguard::Refetch);
-                    let short: Vec<usize> = (0..filters.len()).filter(|at| short(&snapshots[*at])).collect();
+                    let short = |(snapshot, filter): (&PageSnapshot, &Filter)| {
+                        snapshot.is_short(limits.rows_of(filter)) && !ablated(Safeguard::Refetch)
+                    };
+                    let pairs = snapshots.iter().zip(filters).enumerate();
+                    let short: Vec<usize> = pairs.filter(|(_, pair)| short(*pair)).map(|(at, _)| at).collect();
                     if short.is_empty() {
                         return Ok((snapshots, tail.head));
                     }

@@ -105,7 +105,7 @@ fn run(seeds: u64) -> (usize, usize, usize) {
         let tail = history.tail(position);
         snapshot.advance(&tail.entries, tail.head, |event| filter.matches(event));
         all += 1;
-        if snapshot.is_short() {
+        if snapshot.is_short(limit) {
             short += 1;
             continue;
         }

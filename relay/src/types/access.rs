@@ -108,6 +108,32 @@ impl Access {
         }
     }
 
+    /// True when the rights of this reader hold none of the events back that `filter` selects: none can be private, or
+    /// all private ones are the reader's own. Says so by the filter alone, whatever is stored.
+    pub fn holds_nothing_back(&self, filter: &Filter) -> bool {
+        if self.unrestricted(filter) {
+            return true;
+        }
+        let Some(kinds) = &filter.kinds else { return false };
+        let by_reader =
+            filter.authors.as_ref().is_some_and(|authors| authors.iter().all(|key| self.authenticated.contains(key)));
+        let is_reader =
+            |value: &str| PublicKey::from_hex(value.as_bytes()).is_ok_and(|key| self.authenticated.contains(&key));
+        let names_reader =
+            filter.tags.iter().any(|tag| tag.letter == b'p' && tag.values.iter().all(|value| is_reader(value)));
+        let private = &self.private_kinds;
+        kinds.iter().filter(|kind| private.contains(**kind)).all(|kind| {
+            (by_reader && private.serves_authors(*kind)) || (names_reader && private.serves_recipients(*kind))
+        })
+    }
+
+    /// True when `filter` asks for a private kind and nobody has authenticated: there may be more for a reader who has
+    /// (NIP-67). A filter without `kinds` asks for nothing private in particular.
+    pub fn could_show_more(&self, filter: &Filter) -> bool {
+        let asks = |kinds: &[Kind]| kinds.iter().any(|kind| self.private_kinds.contains(*kind));
+        self.authenticated.is_empty() && filter.kinds.as_deref().is_some_and(asks)
+    }
+
     /// True when every kind that `filter` asks for is private and nobody has authenticated: the answer is
     /// `auth-required:` rather than an empty result.
     pub fn needs_authentication(&self, filter: &Filter) -> bool {

@@ -28,7 +28,7 @@ pub use position::{
 };
 pub(crate) use row::LEAST_PACKED_ROW_BYTES;
 pub use row::{Key, Row};
-pub use verdict::{Refusal, Reply, ReplyId, SubscriptionId, Verdict};
+pub use verdict::{EoseHints, Refusal, Reply, ReplyId, SubscriptionId, Verdict};
 
 /// Seconds since 1970 as NIP-01's `created_at` counts them. Never negative on the wire; signed, so that
 /// arithmetic around zero and SQL columns need no cast.

@@ -26,6 +26,10 @@ pub(crate) enum Safeguard {
     Admission,
     /// The cache keeps apart what different readers may see.
     ReaderClasses,
+    /// A page that goes beyond its limit goes to the end of a second.
+    WholeSeconds,
+    /// An answer is called complete only where it is known that nothing older matches.
+    Finish,
     /// A page that removals have left short is read again.
     Refetch,
     /// A REQ waits for what this instance has acknowledged.

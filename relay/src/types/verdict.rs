@@ -191,8 +191,8 @@ pub enum Reply {
         /// What became of it.
         verdict: Verdict,
     },
-    /// All stored events of a subscription were sent.
-    Eose(SubscriptionId),
+    /// All stored events of a subscription were sent that it gets for now; the hints say what of them there is more.
+    Eose(SubscriptionId, EoseHints),
     /// A REQ or COUNT was refused, or a subscription was ended by the relay.
     Closed(SubscriptionId, Refusal),
     /// The answer to a COUNT.
@@ -201,6 +201,25 @@ pub enum Reply {
     Notice(Refusal),
     /// NIP-42's challenge.
     Auth(String),
+}
+
+/// What an EOSE says about the stored events beside those that were sent (NIP-67). None: nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EoseHints {
+    /// Every stored event that matches was sent.
+    pub finish: bool,
+    /// There are stored events that match and were not sent.
+    pub more: bool,
+    /// There may be more for a client that authenticates.
+    pub auth: bool,
+}
+
+impl EoseHints {
+    /// The hints as NIP-67 writes them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [(self.auth, "auth"), (self.finish, "finish"), (self.more, "more")];
+        all.into_iter().filter_map(|(given, name)| given.then_some(name))
+    }
 }
 
 /// Which event an OK speaks of.

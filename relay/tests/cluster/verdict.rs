@@ -161,6 +161,8 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
         limits: QueryLimits {
             default_limit: 500,
             max_limit: 5_000,
+            eose_hints: false,
+            boundary_overrun: 0,
             max_text_bytes: usize::MAX,
             head_timeout: Duration::ZERO,
         },

@@ -172,6 +172,8 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
         let limits = QueryLimits {
             default_limit: 20,
             max_limit: 25,
+            eose_hints: false,
+            boundary_overrun: 0,
             max_text_bytes: if rng.random_bool(0.3) { 2_000 } else { 1 << 20 },
             head_timeout: Duration::from_secs(10),
         };
@@ -223,7 +225,7 @@ fn take(relay: &Relay, outbox: &Outbox, transcript: &mut Transcript, eose: &mut 
     let any = !items.is_empty() || replayed;
     for item in items {
         match item {
-            Item::Eose(_) => {
+            Item::Eose(..) => {
                 assert!(!std::mem::replace(eose, true), "a second EOSE");
                 transcript.eose_at = relay.log.head().position;
             }

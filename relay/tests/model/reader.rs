@@ -32,6 +32,8 @@ pub(crate) struct ModelReader {
 const LIMITS: QueryLimits = QueryLimits {
     default_limit: 1_000,
     max_limit: 1_000,
+    eose_hints: false,
+    boundary_overrun: 0,
     max_text_bytes: 1 << 20,
     head_timeout: Duration::from_secs(3_600),
 };
@@ -107,7 +109,7 @@ impl ModelReader {
         let any = !items.is_empty() || replayed;
         for item in items {
             match item {
-                Item::Eose(_) => {
+                Item::Eose(..) => {
                     self.eose = true;
                     self.transcript.eose_at = log.head().position;
                     self.transcript.removed_by = self.transcript.eose_at;

@@ -57,9 +57,9 @@ impl Connection<'_> {
                 // Removal, expiry and access are checked at the moment of sending: the item may have waited.
                 match item {
                     Item::Reply(reply) => socket.push_text(&message::reply(&reply)),
-                    Item::Eose(subscription) => {
+                    Item::Eose(subscription, hints) => {
                         if !subscription.is_over() {
-                            socket.push_text(&message::reply(&Reply::Eose(subscription.id.clone())));
+                            socket.push_text(&message::reply(&Reply::Eose(subscription.id.clone(), hints)));
                         }
                     }
                     Item::Ended(subscription, why) => {

@@ -18,8 +18,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-const LIMITS: QueryLimits =
-    QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits = QueryLimits {
+    default_limit: 20,
+    max_limit: 20,
+    max_text_bytes: 1 << 20,
+    head_timeout: Duration::from_secs(10),
+    eose_hints: false,
+    boundary_overrun: 0,
+};
 
 /// A store whose reads are counted, wait to be let through, and fail where they are told to.
 pub(super) struct Slow {

@@ -25,6 +25,11 @@ struct Tally {
     /// Of those, counts, and events by nothing but their ids.
     counted: usize,
     by_id: usize,
+    /// Answers that said that they were all, those that said that there was more, and those that went on to the end of
+    /// a second.
+    finish: usize,
+    more: usize,
+    whole_seconds: usize,
     wrong: usize,
     /// Not judged, since what was asked for was about to expire, or the log knew that it would go.
     unclear: usize,
@@ -52,6 +57,9 @@ fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
         all.wrong += one.wrong;
         all.counted += one.counted;
         all.by_id += one.by_id;
+        all.finish += one.finish;
+        all.more += one.more;
+        all.whole_seconds += one.whole_seconds;
         all.unclear += one.unclear;
         all.given_up += one.given_up;
         all.reads += reads;
@@ -65,6 +73,8 @@ fn hold(operations: usize) {
     assert_eq!(tally.wrong, 0, "{tally:?}");
     assert!(tally.answered > operations / 10, "{tally:?}");
     assert!(tally.counted > operations / 50 && tally.by_id > operations / 50, "{tally:?}");
+    assert!(tally.finish > operations / 100 && tally.more > operations / 100, "{tally:?}");
+    assert!(tally.whole_seconds > operations / 1_000, "{tally:?}");
     assert!(tally.unclear + tally.given_up < tally.answered / 4, "{tally:?}");
     // Every failover empties the cache, and here they follow one another fast.
     assert!(tally.reads < tally.asked * 4 / 5, "a fifth at least came from the cache or shared a read: {tally:?}");
@@ -111,6 +121,16 @@ fn control_without_a_flush_at_the_end_of_an_epoch() {
 #[test]
 fn control_without_care_for_what_was_not_counted() {
     control(Safeguard::SureCounts);
+}
+
+#[test]
+fn control_where_every_page_is_called_all() {
+    control(Safeguard::Finish);
+}
+
+#[test]
+fn control_where_a_page_goes_on_with_a_part_of_a_second() {
+    control(Safeguard::WholeSeconds);
 }
 
 #[test]

@@ -27,8 +27,14 @@ use std::time::Duration;
 
 /// How many entries back the database can still be read.
 const HISTORY: usize = 64;
-const LIMITS: QueryLimits =
-    QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(3_600) };
+const LIMITS: QueryLimits = QueryLimits {
+    default_limit: 20,
+    max_limit: 20,
+    eose_hints: true,
+    boundary_overrun: 5,
+    max_text_bytes: 1 << 20,
+    head_timeout: Duration::from_secs(3_600),
+};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -257,6 +263,27 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Compares a page and what it says of the rest with all rows that match.
+    fn is_right(&mut self, mut snapshot: PageSnapshot, filter: &Filter, expected: &[Row]) -> bool {
+        let wanted = LIMITS.rows_of(filter);
+        let cut = snapshot.cut(wanted, LIMITS.overrun_of(wanted));
+        let here = |(candidate, row): (&Candidate, &Row)| matches!(candidate, Candidate::Here(here) if here == row);
+        let found = snapshot.rows.len();
+        let same = found <= expected.len() && snapshot.rows.iter().zip(expected).all(here);
+
+        // To the limit, or to the end of the second there.
+        let second = expected.get(wanted - 1).map(|row| row.key.created_at);
+        let whole = second.map(|second| expected.partition_point(|row| row.key.created_at >= second));
+        let is_long_enough = found == wanted.min(expected.len()) || whole == Some(found);
+
+        let next = cut.next.is_none_or(|next| expected.get(found).is_some_and(|row| row.key == next));
+        let all = !cut.is_all || found == expected.len();
+        self.tally.finish += usize::from(cut.is_all);
+        self.tally.more += usize::from(cut.next.is_some());
+        self.tally.whole_seconds += usize::from(found > wanted);
+        same && is_long_enough && next && all
+    }
+
     /// One of the queries goes on; where it is answered, the answer is held against what is stored as of the local head.
     fn poll(&mut self) {
         if self.asked.is_empty() {
@@ -289,7 +316,7 @@ impl<'a> World<'a> {
             (Answer::Rows(snapshot, head), Question::Rows(filter)) => {
                 assert_eq!(head, self.log.head(), "nothing has come between");
                 self.tally.by_id += usize::from(only_few_ids(filter).is_some());
-                is_right(&snapshot, filter, expected)
+                self.is_right(snapshot, filter, &expected)
             }
             (Answer::Count(number), _) => {
                 self.tally.counted += 1;
@@ -302,15 +329,6 @@ impl<'a> World<'a> {
             self.tally.wrong += 1;
         }
     }
-}
-
-fn is_right(snapshot: &PageSnapshot, filter: &Filter, mut expected: Vec<Row>) -> bool {
-    let limit = filter.limit.map_or(LIMITS.default_limit, |limit| limit as usize).min(LIMITS.max_limit);
-    let complete = expected.len() <= limit;
-    expected.truncate(limit);
-    let here = |(candidate, row): (&Candidate, &Row)| matches!(candidate, Candidate::Here(here) if here == row);
-    let same = snapshot.rows.len() == expected.len() && snapshot.rows.iter().zip(&expected).all(here);
-    same && (complete || !snapshot.complete)
 }
 
 /// An entry as it is read from a log whose store by then has only `alive`: what else it stored is left out, and returned.
