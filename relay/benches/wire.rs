@@ -24,6 +24,7 @@ fn events(c: &mut Criterion) {
         let message = format!("[\"EVENT\",{text}]");
         let limits = ParseLimits {
             max_filters: 10,
+            and_tags: false,
             max_filter_values: 2000,
             max_req_bytes: 8 << 20,
             max_subscription_id_chars: 64,

@@ -261,6 +261,46 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
     assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
 }
 
+/// NIP-91: stored, live and counted, where the setting is on; unknown where it is off.
+#[tokio::test]
+async fn all_of_several_tags_are_asked_for_where_the_setting_is_on() {
+    let relay = Relay::with(|setup| setup.settings.parse.and_tags = true).await;
+    let (author, mut ann, mut bob) = (Author::new(), relay.connect().await, relay.connect().await);
+    let note = |topics: &[&str]| {
+        let tags: Vec<[&str; 2]> = topics.iter().map(|topic| ["t", *topic]).collect();
+        author.event(1, &tags.iter().map(|tag| &tag[..]).collect::<Vec<_>>(), &topics.join(" "))
+    };
+    for topics in [&["cat"][..], &["meme", "cat"], &["cat", "black", "meme"], &["meme"]] {
+        assert!(ann.publish(&note(topics)).await.0);
+    }
+    let both = json!({"&t": ["meme", "cat"]});
+    // What clients add for relays that know no `&t`, and the proposal's own example.
+    let with_choices = json!({"&t": ["meme", "cat"], "#t": ["meme", "cat"]});
+    let black_or_white = json!({"kinds": [1], "&t": ["meme", "cat"], "#t": ["meme", "cat", "black", "white"]});
+    for (filter, found) in [(&both, 2), (&with_choices, 2), (&black_or_white, 1), (&json!({"#t": ["meme", "cat"]}), 4)]
+    {
+        assert_eq!(ask(&mut bob, "s", std::slice::from_ref(filter)).await.len(), found, "{filter}");
+        assert_eq!(count(&mut bob, std::slice::from_ref(filter)).await, found, "{filter}");
+    }
+
+    // Live: only what has all of them, whichever of them came first.
+    ask(&mut bob, "s", std::slice::from_ref(&both)).await;
+    let never = json!({"&t": []});
+    assert_eq!(ask(&mut bob, "never", std::slice::from_ref(&never)).await, [] as [Value; 0]);
+    until("it to be live", || relay.log.subscriptions() == (2, 1)).await;
+    for topics in [&["cat", "one"][..], &["meme", "two"], &["dog", "cat", "meme"]] {
+        assert!(ann.publish(&note(topics)).await.0);
+    }
+    assert_eq!(bob.event("s").await["content"], "dog cat meme", "and nothing before it");
+    assert_eq!(count(&mut bob, std::slice::from_ref(&both)).await, 3);
+    assert_eq!(count(&mut bob, &[never]).await, 0);
+    assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
+
+    relay.change(|settings| settings.parse.and_tags = false);
+    send(&mut bob, "REQ", "off", &[both]).await;
+    assert_eq!(bob.closed("off").await, "unsupported: unknown filter key `&t`");
+}
+
 /// What an application keeps for its user (NIP-78): stored, live and counted, for its author alone.
 #[tokio::test]
 async fn author_only_kinds_go_to_their_author_alone() {

@@ -8,4 +8,6 @@ use serde::Deserialize;
 pub struct ProtocolSettings {
     /// EOSE says whether there is more (NIP-67).
     pub eose_hints: bool,
+    /// Filters may have `&x` conditions (NIP-91, a proposal).
+    pub and_tags: bool,
 }

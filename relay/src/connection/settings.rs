@@ -132,6 +132,7 @@ impl ConnectionSettings {
                     0 => usize::MAX,
                     max => max,
                 },
+                and_tags: protocol.and_tags,
                 max_req_bytes: limits.max_req_bytes,
                 max_subscription_id_chars: MAX_SUBSCRIPTION_ID_CHARS,
             },

@@ -171,8 +171,10 @@ impl<'a> IndexKey<'a> {
         match field {
             Field::Id => filter.ids.as_deref().unwrap_or_default().iter().for_each(|id| file(Self::id(*id))),
             Field::Tag(letter) => {
+                // Of several conditions on one letter (NIP-91), the first of those with the fewest values.
                 let conditions = filter.tags.iter().filter(|condition| condition.letter == letter);
-                conditions.flat_map(|condition| &condition.values).for_each(|value| file(Self::tag(letter, value)));
+                let one = conditions.min_by_key(|condition| condition.values.len());
+                one.into_iter().flat_map(|one| &one.values).for_each(|value| file(Self::tag(letter, value)));
             }
             Field::Pair => {
                 let pairs = authors.iter().flat_map(|author| kinds.iter().map(|kind| Self::pair(*author, *kind)));

@@ -3,6 +3,7 @@
 use super::filing::Field;
 use super::probe::Probe;
 use super::subscribers::Subscribers;
+use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Event, Filter, Timestamp};
 use std::cell::OnceCell;
 
@@ -54,10 +55,13 @@ impl<T> IndexedFilter<T> {
         let since = filter.since.and_then(|since| u32::try_from(since).ok()).filter(|since| *since > 0);
         let until = filter.until.and_then(|until| u32::try_from(until).ok()).filter(|until| *until < u32::MAX);
         let times_left = filter.since.is_some() != since.is_some() || filter.until.is_some() != until.is_some();
-        let by_its_tag = |letter: u8| filter.tags.iter().all(|condition| condition.letter == letter);
         let (kinds_left, ids_left) = (!fits, filter.ids.is_some() && field != Field::Id);
         let authors_left = filter.authors.is_some() && !matches!(field, Field::Author | Field::Pair);
-        let tags_left = !matches!(field, Field::Tag(letter) if by_its_tag(letter)) && !filter.tags.is_empty();
+        // It is filed under one condition, also where a letter has several (NIP-91).
+        let tags_left = match field {
+            Field::Tag(_) => filter.tags.len() > 1 && !ablated(Safeguard::AndTags),
+            _ => !filter.tags.is_empty(),
+        };
         Self {
             seen: 0,
             subscribers: Subscribers::new(),

@@ -2,6 +2,7 @@
 
 use super::Matcher;
 use super::filing::Field;
+use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, Registration, TagFilter};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -49,9 +50,17 @@ fn filter(rng: &mut StdRng, ids: &[EventId]) -> Filter {
     let mut letters: Vec<u8> = LETTERS.iter().copied().filter(|_| rng.random_bool(0.1)).collect();
     letters.sort_unstable();
     let mut tag = |letter| Some(TagFilter { letter, values: some(rng, 1.0, |rng| value(rng).into())? });
-    let tags = letters.into_iter().filter_map(&mut tag).collect();
+    let mut tags: Vec<TagFilter> = letters.into_iter().filter_map(&mut tag).collect();
+    // Some ask for all of several values (NIP-91).
+    if rng.random_bool(0.15) {
+        let letter = *LETTERS.choose(rng).unwrap();
+        let all: BTreeSet<Box<str>> = (0..2).map(|_| value(rng).into()).collect();
+        tags.retain(|condition| condition.letter != letter);
+        tags.extend(all.into_iter().map(|value| TagFilter { letter, values: [value].into() }));
+        tags.sort_unstable_by(|a, b| (a.letter, &a.values).cmp(&(b.letter, &b.values)));
+    }
     Filter {
-        tags,
+        tags: tags.into(),
         ids: if rng.random_bool(0.1) { some(rng, 1.0, |rng| *ids.choose(rng).unwrap()) } else { None },
         authors: some(rng, 0.5, author),
         kinds: some(rng, 0.5, kind),
@@ -123,6 +132,13 @@ fn index_and_plain_comparison_agree_on_a_million_pairs() {
     println!("{pairs} pairs of an event and a set of filters, {matches} matches");
     assert_eq!(sum(|outcome| outcome.differences), 0);
     assert!(pairs >= 1_000_000 && matches >= 50_000, "{pairs} pairs, {matches} matches");
+}
+
+/// The control: an index that takes an event for a match that has one of several values finds too much.
+#[test]
+fn an_index_that_checks_one_condition_of_several_is_found_out() {
+    let outcome = without(Some(Safeguard::AndTags), || compare(3, 500, None));
+    assert!(outcome.differences > 10, "{outcome:?}");
 }
 
 /// The control: an index that misses any one field fails the comparison, so the comparison uses all fields.

@@ -29,6 +29,8 @@ pub struct ParseLimits {
     pub max_filters: usize,
     /// The most values that one list of a filter may hold.
     pub max_filter_values: usize,
+    /// A filter may have `&x` conditions (NIP-91).
+    pub and_tags: bool,
     /// The most that the filters of one REQ or COUNT may cost together: see [`Filter::cost_bytes`].
     pub max_req_bytes: usize,
     /// The most Unicode characters of a subscription id; NIP-01 says 64.
@@ -206,7 +208,8 @@ fn filters<'de, A: SeqAccess<'de>>(
     let (mut filters, mut given, mut cost_bytes) = (Vec::new(), 0, 0_usize);
     loop {
         let mut unsupported = None;
-        let seed = FilterSeed { max_values: limits.max_filter_values, unsupported: &mut unsupported };
+        let (max_values, and_tags) = (limits.max_filter_values, limits.and_tags);
+        let seed = FilterSeed { max_values, and_tags, unsupported: &mut unsupported };
         match seq.next_element_seed(Strict(seed)) {
             Ok(Some(_)) if given == limits.max_filters => {
                 return Err(progress.invalid(format!("more than {} filters", limits.max_filters)));

@@ -3,8 +3,13 @@ use crate::types::{
     EoseHints, Event, EventId, Filter, Kind, PublicKey, Refusal, Reply, ReplyId, SubscriptionId, Verdict,
 };
 
-const LIMITS: ParseLimits =
-    ParseLimits { max_filters: 3, max_filter_values: 5, max_req_bytes: 1 << 20, max_subscription_id_chars: 64 };
+const LIMITS: ParseLimits = ParseLimits {
+    max_filters: 3,
+    max_filter_values: 5,
+    and_tags: false,
+    max_req_bytes: 1 << 20,
+    max_subscription_id_chars: 64,
+};
 
 fn parse(text: &str) -> Result<ClientMessage, Reply> {
     ClientMessage::parse(text, &LIMITS)

@@ -72,6 +72,8 @@ pub(crate) enum Safeguard {
     GiveBack,
     /// A query whose client takes nothing ends once others need the memory of its connection.
     SlowReaders,
+    /// The matcher checks the conditions that a filter is not filed under.
+    AndTags,
     /// A server's connections are open, and have been asked, before the first client asks.
     Warming,
 }

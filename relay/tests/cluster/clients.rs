@@ -120,7 +120,8 @@ pub async fn publisher(world: Arc<World>, port: u16, author: Author, seed: u64, 
             author.event(10_002, &[], &format!("profile {count}"))
         } else {
             let kind = [1, 1, 1, 1, 1, 1, 7, 7, 7, AUTHOR_ONLY][random.random_range(0..10)];
-            author.event(kind, &[&["t", &topic]], &format!("{seed} {count}{:>1$}", "", world.padding))
+            let other = format!("t{}", random.random_range(0..4));
+            author.event(kind, &[&["t", &topic], &["t", &other]], &format!("{seed} {count}{:>1$}", "", world.padding))
         };
         let sent = Instant::now();
         world.sent.lock().insert(event.id(), sent);
@@ -204,7 +205,9 @@ pub fn filters(authors: &[Author], seed: u64) -> Vec<Value> {
         filter["kinds"] = [json!([1]), json!([7, 10_002]), json!([1, 5])][random.random_range(0..3)].clone();
     }
     if random.random_bool(0.3) {
-        filter["#t"] = json!([format!("t{}", random.random_range(0..4)), "t1"]);
+        // One of two topics, or both (NIP-91).
+        let topics = json!([format!("t{}", random.random_range(0..4)), "t1"]);
+        filter[if random.random_bool(0.5) { "#t" } else { "&t" }] = topics;
     }
     vec![filter, json!({"kinds": [LAST]})]
 }

@@ -43,6 +43,7 @@ impl Stage {
             let urls = stage.postgres.database_urls(DATABASE).join(",");
             let relay = relay.set("RELAY_DATABASE_URLS", urls).set("RELAY_TIMEOUTS_DRAIN_SECONDS", "1");
             let relay = relay.set("RELAY_ACCESS_AUTHOR_KINDS", AUTHOR_ONLY.to_string());
+            let relay = relay.set("RELAY_PROTOCOL_AND_TAGS", "true");
             let relay = settings.iter().fold(relay, |relay, (variable, value)| relay.set(variable, value));
             stage.relays.push(relay);
         }

@@ -210,17 +210,22 @@ pub fn assert_sees(world: &World, entries: &[LogEntry]) {
         _ => None,
     });
     let leaked = leaked.expect("an event that is for its author alone");
-    let asks = |stored: &[EventId], live: &[EventId]| Session {
+    let asks = |filter: &Filter, stored: &[EventId], live: &[EventId]| Session {
         subscriber: None,
         relay: session.relay,
-        filters: [author_only.clone()].into(),
+        filters: [filter.clone()].into(),
         asked_at: session.asked_at,
         eose_at: session.eose_at,
         stored: stored.to_vec(),
         live: live.to_vec(),
         whole: true,
     };
-    check(&asks(&[], &[]), entries, &positions).unwrap();
-    check(&asks(&[leaked], &[]), entries, &positions).expect_err("it came stored");
-    check(&asks(&[], &[leaked]), entries, &positions).expect_err("it came live");
+    check(&asks(&author_only, &[], &[]), entries, &positions).unwrap();
+    check(&asks(&author_only, &[leaked], &[]), entries, &positions).expect_err("it came stored");
+    check(&asks(&author_only, &[], &[leaked]), entries, &positions).expect_err("it came live");
+
+    // No event has both topics, and many have one.
+    let topics = |key: &str| Filter::parse(&format!("{{\"{key}\":[\"t1\",\"none\"]}}")).unwrap();
+    check(&asks(&topics("&t"), &[], &[]), entries, &positions).unwrap();
+    check(&asks(&topics("#t"), &[], &[]), entries, &positions).expect_err("those with one topic are missing");
 }

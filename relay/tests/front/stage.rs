@@ -48,6 +48,7 @@ impl Stage {
         let relay_program = Some(PathBuf::from(env!("CARGO_BIN_EXE_relay")));
         let mut wish = Wish { port: Some(port), relay_program, guarded: true, ..wish };
         wish.settings.push(("RELAY_ACCESS_AUTHOR_KINDS".to_owned(), clients::AUTHOR_ONLY.to_string()));
+        wish.settings.push(("RELAY_PROTOCOL_AND_TAGS".to_owned(), "true".to_owned()));
         let local = Local::up(directory.path(), &wish, &quiet).await.unwrap();
         Self { local, port, quiet, directory }
     }

@@ -30,6 +30,7 @@ use relay::types::{
 };
 use replica::{Replica, Snapshots};
 use secp256k1::{Keypair, Secp256k1};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -71,7 +72,8 @@ fn signed(author: u8, created_at: Timestamp, kind: u16, tags: &[Vec<String>]) ->
 fn random_event(rng: &mut StdRng, published: &[Arc<Event>]) -> Arc<Event> {
     let author = rng.random_range(0..AUTHORS);
     let at = rng.random_range(1_000..1_030);
-    let mut tags = vec![vec!["t".to_owned(), rng.random_range(0..4).to_string()]];
+    let topics = rng.random_range(1..3);
+    let mut tags: Vec<_> = (0..topics).map(|_| vec!["t".to_owned(), rng.random_range(0..4).to_string()]).collect();
     match rng.random_range(0..10) {
         0..5 => tags.push(vec!["salt".to_owned(), rng.random::<u64>().to_string()]),
         5..8 => return signed(author, at, [0, 10_000, 30_000][rng.random_range(0..3)], &tags),
@@ -88,10 +90,11 @@ fn random_filter(rng: &mut StdRng) -> Filter {
     Filter {
         authors: rng.random_bool(0.4).then(|| [pubkey(rng.random_range(0..AUTHORS))].into()),
         kinds: rng.random_bool(0.5).then(|| [Kind([0, 1, 5, 30_000][rng.random_range(0..4)])].into()),
-        tags: if rng.random_bool(0.3) {
-            [TagFilter { letter: b't', values: [rng.random_range(0..4).to_string().into()].into() }].into()
-        } else {
-            [].into()
+        // One value, or two that must both be there.
+        tags: {
+            let count = [0, 0, 0, 1, 2][rng.random_range(0..5)];
+            let values: BTreeSet<String> = (0..count).map(|_| rng.random_range(0..4).to_string()).collect();
+            values.into_iter().map(|value| TagFilter { letter: b't', values: [value.into()].into() }).collect()
         },
         since: rng.random_bool(0.2).then(|| rng.random_range(1_000..1_030)),
         limit: rng.random_bool(0.7).then(|| rng.random_range(0..30)),

@@ -105,3 +105,72 @@ pub(crate) async fn empty_identifiers_are_counted(store: &dyn Store) {
         assert_eq!(counted.unwrap().number, wanted.len() as u64, "{filter:?}");
     }
 }
+
+/// Events with topics, and filters that ask for all of several (NIP-91), each with the events that it selects, newest
+/// first.
+fn with_topics() -> (Vec<Arc<Event>>, Vec<Selection>) {
+    let topics = |list: &[&str]| list.iter().map(|topic| tag("t", topic)).collect::<Vec<_>>();
+    let of = |n, kind, at, list: &[&str]| event(n, kind, at, &topics(list), "");
+    let mut events = vec![
+        of(1, 1, 100, &["a"]),
+        of(1, 1, 101, &["b", "a"]),
+        of(2, 7, 102, &["a", "b", "c"]),
+        of(2, 1, 103, &["b", "c"]),
+        of(1, 7, 104, &["a", "a", "d"]),
+        event(1, 30_001, 105, &[tag("t", "a"), tag("t", "b"), tag("p", &author(3).to_hex())], "[\"t\",\"c\"]"),
+    ];
+    // Lists so long, of one value and of the other, that a store does not count them to their ends.
+    events.extend((0..90).map(|at| of(3, 1, at, &[if at % 2 == 0 { "a" } else { "b" }])));
+    let asked = [
+        (r##"{"&t":["a","b"]}"##, vec![5, 2, 1]),
+        (r##"{"&t":["a","b","c"]}"##, vec![2]),
+        (r##"{"&t":["a","b"],"#t":["a","b"]}"##, vec![5, 2, 1]),
+        (r##"{"&t":["a"],"#t":["a","b","d"]}"##, vec![5, 4, 2, 1]),
+        (r##"{"&t":["a","b"],"#t":["c","d"]}"##, vec![2]),
+        (r##"{"&t":["a","d"],"kinds":[7]}"##, vec![4]),
+        (r##"{"&t":["a","b"],"kinds":[1,7]}"##, vec![2, 1]),
+        (r##"{"&t":["a","none"]}"##, vec![]),
+        (r##"{"&t":["a","b"],"since":102,"until":104}"##, vec![2]),
+        (r##"{"&t":["a","b"],"&d":[""]}"##, vec![5]),
+        (r##"{"&t":[]}"##, vec![]),
+        (r##"{"&t":[],"kinds":[1]}"##, vec![]),
+    ];
+    let mut asked: Vec<Selection> =
+        asked.into_iter().map(|(json, wanted)| (Filter::parse(json).unwrap(), wanted)).collect();
+    let both = asked[0].0.clone();
+    asked.push((Filter { authors: sorted(&[author(1), author(4)]), ..both.clone() }, vec![5, 1]));
+    asked.push((Filter { authors: sorted(&[author(2)]), kinds: sorted(&[Kind(1), Kind(7)]), ..both.clone() }, vec![2]));
+    asked.push((Filter { ids: sorted(&id_list(&[&events[0], &events[1], &events[3]])), ..both }, vec![1]));
+    (events, asked)
+}
+
+pub(crate) async fn all_of_several_values_are_there(store: &dyn Store) {
+    let (events, asked) = with_topics();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    for (filter, wanted) in &asked {
+        let wanted: Vec<_> = wanted.iter().map(|n| events[*n].id()).collect();
+        assert_eq!(stored(store, filter).await, wanted, "{}", filter.to_json());
+        for limit in 1..3 {
+            let page = page(store, filter, limit).await;
+            assert_eq!(ids(&page), wanted[..limit.min(wanted.len())], "{}", filter.to_json());
+            assert_eq!(page.complete, wanted.len() <= limit, "{}", filter.to_json());
+        }
+    }
+    // The control: as a choice they select more.
+    let either = Filter { tags: [tag_filter(b't', &["a", "b"])].into(), ..all() };
+    assert_eq!(stored(store, &either).await.len(), 96);
+    assert_eq!(store.remove(&asked[0].0, 10).await.unwrap().changes.len(), 3);
+    assert_eq!(stored(store, &either).await.len(), 93);
+}
+
+pub(crate) async fn all_of_several_values_are_counted(store: &dyn Store) {
+    let (events, asked) = with_topics();
+    append(store, &events.iter().collect::<Vec<_>>()).await;
+    let count = |filters: Vec<Filter>| async move {
+        store.count(&filters, &Access::default(), Position::default(), NOW).await.unwrap().number
+    };
+    for (filter, wanted) in &asked {
+        assert_eq!(count(vec![filter.clone()]).await, wanted.len() as u64, "{}", filter.to_json());
+    }
+    assert_eq!(count(vec![asked[0].0.clone(), asked[5].0.clone()]).await, 4, "each event once");
+}

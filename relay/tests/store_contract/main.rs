@@ -50,7 +50,8 @@ macro_rules! every_store {
 }
 
 every_store! {
-    private_kinds_before_the_limit, author_only_kinds_before_the_limit, counts_are_distinct, empty_identifiers_are_counted;
+    private_kinds_before_the_limit, author_only_kinds_before_the_limit, counts_are_distinct, empty_identifiers_are_counted,
+    all_of_several_values_are_counted;
     an_empty_store_answers,
     an_event_is_stored_once,
     a_batch_decides_in_order,
@@ -63,6 +64,7 @@ every_store! {
     ids_that_begin_the_same,
     many_authors_times_many_kinds,
     empty_lists_select_nothing,
+    all_of_several_values_are_there,
     the_empty_identifier_is_found,
     newest_version_stays,
     equal_versions_the_lowest_id_stays,

@@ -74,6 +74,11 @@ pub fn tag_filter(letter: u8, values: &[&str]) -> TagFilter {
     TagFilter { letter, values: values.into() }
 }
 
+/// The conditions of an `&x` (NIP-91): all of these values must be there.
+pub fn all_of(letter: u8, values: &[&str]) -> Vec<TagFilter> {
+    tag_filter(letter, values).values.iter().map(|value| tag_filter(letter, &[&**value])).collect()
+}
+
 pub fn sorted<T: Ord + Clone>(list: &[T]) -> Option<Box<[T]>> {
     let mut list = list.to_vec();
     list.sort();

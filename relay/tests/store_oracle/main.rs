@@ -254,6 +254,18 @@ enum Flaw {
     Access,
     /// What is for its author alone reaches whom it names.
     AuthorOnly,
+    /// Of values that must all be there, one is enough.
+    And,
+}
+
+/// The filter with one condition for each letter, which any of its values meets.
+fn with_choices(filter: &Filter) -> Filter {
+    let merged = filter.tags.chunk_by(|one, other| one.letter == other.letter).map(|conditions| {
+        let values: Vec<&str> =
+            conditions.iter().flat_map(|condition| &condition.values).map(|value| &**value).collect();
+        tag_filter(conditions[0].letter, &values)
+    });
+    Filter { tags: merged.collect(), ..filter.clone() }
 }
 
 /// The store with a flaw.
@@ -271,12 +283,13 @@ impl Flawed {
                 });
                 self.0.read(&Read { access: access.as_ref(), ..read.clone() }).await.unwrap()
             }
+            Flaw::And => self.0.read(&Read { filter: &with_choices(read.filter), ..read.clone() }).await.unwrap(),
             Flaw::Ties | Flaw::Complete => self.0.read(read).await.unwrap(),
         };
         match self.1 {
             Flaw::Ties => page.rows.sort_by_key(|row| (-row.key.created_at, std::cmp::Reverse(row.key.id))),
             Flaw::Complete => page.complete = page.rows.len() < read.limit,
-            Flaw::Expired | Flaw::AuthorOnly => {}
+            Flaw::Expired | Flaw::AuthorOnly | Flaw::And => {}
             Flaw::Access => page.rows.retain(|row| {
                 let event = Event::from_stored(&row.text).unwrap();
                 read.access.is_none_or(|access| access.may_read(&event))
@@ -288,7 +301,7 @@ impl Flawed {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oracle_notices_flaws() {
-    for flaw in [Flaw::Ties, Flaw::Complete, Flaw::Expired, Flaw::Access, Flaw::AuthorOnly] {
+    for flaw in [Flaw::Ties, Flaw::Complete, Flaw::Expired, Flaw::Access, Flaw::AuthorOnly, Flaw::And] {
         let mut noticed = 0;
         for seed in 1..=3 {
             let mut maker = Maker::new(seed);

@@ -1,7 +1,7 @@
 //! Events and filters out of few parts.
 
 use super::START;
-use crate::store_kit::{self, a, author, e, sorted, tag, tag_filter};
+use crate::store_kit::{self, a, all_of, author, e, sorted, tag, tag_filter};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -101,9 +101,18 @@ impl Maker {
                         _ => self.pick(&VALUES).to_owned(),
                     })
                     .collect();
-                tags.push(tag_filter(letter, &values.iter().map(String::as_str).collect::<Vec<_>>()));
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                match self.random.random_range(0..4) {
+                    // All of them must be there; or the first, and one of the others.
+                    0 => tags.extend(all_of(letter, &values)),
+                    1 if values.len() == 3 && !values[1..].contains(&values[0]) => {
+                        tags.extend([tag_filter(letter, &values[..1]), tag_filter(letter, &values[1..])]);
+                    }
+                    _ => tags.push(tag_filter(letter, &values)),
+                }
             }
         }
+        tags.sort_by(|a, b| (a.letter, &a.values).cmp(&(b.letter, &b.values)));
         filter.tags = tags.into();
         if self.chance(0.2) {
             filter.since = Some(self.time());

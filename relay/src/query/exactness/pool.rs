@@ -23,7 +23,9 @@ impl Pool {
         let (mut rng, start) = (StdRng::seed_from_u64(seed), now());
         let event = |salt: u32, rng: &mut StdRng| {
             let mut tags = vec![vec!["salt".to_owned(), salt.to_string()]];
-            tags.push(vec!["t".to_owned(), rng.random_range(0..3).to_string()]);
+            for _ in 0..rng.random_range(1..3) {
+                tags.push(vec!["t".to_owned(), rng.random_range(0..3).to_string()]);
+            }
             tags.push(vec!["p".to_owned(), author(rng.random_range(0..3)).to_hex()]);
             if rng.random_bool(0.1) {
                 tags.push(vec!["expiration".to_owned(), (start + rng.random_range(-2..30)).to_string()]);
@@ -42,11 +44,13 @@ impl Pool {
             }),
             authors: rng.random_bool(0.4).then(|| [author(rng.random_range(0..3))].into()),
             kinds: rng.random_bool(0.5).then(|| [[1, 7, 10_000, 1_059].map(Kind)[rng.random_range(0..4)]].into()),
-            tags: match rng.random_bool(0.3) {
-                true => {
-                    Box::new([TagFilter { letter: b't', values: [rng.random_range(0..3).to_string().into()].into() }])
-                }
-                false => Box::new([]),
+            // Either none, one value, or two that must both be there.
+            tags: {
+                let count = [0, 0, 0, 0, 0, 1, 1, 2][rng.random_range(0..8)];
+                let mut values: Vec<Box<str>> = (0..count).map(|_| rng.random_range(0..3).to_string().into()).collect();
+                values.sort();
+                values.dedup();
+                values.into_iter().map(|value| TagFilter { letter: b't', values: [value].into() }).collect()
             },
             since: rng.random_bool(0.3).then(|| start - rng.random_range(0..70)),
             until: rng.random_bool(0.3).then(|| start - rng.random_range(-40..40)),

@@ -202,12 +202,24 @@ impl ServerInspector {
     }
 }
 
+/// The most characters of a tag's value that are shown.
+const MAX_VALUE_CHARS: usize = 32;
+
 /// The reason for the choice, as a sentence for the operator.
 fn why(picked: &Picked, probe: Option<PageProbe>, filter: &Filter) -> String {
     let name = |form: &Form| match form {
         Form::Tag(at) | Form::Tags(at) => {
-            let letter = filter.tags.get(*at).map_or('?', |tag| char::from(tag.letter));
-            format!("{} (#{letter})", form.name())
+            let Some(tag) = filter.tags.get(*at) else { return form.name().to_owned() };
+            let letter = char::from(tag.letter);
+            // Several conditions on a letter are told apart by their values (NIP-91).
+            let is_one_of_several = filter.tags.iter().filter(|other| other.letter == tag.letter).count() > 1;
+            match &*tag.values {
+                [value] if is_one_of_several => {
+                    let value: String = value.chars().take(MAX_VALUE_CHARS).collect();
+                    format!("{} (&{letter} {value:?})", form.name())
+                }
+                _ => format!("{} (#{letter})", form.name()),
+            }
         }
         _ => form.name().to_owned(),
     };
@@ -260,6 +272,21 @@ fn number_after(line: &str, mark: &str, last: bool) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::postgres::plan::Lengths;
+
+    #[test]
+    fn conditions_on_one_letter_are_told_apart() {
+        let filter = Filter::parse(r##"{"&t":["a","b"]}"##).unwrap();
+        let lengths = Lengths::new([(Form::Tag(0), 1_000), (Form::Tag(1), 3)], 1_000);
+        let picked = Picked { form: Form::Tag(1), lengths: Some(lengths) };
+        assert_eq!(
+            why(&picked, None, &filter),
+            "tag (&t \"b\"): the least work of tag (&t \"a\") 1000 rows or more, tag (&t \"b\") 3 rows"
+        );
+        let one = Filter::parse(r##"{"#t":["a"]}"##).unwrap();
+        let picked = Picked { form: Form::Tag(0), lengths: None };
+        assert!(why(&picked, None, &one).starts_with("tag (#t): "));
+    }
 
     #[test]
     fn figures_are_taken_from_the_top_of_a_plan() {

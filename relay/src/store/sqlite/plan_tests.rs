@@ -43,6 +43,8 @@ fn each_shape_has_its_form() {
         (filter(0, 0, &[(b'e', 50)]), "Take(Tags(0))"),
         (filter(0, 0, &[(b'e', 50), (b'p', 1)]), "Rarest([Tags(0), Tag(1)])"),
         (filter(1, 1, &[(b'p', 1)]), "Rarest([Tag(0), AuthorKind])"),
+        // All of two values (NIP-91): the rarer one is walked, the other one checked.
+        (filter(0, 1, &[(b't', 1), (b't', 1)]), "Rarest([Tag(0), Tag(1)])"),
         (filter(300, 0, &[(b't', 2)]), "Rarest([Tags(0), Authors])"),
         (Filter { ids: Some([EventId::from_bytes([1; 32])].into()), ..filter(1, 1, &[(b'p', 1)]) }, "Take(Ids)"),
     ];

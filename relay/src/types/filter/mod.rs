@@ -1,5 +1,7 @@
 //! A filter in canonical form: equal questions are equal values.
 
+#[cfg(test)]
+mod and_tests;
 mod cost;
 mod parse;
 mod shape;
@@ -22,7 +24,8 @@ pub struct Filter {
     pub authors: Option<Box<[PublicKey]>>,
     /// Its kind is one of these.
     pub kinds: Option<Box<[Kind]>>,
-    /// For each entry, at least one tag of that letter has one of the values; sorted by letter.
+    /// For each entry, at least one tag of that letter has one of the values; sorted by letter and values. A letter has
+    /// several entries where all of several values must be there.
     pub tags: Box<[TagFilter]>,
     /// `created_at` is this or later.
     pub since: Option<Timestamp>,
@@ -32,7 +35,7 @@ pub struct Filter {
     pub limit: Option<u32>,
 }
 
-/// One `#x` condition of a [`Filter`].
+/// One `#x` condition of a [`Filter`], or one value of an `&x` (NIP-91): `&t: [a, b]` is `#t: [a]` and `#t: [b]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TagFilter {
     /// The tag's name: one letter, case counts.
@@ -54,11 +57,12 @@ pub enum FilterError {
 
 impl Filter {
     /// Reads one JSON object strictly (NIP-01): `ids`, `authors`, `#e` and `#p` hold exact lowercase hex, numbers are
-    /// integers and not negative, no key is unknown or doubled. What has a meaning is taken, however odd: an empty list
+    /// integers and not negative, no key is unknown or doubled. Takes `&x` (NIP-91), which a client may send only where a
+    /// setting says so. What has a meaning is taken, however odd: an empty list
     /// is a condition that never holds, as is a kind that no event can have; a greater `limit` than fits counts as the
     /// greatest that does.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
-        FilterSeed::read(json, usize::MAX)
+        FilterSeed::read(json, usize::MAX, true)
     }
 
     /// The filter as one JSON object that parses to an equal filter.

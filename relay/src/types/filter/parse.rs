@@ -10,19 +10,21 @@ use std::borrow::Cow;
 pub(crate) struct FilterSeed<'a> {
     /// The most values that one list may hold.
     pub(crate) max_values: usize,
+    /// `&x` is a condition (NIP-91) and not an unknown key.
+    pub(crate) and_tags: bool,
     /// Where the words about an unknown key go.
     pub(crate) unsupported: &'a mut Option<String>,
 }
 
 impl FilterSeed<'_> {
-    pub(super) fn read(json: &str, max_values: usize) -> Result<Filter, FilterError> {
+    pub(super) fn read(json: &str, max_values: usize, and_tags: bool) -> Result<Filter, FilterError> {
         let mut unsupported = None;
-        json::read(json, FilterSeed { max_values, unsupported: &mut unsupported }).map_err(
-            |invalid| match unsupported {
+        json::read(json, FilterSeed { max_values, and_tags, unsupported: &mut unsupported }).map_err(|invalid| {
+            match unsupported {
                 Some(words) => FilterError::Unsupported(words),
                 None => FilterError::Invalid(invalid),
-            },
-        )
+            }
+        })
     }
 }
 
@@ -36,7 +38,7 @@ impl<'de> Expected<'de> for FilterSeed<'_> {
     fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Filter, A::Error> {
         let (mut ids, mut authors, mut kinds) = (None, None, None);
         let (mut since, mut until, mut limit) = (None, None, None);
-        let mut tags: Vec<TagFilter> = Vec::new();
+        let (mut any, mut all) = (Vec::<TagFilter>::new(), Vec::<TagFilter>::new());
         let max = self.max_values;
         while let Some(key) = map.next_key_seed(Strict(FieldName))? {
             match &*key {
@@ -53,20 +55,29 @@ impl<'de> Expected<'de> for FilterSeed<'_> {
                 "until" => once(&mut until, "until", || map.next_value_seed(Strict(UNTIL)))?,
                 "limit" => once(&mut limit, "limit", || map.next_value_seed(Strict(LIMIT)))?,
                 key => {
-                    let [b'#', letter @ (b'a'..=b'z' | b'A'..=b'Z')] = *key.as_bytes() else {
+                    let [sign @ (b'#' | b'&'), letter @ (b'a'..=b'z' | b'A'..=b'Z')] = *key.as_bytes() else {
                         *self.unsupported = Some(unknown(key));
                         return Err(A::Error::custom("unknown key"));
                     };
-                    if tags.iter().any(|condition| condition.letter == letter) {
+                    if sign == b'&' && !self.and_tags {
+                        *self.unsupported = Some(unknown(key));
+                        return Err(A::Error::custom("unknown key"));
+                    }
+                    let conditions = if sign == b'#' { &mut any } else { &mut all };
+                    if conditions.iter().any(|condition| condition.letter == letter) {
                         return Err(twice(key));
                     }
-                    let value = TagValue { letter };
+                    let value = TagValue { sign, letter };
                     let list = List { wrong: || value.wrong(), max, element: || value };
-                    tags.push(TagFilter { letter, values: canonical(map.next_value_seed(Strict(list))?) });
+                    conditions.push(TagFilter { letter, values: canonical(map.next_value_seed(Strict(list))?) });
                 }
             }
         }
-        tags.sort_unstable_by_key(|condition| condition.letter);
+        if all.iter().map(|condition| condition.values.len()).sum::<usize>() > MAX_AND_VALUES {
+            return Err(A::Error::custom(format_args!(
+                "the & lists of one filter may have at most {MAX_AND_VALUES} values"
+            )));
+        }
         // No `created_at` is beyond `Timestamp::MAX`.
         let never = since.is_some_and(|since| Timestamp::try_from(since).is_err());
         let filter = Filter {
@@ -76,7 +87,7 @@ impl<'de> Expected<'de> for FilterSeed<'_> {
             kinds: kinds.map(|kinds| {
                 canonical(kinds.into_iter().filter_map(|kind| u16::try_from(kind).ok().map(Kind)).collect())
             }),
-            tags: tags.into(),
+            tags: conditions(any, all),
             since: since.and_then(|second| Timestamp::try_from(second).ok()),
             // A bound beyond `Timestamp::MAX` excludes no event.
             until: until.and_then(|second| Timestamp::try_from(second).ok()),
@@ -93,6 +104,30 @@ const KIND: Integer = Integer { wrong: "kinds must be integers from 0 to 65535",
 const SINCE: Integer = Integer { wrong: "since must be an integer, not negative", max: u64::MAX };
 const UNTIL: Integer = Integer { wrong: "until must be an integer, not negative", max: u64::MAX };
 const LIMIT: Integer = Integer { wrong: "limit must be an integer, not negative", max: u64::MAX };
+
+/// The most values of all `&x` of a filter together. Each is a condition of its own, with a part in a statement's text.
+const MAX_AND_VALUES: usize = 16;
+
+/// The conditions of `#x` and `&x` lists. Each value of `&x` is a condition by itself, and no choice of the `#x` beside
+/// it: a `#x` of nothing else says nothing more (NIP-91). An empty list of either remains one that never holds.
+fn conditions(mut any: Vec<TagFilter>, all: Vec<TagFilter>) -> Box<[TagFilter]> {
+    for TagFilter { letter, values } in all {
+        if let Some(at) = any.iter().position(|condition| condition.letter == letter && !condition.values.is_empty()) {
+            let TagFilter { values: choices, .. } = any.swap_remove(at);
+            let others: Box<[_]> = choices.into_iter().filter(|choice| values.binary_search(choice).is_err()).collect();
+            if !others.is_empty() {
+                any.push(TagFilter { letter, values: others });
+            }
+        }
+        if values.is_empty() {
+            any.push(TagFilter { letter, values });
+        } else {
+            any.extend(values.into_iter().map(|value| TagFilter { letter, values: [value].into() }));
+        }
+    }
+    any.sort_unstable_by(|a, b| (a.letter, &a.values).cmp(&(b.letter, &b.values)));
+    any.into()
+}
 
 /// The most characters of an unknown key that are repeated to the client.
 const MAX_KEY_CHARS: usize = 32;
@@ -143,9 +178,11 @@ impl<'de, E: Expected<'de>, W: Fn() -> Cow<'static, str>, F: Fn() -> E> Expected
     }
 }
 
-/// A tag's value: any string, but for `#e` and `#p`, which are 64 lowercase hex characters (NIP-01).
+/// A tag's value: any string, but for those of `e` and `p`, which are 64 lowercase hex characters (NIP-01).
 #[derive(Clone, Copy)]
 struct TagValue {
+    /// `#` or `&`.
+    sign: u8,
     letter: u8,
 }
 
@@ -153,11 +190,12 @@ impl<'de> Expected<'de> for TagValue {
     type Value = Box<str>;
 
     fn wrong(&self) -> Cow<'static, str> {
-        match self.letter {
-            b'e' => "#e must be a list of ids, each 64 lowercase hex characters".into(),
-            b'p' => "#p must be a list of public keys, each 64 lowercase hex characters".into(),
-            letter => format!("#{} must be a list of strings", char::from(letter)).into(),
-        }
+        let elements = match self.letter {
+            b'e' => "ids, each 64 lowercase hex characters",
+            b'p' => "public keys, each 64 lowercase hex characters",
+            _ => "strings",
+        };
+        format!("{}{} must be a list of {elements}", char::from(self.sign), char::from(self.letter)).into()
     }
 
     fn string<E: Error>(self, text: Cow<'de, str>) -> Result<Box<str>, E> {

@@ -1,6 +1,6 @@
 //! Filters as text, for logs, tests and the command line.
 
-use super::Filter;
+use super::{Filter, TagFilter};
 use crate::types::json::push_string;
 use std::fmt::Write;
 
@@ -15,9 +15,8 @@ pub(super) fn object(filter: &Filter) -> String {
     if let Some(kinds) = &filter.kinds {
         list(&mut out, "kinds", kinds, |out, kind| number(out, kind.0));
     }
-    for condition in &filter.tags {
-        let name = format!("#{}", char::from(condition.letter));
-        list(&mut out, &name, &condition.values, |out, value| push_string(value, out));
+    for conditions in filter.tags.chunk_by(|one, other| one.letter == other.letter) {
+        tags(&mut out, conditions);
     }
     let numbers = [
         ("since", filter.since.map(i128::from)),
@@ -32,6 +31,20 @@ pub(super) fn object(filter: &Filter) -> String {
     }
     out.push('}');
     out
+}
+
+/// The conditions of one letter.
+fn tags(out: &mut String, conditions: &[TagFilter]) {
+    let letter = conditions.first().map_or('?', |condition| char::from(condition.letter));
+    // Of several, those of one value must all be there.
+    let is_and = |condition: &&TagFilter| conditions.len() > 1 && condition.values.len() == 1;
+    let values: Vec<_> = conditions.iter().filter(is_and).flat_map(|condition| &condition.values).collect();
+    if !values.is_empty() {
+        list(out, &format!("&{letter}"), &values, |out, value| push_string(value, out));
+    }
+    for condition in conditions.iter().filter(|condition| !is_and(condition)) {
+        list(out, &format!("#{letter}"), &condition.values, |out, value| push_string(value, out));
+    }
 }
 
 fn key(out: &mut String, name: &str) {
