@@ -70,23 +70,34 @@ impl Drop for Script {
     }
 }
 
-/// Runs a session, or the steps that are named; a relay that panics or warns fails it too.
+/// Runs a session, or the steps that are named, against a relay whose EOSE has hints. A relay that panics or warns
+/// fails it too.
 fn session(script: &mut Command, steps: &[&str]) {
+    let (content, said) = run(script, steps, true);
+    assert!(content, "{said}");
+}
+
+/// The same with EOSE hints on or off; whether the script is content, and what it said.
+fn run(script: &mut Command, steps: &[&str], hints: bool) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
-    let mut relay = Setup::new(folder.path()).start();
+    let setup = || {
+        let setup = Setup::new(folder.path());
+        if hints { setup.turn("protocol-eose-hints") } else { setup }
+    };
+    let mut relay = setup().start();
     let address = relay.address();
     let mut script = Script::start(script.arg(relay.url()).args(steps));
     while let Some(line) = script.line() {
         if line == "@restart" {
             relay.stop();
-            relay = Setup::new(folder.path()).at(address).start();
+            relay = setup().at(address).start();
             script.answer("it is back");
         }
     }
     let (content, said) = script.finish();
     println!("{said}");
-    assert!(content, "{said}");
     relay.stop();
+    (content, said)
 }
 
 /// The controls: each of `steps` complains about a relay that lies in that step.
@@ -175,9 +186,17 @@ fn welshman_net_notices_lies() {
     notices("libraries/welshman.mjs", &[&COMMON[..], &["restart"]].concat());
 }
 
+/// Its schema knows an EOSE of two elements: the reason why hints are off by default.
 #[test]
 fn nostrify() {
-    session(&mut node("libraries/nostrify.mjs"), &[]);
+    let (content, said) = run(&mut node("libraries/nostrify.mjs"), &[], false);
+    assert!(content, "{said}");
+}
+
+#[test]
+fn nostrify_misses_an_eose_with_hints() {
+    let (content, said) = run(&mut node("libraries/nostrify.mjs"), &["profile"], true);
+    assert!(!content, "it copes by now: docs/decisions/0016 may be decided anew\n{said}");
 }
 
 #[test]
@@ -202,10 +221,20 @@ fn rx_nostr_notices_lies() {
     );
 }
 
+/// It takes an EOSE with hints for a malformed one, and waits for each page until its time is up.
 #[test]
 fn nostr_fetch() {
-    session(&mut node("libraries/nostr_fetch.mjs"), &[]);
+    let (content, said) = run(&mut node("libraries/nostr_fetch.mjs"), &[], false);
+    assert!(content && !said.contains(MALFORMED), "{said}");
 }
+
+#[test]
+fn nostr_fetch_misses_an_eose_with_hints() {
+    let (_, said) = run(&mut node("libraries/nostr_fetch.mjs"), &["profile"], true);
+    assert!(said.contains(MALFORMED), "it copes by now: docs/decisions/0016 may be decided anew\n{said}");
+}
+
+const MALFORMED: &str = "malformed R2C EOSE";
 
 #[test]
 fn nostr_fetch_notices_lies() {
