@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
 use loadtest::events::{Authors, Kinds, Plan, fill};
-use loadtest::hot::{self, Bound, Hot};
+use loadtest::hot::{self, Hot, PhaseBound};
 use loadtest::report::{Report, SCHEMA, compare, draw_both};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -155,8 +155,8 @@ impl CacheArguments {
             instances: self.instances,
             replicas: self.replicas,
             connections: self.connections,
-            phase: Bound { lasts: self.lasts, questions: self.at_most },
-            warming: Bound { lasts: self.warming, questions: 2 * self.at_most },
+            phase: PhaseBound { lasts: self.lasts, questions: self.at_most },
+            warming: PhaseBound { lasts: self.warming, questions: 2 * self.at_most },
             rate: self.rate,
             fourth: self.fourth,
             settings: self.settings,

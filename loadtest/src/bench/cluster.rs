@@ -101,13 +101,13 @@ pub struct Cost {
     pub more_percent: f64,
 }
 
-struct Stage {
+struct ClusterStage {
     postgres: Cluster,
     redis: Server,
     relays: Vec<Relay>,
 }
 
-impl Stage {
+impl ClusterStage {
     async fn start(program: &Path) -> anyhow::Result<Self> {
         let home = Home::temporary()?;
         let postgres = Cluster::setup_for_machine(3)?.replicas(2).home(home.clone()).start().await?;
@@ -212,7 +212,7 @@ impl ClusterBench {
     /// # Errors
     /// What kept something from coming up, or a load from running.
     pub async fn run(&self, watcher: &mut dyn Watcher) -> anyhow::Result<ClusterReport> {
-        let mut stage = Stage::start(&self.program).await?;
+        let mut stage = ClusterStage::start(&self.program).await?;
         let mut report = ClusterReport { schema: SCHEMA, machine: Machine::look(), across: vec![], cost: vec![] };
         if self.parts.contains(&Part::Across) {
             stage.run(INSTANCES).await?;
@@ -232,7 +232,7 @@ impl ClusterBench {
     /// The rounds take turns, so that what else the machine does falls on all alike.
     async fn cost(
         &self,
-        stage: &mut Stage,
+        stage: &mut ClusterStage,
         subscribers: usize,
         watcher: &mut dyn Watcher,
     ) -> anyhow::Result<Vec<Cost>> {

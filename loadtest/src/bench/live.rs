@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How the publisher goes on.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
+pub enum LivePace {
     /// As fast as deliveries allow: at most this many events have not reached every subscriber yet. It measures what a
     /// relay sustains, not how much it buffers.
     Flood {
@@ -33,7 +33,7 @@ pub struct Live {
     /// How many connections subscribe. Each has a filter of its own that every event matches: ten authors and kind 1.
     pub subscribers: usize,
     /// The publisher's pace.
-    pub pace: Pace,
+    pub pace: LivePace,
     /// Notes of one author, unknown to the relay.
     pub events: Vec<Signed>,
     /// The rank of that author.
@@ -42,7 +42,7 @@ pub struct Live {
     pub silence: Duration,
 }
 
-struct Shared {
+struct LiveShared {
     /// Which event an id is.
     index: FxHashMap<[u8; 32], usize>,
     /// When each was handed to the socket.
@@ -65,7 +65,7 @@ struct Shared {
 /// A connection that can't be opened, or the publisher's breaking. A subscriber's breaking is counted as a fault.
 pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Random) -> Result<Round, ClientError> {
     let events = Rc::<[Signed]>::from(plan.events);
-    let shared = Rc::new(Shared {
+    let shared = Rc::new(LiveShared {
         index: events.iter().enumerate().map(|(index, event)| (event.id, index)).collect(),
         sent: RefCell::default(),
         missing: RefCell::new(vec![plan.subscribers; events.len()]),
@@ -112,7 +112,7 @@ async fn await_eose(client: &mut Client, site: &Site) -> Result<(), ClientError>
     answered.unwrap_or(Ok(())).map_err(ClientError::Refused)
 }
 
-async fn subscribe(mut client: Client, site: Site, shared: Rc<Shared>) {
+async fn subscribe(mut client: Client, site: Site, shared: Rc<LiveShared>) {
     let mut seen = vec![0u64; shared.index.len().div_ceil(64)];
     loop {
         // One clock reading for all that one read brought.
@@ -131,7 +131,7 @@ async fn subscribe(mut client: Client, site: Site, shared: Rc<Shared>) {
     }
 }
 
-impl Shared {
+impl LiveShared {
     fn fault(&self, fault: &str) {
         self.round.borrow_mut().faults.add(fault, 1);
     }
@@ -164,19 +164,19 @@ impl Shared {
 async fn send(
     client: &mut Client,
     site: &Site,
-    (pace, silence): (Pace, Duration),
+    (pace, silence): (LivePace, Duration),
     events: &[Signed],
-    shared: &Shared,
+    shared: &LiveShared,
 ) -> Result<(), ClientError> {
-    let per_second = if let Pace::Steady { per_second } = pace { per_second } else { 1.0 };
+    let per_second = if let LivePace::Steady { per_second } = pace { per_second } else { 1.0 };
     let mut ticks = interval(Duration::from_secs_f64(1.0 / per_second));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let is_steady = matches!(pace, Pace::Steady { .. });
+    let is_steady = matches!(pace, LivePace::Steady { .. });
     let (mut sent, mut heard) = (0, 0);
     while shared.complete.get() < events.len() {
         let until = match pace {
-            Pace::Flood { under_way } => events.len().min(shared.complete.get() + under_way),
-            Pace::Steady { .. } => sent,
+            LivePace::Flood { under_way } => events.len().min(shared.complete.get() + under_way),
+            LivePace::Steady { .. } => sent,
         };
         for event in &events[sent..until.max(sent)] {
             publish(client, event, shared);
@@ -206,7 +206,7 @@ async fn send(
     Ok(())
 }
 
-fn publish(client: &mut Client, event: &Signed, shared: &Shared) {
+fn publish(client: &mut Client, event: &Signed, shared: &LiveShared) {
     client.queue(&[b"[\"EVENT\",", event.text.as_bytes(), b"]"]);
     shared.sent.borrow_mut().push(Instant::now());
 }

@@ -13,12 +13,12 @@ mod spawn;
 
 pub use cluster::{Across, ClusterBench, ClusterReport, Cost, Part};
 pub use idle::idle;
-pub use live::{Live, Pace, live};
+pub use live::{Live, LivePace, live};
 pub use meter::{Faults, Meter, Round};
 pub use plan::{Bench, Measurement, Where, progress};
 pub use publish::{Publish, publish};
-pub use query::{Agenda, query};
-pub use report::{Bound, Report, Row};
+pub use query::{QuestionSchedule, query};
+pub use report::{BenchReport, Bound, Row};
 pub use shapes::{Question, Shape, questions};
 pub use spawn::{Relay, Running, SpawnError};
 

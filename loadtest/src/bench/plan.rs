@@ -2,7 +2,8 @@
 
 use super::spawn::Running;
 use super::{
-    Agenda, Live, Pace, Publish, Relay, Report, Row, SILENCE, Shape, Site, idle, live, publish, query, questions,
+    BenchReport, Live, LivePace, Publish, QuestionSchedule, Relay, Row, SILENCE, Shape, Site, idle, live, publish,
+    query, questions,
 };
 use crate::client::{Scratch, Target};
 use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill, sign_all};
@@ -85,7 +86,7 @@ pub struct Bench {
 }
 
 /// What measurements share.
-struct Run<'a> {
+struct PlanRun<'a> {
     bench: &'a Bench,
     authors: Authors,
     keys: Keys,
@@ -103,7 +104,7 @@ impl Bench {
     /// # Errors
     /// Too few descriptors, a relay that can't be started or reached, a connection that breaks, a data set too small
     /// to ask about.
-    pub async fn run(&self) -> anyhow::Result<Report> {
+    pub async fn run(&self) -> anyhow::Result<BenchReport> {
         raise_open_files(self.subscribers.max(self.idle_connections).max(2 * BARE_SOCKETS) as u64 + 100)?;
         let directory = match &self.place {
             Where::Spawned(relay) => relay.directory.clone(),
@@ -125,12 +126,13 @@ impl Bench {
             Where::Spawned(_) => 1,
         };
         let fresh = Random::new(self.data.seed ^ salt);
-        let mut run = Run { bench: self, authors, keys, limits, rows: Vec::new(), fresh, signed: FxHashSet::default() };
+        let mut run =
+            PlanRun { bench: self, authors, keys, limits, rows: Vec::new(), fresh, signed: FxHashSet::default() };
         println!("{}", Row::head());
         for measurement in &self.measurements {
             run.measure(*measurement).await?;
         }
-        Ok(Report { machine, limits, stored_events: self.data.events, seed: self.data.seed, rows: run.rows })
+        Ok(BenchReport { machine, limits, stored_events: self.data.events, seed: self.data.seed, rows: run.rows })
     }
 
     /// Makes the stored events again, for their keys, and loads them into a relay of our own.
@@ -162,7 +164,7 @@ impl Bench {
     }
 }
 
-impl Run<'_> {
+impl PlanRun<'_> {
     /// Takes one measurement. A relay of our own is started for it and stopped after it, so that none finds the
     /// caches, the memory or the backlog of the one before.
     async fn measure(&mut self, measurement: Measurement) -> anyhow::Result<()> {
@@ -212,8 +214,8 @@ impl Run<'_> {
             let asked = Rc::<[_]>::from(questions(shape, QUESTIONS, &self.keys, &self.authors, &mut random));
             let mut rounds = Vec::new();
             for _ in 0..self.bench.rounds {
-                let agenda = Agenda::in_turn(asked.clone());
-                rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, agenda).await?);
+                let schedule = QuestionSchedule::in_turn(asked.clone());
+                rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, schedule).await?);
             }
             let mut row = Row::rate(shape.name(), "queries/s", &rounds).with_rows(&rounds);
             row = row.with_bound(bound, "loopback echo on 2 cores");
@@ -230,10 +232,10 @@ impl Run<'_> {
         let events = |seconds: f64| ((STEADY_PER_SECOND * seconds) as usize).max(10);
         let flood = (400_000 / subscribers.max(1)).clamp(20, 2_000);
         let paces = [
-            ("flood", Pace::Flood { under_way: UNDER_WAY }, flood),
+            ("flood", LivePace::Flood { under_way: UNDER_WAY }, flood),
             (
                 "10 events/s",
-                Pace::Steady { per_second: STEADY_PER_SECOND },
+                LivePace::Steady { per_second: STEADY_PER_SECOND },
                 events(self.bench.round_lasts.as_secs_f64()),
             ),
         ];
@@ -246,9 +248,9 @@ impl Run<'_> {
             }
             let row = Row::rate(format!("{name}, {subscribers} subscribers"), "deliveries/s", &rounds);
             self.row(match pace {
-                Pace::Flood { .. } => row.with_bound(1e6 / self.limits.send_us, "one core sends each in a write"),
+                LivePace::Flood { .. } => row.with_bound(1e6 / self.limits.send_us, "one core sends each in a write"),
                 // Its rate is the publisher's; what it measures is the latency.
-                Pace::Steady { .. } => {
+                LivePace::Steady { .. } => {
                     let bare = fan_out(subscribers.min(BARE_SOCKETS))?.summary().context("no subscribers")?;
                     row.with_bound(bare.p50, format!("ms p50, {:.2} p99 from one bare thread to another", bare.p99))
                 }

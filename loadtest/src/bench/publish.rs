@@ -22,7 +22,7 @@ pub struct Publish {
 }
 
 /// What the connections of a round share.
-struct Shared {
+struct PublishShared {
     /// Events nobody has sent yet, so that no connection idles while another has a backlog.
     next: std::vec::IntoIter<Signed>,
     ends: Instant,
@@ -44,7 +44,7 @@ pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<
     }
     let meter = Meter::start(site.pid);
     let (start, ends) = (meter.started(), meter.started() + plan.at_most);
-    let shared = Shared { next: events.into_iter(), ends, last: start, round: Round::default() };
+    let shared = PublishShared { next: events.into_iter(), ends, last: start, round: Round::default() };
     let shared = Rc::new(RefCell::new(shared));
     let mut publishers = JoinSet::new();
     for client in clients {
@@ -59,7 +59,12 @@ pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<
     Ok(round)
 }
 
-async fn one(mut client: Client, site: Site, in_flight: usize, shared: Rc<RefCell<Shared>>) -> Result<(), ClientError> {
+async fn one(
+    mut client: Client,
+    site: Site,
+    in_flight: usize,
+    shared: Rc<RefCell<PublishShared>>,
+) -> Result<(), ClientError> {
     let mut pending = FxHashMap::<[u8; 32], Instant>::default();
     loop {
         {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// What to ask, in which order, and how far that has come: several rounds may share it, and then go on where the last
 /// one ended.
 #[derive(Debug, Clone)]
-pub struct Agenda {
+pub struct QuestionSchedule {
     /// What there is to ask.
     pub questions: Rc<[Question]>,
     /// Which of them to ask, one after the other; from the first again after the last.
@@ -22,7 +22,7 @@ pub struct Agenda {
     pub at_most: usize,
 }
 
-impl Agenda {
+impl QuestionSchedule {
     /// All questions in turn, for ever.
     pub fn in_turn(questions: Rc<[Question]>) -> Self {
         let order = (0..questions.len() as u32).collect();
@@ -39,26 +39,32 @@ impl Agenda {
     }
 }
 
-struct Shared {
-    agenda: Agenda,
+struct QueryShared {
+    schedule: QuestionSchedule,
     ends: Instant,
     last: Cell<Instant>,
     round: RefCell<Round>,
 }
 
-/// Asks what is on the agenda over `connections` that each wait for one answer before they ask on (REQ, rows, EOSE,
-/// CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a `LocalSet`.
+/// Asks the questions of `schedule` for `lasts`, over `connections` that each wait for one answer before they ask on
+/// (REQ, rows, EOSE, CLOSE). Latency runs from the REQ to its EOSE. Run it in a `LocalSet`.
 ///
 /// # Errors
 /// A connection that can't be opened or breaks.
-pub async fn query(site: &Site, connections: usize, lasts: Duration, agenda: Agenda) -> Result<Round, ClientError> {
+pub async fn query(
+    site: &Site,
+    connections: usize,
+    lasts: Duration,
+    schedule: QuestionSchedule,
+) -> Result<Round, ClientError> {
     let mut clients = Vec::with_capacity(connections);
     for index in 0..connections {
         clients.push(site.connect(index).await?);
     }
     let meter = Meter::start(site.pid);
     let start = meter.started();
-    let shared = Rc::new(Shared { agenda, ends: start + lasts, last: Cell::new(start), round: RefCell::default() });
+    let shared =
+        Rc::new(QueryShared { schedule, ends: start + lasts, last: Cell::new(start), round: RefCell::default() });
     let mut askers = JoinSet::new();
     for client in clients {
         askers.spawn_local(ask(client, site.clone(), shared.clone()));
@@ -71,13 +77,13 @@ pub async fn query(site: &Site, connections: usize, lasts: Duration, agenda: Age
     Ok(round)
 }
 
-async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), ClientError> {
+async fn ask(mut client: Client, site: Site, shared: Rc<QueryShared>) -> Result<(), ClientError> {
     let mut asked = Instant::now();
     for number in 0u64.. {
         if asked >= shared.ends {
             break;
         }
-        let Some(Question { verb, filter }) = shared.agenda.next() else { break };
+        let Some(Question { verb, filter }) = shared.schedule.next() else { break };
         let subscription = number.to_string();
         let sub = subscription.as_bytes();
         client.queue(&[b"[\"", verb.as_bytes(), b"\",\"", sub, b"\",", filter.as_bytes(), b"]"]);

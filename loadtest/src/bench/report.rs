@@ -43,7 +43,7 @@ pub struct Row {
 
 /// Everything one run found.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// The machine.
     pub machine: Machine,
     /// Its limits.
@@ -56,7 +56,7 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
-impl Report {
+impl BenchReport {
     /// True when nothing went wrong anywhere.
     pub fn is_clean(&self) -> bool {
         self.rows.iter().all(|row| row.faults.is_empty())

@@ -7,7 +7,7 @@ mod report;
 mod stage;
 mod work;
 
-pub use phase::Bound;
+pub use phase::PhaseBound;
 pub use report::{HotReport, PhaseReport, TargetReport};
 
 use crate::bench::progress;
@@ -47,9 +47,9 @@ pub struct Hot {
     /// Connections to each instance, each of which waits for its answer before it asks on.
     pub connections: usize,
     /// When each phase ends.
-    pub phase: Bound,
+    pub phase: PhaseBound,
     /// When the warming ends.
-    pub warming: Bound,
+    pub warming: PhaseBound,
     /// Events published a second meanwhile.
     pub rate: f64,
     /// Questions to the instance that starts cold.
@@ -71,7 +71,7 @@ impl Hot {
         let (work, import_seconds) = self.fill(&stage, &authors).await?;
         println!("{} different filters, {} but for their limits", work.different(), work.keys());
         let all: Vec<usize> = (0..self.instances).collect();
-        let run = Running { hot: self, work: &work, authors: &authors };
+        let run = RunningPhase { hot: self, work: &work, authors: &authors };
 
         stage.relays_with(self.instances, &[("RELAY_CACHE_L1", "off"), ("RELAY_CACHE_L2", "off")]).await?;
         let (off, _) = run.phase("caches off", &stage, &all, 0, self.phase).await?;
@@ -83,7 +83,7 @@ impl Hot {
         println!("{filters_warmed} of {} filters were asked by now", work.different());
         let (warm, next) = run.phase(WARM, &stage, &all, next, self.phase).await?;
         stage.add().await?;
-        let fourth = Bound { questions: self.fourth, ..self.warming };
+        let fourth = PhaseBound { questions: self.fourth, ..self.warming };
         let (fourth, _) = run.phase(FOURTH, &stage, &[self.instances], next, fourth).await?;
 
         stage.stop().await?;
@@ -124,13 +124,13 @@ impl Hot {
 }
 
 /// A run under way.
-struct Running<'a> {
+struct RunningPhase<'a> {
     hot: &'a Hot,
     work: &'a Work,
     authors: &'a Authors,
 }
 
-impl Running<'_> {
+impl RunningPhase<'_> {
     /// Asks these relays, from the draw of that number on; the report, and the number of the next draw.
     async fn phase(
         &self,
@@ -138,7 +138,7 @@ impl Running<'_> {
         stage: &Stage,
         relays: &[usize],
         first: usize,
-        bound: Bound,
+        bound: PhaseBound,
     ) -> anyhow::Result<(PhaseReport, usize)> {
         println!("{name}: for {} s or {} REQs", bound.lasts.as_secs(), bound.questions);
         let publishing = publish(stage, self.hot, self.authors, bound.lasts)?;

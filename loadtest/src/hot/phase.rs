@@ -4,7 +4,7 @@ use super::figures::Figures;
 use super::report::{Measured, PhaseReport, Second};
 use super::stage::Stage;
 use super::work::Work;
-use crate::bench::{Agenda, Faults, Site, query};
+use crate::bench::{Faults, QuestionSchedule, Site, query};
 use crate::stats::Latency;
 use crate::system::machine_busy;
 use futures_util::future::try_join_all;
@@ -18,7 +18,7 @@ const TOLD_EVERY: u64 = 10;
 
 /// When a phase ends.
 #[derive(Debug, Clone, Copy)]
-pub struct Bound {
+pub struct PhaseBound {
     /// After so long.
     pub lasts: Duration,
     /// After so many questions, where that comes first.
@@ -65,7 +65,7 @@ impl<'a> Phase<'a> {
     }
 
     /// Asks until the bound, whichever comes first of the two.
-    pub(super) async fn ask(&mut self, connections: usize, work: &Work, bound: Bound) -> anyhow::Result<()> {
+    pub(super) async fn ask(&mut self, connections: usize, work: &Work, bound: PhaseBound) -> anyhow::Result<()> {
         let seconds = bound.lasts.as_secs().max(1);
         for second in 1..=seconds {
             self.second(connections, work, bound.questions).await?;
@@ -93,14 +93,14 @@ impl<'a> Phase<'a> {
     }
 
     async fn second(&mut self, connections: usize, work: &Work, at_most: usize) -> anyhow::Result<()> {
-        let agenda = Agenda {
+        let schedule = QuestionSchedule {
             questions: work.ranked.clone(),
             order: work.drawn.clone(),
             asked: self.next.clone(),
             at_most: self.first.saturating_add(at_most),
         };
         let start = Instant::now();
-        let rounds = self.sites.iter().map(|site| query(site, connections, SECOND, agenda.clone()));
+        let rounds = self.sites.iter().map(|site| query(site, connections, SECOND, schedule.clone()));
         let rounds = try_join_all(rounds).await?;
         let wall = start.elapsed();
         let mut latency = Latency::new();

@@ -93,13 +93,13 @@ pub struct PhaseReport {
     /// How many reads were under way on them, on the average over the phase.
     pub database_connections_busy: f64,
     /// Getting the rows in the process, in milliseconds.
-    pub l1_read_ms: Percentiles,
+    pub l1_read_ms: PhasePercentiles,
     /// Getting them from the shared cache.
-    pub l2_read_ms: Percentiles,
+    pub l2_read_ms: PhasePercentiles,
     /// Getting what both layers missed, the looks into them included.
-    pub miss_ms: Percentiles,
+    pub miss_ms: PhasePercentiles,
     /// The database's part of that, or all of it where the caches are off.
-    pub database_read_ms: Percentiles,
+    pub database_read_ms: PhasePercentiles,
     /// Processor time of the instances for each answer.
     pub relay_cpu_us: f64,
     /// Processor time of the whole machine for each answer: database, Redis and this tester too.
@@ -114,7 +114,7 @@ pub struct PhaseReport {
 
 /// Two percentiles, from the bounds of a histogram.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Percentiles {
+pub struct PhasePercentiles {
     /// The median.
     pub p50: Option<f64>,
     /// 95 of 100 took at most this long.
@@ -134,7 +134,7 @@ pub struct Second {
     pub p95_ms: Option<f64>,
 }
 
-impl From<&Buckets> for Percentiles {
+impl From<&Buckets> for PhasePercentiles {
     fn from(buckets: &Buckets) -> Self {
         Self { p50: buckets.percentile(50.0), p95: buckets.percentile(95.0) }
     }
@@ -210,7 +210,7 @@ impl fmt::Display for PhaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, per_second, answers, database_reads, relay_cpu_us, machine_cpu_us, .. } = self;
         let latency = self.latency_ms.map_or((0.0, 0.0), |summary| (summary.p50, summary.p95));
-        let millis = |of: Percentiles| format!("{:.3}/{:.3}", of.p50.unwrap_or(0.0), of.p95.unwrap_or(0.0));
+        let millis = |of: PhasePercentiles| format!("{:.3}/{:.3}", of.p50.unwrap_or(0.0), of.p95.unwrap_or(0.0));
         writeln!(
             f,
             "{name}: {answers} answers, {per_second:.0} REQ/s, p50 {:.2} ms, p95 {:.2} ms; {database_reads:.0} reads of \

@@ -5,9 +5,8 @@
 //! bounded by what is under way.
 
 use super::Totals;
-use super::audience::{Audience, SLOTS, Seen};
-use super::signer::is_replaceable;
-use super::story::{CHUNK, Chunk, Planned, Story, Verdict};
+use super::subscriber_plan::{SLOTS, Seen, SubscriberPlan};
+use super::timeline::{CHUNK, Chunk, Planned, PublishOutcome, Timeline, is_replaceable, prefix};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ struct Slot {
     /// When the newest of what it got live was sent.
     newest_sent: u64,
     /// Never reads.
-    deaf: bool,
+    never_reads: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +62,7 @@ pub(super) struct Kept {
 /// The ledger of one thread.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    audience: Audience,
+    subscriber_plan: SubscriberPlan,
     slots: Vec<Slot>,
     /// The connections that subscribe, where everyone sees everything.
     everyone: Vec<u32>,
@@ -83,19 +82,19 @@ pub(super) struct Ledger {
 /// Events that are looked for at the end, about 48 MB a thread.
 const MAX_KEPT: usize = 1_000_000;
 
-/// The first eight bytes of an id.
-pub(super) fn prefix(id: &[u8; 32]) -> u64 {
-    id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
 impl Ledger {
-    /// `deaf` marks the connections that never read, `subscribes` those that subscribe.
-    pub(super) fn new(audience: Audience, subscribes: &[bool], deaf: &[bool], late_after: u64) -> Self {
-        let slot = |peer: usize| Slot { deaf: deaf[peer], ..Slot::default() };
+    /// `never_reads` marks the connections that never read, `subscribes` those that subscribe.
+    pub(super) fn new(
+        subscriber_plan: SubscriberPlan,
+        subscribes: &[bool],
+        never_reads: &[bool],
+        late_after: u64,
+    ) -> Self {
+        let slot = |peer: usize| Slot { never_reads: never_reads[peer], ..Slot::default() };
         Self {
             slots: (0..subscribes.len()).flat_map(|peer| [slot(peer); SLOTS as usize]).collect(),
             everyone: (0..subscribes.len() as u32).filter(|peer| subscribes[*peer as usize]).collect(),
-            audience,
+            subscriber_plan,
             accounts: VecDeque::new(),
             settled: 0,
             numbers: FxHashMap::default(),
@@ -107,14 +106,14 @@ impl Ledger {
     }
 
     /// The subscriptions.
-    pub(super) fn audience(&self) -> &Audience {
-        &self.audience
+    pub(super) fn subscriber_plan(&self) -> &SubscriberPlan {
+        &self.subscriber_plan
     }
 
-    /// Takes all chunks that the story has up to `place`; false when it has none there yet, or never will.
-    pub(super) fn take_up_to(&mut self, place: usize, story: &Story) -> Result<(), bool> {
+    /// Takes all chunks that the timeline has up to `place`; false when it has none there yet, or never will.
+    pub(super) fn take_up_to(&mut self, place: usize, timeline: &Timeline) -> Result<(), bool> {
         while self.settled + self.accounts.len() <= place {
-            let chunk = story.chunk(self.settled + self.accounts.len())?;
+            let chunk = timeline.chunk(self.settled + self.accounts.len())?;
             self.open(chunk);
         }
         Ok(())
@@ -132,7 +131,7 @@ impl Ledger {
         let mut bytes = 0;
         for (number, event) in (first..).zip(&chunk.events) {
             self.numbers.insert(prefix(&event.id), number);
-            let seen = self.audience.of(event);
+            let seen = self.subscriber_plan.of(event);
             account.starts.push(bytes);
             bytes += match &seen {
                 Seen::All => self.everyone.len(),
@@ -175,23 +174,23 @@ impl Ledger {
     }
 
     /// An OK that `peer` got. Returns when the event should have been sent.
-    pub(super) fn answered(&mut self, peer: u32, id: u64, verdict: Verdict, now: u64) -> Option<u64> {
+    pub(super) fn answered(&mut self, peer: u32, id: u64, verdict: PublishOutcome, now: u64) -> Option<u64> {
         let found = self.numbers.get(&id).and_then(|number| self.find(*number));
         let Some((account, at)) = found.filter(|(account, at)| self.accounts[*account].sender[*at] == peer) else {
             self.totals.answers_to_nothing += 1;
             return None;
         };
         let event = &self.accounts[account].chunk.events[at];
-        if event.verdict() != Verdict::None {
+        if event.verdict() != PublishOutcome::None {
             self.totals.answered_again += 1;
             return None;
         }
         event.judge(verdict, now);
         match verdict {
-            Verdict::Accepted => self.totals.accepted += 1,
-            Verdict::Duplicate => self.totals.duplicates += 1,
-            Verdict::Refused => self.totals.refused += 1,
-            Verdict::Unknown | Verdict::None => {}
+            PublishOutcome::Accepted => self.totals.accepted += 1,
+            PublishOutcome::Duplicate => self.totals.duplicates += 1,
+            PublishOutcome::Refused => self.totals.refused += 1,
+            PublishOutcome::Unknown | PublishOutcome::None => {}
         }
         Some(event.intended.load(Ordering::Acquire))
     }
@@ -200,8 +199,8 @@ impl Ledger {
     pub(super) fn broke(&mut self, peer: u32, now: u64) {
         for account in &self.accounts {
             for (event, sender) in account.chunk.events.iter().zip(&account.sender) {
-                if *sender == peer && event.verdict() == Verdict::None {
-                    event.judge(Verdict::Unknown, now);
+                if *sender == peer && event.verdict() == PublishOutcome::None {
+                    event.judge(PublishOutcome::Unknown, now);
                     self.totals.unknown += 1;
                 }
             }
@@ -215,7 +214,7 @@ impl Ledger {
     pub(super) fn opened(&mut self, slot: u32) {
         let slot = &mut self.slots[slot as usize];
         let session = if slot.session == u8::MAX { 1 } else { slot.session + 1 };
-        *slot = Slot { session, live: false, storing: true, newest_sent: 0, deaf: slot.deaf };
+        *slot = Slot { session, live: false, storing: true, newest_sent: 0, never_reads: slot.never_reads };
     }
 
     /// Its EOSE has come. True the first time.
@@ -234,12 +233,12 @@ impl Ledger {
     }
 
     /// An event that `slot` got.
-    pub(super) fn delivered(&mut self, slot: u32, id: u64, now: u64, story: &Story) -> Delivery {
+    pub(super) fn delivered(&mut self, slot: u32, id: u64, now: u64, timeline: &Timeline) -> Delivery {
         let number = match self.numbers.get(&id) {
             Some(number) => Some(*number),
             // Another thread has sent an event of a chunk that this one has yet to take.
             None => {
-                let _ = self.take_up_to(usize::MAX, story);
+                let _ = self.take_up_to(usize::MAX, timeline);
                 self.numbers.get(&id).copied()
             }
         };
@@ -275,7 +274,7 @@ impl Ledger {
         }
         let (sent, answered) = (event.sent.load(Ordering::Acquire), event.answered.load(Ordering::Acquire));
         // Only an OK proves that it was in the log by then: an event whose connection broke may still be on its way.
-        if event.verdict() == Verdict::Accepted && answered < slot.newest_sent {
+        if event.verdict() == PublishOutcome::Accepted && answered < slot.newest_sent {
             self.totals.out_of_order += 1;
         }
         slot.newest_sent = slot.newest_sent.max(sent);
@@ -295,8 +294,8 @@ impl Ledger {
                 if !event.was_sent() {
                     continue;
                 }
-                left += u64::from(account.sender[at] != u32::MAX && event.verdict() == Verdict::None);
-                if event.verdict() == Verdict::Accepted && !event.superseded.load(Ordering::Relaxed) {
+                left += u64::from(account.sender[at] != u32::MAX && event.verdict() == PublishOutcome::None);
+                if event.verdict() == PublishOutcome::Accepted && !event.superseded.load(Ordering::Relaxed) {
                     left += self.expected(account, at).filter(|(slot, got)| !got && self.is_due(*slot)).count() as u64;
                 }
             }
@@ -314,7 +313,7 @@ impl Ledger {
     }
 
     fn is_due(&self, slot: u32) -> bool {
-        self.slots.get(slot as usize).is_some_and(|slot| slot.live && !slot.deaf)
+        self.slots.get(slot as usize).is_some_and(|slot| slot.live && !slot.never_reads)
     }
 
     /// Settles the accounts whose events were all sent before `before`; with `all`, whatever was sent.
@@ -341,27 +340,27 @@ impl Ledger {
         let superseded = event.superseded.load(Ordering::Acquire);
         let verdict = event.verdict();
         let mut counted = Totals::default();
-        if verdict == Verdict::None && account.sender[at] != u32::MAX {
+        if verdict == PublishOutcome::None && account.sender[at] != u32::MAX {
             counted.unanswered += 1;
         }
         for (slot, got) in self.expected(account, at) {
             match verdict {
-                Verdict::Accepted if got => {
+                PublishOutcome::Accepted if got => {
                     counted.due += 1;
                     counted.delivered += 1;
                 }
-                Verdict::Accepted if superseded => counted.excused_superseded += 1,
-                Verdict::Accepted if !self.is_due(slot) => counted.excused_offline += 1,
-                Verdict::Accepted => {
+                PublishOutcome::Accepted if superseded => counted.excused_superseded += 1,
+                PublishOutcome::Accepted if !self.is_due(slot) => counted.excused_offline += 1,
+                PublishOutcome::Accepted => {
                     counted.due += 1;
                     counted.lost += 1;
                 }
-                Verdict::Refused => counted.refused_but_delivered += u64::from(got),
-                Verdict::Duplicate | Verdict::Unknown | Verdict::None => {}
+                PublishOutcome::Refused => counted.refused_but_delivered += u64::from(got),
+                PublishOutcome::Duplicate | PublishOutcome::Unknown | PublishOutcome::None => {}
             }
         }
         self.totals.merge(&counted);
-        if verdict == Verdict::Accepted && account.sender[at] != u32::MAX && !superseded {
+        if verdict == PublishOutcome::Accepted && account.sender[at] != u32::MAX && !superseded {
             self.keep(event);
         }
     }

@@ -98,7 +98,7 @@ pub(super) struct Mix {
     /// Connections that publish; none for all.
     pub(super) publishers: Option<usize>,
     pub(super) publishes: bool,
-    pub(super) audience: Gathering,
+    pub(super) gathering: Gathering,
     /// Questions for each event.
     pub(super) questions: usize,
     /// Seconds between two reconnects of one connection, on average.
@@ -106,7 +106,7 @@ pub(super) struct Mix {
     /// How often everyone reconnects at once.
     pub(super) storms: u32,
     /// One of so many subscribers never reads.
-    pub(super) deaf_one_in: Option<usize>,
+    pub(super) never_reads_one_in: Option<usize>,
 }
 
 /// Who subscribes to what.
@@ -127,20 +127,20 @@ impl Workload {
         let quiet = Mix {
             publishers: None,
             publishes: true,
-            audience: Gathering::Nobody,
+            gathering: Gathering::Nobody,
             questions: 0,
             reconnect_every: None,
             storms: 0,
-            deaf_one_in: None,
+            never_reads_one_in: None,
         };
-        let social = Mix { audience: Gathering::Feeds, ..quiet };
-        let fanout = Mix { publishers: Some(FEW_PUBLISHERS), audience: Gathering::Everyone, ..quiet };
+        let social = Mix { gathering: Gathering::Feeds, ..quiet };
+        let fanout = Mix { publishers: Some(FEW_PUBLISHERS), gathering: Gathering::Everyone, ..quiet };
         match self {
             Self::Standard | Self::Soak => Mix { questions: 4, reconnect_every: Some(300.0), ..social },
             Self::Storm => Mix { storms: 2, ..social },
             Self::Publish => quiet,
             Self::Fanout => fanout,
-            Self::Slow => Mix { deaf_one_in: Some(10), ..fanout },
+            Self::Slow => Mix { never_reads_one_in: Some(10), ..fanout },
             Self::Idle | Self::Query => Mix { publishes: false, ..quiet },
         }
     }
@@ -160,4 +160,21 @@ impl Options {
     pub(super) fn author_count(&self) -> usize {
         if self.workload.mix().publishers.is_some() { FEW_PUBLISHERS } else { self.authors }
     }
+}
+
+/// The relay beside a run: its processes and its operator's addresses.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// What the report calls it.
+    pub name: String,
+    /// The relay's processes, where they run on this machine.
+    pub pids: Vec<u32>,
+    /// Where the relay's metrics are.
+    pub metrics_url: Option<String>,
+    /// Where its caches are purged.
+    pub admin_url: Option<String>,
+    /// What allows that.
+    pub admin_token: Option<String>,
+    /// Whether they are purged, or warmed, first.
+    pub cache: Option<Cache>,
 }

@@ -3,9 +3,10 @@
 use super::scrape::{changed, get, purge, samples};
 use super::signer::{self, ReplayError};
 use super::summary::{Rows, summarise};
+use super::thread::{Findings, work};
 use super::watch::Watch;
-use super::worker::{Findings, Gauge, Phase, Shared, work};
-use super::{Cache, Options, Pace, Workload};
+use super::worker::{Gauge, LoadPhase, LoadShared};
+use super::{Cache, Options, Pace, Surroundings, Workload};
 use crate::bench::{Question, Shape, questions};
 use crate::client::{Target, TargetError};
 use crate::events::{Authors, Kinds, Plan, Random, Zipf, fill};
@@ -58,23 +59,6 @@ pub enum LoadError {
     Admin(io::Error),
 }
 
-/// What stands around a run.
-#[derive(Debug, Clone, Default)]
-pub struct Surroundings {
-    /// What the report calls it.
-    pub name: String,
-    /// The relay's processes, where they run on this machine.
-    pub pids: Vec<u32>,
-    /// Where the relay's metrics are.
-    pub metrics_url: Option<String>,
-    /// Where its caches are purged.
-    pub admin_url: Option<String>,
-    /// What allows that.
-    pub admin_token: Option<String>,
-    /// Whether they are purged, or warmed, first.
-    pub cache: Option<Cache>,
-}
-
 /// Who is told how a run goes.
 pub trait Watcher {
     /// Something began.
@@ -84,8 +68,8 @@ pub trait Watcher {
 }
 
 struct Threads {
-    shared: Arc<Shared>,
-    phase: watch::Sender<Phase>,
+    shared: Arc<LoadShared>,
+    phase: watch::Sender<LoadPhase>,
     handles: Vec<JoinHandle<io::Result<Findings>>>,
 }
 
@@ -99,12 +83,12 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     let shared = Arc::new(prepare(options)?);
     let signer = spawn_signer(shared.clone())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    while !shared.story.is_ready() {
+    while !shared.timeline.is_ready() {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = interrupted.recv() => { shared.story.end(); return Err(io::Error::from(io::ErrorKind::Interrupted).into()) }
+            _ = interrupted.recv() => { shared.timeline.end(); return Err(io::Error::from(io::ErrorKind::Interrupted).into()) }
         }
-        watcher.progress(shared.story.made(), 0, "events");
+        watcher.progress(shared.timeline.made(), 0, "events");
     }
     let own = Process(std::process::id());
     let memory = || own.memory().map_or(0, |memory| memory.anonymous);
@@ -115,7 +99,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     let grown = memory().saturating_sub(before);
     let most_live = threads.sum(|gauge| gauge.live.load(Ordering::Acquire));
     if most_live == 0 || stopped {
-        shared.story.end();
+        shared.timeline.end();
         let findings = threads.stop()?;
         let words = findings.iter().flat_map(|found| &found.recorder.errors.0).max_by_key(|(_, times)| **times);
         let words = words.map_or_else(|| "it was interrupted, or got no answer".to_owned(), |(words, _)| words.clone());
@@ -126,7 +110,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     }
     if shared.options.warm {
         watcher.phase("warming");
-        threads.phase.send_replace(Phase::Warm);
+        threads.phase.send_replace(LoadPhase::Warm);
         threads.all_done(1, watcher, &mut interrupted).await;
     }
     let scrape = || around.metrics_url.as_deref().map(get).transpose();
@@ -134,17 +118,17 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     let mut rows = Rows::new(shared.options.threads, Watch::new(&around.pids), ticks);
     watcher.phase("running");
     let start = Instant::now() + LOOK_EVERY;
-    threads.phase.send_replace(Phase::Run(start.duration_since(shared.origin).as_nanos() as u64));
+    threads.phase.send_replace(LoadPhase::Run(start.duration_since(shared.origin).as_nanos() as u64));
     stopped |= threads.schedule(start, &mut rows, watcher, &mut interrupted).await;
     let ran = start.elapsed().min(shared.options.duration);
-    shared.story.end();
+    shared.timeline.end();
     watcher.phase("waiting for what is under way");
-    threads.phase.send_replace(Phase::Drain);
+    threads.phase.send_replace(LoadPhase::Drain);
     stopped |= threads.drain(&mut rows, watcher, &mut interrupted).await;
     let used = rows.used();
     let metrics_after = scrape().ok().flatten().map(|text| samples(&text));
     watcher.phase("looking at what is stored");
-    threads.phase.send_replace(Phase::Check);
+    threads.phase.send_replace(LoadPhase::Check);
     let done = if shared.options.warm { 2 } else { 1 };
     stopped |= threads.all_done(done, watcher, &mut interrupted).await;
     rows.drain();
@@ -163,8 +147,8 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
 }
 
 impl Threads {
-    fn start(shared: Arc<Shared>) -> io::Result<(Self, mpsc::Receiver<super::recorder::Tick>)> {
-        let (phase, watched) = watch::channel(Phase::Connect);
+    fn start(shared: Arc<LoadShared>) -> io::Result<(Self, mpsc::Receiver<super::recorder::Tick>)> {
+        let (phase, watched) = watch::channel(LoadPhase::Connect);
         let (ticks, received) = mpsc::channel(4 * shared.options.threads);
         let mut handles = Vec::new();
         for thread in 0..shared.options.threads {
@@ -232,7 +216,7 @@ impl Threads {
         let all = options.duration.as_secs_f64().ceil() as u64;
         while start.elapsed() < options.duration + GRACE {
             rows.take(options.duration.as_secs_f64());
-            self.shared.story.trim(options.threads);
+            self.shared.timeline.trim(options.threads);
             watcher.progress(start.elapsed().as_secs().min(all), all, &rows.words());
             let exhausted = self.shared.gauges.iter().all(|gauge| gauge.exhausted.load(Ordering::Acquire));
             if may_end && exhausted {
@@ -267,14 +251,14 @@ impl Threads {
     }
 
     fn stop(self) -> io::Result<Vec<Findings>> {
-        self.phase.send_replace(Phase::Stop);
+        self.phase.send_replace(LoadPhase::Stop);
         let join = |handle: JoinHandle<_>| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         self.handles.into_iter().map(join).collect()
     }
 }
 
 /// Everything that is there before the first connection.
-fn prepare(options: Options) -> Result<Shared, LoadError> {
+fn prepare(options: Options) -> Result<LoadShared, LoadError> {
     let targets = options.urls.iter().map(|url| Target::resolve(url)).collect::<Result<Vec<_>, _>>()?;
     let mut sources = options.sources.clone();
     let local = targets.iter().all(|target| matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback()));
@@ -291,10 +275,10 @@ fn prepare(options: Options) -> Result<Shared, LoadError> {
         _ => (Vec::new(), Vec::new()),
     };
     let gauges = (0..options.threads).map(|_| Gauge::default()).collect();
-    let mut shared = Shared {
+    let mut shared = LoadShared {
         targets,
         sources,
-        story: Default::default(),
+        timeline: Default::default(),
         origin: Instant::now(),
         unix,
         keys: Arc::from([]),
@@ -350,13 +334,13 @@ fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
     (all, classes.collect())
 }
 
-fn spawn_signer(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+fn spawn_signer(shared: Arc<LoadShared>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("signer".to_owned()).spawn(move || {
-        let Shared { story, options, .. } = &*shared;
+        let LoadShared { timeline, options, .. } = &*shared;
         match &shared.authors {
-            _ if !options.workload.mix().publishes => story.end(),
-            Some(authors) => signer::sign(options, authors, shared.unix, story),
-            None => signer::play(std::mem::take(&mut shared.replay.lock()), story),
+            _ if !options.workload.mix().publishes => timeline.end(),
+            Some(authors) => signer::sign(options, authors, shared.unix, timeline),
+            None => signer::play(std::mem::take(&mut shared.replay.lock()), timeline),
         }
     })
 }

@@ -1,7 +1,6 @@
-//! Fills the story on a thread of its own: generated events, or real ones.
+//! Fills the timeline on a thread of its own: generated events, or real ones.
 
-use super::ledger::prefix;
-use super::story::{AHEAD, CHUNK, Planned, Story};
+use super::timeline::{AHEAD, CHUNK, Planned, Timeline, is_replaceable, prefix};
 use super::{Options, Pace, Workload};
 use crate::client::unhex;
 use crate::events::{Authors, Generator, Kinds, Plan, Random, sign_all};
@@ -21,8 +20,8 @@ const MOST_IDS: usize = 1_000_000;
 const BATCH: usize = 32 * CHUNK;
 const NANOS: f64 = 1e9;
 
-/// Makes events until the story wants no more or the run's are made; `unix` is the time of the first.
-pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Story) {
+/// Makes events until the timeline wants no more or the run's are made; `unix` is the time of the first.
+pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, timeline: &Timeline) {
     // A closed loop gets no more than can lie ready: signing beside it would take from the relay what is measured.
     let wanted = options.wanted().unwrap_or(AHEAD);
     let due = |number: u64| match options.pace {
@@ -66,7 +65,7 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Stor
                     let due = due(made + (first + at) as u64);
                     Planned::new(event.id, event.text, (author, kind, created_at), mentions, due)
                 });
-                if !newest.push(events.collect(), story) {
+                if !newest.push(events.collect(), timeline) {
                     break 'all;
                 }
             }
@@ -74,23 +73,23 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Stor
             made += count as u64;
         }
     }
-    story.end();
+    timeline.end();
 }
 
 /// The newest version of each replaceable event, to mark the ones before.
 #[derive(Default)]
 struct Newest {
     chunks: usize,
-    places: FxHashMap<(u32, u16), (Weak<super::story::Chunk>, usize)>,
+    places: FxHashMap<(u32, u16), (Weak<super::timeline::Chunk>, usize)>,
 }
 
 impl Newest {
     /// Pushes a chunk and marks what it takes the place of. Only the last chunk may be shorter than [`CHUNK`].
-    fn push(&mut self, events: Vec<Planned>, story: &Story) -> bool {
-        if !story.push(events) {
+    fn push(&mut self, events: Vec<Planned>, timeline: &Timeline) -> bool {
+        if !timeline.push(events) {
             return false;
         }
-        let chunk = story.chunk(self.chunks);
+        let chunk = timeline.chunk(self.chunks);
         self.chunks += 1;
         let Ok(chunk) = chunk else { return true };
         for (at, event) in chunk.events.iter().enumerate() {
@@ -107,11 +106,6 @@ impl Newest {
         }
         true
     }
-}
-
-/// NIP-01: of these an author has one of each kind.
-pub(super) fn is_replaceable(kind: u16) -> bool {
-    matches!(kind, 0 | 3 | 10_000..20_000)
 }
 
 /// Why a file can't be replayed.
@@ -190,13 +184,13 @@ pub(super) fn read(file: impl BufRead, options: &Options) -> Result<Replay, Repl
     Ok(replay)
 }
 
-/// Puts a file's events into the story.
-pub(super) fn play(events: Vec<Planned>, story: &Story) {
+/// Puts a file's events into the timeline.
+pub(super) fn play(events: Vec<Planned>, timeline: &Timeline) {
     let mut events = events.into_iter();
     loop {
         let chunk = events.by_ref().take(CHUNK).collect::<Vec<_>>();
-        if chunk.is_empty() || !story.push(chunk) {
-            return story.end();
+        if chunk.is_empty() || !timeline.push(chunk) {
+            return timeline.end();
         }
     }
 }

@@ -1,10 +1,10 @@
 //! From the threads' figures to the report's.
 
 use super::recorder::{Counts, Latencies, Recorder, Tick};
-use super::run::Surroundings;
+use super::thread::{Findings, merge_classes};
 use super::watch::Watch;
-use super::worker::{Findings, Shared, merge_classes};
-use super::{Pace, Totals, story};
+use super::worker::LoadShared;
+use super::{Pace, Surroundings, Totals, timeline};
 use crate::report::{Run, Series, Tester, Used};
 use crate::stats::Latency;
 use std::collections::BTreeMap;
@@ -127,7 +127,7 @@ impl Rows {
 
 /// The report of one run.
 pub(super) fn summarise(
-    shared: &Shared,
+    shared: &LoadShared,
     around: &Surroundings,
     rows: Rows,
     findings: Vec<Findings>,
@@ -185,7 +185,7 @@ pub(super) fn summarise(
             rows.series.machine_cpu.len()
         ));
     }
-    if matches!(options.pace, Pace::Rate(_)) && shared.story.made() > story::AHEAD {
+    if matches!(options.pace, Pace::Rate(_)) && shared.timeline.made() > timeline::AHEAD {
         notes.push("events were signed during the run: it was too long to sign them all before".to_owned());
     }
     let (rate, in_flight) = match options.pace {

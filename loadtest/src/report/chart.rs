@@ -1,6 +1,6 @@
 //! The report's charts as figures, drawn by the page and by the pictures alike.
 
-use super::{Percentiles, Report, Run};
+use super::{Report, Run, RunPercentiles};
 use serde::Serialize;
 
 /// Points of a line at most: a longer run's seconds are put together.
@@ -66,7 +66,7 @@ fn line(name: &str, values: &[f64]) -> Line {
     Line { name: name.to_owned(), values: values.iter().copied().map(Some).collect() }
 }
 
-fn percentiles(title: &str, x: &[f64], of: &Percentiles) -> Chart {
+fn percentiles(title: &str, x: &[f64], of: &RunPercentiles) -> Chart {
     let lines = [("p50", &of.p50), ("p95", &of.p95), ("p99", &of.p99)];
     let lines = lines.map(|(name, values)| Line { name: name.to_owned(), values: values.clone() });
     Chart { logarithmic: true, ..Chart::new(title, "ms", x, lines.into()) }

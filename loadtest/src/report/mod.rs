@@ -167,11 +167,11 @@ pub struct Series {
     /// Errors.
     pub errors: Vec<f64>,
     /// Latencies of deliveries.
-    pub delivery: Percentiles,
+    pub delivery: RunPercentiles,
     /// Latencies of OKs.
-    pub ok: Percentiles,
+    pub ok: RunPercentiles,
     /// Latencies of answers to questions.
-    pub query: Percentiles,
+    pub query: RunPercentiles,
     /// The busiest tester thread's share of a core, in percent.
     pub tester_cpu: Vec<f64>,
     /// The relay's share of one core, in percent, where its processes were named.
@@ -182,7 +182,7 @@ pub struct Series {
 
 /// Percentiles second by second.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Percentiles {
+pub struct RunPercentiles {
     /// Medians.
     pub p50: Vec<Option<f64>>,
     /// 95 of 100 were at most so long.
@@ -191,7 +191,7 @@ pub struct Percentiles {
     pub p99: Vec<Option<f64>>,
 }
 
-impl Percentiles {
+impl RunPercentiles {
     /// Adds a second.
     pub fn push(&mut self, second: Option<Summary>) {
         self.p50.push(second.map(|second| second.p50));

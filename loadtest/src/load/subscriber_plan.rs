@@ -1,7 +1,7 @@
 //! Who subscribes to what, and so who should see which event.
 
 use super::options::Gathering;
-use super::story::Planned;
+use super::timeline::Planned;
 use crate::events::{Random, Zipf};
 use rustc_hash::FxHashMap;
 use std::fmt::Write;
@@ -22,20 +22,20 @@ pub(super) const SLOTS: u32 = 2;
 
 /// What the connections of one thread subscribe to.
 #[derive(Debug)]
-pub(super) struct Audience {
+pub(super) struct SubscriberPlan {
     gathering: Gathering,
     /// Of each connection, whom it follows.
     follows: Vec<Box<[u32]>>,
     /// Of each connection, who it is.
     selves: Vec<Option<u32>>,
     /// The keys, by rank; few where everyone follows them all.
-    keys: Keys,
+    keys: PubkeysByRank,
     by_author: FxHashMap<u32, Vec<u32>>,
     by_mention: FxHashMap<u32, Vec<u32>>,
 }
 
 /// Public keys in hex, by rank.
-pub(super) type Keys = std::sync::Arc<[String]>;
+pub(super) type PubkeysByRank = std::sync::Arc<[String]>;
 
 /// Which slots should see an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,17 +45,17 @@ pub(super) enum Seen {
     Slots(Vec<u32>),
 }
 
-impl Audience {
-    /// An audience of `subscribes.len()` connections, of which those marked take part; `all` connections of all
+impl SubscriberPlan {
+    /// A plan of `subscribes.len()` connections, of which those marked take part; `all` connections of all
     /// threads make the average.
     pub(super) fn new(
         gathering: Gathering,
-        (keys, people): (Keys, &Zipf),
+        (keys, people): (PubkeysByRank, &Zipf),
         subscribes: &[bool],
         all: usize,
         random: &mut Random,
     ) -> Self {
-        let mut audience = Self {
+        let mut subscriber_plan = Self {
             gathering,
             follows: vec![Box::default(); subscribes.len()],
             selves: vec![None; subscribes.len()],
@@ -66,16 +66,16 @@ impl Audience {
         if gathering == Gathering::Feeds {
             let coverage = (MATCHES / FEED_SHARE / all.max(1) as f64).min(1.0);
             for peer in (0..subscribes.len()).filter(|peer| subscribes[*peer]) {
-                let follows = draw(people, audience.keys.len(), coverage, random);
-                let me = random.below(audience.keys.len()) as u32;
+                let follows = draw(people, subscriber_plan.keys.len(), coverage, random);
+                let me = random.below(subscriber_plan.keys.len()) as u32;
                 let slot = peer as u32 * SLOTS;
-                follows.iter().for_each(|author| audience.by_author.entry(*author).or_default().push(slot));
-                audience.by_mention.entry(me).or_default().push(slot + 1);
-                audience.follows[peer] = follows;
-                audience.selves[peer] = Some(me);
+                follows.iter().for_each(|author| subscriber_plan.by_author.entry(*author).or_default().push(slot));
+                subscriber_plan.by_mention.entry(me).or_default().push(slot + 1);
+                subscriber_plan.follows[peer] = follows;
+                subscriber_plan.selves[peer] = Some(me);
             }
         }
-        audience
+        subscriber_plan
     }
 
     /// How many subscriptions each connection that takes part holds.
@@ -169,9 +169,10 @@ mod tests {
     #[test]
     fn an_event_matches_about_20_feeds() {
         let people = Zipf::new(2_000, 0.9);
-        let keys = (0..2_000).map(|rank| format!("{rank:064x}")).collect::<Keys>();
+        let keys = (0..2_000).map(|rank| format!("{rank:064x}")).collect::<PubkeysByRank>();
         let subscribes = vec![true; 1_000];
-        let audience = Audience::new(Gathering::Feeds, (keys, &people), &subscribes, 1_000, &mut Random::new(3));
+        let subscriber_plan =
+            SubscriberPlan::new(Gathering::Feeds, (keys, &people), &subscribes, 1_000, &mut Random::new(3));
         let mut random = Random::new(4);
         let mut matches = 0;
         for number in 0..10_000 {
@@ -179,7 +180,7 @@ mod tests {
             let kind = if random.unit() < FEED_SHARE { 1 } else { 9735 };
             let author = people.draw(&mut random) as u32;
             let event = Planned::new([0; 32], String::new(), (author, kind, number), Vec::new(), 0);
-            let Seen::Slots(slots) = audience.of(&event) else { panic!("not everyone") };
+            let Seen::Slots(slots) = subscriber_plan.of(&event) else { panic!("not everyone") };
             matches += slots.len();
         }
         let average = matches as f64 / 10_000.0;
@@ -189,16 +190,22 @@ mod tests {
     #[test]
     fn filters_and_matches_agree() {
         let people = Zipf::new(50, 0.9);
-        let keys = (0..50).map(|rank| format!("{rank:064x}")).collect::<Keys>();
-        let audience =
-            Audience::new(Gathering::Feeds, (keys.clone(), &people), &[true, false, true], 40, &mut Random::new(3));
+        let keys = (0..50).map(|rank| format!("{rank:064x}")).collect::<PubkeysByRank>();
+        let subscriber_plan = SubscriberPlan::new(
+            Gathering::Feeds,
+            (keys.clone(), &people),
+            &[true, false, true],
+            40,
+            &mut Random::new(3),
+        );
         for author in 0..50 {
             for kind in [0, 1, 7, 30_023] {
                 let mentions = vec![(author + 1) % 50, (author + 7) % 50];
                 let event = Planned::new([0; 32], String::new(), (author, kind, 0), mentions.clone(), 0);
-                let Seen::Slots(slots) = audience.of(&event) else { panic!("not everyone") };
+                let Seen::Slots(slots) = subscriber_plan.of(&event) else { panic!("not everyone") };
                 for slot in [0, 1, 4, 5] {
-                    let filter: serde_json::Value = serde_json::from_str(&audience.filter(slot, Some(7))).unwrap();
+                    let filter: serde_json::Value =
+                        serde_json::from_str(&subscriber_plan.filter(slot, Some(7))).unwrap();
                     let has = |name: &str, value: &str| filter[name].as_array().unwrap().iter().any(|key| key == value);
                     let kinds = filter["kinds"].as_array().unwrap().iter().any(|one| *one == kind);
                     let person = if slot % 2 == 0 {

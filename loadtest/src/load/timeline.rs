@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize,
 /// What the relay said of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Verdict {
+pub(super) enum PublishOutcome {
     /// Nothing yet.
     None,
     /// OK true.
@@ -66,23 +66,23 @@ impl Planned {
             intended: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
-            verdict: AtomicU8::new(Verdict::None as u8),
+            verdict: AtomicU8::new(PublishOutcome::None as u8),
             superseded: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> PublishOutcome {
         match self.verdict.load(Ordering::Acquire) {
-            1 => Verdict::Accepted,
-            2 => Verdict::Duplicate,
-            3 => Verdict::Refused,
-            4 => Verdict::Unknown,
-            _ => Verdict::None,
+            1 => PublishOutcome::Accepted,
+            2 => PublishOutcome::Duplicate,
+            3 => PublishOutcome::Refused,
+            4 => PublishOutcome::Unknown,
+            _ => PublishOutcome::None,
         }
     }
 
     /// Records the answer; `now` is there before the verdict is.
-    pub(super) fn judge(&self, verdict: Verdict, now: u64) {
+    pub(super) fn judge(&self, verdict: PublishOutcome, now: u64) {
         self.answered.store(now, Ordering::Release);
         self.verdict.store(verdict as u8, Ordering::Release);
     }
@@ -90,6 +90,16 @@ impl Planned {
     pub(super) fn was_sent(&self) -> bool {
         self.sent.load(Ordering::Acquire) != 0
     }
+}
+
+/// The first eight bytes of an id.
+pub(super) fn prefix(id: &[u8; 32]) -> u64 {
+    id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// NIP-01: of these an author has one of each kind.
+pub(super) fn is_replaceable(kind: u16) -> bool {
+    matches!(kind, 0 | 3 | 10_000..20_000)
 }
 
 /// [`CHUNK`] events in a row; the last chunk may have fewer.
@@ -107,7 +117,7 @@ pub(super) const AHEAD: u64 = 150_000;
 
 /// The chunks that are not over. Whatever is sent was pushed here before, so every thread can find what it hears of.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct Timeline {
     pages: Mutex<Pages>,
     room: Condvar,
     /// Events that were sent, or never will be.
@@ -124,7 +134,7 @@ struct Pages {
     ended: bool,
 }
 
-impl Story {
+impl Timeline {
     /// Adds a chunk; waits while enough lies ready. False: no more are wanted.
     pub(super) fn push(&self, events: Vec<Planned>) -> bool {
         let mut pages = self.pages.lock();

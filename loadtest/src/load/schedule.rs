@@ -3,8 +3,9 @@
 use super::Pace;
 use super::peer::Asked;
 use super::recorder::Tick;
+use super::session;
 use super::timer::Timer;
-use super::worker::{Phase, Worker};
+use super::worker::{LoadPhase, Worker};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ const BLOCK: usize = 50;
 
 /// Where a thread is in its schedule. Times are nanoseconds since the run's start.
 #[derive(Debug)]
-pub(super) struct Agenda {
+pub(super) struct Schedule {
     /// The next event: its chunk and its place there.
     next: (usize, usize),
     /// True when no event comes any more.
@@ -38,7 +39,7 @@ pub(super) struct Agenda {
     text: String,
 }
 
-impl Agenda {
+impl Schedule {
     pub(super) fn new(worker: &Worker) -> Self {
         Self {
             next: (0, 0),
@@ -59,7 +60,7 @@ impl Agenda {
         worker: &Worker,
         start: u64,
         timer: &Timer,
-        phase: &mut watch::Receiver<Phase>,
+        phase: &mut watch::Receiver<LoadPhase>,
         ticks: &mpsc::Sender<Tick>,
     ) -> std::io::Result<()> {
         let length = worker.shared.options.duration.as_nanos() as u64;
@@ -68,6 +69,7 @@ impl Agenda {
             let ran = now.saturating_sub(start);
             let mut next = (self.second as u64 + 1) * SECOND;
             if ran >= next {
+                session::resubscribe_all(worker);
                 worker.tick(self.second, ticks);
                 self.second = (ran / SECOND) as usize;
                 next = (self.second as u64 + 1) * SECOND;
@@ -102,14 +104,14 @@ impl Agenda {
 
     /// Sends the events that are due; returns when the next one is.
     fn publish(&mut self, worker: &Worker, start: u64, ran: u64) -> u64 {
-        let story = &worker.shared.story;
+        let timeline = &worker.shared.timeline;
         for _ in 0..MOST_AT_ONCE {
             if self.over {
                 return u64::MAX;
             }
             let (place, at) = self.next;
             let mut ledger = worker.ledger.borrow_mut();
-            if let Err(never) = ledger.take_up_to(place, story) {
+            if let Err(never) = ledger.take_up_to(place, timeline) {
                 self.over = never;
                 return ran + RETRY;
             }
@@ -133,7 +135,7 @@ impl Agenda {
             if closed && ran >= worker.shared.options.duration.as_nanos() as u64 {
                 return u64::MAX;
             }
-            let Some(peer) = (if closed { self.roomy(worker) } else { self.open(worker) }) else {
+            let Some(peer) = (if closed { self.next_with_capacity(worker) } else { self.open(worker) }) else {
                 worker.recorder.borrow_mut().blocked += u64::from(!closed);
                 return if closed { u64::MAX } else { ran + RETRY };
             };
@@ -144,7 +146,7 @@ impl Agenda {
             drop(ledger);
             peer.in_flight.set(peer.in_flight.get() + 1);
             peer.send(&[b"[\"EVENT\",", event.text.as_bytes(), b"]"]);
-            story.gone.fetch_add(1, Ordering::Relaxed);
+            timeline.gone.fetch_add(1, Ordering::Relaxed);
             {
                 let mut recorder = worker.recorder.borrow_mut();
                 recorder.tick.counts.sent += 1;
@@ -166,10 +168,10 @@ impl Agenda {
     }
 
     /// The next connection that has fewer events under way than it may.
-    fn roomy(&self, worker: &Worker) -> Option<u32> {
+    fn next_with_capacity(&self, worker: &Worker) -> Option<u32> {
         let Pace::InFlight(most) = worker.shared.options.pace else { return None };
-        let mut roomy = worker.roomy.borrow_mut();
-        while let Some(peer) = roomy.pop_front() {
+        let mut candidates = worker.peers_with_capacity.borrow_mut();
+        while let Some(peer) = candidates.pop_front() {
             let has = worker.peer(peer);
             if has.open.get() && has.in_flight.get() < most {
                 return Some(peer);
@@ -248,7 +250,7 @@ impl Agenda {
         let mut recorder = worker.recorder.borrow_mut();
         let mut random = worker.random.borrow_mut();
         let mut draw = || worker.peers.get(random.below(worker.peers.len()));
-        let Some(peer) = (0..DRAWS).find_map(|_| draw().filter(|peer| peer.has_room() && !peer.deaf)) else {
+        let Some(peer) = (0..DRAWS).find_map(|_| draw().filter(|peer| peer.has_room() && !peer.never_reads)) else {
             recorder.blocked += 1;
             return false;
         };
