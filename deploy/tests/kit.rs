@@ -2,14 +2,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use deploy::postgres::{Cluster, Role};
+use deploy::postgres::{PostgresCluster, Role};
 use deploy::process::Identity;
-use deploy::{Error, Home, STEP_TIMEOUT, Signal, redis, until};
+use deploy::redis::RedisServer;
+use deploy::{Error, Home, STEP_TIMEOUT, Signal, until};
 use std::time::Duration;
 
 const COUNT: &str = "SELECT count(*) FROM word";
 
-fn identities(cluster: &Cluster) -> Vec<Identity> {
+fn identities(cluster: &PostgresCluster) -> Vec<Identity> {
     cluster.servers.iter().filter_map(|server| Some(server.process()?.identity())).collect()
 }
 
@@ -19,7 +20,7 @@ fn alive(identities: &[Identity]) -> usize {
 
 #[tokio::test]
 async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
-    let mut cluster = Cluster::setup().replicas(2).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).start().await.unwrap();
     let identities = identities(&cluster);
     assert_eq!(alive(&identities), 3);
     let primary = cluster.primary().unwrap();
@@ -69,7 +70,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
 
 #[tokio::test]
 async fn a_failover_promotes_whoever_received_the_most() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     let names: String = cluster.primary().unwrap().ask("SHOW synchronous_standby_names").await.unwrap();
     assert_eq!(names, r#"ANY 1 ("replica-1", "replica-2")"#);
     cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
@@ -111,7 +112,7 @@ async fn a_failover_promotes_whoever_received_the_most() {
 
 #[tokio::test]
 async fn a_second_failover_leaves_the_first_primary_fenced() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
     // Of two that have received the same the first is promoted; then only the other is left.
     for promoted in ["replica-1", "replica-2"] {
@@ -136,7 +137,7 @@ async fn a_second_failover_leaves_the_first_primary_fenced() {
 
 #[tokio::test]
 async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     cluster.server_mut("replica-2").unwrap().stop().await.unwrap();
     let failover = cluster.failover().await.unwrap();
     assert_eq!((failover.promoted.as_str(), failover.absent), ("replica-1", vec!["replica-2".to_owned()]));
@@ -146,7 +147,7 @@ async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
 
 #[tokio::test]
 async fn without_a_replica_there_is_no_failover_and_nothing_is_stopped() {
-    let mut cluster = Cluster::setup().start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().start().await.unwrap();
     assert!(matches!(cluster.failover().await, Err(Error::State(_))));
     assert_eq!(cluster.primary().unwrap().ask::<i32>("SELECT 1").await.unwrap(), 1);
 }
@@ -154,7 +155,7 @@ async fn without_a_replica_there_is_no_failover_and_nothing_is_stopped() {
 #[tokio::test]
 async fn a_panic_ends_the_servers() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::setup().home(Home::at(folder.path()).unwrap()).start().await.unwrap();
+    let cluster = PostgresCluster::setup().home(Home::at(folder.path()).unwrap()).start().await.unwrap();
     let identities = identities(&cluster);
     let panicked = tokio::spawn(async move {
         let _cluster = cluster;
@@ -166,14 +167,14 @@ async fn a_panic_ends_the_servers() {
 
 #[tokio::test]
 async fn a_server_that_does_not_start_shows_its_log() {
-    let setup = Cluster::setup().set("shared_buffers", "many");
+    let setup = PostgresCluster::setup().set("shared_buffers", "many");
     let error = setup.start().await.unwrap_err().to_string();
     assert!(error.contains("shared_buffers"), "{error}");
 }
 
 #[tokio::test]
 async fn redis_comes_up_hangs_and_comes_back() {
-    let mut server = redis::Server::temporary().await.unwrap();
+    let mut server = RedisServer::temporary().await.unwrap();
     let ping = ::redis::cmd("PING");
     assert_eq!(server.ask::<String>(&ping).await.unwrap(), "PONG");
     server.signal(Signal::STOP);

@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use deploy::proxy::Proxy;
-use deploy::redis::{Cluster, Sentinels};
+use deploy::redis::{RedisCluster, Sentinels};
 use deploy::{Home, STEP_TIMEOUT, until};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +85,7 @@ async fn sentinels_replace_a_dead_master() {
 
 #[tokio::test]
 async fn a_cluster_replaces_a_dead_master() {
-    let mut redis = Cluster::start(Home::temporary().unwrap()).await.unwrap();
+    let mut redis = RedisCluster::start(Home::temporary().unwrap()).await.unwrap();
     let before = redis.masters().await.unwrap();
     redis.servers[before[0]].kill().await.unwrap();
     redis.wait_whole().await.unwrap();

@@ -5,7 +5,7 @@
 #[path = "process/mod.rs"]
 mod process;
 
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use process::client::{Author, Client};
 use process::{Relay, STEP_TIMEOUT, Setup, http_get};
 use relay::telemetry::CATALOGUE;
@@ -156,7 +156,7 @@ async fn a_profile_shows_the_stacks_of_a_relay_at_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_tells_what_it_counts_and_a_slow_read_is_one_line() {
-    let cluster = Cluster::setup().replicas(0).start().await.unwrap();
+    let cluster = PostgresCluster::setup().replicas(0).start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let relay = Setup::new(folder.path()).set("database-urls", &cluster.database_urls("postgres")[0]);
     let relay = relay.set("observe-slow-query-seconds", "0").expect_log("slow query").start();

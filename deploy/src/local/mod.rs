@@ -8,11 +8,12 @@ mod status;
 
 pub use status::Row;
 
-use crate::postgres::{self, Failover, Role};
+use crate::postgres::{Failover, PostgresCluster, PostgresServer, Role};
 use crate::process::{Life, Process};
 use crate::recording::Recording;
+use crate::redis::RedisServer;
 use crate::relay::Relay;
-use crate::{Error, Home, Signal, redis};
+use crate::{Error, Home, Signal};
 use front::Front;
 pub use indicatif::ProgressBar;
 use observe::Prometheus;
@@ -55,8 +56,8 @@ pub struct Wish {
 pub struct Local {
     home: Arc<Home>,
     state: State,
-    postgres: postgres::Cluster,
-    redis: redis::Server,
+    postgres: PostgresCluster,
+    redis: RedisServer,
     relays: Vec<Relay>,
     front: Front,
     prometheus: Option<Prometheus>,
@@ -76,9 +77,9 @@ impl Local {
 
     /// `servers`: how many Postgres servers will share the machine's memory.
     fn resume(home: Arc<Home>, state: State, servers: usize, life: Life) -> Result<Self, Error> {
-        let setup = postgres::Cluster::setup_for_machine(servers)?;
+        let setup = PostgresCluster::setup_for_machine(servers)?;
         let setup = setup.synchronous(state.synchronous).home(home.clone()).life(life);
-        let mut redis = redis::Server::new("redis", home.clone())?.life(life);
+        let mut redis = RedisServer::new("redis", home.clone())?.life(life);
         redis.port = state.redis_port;
         let front = Front::new(state.front.clone(), home.clone(), life);
         let prometheus = state.prometheus_port.map(|port| Prometheus::new(port, home.clone(), life));
@@ -171,7 +172,7 @@ impl Local {
     }
 
     /// Fences the primary and promotes the replica that has received the most; the others follow it. See
-    /// [`postgres::Cluster::failover`].
+    /// [`PostgresCluster::failover`].
     ///
     /// # Errors
     /// As there. Broken off, it must be taken up by another call.
@@ -179,7 +180,7 @@ impl Local {
         let _lock = Lock::take(&self.home)?;
         if self.state.failing_over {
             progress.set_message("taking up a failover that was broken off");
-            let replica = |server: &&mut postgres::Server| server.role() == Role::Replica && !server.is_fenced();
+            let replica = |server: &&mut PostgresServer| server.role() == Role::Replica && !server.is_fenced();
             for server in self.postgres.servers.iter_mut().filter(replica) {
                 server.start().await?;
             }
@@ -232,7 +233,7 @@ impl Local {
     }
 
     /// Postgres, to look at.
-    pub fn postgres(&self) -> &postgres::Cluster {
+    pub fn postgres(&self) -> &PostgresCluster {
         &self.postgres
     }
 

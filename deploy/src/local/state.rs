@@ -1,6 +1,6 @@
 use super::Wish;
 use crate::home::write;
-use crate::postgres::Place;
+use crate::postgres::ServerPlace;
 use crate::{Error, Home, free_port};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub(super) struct State {
     /// Set before a failover stops anything, cleared when it is complete: in between, starting the old primary again
     /// could make a second one.
     pub(super) failing_over: bool,
-    pub(super) servers: Vec<Place>,
+    pub(super) servers: Vec<ServerPlace>,
     pub(super) redis_port: u16,
     /// The program that the relays run.
     pub(super) relay_program: Option<PathBuf>,

@@ -1,9 +1,10 @@
 use super::front::Front;
 use super::{DATABASE, Local};
-use crate::postgres::{Role, Server};
+use crate::Error;
+use crate::postgres::{PostgresServer, Role};
 use crate::process::Process;
+use crate::redis::RedisServer;
 use crate::relay::Relay;
-use crate::{Error, redis};
 use serde::Serialize;
 
 /// One process of a cluster.
@@ -75,7 +76,7 @@ async fn of_front(front: &Front) -> Result<String, Error> {
     Ok(format!("{clients} connections, {up} of {} relays up", servers.len()))
 }
 
-async fn of_redis(redis: &redis::Server) -> Result<String, Error> {
+async fn of_redis(redis: &RedisServer) -> Result<String, Error> {
     let info: String = redis.ask(&::redis::cmd("INFO").arg("clients").to_owned()).await?;
     let clients = info.lines().find_map(|line| line.strip_prefix("connected_clients:"));
     Ok(format!("{} connections", clients.unwrap_or("?")))
@@ -104,7 +105,7 @@ pub(super) fn metric(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-async fn of_server(server: &Server) -> Result<String, Error> {
+async fn of_server(server: &PostgresServer) -> Result<String, Error> {
     if server.role() == Role::Primary {
         let query = "SELECT count(*) || ' connections, WAL at ' || pg_current_wal_lsn() FROM pg_stat_activity \
                      WHERE backend_type = 'client backend'";

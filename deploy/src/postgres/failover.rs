@@ -1,4 +1,4 @@
-use super::{Cluster, Role, Server};
+use super::{PostgresCluster, PostgresServer, Role};
 use crate::{Error, until};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Failover {
     pub absent: Vec<String>,
 }
 
-impl Cluster {
+impl PostgresCluster {
     /// Makes the replica that has received the most the primary, and attaches the others to it.
     ///
     /// 1. The old primary is fenced: two primaries would both acknowledge.
@@ -59,7 +59,7 @@ impl Cluster {
         self.promote(new).await?;
 
         let port = self.servers[new].place.port;
-        self.servers.iter_mut().for_each(|server| server.deaf = false);
+        self.servers.iter_mut().for_each(|server| server.receives = true);
         (self.servers[old].place.role, self.servers[old].place.upstream) = (Role::Replica, None);
         (self.servers[new].place.role, self.servers[new].place.upstream) = (Role::Primary, None);
         for index in followers.iter().copied() {
@@ -84,7 +84,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::State`] if there is none.
     pub fn check_survivors(&self) -> Result<(), Error> {
-        let any = self.servers.iter().any(Server::survives);
+        let any = self.servers.iter().any(PostgresServer::survives);
         any.then_some(()).ok_or_else(|| Error::State("no replica runs that could become the primary".to_owned()))
     }
 
@@ -104,7 +104,7 @@ impl Cluster {
     }
 }
 
-impl Server {
+impl PostgresServer {
     fn survives(&self) -> bool {
         self.place.role == Role::Replica && !self.is_fenced() && self.is_alive()
     }

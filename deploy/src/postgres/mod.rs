@@ -6,7 +6,7 @@ mod server;
 
 pub use failover::Failover;
 pub use programs::Programs;
-pub use server::{Place, Role, Server};
+pub use server::{PostgresServer, Role, ServerPlace};
 
 use crate::process::{Life, Process};
 use crate::{Error, Home, STEP_TIMEOUT, free_port, until};
@@ -39,7 +39,7 @@ pub struct Setup {
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), deploy::Error> {
-/// let mut cluster = deploy::postgres::Cluster::setup().replicas(2).synchronous(true).start().await?;
+/// let mut cluster = deploy::postgres::PostgresCluster::setup().replicas(2).synchronous(true).start().await?;
 /// let urls = cluster.database_urls("postgres");
 /// cluster.server("replica-1")?.pause_replay().await?;
 /// cluster.primary_mut()?.kill().await?;
@@ -48,9 +48,9 @@ pub struct Setup {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Cluster {
+pub struct PostgresCluster {
     /// The primary first when the cluster is new; a failover changes roles, not places.
-    pub servers: Vec<Server>,
+    pub servers: Vec<PostgresServer>,
     synchronous: bool,
     settings: BTreeMap<String, String>,
     life: Life,
@@ -93,7 +93,7 @@ impl Setup {
     ///
     /// # Errors
     /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
-    pub fn plan(self) -> Result<Cluster, Error> {
+    pub fn plan(self) -> Result<PostgresCluster, Error> {
         let replicas = self.replicas;
         let mut cluster = self.resume(&[])?;
         for _ in 0..=replicas {
@@ -106,11 +106,11 @@ impl Setup {
     ///
     /// # Errors
     /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
-    pub fn resume(self, places: &[Place]) -> Result<Cluster, Error> {
+    pub fn resume(self, places: &[ServerPlace]) -> Result<PostgresCluster, Error> {
         let (synchronous, settings, life) = (self.synchronous, self.settings, self.life);
         let home = self.home.map_or_else(Home::temporary, Ok)?;
         let programs = Programs::find()?;
-        let mut cluster = Cluster { servers: Vec::new(), synchronous, settings, life, programs, home };
+        let mut cluster = PostgresCluster { servers: Vec::new(), synchronous, settings, life, programs, home };
         for place in places {
             cluster.servers.push(cluster.server_at(place.clone()));
         }
@@ -121,14 +121,14 @@ impl Setup {
     ///
     /// # Errors
     /// Whatever of [`Error`] kept it from coming up, with the end of the log concerned.
-    pub async fn start(self) -> Result<Cluster, Error> {
+    pub async fn start(self) -> Result<PostgresCluster, Error> {
         let mut cluster = self.plan()?;
         cluster.start().await?;
         Ok(cluster)
     }
 }
 
-impl Cluster {
+impl PostgresCluster {
     /// A cluster with small memory, as tests want it.
     pub fn setup() -> Setup {
         Self::with_settings(SMALL.iter().map(|(key, value)| (*key, (*value).to_owned())))
@@ -162,7 +162,7 @@ impl Cluster {
     }
 
     /// What [`Setup::resume`] takes.
-    pub fn places(&self) -> Vec<Place> {
+    pub fn places(&self) -> Vec<ServerPlace> {
         self.servers.iter().map(|server| server.place.clone()).collect()
     }
 
@@ -173,19 +173,19 @@ impl Cluster {
     pub fn add(&mut self) -> Result<(), Error> {
         let port = free_port()?;
         let place = if self.servers.is_empty() {
-            Place { name: "primary".to_owned(), port, role: Role::Primary, upstream: None }
+            ServerPlace { name: "primary".to_owned(), port, role: Role::Primary, upstream: None }
         } else {
             let name = format!("replica-{}", self.servers.len());
-            Place { name, port, role: Role::Replica, upstream: Some(self.primary()?.place.port) }
+            ServerPlace { name, port, role: Role::Replica, upstream: Some(self.primary()?.place.port) }
         };
         self.servers.push(self.server_at(place));
         Ok(())
     }
 
-    fn server_at(&self, place: Place) -> Server {
+    fn server_at(&self, place: ServerPlace) -> PostgresServer {
         let process = (self.life == Life::Detached).then(|| Process::find(&place.name, &self.home)).flatten();
         let (settings, programs, home) = (self.settings.clone(), self.programs.clone(), self.home.clone());
-        Server { place, deaf: false, settings, programs, life: self.life, process, home }
+        PostgresServer { place, receives: true, settings, programs, life: self.life, process, home }
     }
 
     /// Makes what is missing, rebuilds what was fenced, starts what does not run, and waits until all answer and every
@@ -241,7 +241,7 @@ impl Cluster {
     }
 
     /// Has a program make a server's data directory. One that is broken off leaves none.
-    async fn make_data(&self, server: &Server, program: &str, arguments: &[&str]) -> Result<(), Error> {
+    async fn make_data(&self, server: &PostgresServer, program: &str, arguments: &[&str]) -> Result<(), Error> {
         let folder = self.home.folder(&server.place.name)?;
         self.programs.own(&folder)?;
         let (new, data) = (folder.join("new"), server.data());
@@ -253,7 +253,7 @@ impl Cluster {
     }
 
     /// Makes sure that `on` keeps the WAL which the owner of `slot` has not got yet.
-    async fn create_slot(&self, on: &Server, slot: &str) -> Result<(), Error> {
+    async fn create_slot(&self, on: &PostgresServer, slot: &str) -> Result<(), Error> {
         on.execute(&format!(
             "SELECT pg_create_physical_replication_slot('{slot}', true)
              WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')"
@@ -271,7 +271,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::State`] if a failover did not come to its end.
-    pub fn primary(&self) -> Result<&Server, Error> {
+    pub fn primary(&self) -> Result<&PostgresServer, Error> {
         Ok(&self.servers[self.primary_index()?])
     }
 
@@ -279,7 +279,7 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`primary`](Self::primary).
-    pub fn primary_mut(&mut self) -> Result<&mut Server, Error> {
+    pub fn primary_mut(&mut self) -> Result<&mut PostgresServer, Error> {
         let index = self.primary_index()?;
         Ok(&mut self.servers[index])
     }
@@ -288,7 +288,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::State`] if there is none.
-    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+    pub fn server(&self, name: &str) -> Result<&PostgresServer, Error> {
         self.servers.iter().find(|server| server.place.name == name).ok_or_else(|| unknown(name))
     }
 
@@ -296,7 +296,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::State`] if there is none.
-    pub fn server_mut(&mut self, name: &str) -> Result<&mut Server, Error> {
+    pub fn server_mut(&mut self, name: &str) -> Result<&mut PostgresServer, Error> {
         self.servers.iter_mut().find(|server| server.place.name == name).ok_or_else(|| unknown(name))
     }
 

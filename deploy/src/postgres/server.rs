@@ -29,7 +29,7 @@ pub enum Role {
 
 /// Where a server stands in its cluster.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Place {
+pub struct ServerPlace {
     /// `primary`, `replica-1`, ...: it stays the same when the role changes.
     pub name: String,
     /// Where it listens, on 127.0.0.1.
@@ -42,10 +42,10 @@ pub struct Place {
 
 /// One Postgres server.
 #[derive(Debug)]
-pub struct Server {
-    pub(super) place: Place,
-    /// It gets nothing from the server that it follows.
-    pub(super) deaf: bool,
+pub struct PostgresServer {
+    pub(super) place: ServerPlace,
+    /// False while the line to the server that it follows is cut.
+    pub(super) receives: bool,
     pub(super) settings: BTreeMap<String, String>,
     pub(super) programs: Programs,
     pub(super) life: Life,
@@ -53,7 +53,7 @@ pub struct Server {
     pub(super) home: Arc<Home>,
 }
 
-impl Server {
+impl PostgresServer {
     /// Its name: it stays the same when the role changes.
     pub fn name(&self) -> &str {
         &self.place.name
@@ -284,7 +284,7 @@ impl Server {
     /// # Errors
     /// [`Error::Timeout`] if it goes on receiving.
     pub async fn receive(&mut self, receives: bool) -> Result<(), Error> {
-        self.deaf = !receives;
+        self.receives = receives;
         self.reload().await?;
         if receives { Ok(()) } else { self.wait_silent().await }
     }
@@ -346,7 +346,7 @@ impl Server {
         let done = match self.place.upstream {
             Some(port) => {
                 let name = &self.place.name;
-                if !self.deaf {
+                if self.receives {
                     lines.push(format!(
                         "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres application_name={name}'"
                     ));

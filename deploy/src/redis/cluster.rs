@@ -1,16 +1,16 @@
-use super::{Server, program};
+use super::{RedisServer, program};
 use crate::{Error, Home, STEP_TIMEOUT, free_port, until};
 use std::process::Stdio;
 use std::sync::Arc;
 
 /// A Redis Cluster: three masters, each with a replica.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct RedisCluster {
     /// `redis-1` to `redis-6`.
-    pub servers: Vec<Server>,
+    pub servers: Vec<RedisServer>,
 }
 
-impl Cluster {
+impl RedisCluster {
     /// Starts one and waits until every server says that the cluster is whole.
     ///
     /// A master that is silent for a second is replaced by its replica.
@@ -24,12 +24,12 @@ impl Cluster {
             let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
             // A replica that has never got its master's data can't replace it, and by default that takes five seconds.
             let at_once = ["--repl-diskless-sync-delay", "0"];
-            let server = Server::new(&format!("redis-{number}"), home.clone())?;
+            let server = RedisServer::new(&format!("redis-{number}"), home.clone())?;
             let mut server = server.options(&options).options(&at_once);
             server.start().await?;
             cluster.servers.push(server);
         }
-        let addresses = cluster.servers.iter().map(Server::address);
+        let addresses = cluster.servers.iter().map(RedisServer::address);
         let mut command = tokio::process::Command::new(program("redis-cli")?);
         command.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
@@ -78,7 +78,7 @@ impl Cluster {
 
     /// `redis+cluster://` with all addresses.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.servers.iter().map(Server::address).collect();
+        let addresses: Vec<_> = self.servers.iter().map(RedisServer::address).collect();
         format!("redis+cluster://{}", addresses.join(","))
     }
 

@@ -3,7 +3,7 @@
 mod cluster;
 mod sentinel;
 
-pub use cluster::Cluster;
+pub use cluster::RedisCluster;
 pub use sentinel::Sentinels;
 
 use crate::process::{Launch, Life, Process};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// One Redis server, which keeps nothing on disk: the relay's bus and cache need nothing kept.
 #[derive(Debug)]
-pub struct Server {
+pub struct RedisServer {
     /// `redis`, or `redis-1`, ...
     pub name: String,
     /// Where it listens, on 127.0.0.1.
@@ -32,7 +32,7 @@ pub struct Server {
     home: Arc<Home>,
 }
 
-impl Server {
+impl RedisServer {
     /// A server that is not started yet.
     ///
     /// # Errors

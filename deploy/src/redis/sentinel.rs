@@ -1,4 +1,4 @@
-use super::Server;
+use super::RedisServer;
 use crate::{Error, Home, STEP_TIMEOUT, until};
 use std::fs;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ const MASTER: &str = "skein";
 #[derive(Debug)]
 pub struct Sentinels {
     /// `redis-1`, the first master, and `redis-2`.
-    pub servers: Vec<Server>,
+    pub servers: Vec<RedisServer>,
     /// `sentinel-1` to `sentinel-3`.
-    pub sentinels: Vec<Server>,
+    pub sentinels: Vec<RedisServer>,
 }
 
 impl Sentinels {
@@ -23,11 +23,11 @@ impl Sentinels {
     /// # Errors
     /// [`Error::Missing`] without Redis; otherwise what kept it from coming up.
     pub async fn start(home: Arc<Home>) -> Result<Self, Error> {
-        let mut master = Server::new("redis-1", home.clone())?;
+        let mut master = RedisServer::new("redis-1", home.clone())?;
         master.start().await?;
         let port = master.port.to_string();
         let options = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
-        let mut replica = Server::new("redis-2", home.clone())?.options(&options);
+        let mut replica = RedisServer::new("redis-2", home.clone())?.options(&options);
         replica.start().await?;
         let mut started = Self { servers: vec![master, replica], sentinels: Vec::new() };
         for number in 1..=3 {
@@ -39,7 +39,7 @@ impl Sentinels {
                  sentinel failover-timeout {MASTER} 5000\n"
             );
             fs::write(&path, text).map_err(Error::io(format!("writing {}", path.display())))?;
-            let mut sentinel = Server::new(&name, home.clone())?.options(&["--sentinel"]);
+            let mut sentinel = RedisServer::new(&name, home.clone())?.options(&["--sentinel"]);
             sentinel.configuration = Some(path);
             sentinel.start().await?;
             started.sentinels.push(sentinel);
@@ -62,7 +62,7 @@ impl Sentinels {
 
     /// `redis+sentinel://` with the Sentinels' addresses and the master's name as its path.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.sentinels.iter().map(Server::address).collect();
+        let addresses: Vec<_> = self.sentinels.iter().map(RedisServer::address).collect();
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 

@@ -7,8 +7,8 @@ use crate::stats::{Spread, Summary};
 use crate::system::Machine;
 use anyhow::Context;
 use deploy::Home;
-use deploy::postgres::Cluster;
-use deploy::redis::Server;
+use deploy::postgres::PostgresCluster;
+use deploy::redis::RedisServer;
 use deploy::relay::Relay;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -102,16 +102,16 @@ pub struct Cost {
 }
 
 struct ClusterStage {
-    postgres: Cluster,
-    redis: Server,
+    postgres: PostgresCluster,
+    redis: RedisServer,
     relays: Vec<Relay>,
 }
 
 impl ClusterStage {
     async fn start(program: &Path) -> anyhow::Result<Self> {
         let home = Home::temporary()?;
-        let postgres = Cluster::setup_for_machine(3)?.replicas(2).home(home.clone()).start().await?;
-        let mut redis = Server::new("redis", home.clone())?;
+        let postgres = PostgresCluster::setup_for_machine(3)?.replicas(2).home(home.clone()).start().await?;
+        let mut redis = RedisServer::new("redis", home.clone())?;
         redis.start().await?;
         let urls = postgres.database_urls("postgres").join(",");
         let relay = |number| {

@@ -5,8 +5,8 @@ use crate::bench::{Relay as Importer, Site};
 use crate::client::{Scratch, Target};
 use anyhow::Context;
 use deploy::Home;
-use deploy::postgres::Cluster;
-use deploy::redis::Server;
+use deploy::postgres::PostgresCluster;
+use deploy::redis::RedisServer;
 use deploy::relay::Relay;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub(super) struct Stage {
     home: Arc<Home>,
     program: PathBuf,
     settings: Vec<(String, String)>,
-    postgres: Cluster,
-    redis: Server,
+    postgres: PostgresCluster,
+    redis: RedisServer,
     pub(super) relays: Vec<Relay>,
 }
 
@@ -26,9 +26,9 @@ impl Stage {
     /// Starts the database and Redis.
     pub(super) async fn start(hot: &Hot) -> anyhow::Result<Self> {
         let home = Home::temporary()?;
-        let setup = Cluster::setup_for_machine(1 + hot.replicas)?.replicas(hot.replicas).home(home.clone());
+        let setup = PostgresCluster::setup_for_machine(1 + hot.replicas)?.replicas(hot.replicas).home(home.clone());
         let postgres = setup.start().await?;
-        let mut redis = Server::new("redis", home.clone())?;
+        let mut redis = RedisServer::new("redis", home.clone())?;
         redis.start().await?;
         let program = std::path::absolute(&hot.program)?;
         Ok(Self { home, program, settings: hot.settings.clone(), postgres, redis, relays: Vec::new() })

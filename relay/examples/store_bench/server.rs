@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use crate::{Arguments, fill, reading};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::config::Redacted;
 use relay::store::Store;
 use relay::store::postgres::{Options, PostgresStore, ServerInspector};
@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: &Arguments) {
     let own = match &given {
         Some(_) => None,
         None => {
-            let setup = SETTINGS.iter().fold(Cluster::setup(), |setup, (key, value)| setup.set(key, value));
+            let setup = SETTINGS.iter().fold(PostgresCluster::setup(), |setup, (key, value)| setup.set(key, value));
             Some(setup.start().await.unwrap())
         }
     };

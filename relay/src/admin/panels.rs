@@ -205,7 +205,7 @@ pub(super) const PANELS: &[Panel] = panels! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{CATALOGUE, Exporter, Kind};
+    use crate::telemetry::{CATALOGUE, Exporter, MetricKind};
 
     #[test]
     fn every_line_is_of_a_metric_that_is_there() {
@@ -220,9 +220,9 @@ mod tests {
                     let known = CATALOGUE.iter().find(|known| known.name == metric);
                     let known = known.unwrap_or_else(|| panic!("{}: {metric} is no metric", panel.id));
                     let quantile = matches!(source, ChartSource::Quantile(..));
-                    assert!(!quantile || known.kind == Kind::Histogram, "{}: {label}", panel.id);
+                    assert!(!quantile || known.kind == MetricKind::Histogram, "{}: {label}", panel.id);
                     assert!(
-                        known.kind != Kind::Gauge || matches!(source, ChartSource::Now(_)),
+                        known.kind != MetricKind::Gauge || matches!(source, ChartSource::Now(_)),
                         "{}: {label}",
                         panel.id
                     );

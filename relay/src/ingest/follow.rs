@@ -124,7 +124,7 @@ async fn broadcast(log: &Log, event: Arc<Event>) {
 }
 
 /// What the shared log has answered.
-enum Answer {
+enum SharedLogAnswer {
     Head(Result<SharedHead, StoreError>),
     LogSlice(Result<LogSlice, StoreError>),
 }
@@ -133,12 +133,13 @@ async fn changed(up: &mut watch::Receiver<bool>) -> bool {
     up.changed().await.is_ok()
 }
 
-fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
-    async move { Answer::Head(in_time(SHARED_LOG_TIMEOUT, shared.shared_head()).await) }.boxed()
+fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, SharedLogAnswer> {
+    async move { SharedLogAnswer::Head(in_time(SHARED_LOG_TIMEOUT, shared.shared_head()).await) }.boxed()
 }
 
-fn read(shared: Arc<dyn SharedLog>, after: Position, budget: ReadBudget) -> BoxFuture<'static, Answer> {
-    async move { Answer::LogSlice(in_time(budget.timeout, shared.entries(after, budget.changes)).await) }.boxed()
+fn read(shared: Arc<dyn SharedLog>, after: Position, budget: ReadBudget) -> BoxFuture<'static, SharedLogAnswer> {
+    async move { SharedLogAnswer::LogSlice(in_time(budget.timeout, shared.entries(after, budget.changes)).await) }
+        .boxed()
 }
 
 async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -184,7 +185,7 @@ impl ClusterFollower {
     ) -> Result<(), FollowerStopped> {
         let ClusterLinks { shared_log, bus: BusHandle { publisher: bus, receiver: mut incoming } } = links;
         let mut up = bus.up();
-        let mut under_way: Option<BoxFuture<'static, Answer>> = None;
+        let mut under_way: Option<BoxFuture<'static, SharedLogAnswer>> = None;
         let (mut bus_lives, mut up_lives) = (true, true);
         loop {
             let patience = if *up.borrow_and_update() { WITH_BUS } else { WITHOUT_BUS };
@@ -266,25 +267,25 @@ impl ClusterFollower {
         }
     }
 
-    fn answered(&mut self, answer: Answer, patience: FollowTimings) {
+    fn answered(&mut self, answer: SharedLogAnswer, patience: FollowTimings) {
         let now = Instant::now();
-        if let Answer::LogSlice(result) = &answer {
+        if let SharedLogAnswer::LogSlice(result) = &answer {
             self.read_budget = self.read_budget.after(result);
         }
         let looked = match answer {
-            Answer::Head(Ok(head)) => {
+            SharedLogAnswer::Head(Ok(head)) => {
                 self.sequencer.learn(head, now);
                 Ok(())
             }
-            Answer::LogSlice(Ok(slice)) => {
+            SharedLogAnswer::LogSlice(Ok(slice)) => {
                 self.sequencer.take(slice, now, patience);
                 Ok(())
             }
-            Answer::LogSlice(Err(StoreError::OutOfReach)) => {
+            SharedLogAnswer::LogSlice(Err(StoreError::OutOfReach)) => {
                 self.sequencer.out_of_reach(now);
                 Ok(())
             }
-            Answer::Head(Err(error)) | Answer::LogSlice(Err(error)) => Err(error),
+            SharedLogAnswer::Head(Err(error)) | SharedLogAnswer::LogSlice(Err(error)) => Err(error),
         };
         match looked {
             Ok(()) => {

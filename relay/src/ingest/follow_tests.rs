@@ -50,14 +50,14 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
 }
 
 /// A log whose last entries, so many, have so many changes each, and the others one; it was trimmed up to some position.
-struct Tail {
+struct SyntheticLog {
     head: u64,
     large: u64,
     changes: usize,
     trimmed: u64,
 }
 
-impl SharedLog for Tail {
+impl SharedLog for SyntheticLog {
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>> {
         let head = Head { position: Position(self.head), ..Head::default() };
         ready(Ok(SharedHead { head, base: Position(0), previous: Epoch(0) })).boxed()
@@ -77,21 +77,21 @@ impl SharedLog for Tail {
 
 #[tokio::test]
 async fn a_new_instance_reads_no_more_of_the_log_than_is_of_use() {
-    let back = async |tail: Tail, shared_cache| {
+    let back = async |tail: SyntheticLog, shared_cache| {
         let (begin, head) = beginning(&tail, shared_cache).await.unwrap();
         assert_eq!(head.position.0, tail.head);
         head.position.0 - begin.position.0
     };
-    let quiet = |trimmed| Tail { head: 100_000, large: 0, changes: 0, trimmed };
+    let quiet = |trimmed| SyntheticLog { head: 100_000, large: 0, changes: 0, trimmed };
     assert_eq!(back(quiet(0), false).await, 512);
     assert_eq!(back(quiet(0), true).await, 32_768);
     assert_eq!(back(quiet(99_000), true).await, 512);
     assert_eq!(back(quiet(99_999), true).await, 0);
     // Millions were imported, 2,048 an entry.
-    let imported = |large| Tail { head: 100_000, large, changes: 2_048, trimmed: 0 };
+    let imported = |large| SyntheticLog { head: 100_000, large, changes: 2_048, trimmed: 0 };
     assert_eq!(back(imported(50_000), true).await, 64);
     assert_eq!(back(imported(100), true).await, 64);
     // Heavy writing: 25 an entry.
-    assert_eq!(back(Tail { head: 100_000, large: 100_000, changes: 25, trimmed: 0 }, true).await, 4_096);
-    assert_eq!(back(Tail { head: 5, large: 0, changes: 0, trimmed: 0 }, true).await, 5);
+    assert_eq!(back(SyntheticLog { head: 100_000, large: 100_000, changes: 25, trimmed: 0 }, true).await, 4_096);
+    assert_eq!(back(SyntheticLog { head: 5, large: 0, changes: 0, trimmed: 0 }, true).await, 5);
 }

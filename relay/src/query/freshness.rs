@@ -18,12 +18,12 @@ pub(super) struct Primary {
     shared: Arc<dyn SharedLog>,
     /// How many questions have begun.
     begun: AtomicU64,
-    last: Mutex<Asked>,
+    last: Mutex<HeadRequest>,
 }
 
-/// The last question that came to an end.
+/// The last request for the head that came to an end.
 #[derive(Default)]
-struct Asked {
+struct HeadRequest {
     number: u64,
     head: Option<Head>,
 }
@@ -44,7 +44,7 @@ impl Primary {
         if last.number <= begun {
             let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
             let answer = tokio::time::timeout(TIMEOUT, self.shared.shared_head()).await;
-            *last = Asked { number, head: answer.ok().and_then(Result::ok).map(|shared| shared.head) };
+            *last = HeadRequest { number, head: answer.ok().and_then(Result::ok).map(|shared| shared.head) };
         }
         last.head
     }

@@ -9,7 +9,7 @@ use super::labels::{
 };
 use super::notes::Notes;
 use super::rate::Rate;
-use super::series::{By, ByName, ByTwo, Kind, LabelFacts, Series};
+use super::series::{By, ByName, ByTwo, LabelFacts, MetricKind, Series};
 use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
 
 /// What the catalogue says about one metric.
@@ -18,7 +18,7 @@ pub struct Metric {
     /// The name under which it is exported.
     pub name: &'static str,
     /// What it does with numbers.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The unit of its numbers.
     pub unit: Unit,
     /// Its labels and their values.

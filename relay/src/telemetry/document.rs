@@ -2,7 +2,7 @@
 
 use super::catalogue::CATALOGUE;
 use super::exporter::Exporter;
-use super::series::Kind;
+use super::series::MetricKind;
 use metrics_exporter_prometheus::BuildError;
 use std::fmt::Write;
 
@@ -24,9 +24,9 @@ pub fn document() -> Result<String, BuildError> {
             section(&mut page, station);
         }
         let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let unit = metric.unit.as_str().replace('_', " ");
         let mut help = metric.help.trim().to_owned();
@@ -36,7 +36,7 @@ pub fn document() -> Result<String, BuildError> {
             // Writing into a text cannot fail.
             let _ = write!(help, " `{label}`: {values}.");
         }
-        if metric.kind == Kind::Histogram {
+        if metric.kind == MetricKind::Histogram {
             let bounds: Vec<_> = metric.buckets.iter().map(f64::to_string).collect();
             let _ = write!(help, " Buckets: {}.", bounds.join(", "));
         }

@@ -1,7 +1,7 @@
 //! The recorder behind the handles, and the text that Prometheus reads.
 
 use super::catalogue::{CATALOGUE, Metrics};
-use super::series::Kind;
+use super::series::MetricKind;
 use metrics::{Recorder, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
@@ -24,16 +24,16 @@ impl Exporter {
     /// buckets.
     pub fn new() -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
-        for metric in CATALOGUE.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        for metric in CATALOGUE.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
             builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)?;
         }
         let recorder = builder.build_recorder();
         for metric in CATALOGUE {
             let (name, help) = (metric.name.into(), metric.help.trim_start().into());
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, Some(metric.unit), help),
-                Kind::Gauge => recorder.describe_gauge(name, Some(metric.unit), help),
-                Kind::Histogram => recorder.describe_histogram(name, Some(metric.unit), help),
+                MetricKind::Counter => recorder.describe_counter(name, Some(metric.unit), help),
+                MetricKind::Gauge => recorder.describe_gauge(name, Some(metric.unit), help),
+                MetricKind::Histogram => recorder.describe_histogram(name, Some(metric.unit), help),
             }
         }
         let metrics = Arc::new(Metrics::register(&recorder));
@@ -69,7 +69,7 @@ impl Exporter {
 mod tests {
     use super::*;
     use crate::telemetry::{EventOutcome, Operation};
-    use crate::types::{Kind as EventKind, Refusal};
+    use crate::types::{Kind, Refusal};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn families(text: &str) -> BTreeMap<&str, &str> {
@@ -103,7 +103,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for metric in CATALOGUE {
             assert!(metric.name.starts_with("nostr_") && names.insert(metric.name), "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
             let unit = match metric.unit {
                 metrics::Unit::Seconds => "_seconds",
                 metrics::Unit::Bytes => "_bytes",
@@ -112,7 +112,7 @@ mod tests {
             };
             assert!(metric.name.trim_end_matches("_total").ends_with(unit), "{}: unit {unit}", metric.name);
             assert!(metric.help.len() > 20 && metric.help.trim_end().ends_with('.'), "{}", metric.name);
-            assert_eq!(metric.buckets.is_empty(), metric.kind != Kind::Histogram, "{}", metric.name);
+            assert_eq!(metric.buckets.is_empty(), metric.kind != MetricKind::Histogram, "{}", metric.name);
             assert!(metric.buckets.is_sorted(), "{}", metric.name);
         }
     }
@@ -122,7 +122,7 @@ mod tests {
         let exporter = Exporter::new().unwrap();
         let metrics = exporter.metrics();
         metrics.events.of(EventOutcome::Duplicate).increment(2);
-        metrics.refusals.of(&Refusal::KindBlocked(EventKind(4))).increment(1);
+        metrics.refusals.of(&Refusal::KindBlocked(Kind(4))).increment(1);
         metrics.query_latency.of(Operation::Req).record(0.0004);
         metrics.connections_active.set(7);
         metrics.tls_expiry.set_all([("relay.example".to_owned(), 60.0)]);

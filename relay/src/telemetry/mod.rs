@@ -26,4 +26,4 @@ pub use labels::{
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};
 pub use rate::Rate;
-pub use series::{By, ByName, ByTwo, Kind, Label, LabelFacts, Series};
+pub use series::{By, ByName, ByTwo, Label, LabelFacts, MetricKind, Series};

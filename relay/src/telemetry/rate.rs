@@ -1,6 +1,6 @@
 //! Things a second, over the last few seconds: a gauge that dashboards can show without computing a rate.
 
-use super::series::{Handle, Kind, LabelFacts, Series};
+use super::series::{Handle, LabelFacts, MetricKind, Series};
 use metrics::{Gauge, Key, Recorder};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ impl Rate {
 }
 
 impl Series for Rate {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
     const LABELS: &'static [LabelFacts] = &[];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {

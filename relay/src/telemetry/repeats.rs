@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_told_in_the_next_second() {
-        struct Place;
-        impl tracing::callsite::Callsite for Place {
+        struct FixedCallsite;
+        impl tracing::callsite::Callsite for FixedCallsite {
             fn set_interest(&self, _: tracing::subscriber::Interest) {}
             fn metadata(&self) -> &tracing::Metadata<'_> {
                 unreachable!("only its address is of interest")
             }
         }
-        let (repeats, place, start) = (Repeats::default(), Identifier(&Place), Instant::now());
+        let (repeats, place, start) = (Repeats::default(), Identifier(&FixedCallsite), Instant::now());
         for line in 0..MAX_LINES + 7 {
             assert_eq!(repeats.count(place.clone(), start), (line < MAX_LINES, 0));
         }

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 /// What a metric does with the numbers it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only ever grows.
     Counter,
     /// Goes up and down.
@@ -33,7 +33,7 @@ pub type LabelFacts = (&'static str, &'static [&'static str]);
 /// All series of one metric.
 pub trait Series: Sized {
     /// What it does with numbers.
-    const KIND: Kind;
+    const KIND: MetricKind;
     /// Its labels and their values.
     const LABELS: &'static [LabelFacts];
 
@@ -44,7 +44,7 @@ pub trait Series: Sized {
 /// A handle for a single series.
 pub trait Handle: Sized {
     /// What it does with numbers.
-    const KIND: Kind;
+    const KIND: MetricKind;
 
     /// Makes the series.
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self;
@@ -53,7 +53,7 @@ pub trait Handle: Sized {
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 impl Handle for Counter {
-    const KIND: Kind = Kind::Counter;
+    const KIND: MetricKind = MetricKind::Counter;
 
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self {
         recorder.register_counter(key, &METADATA)
@@ -61,7 +61,7 @@ impl Handle for Counter {
 }
 
 impl Handle for Gauge {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
 
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self {
         recorder.register_gauge(key, &METADATA)
@@ -69,7 +69,7 @@ impl Handle for Gauge {
 }
 
 impl Handle for Histogram {
-    const KIND: Kind = Kind::Histogram;
+    const KIND: MetricKind = MetricKind::Histogram;
 
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self {
         recorder.register_histogram(key, &METADATA)
@@ -77,7 +77,7 @@ impl Handle for Histogram {
 }
 
 impl<H: Handle> Series for H {
-    const KIND: Kind = H::KIND;
+    const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelFacts] = &[];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
@@ -101,7 +101,7 @@ impl<L: Label, H> By<L, H> {
 }
 
 impl<L: Label, H: Handle> Series for By<L, H> {
-    const KIND: Kind = H::KIND;
+    const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelFacts] = &[(L::NAME, L::VALUES)];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
@@ -128,7 +128,7 @@ impl<A: Label, B: Label, H> ByTwo<A, B, H> {
 }
 
 impl<A: Label, B: Label, H: Handle> Series for ByTwo<A, B, H> {
-    const KIND: Kind = H::KIND;
+    const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelFacts] = &[(A::NAME, A::VALUES), (B::NAME, B::VALUES)];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
@@ -165,7 +165,7 @@ impl ByName {
 }
 
 impl Series for ByName {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
     const LABELS: &'static [LabelFacts] = &[("name", &[])];
 
     fn register(_: &dyn Recorder, name: &'static str) -> Self {

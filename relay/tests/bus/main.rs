@@ -10,7 +10,7 @@ mod cluster;
 mod shared;
 
 use cluster::{Cluster, Report};
-use deploy::redis::{Cluster as RedisCluster, Sentinels, Server};
+use deploy::redis::{RedisCluster, RedisServer, Sentinels};
 use deploy::{Home, Signal};
 use redis::cmd;
 use std::time::{Duration, Instant};
@@ -35,9 +35,9 @@ fn something_lost(what: &str, report: &Report) {
 }
 
 /// Runs one fault with the shared log and once more without.
-async fn with_control<F: AsyncFnMut(&mut Server)>(what: &str, mut fault: F) {
+async fn with_control<F: AsyncFnMut(&mut RedisServer)>(what: &str, mut fault: F) {
     for follows_log in [true, false] {
-        let mut server = Server::temporary().await.unwrap();
+        let mut server = RedisServer::temporary().await.unwrap();
         let cluster = Cluster::start(3, Some(&server.url()), follows_log).await;
         cluster.wait_until_up().await;
         let report = cluster.publish_during(fault(&mut server)).await;
@@ -151,7 +151,7 @@ async fn a_master_of_the_cluster_dies() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ephemeral_events_come_over_the_bus_once() {
-    let server = Server::temporary().await.unwrap();
+    let server = RedisServer::temporary().await.unwrap();
     let cluster = Cluster::start(2, Some(&server.url()), true).await;
     cluster.wait_until_up().await;
     assert_eq!(cluster.ephemeral().await, [1, 1], "one on the instance that got it and one on the other");

@@ -1,8 +1,8 @@
 //! Three relays as processes of their own, on a primary with two replicas and a Redis.
 
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::recording::Recording;
-use deploy::redis::Server;
+use deploy::redis::RedisServer;
 use deploy::relay::Relay;
 use deploy::{Home, Signal};
 use std::path::Path;
@@ -13,8 +13,8 @@ pub const DATABASE: &str = "postgres";
 
 /// The servers that a fault may act on.
 pub struct Stage {
-    pub postgres: Cluster,
-    pub redis: Server,
+    pub postgres: PostgresCluster,
+    pub redis: RedisServer,
     pub relays: Vec<Relay>,
 }
 
@@ -23,7 +23,7 @@ impl Stage {
     /// exist.
     pub async fn start(redis: bool, synchronous: bool) -> Self {
         let home = Home::temporary().unwrap();
-        let mut server = Server::new("redis", home.clone()).unwrap();
+        let mut server = RedisServer::new("redis", home.clone()).unwrap();
         if redis {
             server.start().await.unwrap();
         }
@@ -32,8 +32,13 @@ impl Stage {
     }
 
     /// Like [`start`](Self::start), with the bus that `settings` of the relays name.
-    pub async fn start_with(home: Arc<Home>, server: Server, synchronous: bool, settings: &[(&str, String)]) -> Self {
-        let setup = Cluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
+    pub async fn start_with(
+        home: Arc<Home>,
+        server: RedisServer,
+        synchronous: bool,
+        settings: &[(&str, String)],
+    ) -> Self {
+        let setup = PostgresCluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
         let postgres = setup.start().await.unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_relay"));
         let mut stage = Self { postgres, redis: server, relays: Vec::new() };

@@ -1,7 +1,7 @@
 //! What publishers, subscribers and the recorder of the log share.
 
 use crate::stage::DATABASE;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use parking_lot::Mutex;
 use relay::config::Redacted;
 use relay::store::postgres::{Options, PostgresStore};
@@ -129,6 +129,6 @@ pub fn inserts(entry: &LogEntry, id: EventId) -> bool {
 }
 
 /// The addresses of all servers.
-pub fn urls(cluster: &Cluster) -> Vec<String> {
+pub fn urls(cluster: &PostgresCluster) -> Vec<String> {
     cluster.database_urls(DATABASE)
 }

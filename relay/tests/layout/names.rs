@@ -16,35 +16,6 @@ const COMMON: &[(&str, &str)] = &[
     ("Workers", "a section of the configuration"),
 ];
 
-/// Names that other rooms still define twice.
-const PENDING: &[(&str, &[&str])] = &[
-    ("deploy", &["Cluster", "Place", "Server"]),
-    (
-        "loadtest",
-        &[
-            "Agenda",
-            "Bound",
-            "Keys",
-            "Pace",
-            "Percentiles",
-            "Phase",
-            "Report",
-            "Run",
-            "Running",
-            "Shared",
-            "Stage",
-            "Verdict",
-        ],
-    ),
-    (
-        "relay",
-        &[
-            "Answer", "Asked", "Count", "History", "Job", "Kind", "Line", "Message", "Page", "Place", "Series",
-            "Source", "Tags", "Tail",
-        ],
-    ),
-];
-
 /// The crate that a source is compiled into. Each integration test is a crate; the model is part of the library's
 /// own tests.
 fn crate_of(path: &str) -> Option<String> {
@@ -112,10 +83,7 @@ fn unknown_names(sources: &[Source]) -> Vec<String> {
 
 #[test]
 fn a_type_name_is_defined_once_a_crate() {
-    let sources = sources();
-    let mut faults = defined_twice(&sources);
-    faults.retain(|(of, name, _)| !PENDING.iter().any(|(place, names)| place == of && names.contains(&name.as_str())));
-    assert_eq!(faults, Vec::new());
+    assert_eq!(defined_twice(&sources()), Vec::new());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Grafana's dashboard, drawn from the catalogue: an overview row, then one row a station.
 
 use metrics::Unit;
-use relay::telemetry::{CATALOGUE, Kind, Metric};
+use relay::telemetry::{CATALOGUE, Metric, MetricKind};
 use serde_json::{Value, json};
 
 const SELECTED: &str = r#"{instance=~"$instance"}"#;
@@ -145,8 +145,8 @@ fn title(metric: &Metric) -> String {
 /// Grafana's name of the unit.
 fn unit(metric: &Metric) -> &'static str {
     match (metric.kind, metric.unit) {
-        (Kind::Counter, Unit::Bytes) => "Bps",
-        (Kind::Counter, _) | (_, Unit::CountPerSecond) => "ops",
+        (MetricKind::Counter, Unit::Bytes) => "Bps",
+        (MetricKind::Counter, _) | (_, Unit::CountPerSecond) => "ops",
         (_, Unit::Bytes) => "bytes",
         (_, Unit::Seconds) => "s",
         _ => "short",
@@ -159,9 +159,9 @@ fn queries(metric: &Metric) -> Vec<(String, String)> {
     let by: Vec<_> = labels.collect();
     let legend = by.iter().map(|label| format!("{{{{{label}}}}}")).collect::<Vec<_>>().join(" ");
     match metric.kind {
-        Kind::Gauge if by.is_empty() => vec![("{{instance}}".to_owned(), format!("{name}{SELECTED}"))],
-        Kind::Gauge => vec![(format!("{{{{instance}}}} {legend}"), format!("{name}{SELECTED}"))],
-        Kind::Counter => {
+        MetricKind::Gauge if by.is_empty() => vec![("{{instance}}".to_owned(), format!("{name}{SELECTED}"))],
+        MetricKind::Gauge => vec![(format!("{{{{instance}}}} {legend}"), format!("{name}{SELECTED}"))],
+        MetricKind::Counter => {
             let (by, legend) = if by.is_empty() {
                 ("instance".to_owned(), "{{instance}}".to_owned())
             } else {
@@ -169,7 +169,7 @@ fn queries(metric: &Metric) -> Vec<(String, String)> {
             };
             vec![(legend, format!("sum by ({by}) (rate({name}{SELECTED}[$__rate_interval]))"))]
         }
-        Kind::Histogram => {
+        MetricKind::Histogram => {
             let by = [&["le"][..], &by].concat().join(", ");
             let quantile = |percent: u32| {
                 let rate = format!("sum by ({by}) (rate({name}_bucket{SELECTED}[$__rate_interval]))");

@@ -5,7 +5,7 @@
 
 mod dashboard;
 
-use relay::telemetry::{CATALOGUE, Kind};
+use relay::telemetry::{CATALOGUE, MetricKind};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -25,8 +25,8 @@ fn read(path: &str) -> String {
 /// Every name that an expression may have.
 fn served() -> BTreeSet<String> {
     let own = CATALOGUE.iter().flat_map(|metric| match metric.kind {
-        Kind::Histogram => ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", metric.name)).to_vec(),
-        Kind::Counter | Kind::Gauge => vec![metric.name.to_owned()],
+        MetricKind::Histogram => ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", metric.name)).to_vec(),
+        MetricKind::Counter | MetricKind::Gauge => vec![metric.name.to_owned()],
     });
     own.chain(FOREIGN.iter().map(|name| (*name).to_owned())).collect()
 }

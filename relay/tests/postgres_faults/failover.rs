@@ -1,7 +1,7 @@
 //! The primary dies and a replica takes its place.
 
 use crate::kit::*;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::{STEP_TIMEOUT, until};
 use relay::store::postgres::PostgresStore;
 use relay::store::{SharedLog, Store, StoreError};
@@ -60,7 +60,7 @@ impl RecordingWriter {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_come_back_after_a_promotion_and_nothing_acknowledged_is_lost() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     wait_whole(&store, 3).await;
     let before = store.shared_head().await.unwrap();
@@ -93,7 +93,7 @@ async fn writes_come_back_after_a_promotion_and_nothing_acknowledged_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn control_without_synchronous_standbys_a_failover_may_lose() {
-    let mut cluster = Cluster::setup().replicas(1).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(1).start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     wait_whole(&store, 2).await;
     append(&store, &note(0)).await.unwrap();

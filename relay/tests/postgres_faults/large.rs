@@ -2,13 +2,13 @@
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW, tag, tag_filter};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::store::Store;
 use relay::types::{Filter, Verified};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_tag_a_huge_content_and_thousands_of_tags_are_stored_and_found() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     // Not repetitive, so that compression does not make it short.
     let long = |bytes: usize| {

@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::store::postgres::{Connections, Options};
 use relay::store::{Outcome, SharedLog, Store, StoreError};
 use relay::types::{Position, Verified};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_statement_and_an_exhausted_pool_end_in_clear_errors() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store = open(Options {
         primary_connections: Connections { min: 1, max: 4 },
@@ -79,7 +79,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
     std::fs::create_dir(&space).unwrap();
     run("chown", &["postgres", space.to_str().unwrap()]);
     run("chmod", &["a+rx", folder.path().to_str().unwrap(), disk.to_str().unwrap()]);
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     let primary = cluster.primary().unwrap();
     primary.execute(&format!("CREATE TABLESPACE small LOCATION '{}'", space.display())).await.unwrap();
@@ -134,7 +134,7 @@ fn run(program: &str, arguments: &[&str]) {
 
 /// Versions of one replaceable event, written by two instances at once: one winner, the right one, the same everywhere.
 async fn two_instances(versions: usize) {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let (one, two) = (open(options(&urls)).await, open(options(&urls)).await);
     let version = |n: usize| store_kit::event(1, 0, NOW - 100_000 + (n / 2) as i64, &[], &format!("version {n}"));

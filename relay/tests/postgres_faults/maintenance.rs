@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::{STEP_TIMEOUT, until};
 use relay::config::{KindRetention, Redacted};
 use relay::store::postgres::{Options, PostgresStore, ServerInspector};
@@ -26,7 +26,7 @@ const OLD_AND_RECENT: &str = "SELECT extract(epoch FROM now() - interval '3 mont
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writers_go_on() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let with = |retention_months| Options {
@@ -136,7 +136,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kinds_have_retentions_of_their_own() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::int8").fetch_one(&mut operator).await.unwrap();
@@ -200,7 +200,7 @@ async fn partitions(connection: &mut PgConnection) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let (first, first_keeper) = instance(&urls).await;

@@ -2,7 +2,7 @@
 //! durability. And clients that leave in a hurry.
 
 use crate::kit::*;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::config::Redacted;
 use relay::store::postgres::{Connections, Options, PostgresStore};
 use relay::store::{SharedLog, Store, StoreError};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_was_made_read_only_goes_on_reading() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let primary = cluster.primary().unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     append(&store, &note(0)).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let primary = cluster.primary().unwrap();
     primary.execute("CREATE DATABASE closed").await.unwrap();
     let store = open(Options {
@@ -102,7 +102,7 @@ async fn unwritten(session: &mut PgConnection) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
     let cluster =
-        Cluster::setup().set("synchronous_commit", "off").set("wal_writer_delay", "10s").start().await.unwrap();
+        PostgresCluster::setup().set("synchronous_commit", "off").set("wal_writer_delay", "10s").start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     let mut session = PgConnection::connect(&urls[0]).await.unwrap();
@@ -126,7 +126,7 @@ async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store: PostgresStore = open(Options {
         primary_connections: Connections { min: 4, max: 4 },
@@ -159,7 +159,7 @@ fn command(url: &str, arguments: &[&str]) -> Child {
 }
 
 /// A server with an event, and a session that makes everything wait that wants to see it.
-async fn blocked(cluster: &Cluster) -> (PostgresStore, PgConnection) {
+async fn blocked(cluster: &PostgresCluster) -> (PostgresStore, PgConnection) {
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     append(&store, &note(0)).await.unwrap();
@@ -184,7 +184,7 @@ async fn waits_long(blocker: &mut PgConnection) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_takes_as_long_as_it_takes() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let (store, mut blocker) = blocked(&cluster).await;
     let url = &cluster.database_urls("postgres")[0];
     for (flags, words) in [(&[][..], "1 events match"), (&["--yes"], "1 events removed")] {
@@ -203,7 +203,7 @@ async fn a_deletion_takes_as_long_as_it_takes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_that_is_stopped_leaves_nothing_behind() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let (store, mut blocker) = blocked(&cluster).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out.jsonl");

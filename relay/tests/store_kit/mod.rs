@@ -5,7 +5,7 @@ mod replicas;
 
 pub use replicas::through_replicas;
 
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::config::{Durability, Redacted};
 use relay::store::postgres::{Connections, Options as PostgresOptions, PostgresStore, Thresholds};
 use relay::store::sqlite::{Options, SqliteStore};
@@ -174,7 +174,7 @@ pub async fn sqlite(folder: &std::path::Path, hash_bits: u32) -> SqliteStore {
 
 /// The servers of this test program; they end with it.
 struct Server {
-    cluster: Cluster,
+    cluster: PostgresCluster,
     databases: AtomicU64,
 }
 
@@ -186,7 +186,7 @@ const TEMPLATE: &str = "skein";
 
 impl Server {
     async fn start(replicas: usize) -> Self {
-        let cluster = Cluster::setup().replicas(replicas).set("fsync", "off").start().await.unwrap();
+        let cluster = PostgresCluster::setup().replicas(replicas).set("fsync", "off").start().await.unwrap();
         let primary = cluster.primary().unwrap();
         primary.execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
         open(&[primary.database_url(TEMPLATE)], Thresholds::default()).await.close().await;

@@ -37,20 +37,21 @@ enum Question {
     Count(Vec<Filter>),
 }
 
-enum Answer {
+/// What a query has answered.
+enum QuestionAnswer {
     Rows(PageSnapshot, Head),
     Count(u64),
 }
 
 /// A query under way.
-struct Asked {
+struct PendingQuestion {
     question: Question,
     access: Access,
     at: Timestamp,
-    answer: BoxFuture<'static, Result<Answer, QueryError>>,
+    answer: BoxFuture<'static, Result<QuestionAnswer, QueryError>>,
 }
 
-impl Asked {
+impl PendingQuestion {
     /// All rows that it is about: read this, and believe it.
     fn rows(&self, alive: &[Arc<Event>], now: Timestamp) -> Vec<Row> {
         match &self.question {
@@ -72,7 +73,7 @@ pub(super) struct World<'a> {
     left_out: Vec<EventId>,
     /// A failover that the log has not followed yet.
     failover: Option<SharedHead>,
-    asked: Vec<Asked>,
+    pending: Vec<PendingQuestion>,
     pub(super) tally: Tally,
 }
 
@@ -94,8 +95,19 @@ impl<'a> World<'a> {
             rng: StdRng::seed_from_u64(!seed),
         }));
         let queries = Queries::new(Arc::new(Reached(database.clone())), log.clone(), metrics);
-        let (local, left_out, asked) = (Alive::default(), Vec::new(), Vec::new());
-        Self { pool, rng, database, queries, log, local, left_out, failover: None, asked, tally: Tally::default() }
+        let (local, left_out) = (Alive::default(), Vec::new());
+        Self {
+            pool,
+            rng,
+            database,
+            queries,
+            log,
+            local,
+            left_out,
+            failover: None,
+            pending: Vec::new(),
+            tally: Tally::default(),
+        }
     }
 
     pub(super) fn step(&mut self) {
@@ -103,7 +115,7 @@ impl<'a> World<'a> {
             0..150 => self.write(),
             150..170 => self.remove_many(),
             170..400 => self.follow(),
-            400..640 if self.asked.len() < 8 => self.ask(),
+            400..640 if self.pending.len() < 8 => self.ask(),
             640..642 if self.failover.is_none() => self.fail_over(),
             _ => self.poll(),
         }
@@ -222,15 +234,15 @@ impl<'a> World<'a> {
         let (queries, wanted, reader) = (self.queries.clone(), question.clone(), access.clone());
         let answer = async move {
             match wanted {
-                Question::Count(filters) => Ok(Answer::Count(queries.count(&filters, &reader, LIMITS).await?)),
+                Question::Count(filters) => Ok(QuestionAnswer::Count(queries.count(&filters, &reader, LIMITS).await?)),
                 Question::Rows(filter) => {
                     let (mut snapshots, head) =
                         queries.settle(&[filter], &reader, &QueryMemory::unbounded(1, LIMITS), LIMITS).await?;
-                    Ok(Answer::Rows(snapshots.remove(0), head))
+                    Ok(QuestionAnswer::Rows(snapshots.remove(0), head))
                 }
             }
         };
-        self.asked.push(Asked { question, access, at: now(), answer: answer.boxed() });
+        self.pending.push(PendingQuestion { question, access, at: now(), answer: answer.boxed() });
         self.tally.asked += 1;
     }
 
@@ -245,19 +257,19 @@ impl<'a> World<'a> {
 
     /// One of the queries goes on; where it is answered, the answer is held against what is stored as of the local head.
     fn poll(&mut self) {
-        if self.asked.is_empty() {
+        if self.pending.is_empty() {
             return;
         }
-        let which = self.rng.random_range(0..self.asked.len());
+        let which = self.rng.random_range(0..self.pending.len());
         let context = &mut Context::from_waker(Waker::noop());
-        let Poll::Ready(answer) = self.asked[which].answer.poll_unpin(context) else {
+        let Poll::Ready(answer) = self.pending[which].answer.poll_unpin(context) else {
             // Sometimes a client goes away in the middle.
             if self.rng.random_bool(0.01) {
-                self.asked.swap_remove(which);
+                self.pending.swap_remove(which);
             }
             return;
         };
-        let asked = self.asked.swap_remove(which);
+        let asked = self.pending.swap_remove(which);
         let Ok(answer) = answer else {
             self.tally.given_up += 1;
             return;
@@ -272,16 +284,16 @@ impl<'a> World<'a> {
         }
         self.tally.answered += 1;
         let right = match (answer, &asked.question) {
-            (Answer::Rows(snapshot, head), Question::Rows(filter)) => {
+            (QuestionAnswer::Rows(snapshot, head), Question::Rows(filter)) => {
                 assert_eq!(head, self.log.head(), "nothing has come between");
                 self.tally.by_id += usize::from(only_few_ids(filter).is_some());
                 is_right(&snapshot, filter, expected)
             }
-            (Answer::Count(number), _) => {
+            (QuestionAnswer::Count(number), _) => {
                 self.tally.counted += 1;
                 number == expected.len() as u64
             }
-            (Answer::Rows(..), Question::Count(_)) => false,
+            (QuestionAnswer::Rows(..), Question::Count(_)) => false,
         };
         if !right {
             println!("wrong: {:?} for {:?}", asked.question, asked.access.authenticated);
