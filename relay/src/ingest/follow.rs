@@ -1,6 +1,7 @@
 //! The follower: the one task that applies entries to the log, in order. A solo instance takes them from its own writer;
 //! one of a cluster takes them from the bus and from the shared log too.
 
+use super::follower_input::FollowerInput;
 use super::read_budget::{ReadBudget, SHARED_LOG_TIMEOUT};
 use super::recent::RecentEphemeral;
 use super::resubmit;
@@ -8,7 +9,7 @@ use crate::log::bus::{BusHandle, Message};
 use crate::log::{FollowTimings, Hole, Log, Sequencer, Step};
 use crate::store::{LogSlice, SharedHead, SharedLog, Store, StoreError};
 use crate::telemetry::{EntrySource, Metrics};
-use crate::types::{Epoch, Event, Head, LogEntry, Position, now};
+use crate::types::{Event, Head, Position, now};
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,9 +20,6 @@ use tokio::task::JoinSet;
 #[path = "follow_tests.rs"]
 mod tests;
 
-/// The most entries that wait to be applied. Small: the writer waits rather than run far ahead of the readers.
-pub(super) const MAX_QUEUED_ENTRIES: usize = 16;
-
 /// While the bus is up, the shared log is read only for what the bus has lost.
 const WITH_BUS: FollowTimings = FollowTimings {
     hole: Duration::from_millis(5),
@@ -31,14 +29,6 @@ const WITH_BUS: FollowTimings = FollowTimings {
 /// While it is down, the shared log is the only source.
 const WITHOUT_BUS: FollowTimings =
     FollowTimings { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
-
-/// What the own writer sends to the follower.
-pub(crate) enum FollowerInput {
-    /// An entry of the log, and its epoch.
-    Entry(Epoch, LogEntry),
-    /// An ephemeral event, for the subscriptions that are live now.
-    Ephemeral(Arc<Event>),
-}
 
 /// How many positions before the head a new instance begins: the largest of these that costs no more than
 /// [`MAX_CHANGES_AT_START`]. Far enough, as a rule, that lagging replicas are within its ring.

@@ -1,6 +1,7 @@
 //! A burst of ephemeral events, and clients that only wait for their turn; where a new instance begins.
 
-use super::{FollowerInput, MAX_QUEUED_ENTRIES, beginning, follow_solo};
+use super::{FollowerInput, beginning, follow_solo};
+use crate::ingest::follower_input::MAX_QUEUED_INPUTS;
 use crate::log::Log;
 use crate::memory::ClientMemory;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
@@ -21,14 +22,14 @@ const BURST: usize = 1_000;
 async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     let log = Log::new(Head::default(), 1 << 20, Arc::new(Metrics::detached()));
     let outbox = Outbox::new(
-        OutboxLimits { max_events: MAX_QUEUED_ENTRIES / 4, max_bytes: usize::MAX },
+        OutboxLimits { max_events: MAX_QUEUED_INPUTS / 4, max_bytes: usize::MAX },
         ClientMemory::unbounded().connect(),
     );
     let everything = [Filter::default()].into();
     let subscription = Subscription::new(SubscriptionId("s".into()), everything, outbox.clone());
     log.open(&subscription, log.head());
 
-    let (sender, inbox) = mpsc::channel(MAX_QUEUED_ENTRIES);
+    let (sender, inbox) = mpsc::channel(MAX_QUEUED_INPUTS);
     let follower = tokio::spawn(follow_solo(log, Arc::new(Metrics::detached()), inbox));
     let client = tokio::spawn(async move {
         let mut items = Vec::new();

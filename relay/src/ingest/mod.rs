@@ -14,6 +14,7 @@
 mod admit;
 mod erase;
 mod follow;
+mod follower_input;
 mod order;
 mod read_budget;
 mod recent;
@@ -29,7 +30,7 @@ pub use submission::{InFlight, Submission};
 pub use sweep::Sweep;
 pub use write::WriterSettings;
 #[cfg(test)]
-pub(crate) use {follow::FollowerInput, resubmit::run as resubmission};
+pub(crate) use {follower_input::FollowerInput, resubmit::run as resubmission};
 
 use crate::log::Log;
 use crate::policy::Rules;
@@ -38,6 +39,7 @@ use crate::telemetry::{Metrics, Stage};
 use crate::types::{Event, KindClass, Refusal, Verified};
 use crate::verify::{Checker, Workers};
 use arc_swap::ArcSwap;
+use follower_input::MAX_QUEUED_INPUTS;
 use order::ChunkPlace;
 use recent::RecentEphemeral;
 use std::sync::Arc;
@@ -131,7 +133,7 @@ impl Ingest {
         let (verify_in, verify_out) = mpsc::channel(chunks.max(1));
         // As many again may wait for the writer as for the workers.
         let (chunk_in, chunk_out) = order::in_order(verify_in.clone(), 2 * chunks);
-        let (follow_in, follow_out) = mpsc::channel(follow::MAX_QUEUED_ENTRIES);
+        let (follow_in, follow_out) = mpsc::channel(MAX_QUEUED_INPUTS);
         let recent = Arc::new(RecentEphemeral::default());
         let bus = links.as_ref().map(|links| links.bus.publisher.clone());
         let follow = FollowerTask::Running(match links {

@@ -1,7 +1,7 @@
 //! What an asynchronous promotion has lost, submitted again: in order, removals included, by every instance that still
 //! knows it. The store decides duplicates, so it does not matter how many of them do.
 
-use super::follow::FollowerInput;
+use super::follower_input::FollowerInput;
 use crate::log::Log;
 use crate::store::{Appended, Store, StoreError};
 use crate::types::safeguard::{Safeguard, ablated};

@@ -6,7 +6,7 @@
 
 use super::admit::EVENTS_PER_CHUNK;
 use super::erase::Eraser;
-use super::follow::FollowerInput;
+use super::follower_input::FollowerInput;
 use super::order::ChunkReceiver;
 use super::recent::RecentEphemeral;
 use super::sweep::{Sweep, Sweeper};

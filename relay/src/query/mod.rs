@@ -176,7 +176,7 @@ impl Queries {
             self.log.open(subscription, head);
         }
         if let Some(trace) = trace {
-            trace.finish(&self.metrics);
+            trace.finish(&self.metrics.stages);
         }
         Ok(())
     }

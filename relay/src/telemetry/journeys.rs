@@ -1,8 +1,8 @@
 //! Sampled journeys: of one event or REQ in so many, every stage is timed.
 
-use super::catalogue::Metrics;
 use super::labels::Stage;
-use super::series::Label;
+use super::series::{By, Label};
+use metrics::Histogram;
 use smallvec::SmallVec;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,19 +49,19 @@ impl Trace {
         self.last = now;
     }
 
-    /// Counts the stages, and tells them in one line of the log where `relay::journey=debug` asks for it.
-    pub fn finish(self, metrics: &Metrics) {
+    /// Records each stage in `stages`, and tells them in one line of the log where `relay::journey=debug` asks for it.
+    pub fn finish(self, stages: &By<Stage, Histogram>) {
         for (stage, time) in &self.spans {
-            metrics.stages.of(*stage).record(*time);
+            stages.of(*stage).record(*time);
         }
         if tracing::enabled!(target: "relay::journey", tracing::Level::DEBUG) {
-            let mut stages = String::new();
+            let mut line = String::new();
             for (stage, time) in &self.spans {
                 let name = Stage::VALUES.get(stage.index()).copied().unwrap_or_default();
                 // Writing into a text cannot fail.
-                let _ = write!(stages, "{name}={}us ", time.as_micros());
+                let _ = write!(line, "{name}={}us ", time.as_micros());
             }
-            tracing::debug!(target: "relay::journey", stages = stages.trim_end(), "sampled");
+            tracing::debug!(target: "relay::journey", stages = line.trim_end(), "sampled");
         }
     }
 }
