@@ -158,7 +158,7 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
         },
         asked_at: Position(from),
         eose_at: Position(to),
-        removed_by: Position(to),
+        store_head: None,
         stored: session.stored.clone(),
         live: session.live.clone(),
         // A session that was cut off saw at least everything before the last event that it saw.

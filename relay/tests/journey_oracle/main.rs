@@ -168,7 +168,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             limits,
             asked_at: relay.log.head().position,
             eose_at: Position(0),
-            removed_by: Position(0),
+            store_head: None,
             stored: Vec::new(),
             live: Vec::new(),
             drained_at: Position(0),
@@ -188,7 +188,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             let before = eose;
             take(&relay, &outbox, &mut transcript, &mut eose);
             if eose && !before {
-                transcript.removed_by = relay.store.head().await.unwrap().position;
+                transcript.store_head = Some(relay.store.head().await.unwrap().position);
             }
         }
         query.await.unwrap();

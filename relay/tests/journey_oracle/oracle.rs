@@ -11,9 +11,9 @@ pub(crate) struct Transcript {
     pub(crate) limits: QueryLimits,
     pub(crate) asked_at: Position,
     pub(crate) eose_at: Position,
-    /// Where the store stood at EOSE, which may be ahead of the log's local head: texts that a page left out are read
-    /// there, without those of events that the store has removed meanwhile.
-    pub(crate) removed_by: Position,
+    /// The store's head at EOSE, where it may be ahead of the log's local head; `None`: it is `eose_at`. Texts that a
+    /// page left out are read at the store's head, without those of events that the store has removed meanwhile.
+    pub(crate) store_head: Option<Position>,
     pub(crate) stored: Vec<EventId>,
     pub(crate) live: Vec<EventId>,
     /// The head when the last items were taken: everything up to it must be there.
@@ -48,6 +48,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
         })
         .collect();
     // Stored: the naive answer at H, without what was removed before it could be sent.
+    let sent_at = transcript.store_head.unwrap_or(transcript.eose_at);
     let expected = naive_answer(transcript, entries, head);
     let stored: HashSet<_> = transcript.stored.iter().copied().collect();
     if stored.len() != transcript.stored.len() {
@@ -58,7 +59,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
     for id in &expected {
         if next == Some(id) {
             next = rest.next();
-        } else if !removed_at.get(id).is_some_and(|position| *position > head && *position <= transcript.removed_by) {
+        } else if !removed_at.get(id).is_some_and(|position| *position > head && *position <= sent_at) {
             return Err(format!("a stored event is missing or out of order at {}", head.0));
         }
     }

@@ -62,7 +62,7 @@ impl ModelReader {
             filters,
             limits: LIMITS,
             eose_at: Position(0),
-            removed_by: Position(0),
+            store_head: None,
             stored: Vec::new(),
             live: Vec::new(),
             drained_at: Position(0),
@@ -109,7 +109,6 @@ impl ModelReader {
                 Item::Eose(_) => {
                     self.eose = true;
                     self.transcript.eose_at = log.head().position;
-                    self.transcript.removed_by = self.transcript.eose_at;
                 }
                 Item::Ended(..) => self.closed = true,
                 Item::Reply(_) => {}
