@@ -1,4 +1,4 @@
-//! Where time and memory of the running process go.
+//! Pages that show where time and memory of the running process go.
 
 use super::context::{PageContext, query_number};
 use super::pprof;
@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// How long a profile takes where the request names no time.
+/// The length of a profile where the request names none.
 const DEFAULT_SECONDS: u64 = 5;
-/// How long a profile may take: the listener ends longer answers.
+/// The longest profile: the listener ends longer answers.
 const MAX_SECONDS: u64 = 20;
 /// The kernel's unit of processor time in /proc (USER_HZ), which is 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// `/debug/...`
+/// The pages below `/debug/`.
 pub(super) fn routes() -> Router<PageContext> {
     Router::new()
         .route("/debug/profile", get(profile))
@@ -30,8 +30,8 @@ pub(super) fn routes() -> Router<PageContext> {
         .route("/debug/database", get(database))
 }
 
-/// Where the processor's time goes, by thread: its share of one core over `?seconds=`. Threads have the names of their
-/// stations, so this says which one is busy; `/debug/pprof` says what it does.
+/// Processor time by thread over `?seconds=`, in cores. Threads have the names of their stations, so this shows which
+/// station is busy; `/debug/pprof` shows what it does.
 async fn profile(uri: Uri) -> Response {
     let seconds = query_number(&uri, "seconds").unwrap_or(DEFAULT_SECONDS).clamp(1, MAX_SECONDS);
     let before = threads();
@@ -50,11 +50,11 @@ async fn profile(uri: Uri) -> Response {
     Json(told.into_iter().map(row).collect::<Vec<_>>()).into_response()
 }
 
-/// The threads of this process: by id, name without a number at its end, and the ticks of processor time they have had.
+/// The threads of this process by id: the name without a number at its end, and the processor time in ticks.
 fn threads() -> BTreeMap<String, (String, u64)> {
     let read = |id: &str| {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
-        // The name is in brackets and may have some itself.
+        // The name is in brackets and may contain brackets: up to the last one.
         let (head, rest) = stat.rsplit_once(')')?;
         let name = head.split_once('(')?.1.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
         let mut fields = rest.split_whitespace().skip(11);
@@ -66,8 +66,8 @@ fn threads() -> BTreeMap<String, (String, u64)> {
     ids.filter_map(|id| Some((id.clone(), read(&id)?))).collect()
 }
 
-/// What the kernel says of this process's memory, in bytes by the kernel's names: `Rss`, of it `Anonymous` (heap and
-/// stacks), and `heap` (the main arena), `mapped` (larger blocks and the arenas of other threads).
+/// This process's memory in bytes, by the kernel's names: `Rss`, and of that `Anonymous` (heap and stacks). Adds `heap`
+/// (the main arena) and `mapped` (larger blocks, and the arenas of other threads).
 fn memory() -> Value {
     let mut told = serde_json::Map::new();
     for line in std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default().lines().skip(1) {
@@ -109,7 +109,7 @@ async fn tasks(State(context): State<PageContext>) -> Response {
     Json(json!({ "alive": alive, "waiting": waiting, "threads": threads })).into_response()
 }
 
-/// What the database counts: the statements that take most of its time, the indexes that nobody uses.
+/// The database's own statistics: the statements that take most of its time, the indexes that no query uses.
 async fn database(State(context): State<PageContext>) -> Response {
     match context.health.inspect().await {
         Some(Ok(statistics)) => Json(statistics).into_response(),

@@ -1,4 +1,4 @@
-//! The admin thread: a listener with bounds of its own, and the upkeep of the metrics.
+//! The admin thread: serves its listeners, under bounds of their own, and does the upkeep of the metrics.
 
 use super::accept::accept;
 use super::agent;
@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// The most connections at a time; more wait.
+/// The most connections at a time; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
 /// The most time for a request's headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,19 +36,19 @@ pub enum AdminError {
     /// The address cannot be bound.
     #[error("`{setting}` = {address}: {error}; choose another address, or \"\" to turn it off")]
     Listen {
-        /// Which setting asked for it.
+        /// The setting that names the address.
         setting: &'static str,
-        /// What was asked for.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The thread or its runtime cannot be made.
+    /// The thread or its runtime cannot be started.
     #[error("the admin thread cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// The running admin thread. Dropped, it is told to stop.
+/// The running admin thread. Dropping it stops the thread without waiting for its end.
 #[derive(Debug)]
 pub struct Admin {
     address: Option<SocketAddr>,
@@ -58,8 +58,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread; call it on the runtime that serves clients, whose tasks the pages show. The thread always
-    /// does the upkeep of the metrics, and listens where the settings say so: the addresses are bound when this
+    /// Starts the thread. To be called on the runtime that serves clients, whose tasks the pages show. The thread
+    /// always does the upkeep of the metrics, and listens where the settings say so; the addresses are bound when this
     /// returns.
     pub fn start(
         settings: &config::AdminSettings,
@@ -71,6 +71,7 @@ impl Admin {
         let agent_listener = bind("admin.agent_listen", settings.agent_listen)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let agent_address = agent_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let history = Arc::new(ChartHistory::default());
@@ -86,13 +87,14 @@ impl Admin {
             id: rand::random::<u64>() >> 12,
         };
         let pages = router(context, local);
+
         let (stop, stopped) = oneshot::channel();
         let run = async move {
             tokio::select! {
                 () = upkeep(&exporter, &history) => {}
                 () = serve(listener, pages) => {}
                 () = serve_agent(agent_listener, load) => {}
-                // An error says that the handle was dropped, which means the same.
+                // Also when the sender was dropped with the `Admin`.
                 _ = stopped => {}
             }
         };
@@ -100,17 +102,17 @@ impl Admin {
         Ok(Self { address, agent_address, stop, thread })
     }
 
-    /// Where it listens, with the port that the system chose if 0 was asked for.
+    /// The bound address of the pages, with the port that the system chose where 0 was asked for.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// Where a load balancer asks for the weight.
+    /// The bound address on which a load balancer asks for the weight.
     pub fn agent_address(&self) -> Option<SocketAddr> {
         self.agent_address
     }
 
-    /// Stops at once, answers under way included, and waits for the thread's end. Blocks for a moment.
+    /// Stops at once, also in the middle of an answer, and waits for the thread's end. Blocks for a moment.
     pub fn stop(self) {
         // Either fails only where the thread has ended already.
         let _ = self.stop.send(());
@@ -127,7 +129,7 @@ fn bind(setting: &'static str, address: Option<SocketAddr>) -> Result<Option<Tcp
     listener.map(Some).map_err(|error| AdminError::Listen { setting, address, error })
 }
 
-/// For the runtime of the admin thread; without a listener it waits for ever.
+/// Registers the listener with the admin thread's runtime. Without a listener it never returns.
 async fn registered(listener: Option<TcpListener>) -> tokio::net::TcpListener {
     match listener.map(tokio::net::TcpListener::from_std) {
         Some(Ok(listener)) => listener,
@@ -151,7 +153,7 @@ async fn upkeep(exporter: &Exporter, history: &ChartHistory) {
     }
 }
 
-/// Never ends; without a listener it does nothing.
+/// Serves the pages. Never ends; without a listener it does nothing.
 async fn serve(listener: Option<TcpListener>, pages: Router) {
     let listener = registered(listener).await;
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));

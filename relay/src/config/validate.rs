@@ -1,4 +1,4 @@
-//! How settings relate, and what no single value's type can say.
+//! Checks how settings relate, and bounds that no type can express.
 
 use super::check::{Check, is_url};
 use super::database::is_postgres;
@@ -14,7 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-/// Everything that is wrong with settings that are each of the right type.
+/// All problems of settings whose values each have the right type.
 pub fn validate(config: &Config) -> Vec<Problem> {
     let mut check = Check::default();
     addresses(config, &mut check);
@@ -132,7 +132,7 @@ fn database(database: &DatabaseSettings, check: &mut Check) {
 }
 
 fn postgres(postgres: &PostgresSettings, check: &mut Check) {
-    // Two connections to the primary are for writing and following alone; the rest is for reading.
+    // Two connections to the primary are reserved, for the writer and for the follower: reads must not delay them.
     const FOR_WRITING: u32 = 2;
     for (setting, min, max) in [
         ("postgres.primary_connections_min", postgres.primary_connections_min, postgres.primary_connections_max),

@@ -1,10 +1,10 @@
-//! How the settings of `[tls]` relate.
+//! Checks how the settings of `[tls]` relate.
 
 use super::check::{Check, is_url};
 use super::{Config, TlsSettings};
 use std::net::{IpAddr, SocketAddr};
 
-/// The most names and the most files: each costs a look at every handshake.
+/// The most names and files together: every handshake looks at each.
 const MAX_CERTIFICATES: usize = 100;
 
 /// The most threads for handshakes.
@@ -18,7 +18,7 @@ pub(super) fn tls(config: &Config, check: &mut Check) {
     listeners(config, check);
 }
 
-/// Where certificates come from.
+/// Checks where certificates come from.
 fn sources(tls: &TlsSettings, check: &mut Check) {
     check.that(
         tls.certificate.len() == tls.key.len(),
@@ -49,7 +49,7 @@ fn sources(tls: &TlsSettings, check: &mut Check) {
     check.that(count <= MAX_CERTIFICATES, "tls.domains", format!("and tls.certificate: at most {MAX_CERTIFICATES}"));
 }
 
-/// Names and the authority that vouches for them.
+/// Checks the names, and the authority that certifies them.
 fn authority(tls: &TlsSettings, check: &mut Check) {
     for (at, domain) in tls.domains.iter().enumerate() {
         if domain.starts_with("*.") {
@@ -92,7 +92,7 @@ fn bounds(tls: &TlsSettings, check: &mut Check) {
     );
 }
 
-/// No two listeners want the same port.
+/// Checks that no two listeners want the same port.
 fn listeners(config: &Config, check: &mut Check) {
     let tls = &config.tls;
     let mut taken: Vec<(&str, SocketAddr)> = vec![("listen", config.listen)];
@@ -117,15 +117,15 @@ fn listeners(config: &Config, check: &mut Check) {
     );
 }
 
-/// True where one socket keeps the other from being bound. A wildcard of one family leaves the other family alone: the
-/// relay binds IPv6 for itself.
+/// True where one socket keeps the other from being bound. A wildcard address of one family does not clash with the
+/// other family: the relay binds IPv6 sockets for IPv6 only.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let same_host =
         a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && same_host
 }
 
-/// True for a name that a public authority can vouch for: two labels or more, lowercase, no address.
+/// True for a name that a public authority can certify: two labels or more, lowercase, no address.
 pub(super) fn is_domain(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,4 +1,4 @@
-//! What an answer is made of before it is sent.
+//! The rows of an answer before it is sent: one snapshot for each filter, merged into one list.
 
 use crate::cache::{Listed, Snapshot};
 use crate::store::Page;
@@ -16,7 +16,7 @@ pub(super) enum Candidate {
 }
 
 impl Candidate {
-    /// How many bytes of text it holds.
+    /// How many bytes of text the candidate holds: none where the text is still to be fetched.
     pub(super) fn text_bytes(&self) -> usize {
         if let Self::Here(row) = self { row.text.len() } else { 0 }
     }
@@ -45,7 +45,7 @@ impl From<Row> for Candidate {
     }
 }
 
-/// What the store has read for at most `limit` rows.
+/// The page that the store has read for `limit` rows, as a snapshot.
 pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) -> PageSnapshot {
     let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
     PageSnapshot { head, limit, rows, complete, read_at: Timestamp::MIN }
@@ -57,7 +57,7 @@ pub(super) fn merge(snapshots: Vec<PageSnapshot>) -> VecDeque<Candidate> {
     let mut all: Vec<Candidate> = snapshots.into_iter().flat_map(|snapshot| snapshot.rows).collect();
     if !single {
         let mut seen = HashSet::with_capacity(all.len());
-        // A row that is here comes before the same one still to be fetched.
+        // Where two filters have the same event, the one with its text comes first and stays.
         all.sort_by_key(|candidate| (candidate.key().order(), matches!(candidate, Candidate::ToFetch(_))));
         all.retain(|candidate| seen.insert(candidate.key().id));
     }

@@ -1,4 +1,4 @@
-//! Snapshots moved on by the log, against a naive model.
+//! Snapshots that the log brings up to date, against a naive model.
 
 use super::page::{PageSnapshot, merge, snapshot};
 use crate::cache::{Count, Listed, Unsure};
@@ -150,8 +150,8 @@ fn filters_are_merged_newest_first_and_each_event_once() {
     }
 }
 
-/// Counts as of a random position, brought up to date: (wrong, not to be told, all). The log is read late, as the
-/// shared one may be: insertions whose events are gone since are left out.
+/// Counts as of a random position, brought up to date: (wrong, unsure, all). Half of the tails are read late, as the
+/// shared log may be: they lack insertions whose events were removed since.
 fn run_counts(seeds: u64) -> (usize, usize, usize) {
     let (mut wrong, mut unknown) = (0, 0);
     for seed in 0..seeds {

@@ -31,17 +31,17 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// Durations from 100 µs to 10 s.
+/// Buckets for durations from 100 µs to 10 s.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Durations from 10 µs to 100 ms: work of the processor.
+/// Buckets for work of the processor, from 10 µs to 100 ms.
 const WORK_SECONDS: &[f64] = &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
-/// Numbers of things.
+/// Buckets for numbers of things.
 const NUMBERS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
 macro_rules! catalogue {
     ($($(#[doc = $help:literal])+
        $field:ident: $series:ty = $name:literal, $unit:ident, $station:literal $(, $buckets:ident)?;)+) => {
-        /// Every metric of the relay, in the order of travel. `process_*` come beside them, from `metrics-process`.
+        /// Every metric of the relay, in the order of travel. `metrics-process` adds `process_*`.
         pub const CATALOGUE: &[Metric] = &[$(Metric {
             name: $name,
             kind: <$series as Series>::KIND,
@@ -58,7 +58,7 @@ macro_rules! catalogue {
             $($(#[doc = $help])+ pub $field: $series,)+
             /// Which journeys are measured stage by stage.
             pub journeys: Journeys,
-            /// What is told to people rather than counted.
+            /// Lists for the operator that no number can show: the slowest queries, the top senders.
             pub notes: Notes,
         }
 

@@ -1,4 +1,4 @@
-//! The catalogue as a page of documentation: `docs/metrics.md` is what this writes.
+//! Writes the catalogue as a page of documentation, `docs/metrics.md`.
 
 use super::catalogue::CATALOGUE;
 use super::exporter::Exporter;
@@ -14,7 +14,7 @@ const HEAD: &str = "# Metrics\n\n\
 /// The page, in Markdown.
 ///
 /// # Errors
-/// Where the catalogue is wrong.
+/// Fails where the catalogue names a histogram without buckets.
 pub fn document() -> Result<String, BuildError> {
     let mut page = HEAD.to_owned();
     let mut station = "";
@@ -31,9 +31,9 @@ pub fn document() -> Result<String, BuildError> {
         let unit = metric.unit.as_str().replace('_', " ");
         let mut help = metric.help.trim().to_owned();
         for (label, values) in metric.labels {
-            // The version is that of the day, and this page is of every day.
+            // The version changes with each release, and this page must not.
             let values = if *label == "version" { "that of the program".to_owned() } else { values.join(", ") };
-            // Writing into a text cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(help, " `{label}`: {values}.");
         }
         if metric.kind == MetricKind::Histogram {
@@ -42,8 +42,9 @@ pub fn document() -> Result<String, BuildError> {
         }
         row(&mut page, metric.name, kind, &unit, &help);
     }
+
     section(&mut page, "the process");
-    // Of the process a library tells, which knows best what.
+    // `metrics-process` describes its own metrics, so these rows come from the rendered text.
     let text = Exporter::new()?.render();
     let family = |line: &str, keyword: &str| {
         let (name, rest) = line.strip_prefix(keyword)?.split_once(' ')?;

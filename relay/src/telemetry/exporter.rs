@@ -1,4 +1,4 @@
-//! The recorder behind the handles, and the text that Prometheus reads.
+//! The recorder behind the handles, and the text that Prometheus scrapes.
 
 use super::catalogue::{CATALOGUE, Metrics};
 use super::series::MetricKind;
@@ -17,7 +17,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// How often [`upkeep`](Self::upkeep) is due. Samples of histograms lie in memory until then, 8 bytes each.
+    /// How often [`upkeep`](Self::upkeep) is due. Until then each sample of a histogram takes 8 bytes of memory.
     pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
 
     /// An exporter with the metrics of the catalogue, all zero. Fails only if the catalogue names a histogram without
@@ -47,7 +47,7 @@ impl Exporter {
         &self.metrics
     }
 
-    /// Sorts waiting samples into their buckets, which bounds memory. Call it every
+    /// Sorts waiting samples into their buckets, which bounds memory. To be called every
     /// [`UPKEEP_INTERVAL`](Self::UPKEEP_INTERVAL).
     pub fn upkeep(&self) {
         let now = Instant::now();
@@ -57,7 +57,7 @@ impl Exporter {
         self.handle.run_upkeep();
     }
 
-    /// Everything as of now, in the text format of Prometheus. Reads a few files in `/proc`.
+    /// All series as of now, in the text format of Prometheus. Reads a few files in `/proc`.
     pub fn render(&self) -> String {
         with_local_recorder(&self.recorder, || self.process.collect());
         self.upkeep();
@@ -80,7 +80,7 @@ mod tests {
     fn the_catalogue_is_what_is_rendered() {
         let text = Exporter::new().unwrap().render();
         let mut families = families(&text);
-        // One without fixed values has no series before it is set.
+        // A metric whose label has no fixed values has no series before it is set.
         for metric in CATALOGUE.iter().filter(|metric| metric.labels.iter().all(|(_, values)| !values.is_empty())) {
             let kind = format!("{:?}", metric.kind).to_lowercase();
             assert_eq!(families.remove(metric.name), Some(kind.as_str()), "{}", metric.name);

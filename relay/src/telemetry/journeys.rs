@@ -1,4 +1,4 @@
-//! Sampled journeys: of one event or REQ in so many, every stage is timed.
+//! Sampled journeys: every stage of some events and REQs is timed.
 
 use super::labels::Stage;
 use super::series::{By, Label};
@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Journeys {
     percent: AtomicU32,
-    /// In percent of a journey; one is measured with each hundred.
+    /// The sum of `percent` over all journeys. A journey that brings it past a multiple of 100 is measured, so the
+    /// share is exact and needs no random number.
     due: AtomicU32,
 }
 
 impl Journeys {
-    /// Measures so many journeys of a hundred from now on; 0, which is how it begins: none.
+    /// Measures `percent` of the journeys from now on. Begins with 0: none.
     pub fn set_percent(&self, percent: u32) {
         self.percent.store(percent.min(100), Ordering::Relaxed);
     }
 
-    /// The measurement of a journey that began at `begun`, if it is one of those that are measured.
+    /// Begins to measure a journey that began at `begun`; `None` for a journey that is not chosen.
     pub fn begin(&self, begun: Instant) -> Option<Box<Trace>> {
         let percent = self.percent.load(Ordering::Relaxed);
         if percent == 0 {
@@ -42,14 +43,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Says that `stage` has ended, and with it begins the next.
+    /// Notes that `stage` has ended and the next one begins.
     pub fn passed(&mut self, stage: Stage) {
         let now = Instant::now();
         self.spans.push((stage, now.saturating_duration_since(self.last)));
         self.last = now;
     }
 
-    /// Records each stage in `stages`, and tells them in one line of the log where `relay::journey=debug` asks for it.
+    /// Records the stages, and logs them in one line where `relay::journey=debug` is on.
     pub fn finish(self, stages: &By<Stage, Histogram>) {
         for (stage, time) in &self.spans {
             stages.of(*stage).record(*time);
@@ -58,7 +59,7 @@ impl Trace {
             let mut line = String::new();
             for (stage, time) in &self.spans {
                 let name = Stage::VALUES.get(stage.index()).copied().unwrap_or_default();
-                // Writing into a text cannot fail.
+                // Writing to a String cannot fail.
                 let _ = write!(line, "{name}={}us ", time.as_micros());
             }
             tracing::debug!(target: "relay::journey", stages = line.trim_end(), "sampled");

@@ -1,7 +1,7 @@
-//! What the relay tells about its work: log lines and metrics. A leaf: stations are handed what they use.
+//! Log lines and metrics. A leaf: a station gets the handles that it uses.
 //!
-//! Metrics are counted in a recorder of their own, not in a global one: several relays in one process, as in tests,
-//! do not mix their numbers.
+//! Each relay has a recorder of its own, not a global one: so the numbers of several relays in one process, as in
+//! tests, do not mix.
 
 mod catalogue;
 mod document;

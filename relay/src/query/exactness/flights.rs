@@ -1,4 +1,4 @@
-//! One read for all who ask the same at once, and nobody's gift wraps in anybody else's answer.
+//! Single-flight: one read for all queries that ask the same at once; and no reader gets the gift wraps of another one.
 
 use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
 use crate::log::Log;
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 const LIMITS: QueryLimits =
     QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(10) };
 
-/// A store whose reads are counted, wait to be let through, and fail where they are told to.
+/// A store that counts its reads, holds them at a gate, and fails them while `broken`.
 struct Slow {
     store: MemoryStore,
     reads: AtomicUsize,
@@ -94,12 +94,12 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// A relay with a few notes and a gift wrap for the reader of that number.
+    /// A relay with two notes and a gift wrap for reader 7.
     async fn new(cached: bool) -> Self {
         Self::before(cached.then(|| Arc::new(NoLayer) as _)).await
     }
 
-    /// The same with a cache before that layer.
+    /// The same with a cache in front of `layer`.
     pub(super) async fn before(layer: Option<Arc<dyn SharedLayer>>) -> Self {
         let store = MemoryStore::new();
         let head = store.head().await.unwrap();
@@ -114,7 +114,7 @@ impl Scene {
         scene
     }
 
-    /// The same after a start: ring and cache are empty.
+    /// The same after a restart: ring and cache are empty.
     fn restarted(self) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let log = Log::with_cache(self.log.head(), 1 << 20, self.log.cache().cloned(), metrics.clone());
@@ -130,13 +130,13 @@ impl Scene {
         id
     }
 
-    /// The operator removes what a filter selects.
+    /// Removes, as the operator does, what a filter selects.
     async fn remove(&self, filter: &Filter) {
         let appended = self.store.store.remove(filter, 100).await.unwrap();
         self.log.apply(&LogEntry::new(appended.head.position, appended.changes)).unwrap();
     }
 
-    /// How many rows a reader gets, and of which kinds.
+    /// How many rows a reader gets.
     pub(super) async fn ask(&self, filter: &Filter, access: &Access) -> Result<usize, QueryError> {
         let (snapshots, _) = self
             .queries
@@ -176,7 +176,7 @@ fn by_id(ids: &[EventId]) -> Filter {
     Filter { ids: Some(ids.into()), ..Filter::default() }
 }
 
-/// A thousand clients ask the same at once; their answers and the reads that it took.
+/// A thousand clients ask the same at once: their answers, and how many reads the store made.
 async fn stampede(scene: &Scene) -> (Vec<Result<usize, QueryError>>, usize) {
     let filter = notes();
     let (nobody, before) = (Access::default(), scene.reads());
@@ -210,7 +210,7 @@ async fn a_thousand_counts_make_one_and_what_comes_and_goes_is_counted_here() {
     assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (3, 1));
     scene.remove(&by_id(&[id])).await;
     assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (2, 1));
-    // The order of several, and what is said twice, make no difference; a limit plays no part.
+    // The order of filters and repeated filters make no difference to the key; a COUNT ignores limits.
     let others = Filter { kinds: Some([Kind(7)].into()), limit: Some(1), ..Filter::default() };
     for (filters, reads) in [([&filter, &others, &others], 2), ([&others, &filter, &filter], 2)] {
         let filters = filters.map(Clone::clone);
@@ -245,7 +245,7 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     for second in 10..15 {
         ids.push(scene.publish(1, &[], second).await);
     }
-    // What has just come is there; of what nobody has heard is not.
+    // The ring has the new events; it cannot say that an unknown id is not stored.
     assert_eq!((scene.ask(&by_id(&ids), &nobody).await.unwrap(), scene.reads()), (5, 0));
     let unknown = EventId::from_bytes([9; 32]);
     assert_eq!((scene.ask(&by_id(&[ids[0], unknown]), &nobody).await.unwrap(), scene.reads()), (1, 1));
@@ -260,22 +260,22 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     ] {
         assert_eq!((scene.ask(&by_id(asked), &nobody).await.unwrap(), scene.reads()), (found, reads), "{asked:?}");
     }
-    // With a limit below their number, too.
+    // Also with a limit below the number of ids.
     let newest = Filter { limit: Some(1), ..by_id(&ids[1..4]) };
     assert_eq!((scene.ask(&newest, &nobody).await.unwrap(), scene.reads()), (1, 3));
     scene.remove(&by_id(&[ids[2]])).await;
     assert_eq!((scene.ask(&by_id(&ids[1..4]), &nobody).await.unwrap(), scene.reads()), (2, 3));
-    // Many are one question, which is asked once.
+    // A filter of many ids is one query, and is read once.
     let many: Vec<_> = (100..200).map(|n| EventId::from_bytes([n; 32])).chain(ids[3..5].iter().copied()).collect();
     for _ in 0..2 {
         assert_eq!((scene.ask(&by_id(&many), &nobody).await.unwrap(), scene.reads()), (2, 4));
     }
-    // An operator names several at once, too.
+    // A purge names several ids at once, too.
     let Some(cache) = scene.log.cache() else { panic!("there is a cache") };
     assert_eq!(cache.purge(&Purge::Filter(by_id(&[ids[0], unknown, EventId::from_bytes([8; 32])]))), 2);
 }
 
-/// Notes with dates ahead of those who ask for what there is now, more than an entry has room for.
+/// More notes with dates in the future than an entry has room for, where clients ask with `until` = now.
 #[tokio::test]
 async fn what_is_dated_ahead_does_not_make_everybody_read() {
     let (scene, nobody, now) = (Scene::new(true).await, Access::default(), now());
@@ -292,7 +292,7 @@ async fn what_is_dated_ahead_does_not_make_everybody_read() {
     }
 }
 
-/// A small entry with one row that is ahead: for whoever wants more, a larger one is read, once.
+/// A small entry with one row in the future: a query for more rows reads a larger entry, once.
 #[tokio::test]
 async fn one_that_is_dated_ahead_changes_nothing() {
     let (scene, nobody, now) = (Scene::new(true).await, Access::default(), now());
@@ -340,13 +340,13 @@ async fn when_the_one_who_reads_goes_away_another_one_reads() {
     assert_eq!(scene.reads(), 2);
 }
 
-/// A read of the relay's own, which sees all.
+/// A read with the relay's own rights, which sees all events.
 fn whole(filter: &Filter) -> Read<'_> {
     let at_least = Position::default();
     Read { filter, limit: 100, after: None, access: None, at_least, now: 0, max_text_bytes: 1 << 20 }
 }
 
-/// Asks for everything and for gift wraps, the recipient first; what the others get of it, as rows and as a number.
+/// Asks for everything and for gift wraps, as the recipient first: how many rows the others get, and their counts.
 async fn others_get(scene: &Scene) -> Vec<usize> {
     scene.open();
     let all = Filter::default();
@@ -374,10 +374,10 @@ async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
     assert_eq!(others_get(&scene).await, [2; 24]);
     let scene = scene.restarted();
     assert_eq!(others_get(&scene).await, [2; 24]);
-    // One that comes later, too.
+    // Nor does a gift wrap that comes later.
     scene.publish(1_059, &[vec!["p".to_owned(), reader(9).to_hex()]], 5).await;
     assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
-    // And where its kind becomes private only now, what was public before is no answer any more.
+    // And where a kind becomes private, an answer from before is no longer used.
     let open = Access { private_kinds: crate::types::PrivateKinds::new(Vec::new()), ..Access::default() };
     assert_eq!(scene.ask(&Filter::default(), &open).await.unwrap(), 4);
     assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
@@ -387,7 +387,7 @@ async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
 fn control_without_readers_classes_it_does() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let got = without(Some(Safeguard::ReaderClasses), || {
-        // On this thread, which is the one without the safeguard.
+        // The safeguard is ablated on this thread only, so the queries must run on it.
         runtime.block_on(async { others_get(&Scene::new(true).await).await })
     });
     assert!(got.contains(&3), "nobody would notice: {got:?}");

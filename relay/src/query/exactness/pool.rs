@@ -1,11 +1,11 @@
-//! What is written and what is asked for, made once: everything collides.
+//! The events to write and the filters to ask for. Their vocabulary is small, so that everything collides.
 
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter, Timestamp, now};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 
-/// Events to write and questions to ask.
+/// Events to write, and filters to ask for.
 pub(super) struct Pool {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) filters: Vec<Filter>,
@@ -54,7 +54,7 @@ impl Pool {
         };
         let mut filters: Vec<Filter> = (0..50).map(|_| filter(&mut rng)).collect();
         let by_id = |rng: &mut StdRng| {
-            // Few of them, so that they are asked for in ever new company.
+            // From few events, so that the same id is asked for together with ever other ids.
             let mut ids: Vec<EventId> =
                 (0..rng.random_range(1..5)).map(|_| events[rng.random_range(0..40)].id()).collect();
             ids.sort_unstable();

@@ -1,5 +1,5 @@
-//! A database with a history, a log that follows it at its own pace, and queries under way. What happens next is drawn
-//! from the seed.
+//! A database with a history, a log that follows it at its own pace, and queries under way. The seed decides what
+//! happens next.
 
 use super::Tally;
 use super::database::{Alive, Database, Reached, distinct, select};
@@ -30,7 +30,7 @@ const HISTORY: usize = 64;
 const LIMITS: QueryLimits =
     QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(3_600) };
 
-/// What is asked.
+/// What a query asks for.
 #[derive(Debug, Clone)]
 enum Question {
     Rows(Filter),
@@ -52,7 +52,7 @@ struct PendingQuestion {
 }
 
 impl PendingQuestion {
-    /// All rows that it is about: read this, and believe it.
+    /// All rows that the query selects. The oracle: simple enough to be right at sight.
     fn rows(&self, alive: &[Arc<Event>], now: Timestamp) -> Vec<Row> {
         match &self.question {
             Question::Rows(filter) => select(alive, filter, Some(&self.access), now),
@@ -69,7 +69,7 @@ pub(super) struct World<'a> {
     log: Arc<Log>,
     /// What is stored as of the local head.
     local: Alive,
-    /// Of that, what the log has left out since it was read late: it is removed later.
+    /// Events in `local` that the log has left out, since their entry was read late: a later entry removes them.
     left_out: Vec<EventId>,
     /// A failover that the log has not followed yet.
     failover: Option<SharedHead>,
@@ -81,7 +81,7 @@ impl<'a> World<'a> {
     pub(super) fn new(pool: &'a Pool, seed: u64, cached: bool) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let mut rng = StdRng::seed_from_u64(seed);
-        // Small, so that entries must go; and a ring that does not reach back far.
+        // A small cache, so that it must evict; and a small ring, so that it does not reach back far.
         let cache =
             cached.then(|| Cache::new(rng.random_range(500_000..5_000_000), Arc::new(NoLayer), metrics.clone()));
         let head = Head { epoch: Epoch(1), position: Position(1) };
@@ -130,7 +130,7 @@ impl<'a> World<'a> {
         });
         let mut changes = Vec::new();
         for _ in 0..self.rng.random_range(1..4) {
-            // Now and then what has just come goes again.
+            // Now and then an event that has just come is removed again.
             let event = came.filter(|_| self.rng.random_bool(0.1));
             let event = event.unwrap_or_else(|| self.pool.events.choose(&mut self.rng).unwrap()).clone();
             let concerns = |change: &Change, id: EventId| match change {
@@ -148,7 +148,7 @@ impl<'a> World<'a> {
             if event.kind().class() == KindClass::Replaceable {
                 let same = |stored: &&Arc<Event>| stored.kind() == event.kind() && stored.pubkey() == event.pubkey();
                 for stored in alive.iter().filter(same) {
-                    // Nothing goes twice.
+                    // One entry must not remove an event twice.
                     if !changes.iter().any(|change| concerns(change, stored.id())) {
                         changes.push(removed(stored, RemovalCause::Replaced));
                     }
@@ -161,7 +161,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What has expired, or what one author has written, or half of everything.
+    /// Removes what has expired, or one author's events of a kind, or half of everything.
     fn remove_many(&mut self) {
         let mut database = self.database.lock();
         let alive = database.states.back().unwrap().1.clone();
@@ -179,7 +179,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The log takes the next entry, or the failover where it has come so far.
+    /// The log applies the next entry, or follows the failover where it has come that far.
     fn follow(&mut self) {
         let mut database = self.database.lock();
         let local = self.log.head().position.0;
@@ -211,7 +211,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A standby is promoted that lacks the last few entries.
+    /// Promotes a standby that lacks the last few entries.
     fn fail_over(&mut self) {
         let mut database = self.database.lock();
         let lost = self.rng.random_range(0..5).min(database.states.len() - 1);
@@ -255,7 +255,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One of the queries goes on; where it is answered, the answer is held against what is stored as of the local head.
+    /// Polls one of the queries. Where it ends, compares its answer with what is stored as of the local head.
     fn poll(&mut self) {
         if self.pending.is_empty() {
             return;
@@ -278,7 +278,7 @@ impl<'a> World<'a> {
         let remembered: Vec<_> =
             self.local.iter().filter(|event| !self.left_out.contains(&event.id())).cloned().collect();
         if expected != asked.rows(&remembered, asked.at) || expected != asked.rows(&self.local, now() + 1) {
-            // Some of it expires these seconds, or is gone where the log was read from: either is right.
+            // A row expires this second, or the log has left it out: the answer may be right with it and without it.
             self.tally.unclear += 1;
             return;
         }
@@ -311,7 +311,7 @@ fn is_right(snapshot: &PageSnapshot, filter: &Filter, mut expected: Vec<Row>) ->
     same && (complete || !snapshot.complete)
 }
 
-/// An entry as it is read from a log whose store by then has only `alive`: what else it stored is left out, and returned.
+/// Makes `entry` one that was read late, when the store had only `alive`: removes other insertions, and returns them.
 fn read_late(entry: &mut LogEntry, alive: &[Arc<Event>]) -> Vec<EventId> {
     let (mut kept, mut gone) = (Vec::new(), Vec::new());
     let is_there = |id| alive.iter().any(|event| event.id() == id);
