@@ -17,9 +17,9 @@ mod cli;
 
 use cli::{at_least_one, cluster::ClusterArguments, load::LoadArguments, positive};
 
-/// It ran, and something was lost, doubled, out of order or the like.
+/// Exit status: the run found faults, such as lost, doubled or reordered deliveries.
 const EXIT_FAULTS: u8 = 1;
-/// It could not run.
+/// Exit status: the run could not take place.
 const EXIT_FAILED: u8 = 3;
 
 #[derive(Parser)]
@@ -284,7 +284,7 @@ fn fill_file(arguments: &FillArguments) -> anyhow::Result<()> {
 
 fn bench(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
     let json = arguments.json.clone();
-    // Dropped, and so removed, after the relay in it was stopped.
+    // Declared before the relay, so that it is dropped, and removed, after the relay was stopped.
     let temporary = match &arguments.place.directory {
         Some(directory) => tempfile::tempdir_in(directory),
         None => tempfile::tempdir(),

@@ -1,4 +1,4 @@
-//! The measurements against a relay whose truth is known: they must count right, and see every lie.
+//! Runs the measurements against a relay that counts its own violations: they must count right, and find each.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! A report as a person gets it: the files of a run, read back, drawn, and opened in a browser where there is one.
+//! Checks a run's report: its files are written, read back, drawn, and opened in a browser where there is one.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
 }
 
-/// Runs the program against a relay of the test's own.
+/// Runs the program against a relay that the test starts.
 async fn report(lie: Lie, directory: &Path, more: &[&str]) -> Output {
     let (url, _) = lying("", lie).await;
     let directory = directory.to_str().unwrap();
@@ -27,7 +27,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The page's elements once its script has run; none where there is no browser.
+/// The page's elements after its script has run; `None` without a browser.
 fn opened(page: &Path) -> Option<String> {
     let profile = tempfile::tempdir().unwrap();
     let mut command = Command::new("chromium");

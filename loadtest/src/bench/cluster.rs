@@ -1,5 +1,5 @@
-//! Several instances, started for the purpose with Postgres, two replicas and Redis: how soon an event published on one
-//! is delivered on another, and what an event costs the more of them there are.
+//! Measures a cluster that it starts: instances, Postgres with two replicas, and Redis. How soon an event published on
+//! one instance is delivered on another, and how the cost of an event grows with the number of instances.
 
 use crate::load::{Options, Pace, Surroundings, Watcher, Workload, run};
 use crate::report::Run;
@@ -19,7 +19,7 @@ const SCHEMA: &str = "skein-cluster/1";
 const INSTANCES: usize = 3;
 /// Publishers of the fanout workload, which come first among its connections.
 const PUBLISHERS: usize = 4;
-/// Subscribers while it is measured how soon events come.
+/// The number of subscribers of [`Part::Across`].
 const LISTENERS: usize = 12;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,15 +47,15 @@ pub struct ClusterBench {
     pub rounds: usize,
     /// Events a second of [`Part::Cost`].
     pub rate: f64,
-    /// Numbers of subscribers of [`Part::Cost`], each to everything: what an event costs an instance is shared among
-    /// its.
+    /// Numbers of subscribers of [`Part::Cost`], each of which subscribes to all events: with more of them, an event's
+    /// fixed cost on an instance is divided among more deliveries.
     pub subscribers: Vec<usize>,
 }
 
-/// What it found.
+/// The findings.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClusterReport {
-    /// The name and version of this form.
+    /// The name and version of the JSON's schema.
     pub schema: &'static str,
     /// The machine of all processes.
     pub machine: Machine,
@@ -74,9 +74,9 @@ pub struct Across {
     pub accepted: u64,
     /// Deliveries that did not come, came twice, or out of order.
     pub faults: u64,
-    /// From when an event should have been sent to its reading on another instance, in milliseconds.
+    /// From the time at which an event was due to its reading on another instance, in milliseconds.
     pub latency_ms: Option<Summary>,
-    /// The same to the event's OK: what of it is the database's.
+    /// From the same time to the event's OK: the database's part of the latency.
     pub ok_ms: Option<Summary>,
     /// Bytes that Redis received for each event.
     pub redis_bytes_in: f64,
@@ -86,7 +86,7 @@ pub struct Across {
     pub log_rows_per_second: f64,
 }
 
-/// What deliveries cost.
+/// The cost of deliveries.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cost {
     /// How many clients subscribed, on all instances together.
@@ -122,7 +122,7 @@ impl ClusterStage {
         Ok(Self { postgres, redis, relays })
     }
 
-    /// Has the first so many relays run, and no other.
+    /// Makes the first `instances` relays run, and no other.
     async fn run(&mut self, instances: usize) -> anyhow::Result<()> {
         for (at, relay) in self.relays.iter_mut().enumerate() {
             if at < instances {
@@ -210,7 +210,7 @@ impl ClusterBench {
     /// Starts everything, measures, and stops it.
     ///
     /// # Errors
-    /// What kept something from coming up, or a load from running.
+    /// A server or a relay that does not start, or a load that cannot run.
     pub async fn run(&self, watcher: &mut dyn Watcher) -> anyhow::Result<ClusterReport> {
         let mut stage = ClusterStage::start(&self.program).await?;
         let mut report = ClusterReport { schema: SCHEMA, machine: Machine::look(), across: vec![], cost: vec![] };
@@ -229,7 +229,7 @@ impl ClusterBench {
         Ok(report)
     }
 
-    /// The rounds take turns, so that what else the machine does falls on all alike.
+    /// The numbers of instances take turns in each round, so that other work on the machine affects all of them alike.
     async fn cost(
         &self,
         stage: &mut ClusterStage,

@@ -1,4 +1,4 @@
-//! What a connection that does nothing costs the relay.
+//! Measures the memory that an idle connection takes in the relay.
 
 use super::{Row, SILENCE, Site};
 use crate::client::{ClientError, Reply};
@@ -12,13 +12,13 @@ const STABLE_LOOKS: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const STABLE_WITHIN: Duration = Duration::from_secs(15);
 
-/// Opens `connections` and tells by how much the relay's own memory (RssAnon) has grown for each: first idle, then
-/// each with one subscription. The relay should be freshly started, or it reuses what it freed before.
+/// Opens `connections` and returns by how much the relay's own memory (RssAnon) has grown for each: first idle, then
+/// each with one subscription. The relay should be freshly started: else it reuses memory that it freed before.
 ///
 /// # Errors
 /// A connection that can't be opened or breaks, or a relay process that is gone.
 pub async fn idle(site: &Site, process: Process, connections: usize) -> Result<[Row; 2], ClientError> {
-    // One connection made and dropped, so that what is allocated once only is there before the first look.
+    // A first connection, so that memory which is allocated only once is allocated before the first look.
     drop(site.connect(0).await?);
     let before = stable(process).await?;
     let mut clients = Vec::with_capacity(connections);
@@ -45,7 +45,7 @@ pub async fn idle(site: &Site, process: Process, connections: usize) -> Result<[
     Ok([row("idle connections", open), row("connections with one REQ", subscribed)])
 }
 
-/// Polls until memory has stopped changing; after 15 s it takes what it sees.
+/// Polls until memory has stopped changing; returns the last value after 15 s.
 async fn stable(process: Process) -> Result<Memory, ClientError> {
     let gone = || ClientError::Refused(format!("the relay (process {}) is gone", process.0));
     let ends = Instant::now() + STABLE_WITHIN;

@@ -1,4 +1,4 @@
-//! How fast an event reaches those who subscribed to it. Every delivery is counted: lost ones and doubled ones too.
+//! Measures how fast an event reaches its subscribers. Counts every delivery, also lost and doubled ones.
 
 use super::{Meter, Round, SILENCE, Site};
 use crate::client::{Client, ClientError, Reply, event_id, unhex};
@@ -11,16 +11,16 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How the publisher goes on.
+/// The publisher's pace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LivePace {
-    /// As fast as deliveries allow: at most this many events have not reached every subscriber yet. It measures what a
-    /// relay sustains, not how much it buffers.
+    /// As fast as deliveries allow: at most this many events have not reached every subscriber yet. This measures the
+    /// rate that a relay sustains, not how much it buffers.
     Flood {
         /// The events under way.
         under_way: usize,
     },
-    /// This many events a second, whatever comes back.
+    /// This many events a second, whatever has been delivered.
     Steady {
         /// Events a second.
         per_second: f64,
@@ -38,12 +38,12 @@ pub struct Live {
     pub events: Vec<Signed>,
     /// The rank of that author.
     pub author: usize,
-    /// What has not come when nothing came for this long is lost.
+    /// Once nothing has come for this long, the missing deliveries are lost.
     pub silence: Duration,
 }
 
 struct LiveShared {
-    /// Which event an id is.
+    /// The index of an event, by its id.
     index: FxHashMap<[u8; 32], usize>,
     /// When each was handed to the socket.
     sent: RefCell<Vec<Instant>>,
@@ -56,9 +56,9 @@ struct LiveShared {
     round: RefCell<Round>,
 }
 
-/// Subscribes, waits for every EOSE, then publishes all events and waits until everyone has everything, or until
-/// nothing has come for the plan's silence. Latency runs from handing the event to the socket to its reading at each
-/// subscriber, on one clock; with many subscribers, it contains the reading of those read before. Run it in a
+/// Subscribes, waits for every EOSE, then publishes all events. Waits until every subscriber has every event, or until
+/// nothing has come for the plan's silence. Latency is the time from handing an event to the socket to its reading at
+/// each subscriber, on one clock; it includes the reading of the subscribers before that one. To be run in a
 /// `LocalSet`.
 ///
 /// # Errors
@@ -115,7 +115,7 @@ async fn await_eose(client: &mut Client, site: &Site) -> Result<(), ClientError>
 async fn subscribe(mut client: Client, site: Site, shared: Rc<LiveShared>) {
     let mut seen = vec![0u64; shared.index.len().div_ceil(64)];
     loop {
-        // One clock reading for all that one read brought.
+        // The clock is read once for all messages of one read: they have arrived together.
         let mut now = None;
         let received = client.receive(&site.scratch, |message| {
             let now = *now.get_or_insert_with(Instant::now);
@@ -160,7 +160,7 @@ impl LiveShared {
     }
 }
 
-/// Publishes at the plan's pace until everything has arrived, or nothing does any more.
+/// Publishes at the plan's pace until all deliveries have come, or none comes any more.
 async fn send(
     client: &mut Client,
     site: &Site,

@@ -1,11 +1,11 @@
-//! What one round measured.
+//! The figures of one round, and how its time is measured.
 
 use crate::stats::Latency;
 use crate::system::{Process, own_cpu};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What went wrong, by name; only what happened is in it.
+/// Faults by name, with how often they happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Faults(pub BTreeMap<String, u64>);
@@ -32,15 +32,15 @@ impl Faults {
 /// One round of one measurement.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// What was counted: events accepted, queries answered, events delivered.
+    /// The number of operations: events accepted, queries answered, or events delivered.
     pub operations: u64,
     /// From the first byte sent to the last answer.
     pub wall: Duration,
-    /// Of each operation.
+    /// The latency of each operation.
     pub latency: Latency,
     /// Rows received, or counted by COUNT, over all operations.
     pub rows: u64,
-    /// What went wrong.
+    /// The faults.
     pub faults: Faults,
     /// CPU time of the relay, where its process is known.
     pub server_cpu: Option<Duration>,

@@ -1,4 +1,4 @@
-//! How many new events a second a relay accepts, and how long each waits for its OK.
+//! Measures how many new events a second a relay accepts, and how long each waits for its OK.
 
 use super::{Meter, Round, SILENCE, Site};
 use crate::client::{Client, ClientError, Reply, unhex};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 pub struct Publish {
     /// How many connections publish.
     pub connections: usize,
-    /// How many events each has sent without an OK.
+    /// How many events without an OK each connection has.
     pub in_flight: usize,
     /// Nothing new is sent after this long; the round ends sooner when it runs out of events.
     pub at_most: Duration,
@@ -23,15 +23,15 @@ pub struct Publish {
 
 /// What the connections of a round share.
 struct PublishShared {
-    /// Events nobody has sent yet, so that no connection idles while another has a backlog.
+    /// The events still to send. All connections take from it, so that none idles while another has a backlog.
     next: std::vec::IntoIter<Signed>,
     ends: Instant,
     last: Instant,
     round: Round,
 }
 
-/// Publishes `events`, which the relay must not know, over connections that are open before the clock starts. Each is
-/// closed-loop: an OK makes room for the next event. Run it in a `LocalSet`.
+/// Publishes `events`, which the relay must not know, over connections that are open before the clock starts. Each is a
+/// closed loop: an OK makes room for the next event. To be run in a `LocalSet`.
 ///
 /// Only an OK that is true and no duplicate counts.
 ///

@@ -1,4 +1,4 @@
-//! How many questions a second a relay answers, and how long each takes.
+//! Measures how many questions a second a relay answers, and how long each takes.
 
 use super::{Meter, Question, Round, SILENCE, Site};
 use crate::client::{Client, ClientError, Reply};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What to ask, in which order, and how far that has come: several rounds may share it, and then go on where the last
-/// one ended.
+/// The questions to ask, their order, and how many were asked. Rounds that share an agenda go on where the last one
+/// ended.
 #[derive(Debug, Clone)]
 pub struct QuestionSchedule {
-    /// What there is to ask.
+    /// The different questions.
     pub questions: Rc<[Question]>,
-    /// Which of them to ask, one after the other; from the first again after the last.
+    /// Which of them to ask, one after the other; begins again after the last.
     pub order: Rc<[u32]>,
     /// How many were asked.
     pub asked: Rc<Cell<usize>>,
-    /// Ask no more than so many.
+    /// The most questions to ask.
     pub at_most: usize,
 }
 
@@ -46,8 +46,8 @@ struct QueryShared {
     round: RefCell<Round>,
 }
 
-/// Asks the questions of `schedule` for `lasts`, over `connections` that each wait for one answer before they ask on
-/// (REQ, rows, EOSE, CLOSE). Latency runs from the REQ to its EOSE. Run it in a `LocalSet`.
+/// Asks the agenda's questions for `lasts`, over `connections` that each wait for an answer before the next question
+/// (REQ, rows, EOSE, CLOSE). Latency is the time from the REQ to its EOSE. To be run in a `LocalSet`.
 ///
 /// # Errors
 /// A connection that can't be opened or breaks.
@@ -112,7 +112,7 @@ async fn ask(mut client: Client, site: Site, shared: Rc<QueryShared>) -> Result<
             }
         }
         if *verb == "REQ" {
-            // It leaves together with the next question.
+            // Queued only: it is sent together with the next question.
             client.queue(&[b"[\"CLOSE\",\"", sub, b"\"]"]);
         }
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Figures for a person to read and for a program to compare.
+//! Figures as a table for people and as JSON for programs.
 
 use super::{Faults, Round};
 use crate::stats::{Percentiles, Spread};
@@ -7,12 +7,12 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// What the hardware allows at best, and why.
+/// The best that the hardware allows, and why.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bound {
     /// In the unit of the figure it stands next to.
     pub value: f64,
-    /// What it follows from.
+    /// How it is derived.
     pub why: String,
 }
 
@@ -21,7 +21,7 @@ pub struct Bound {
 pub struct Row {
     /// What was measured.
     pub name: String,
-    /// Of `value` and `bound`.
+    /// The unit of `value` and `bound`.
     pub unit: &'static str,
     /// The figure over all rounds.
     pub value: Spread,
@@ -35,13 +35,13 @@ pub struct Row {
     pub server_cpu_us: Option<f64>,
     /// CPU of this process for one operation, in microseconds: what it took from the relay on a shared machine.
     pub client_cpu_us: Option<f64>,
-    /// What the machine allows at best.
+    /// The best that the machine allows.
     pub bound: Option<Bound>,
-    /// What went wrong over all rounds. A figure with faults is not worth comparing.
+    /// The faults of all rounds. A figure with faults is not worth comparing.
     pub faults: Faults,
 }
 
-/// Everything one run found.
+/// The findings of one run.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchReport {
     /// The machine.
@@ -57,7 +57,7 @@ pub struct BenchReport {
 }
 
 impl BenchReport {
-    /// True when nothing went wrong anywhere.
+    /// True when no figure has faults.
     pub fn is_clean(&self) -> bool {
         self.rows.iter().all(|row| row.faults.is_empty())
     }
@@ -112,7 +112,7 @@ impl Row {
         self
     }
 
-    /// Adds what the machine allows at best.
+    /// Adds the best that the machine allows.
     #[must_use]
     pub fn with_bound(mut self, value: f64, why: impl Into<String>) -> Self {
         self.bound = Some(Bound { value, why: why.into() });
@@ -165,7 +165,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Three digits that matter: 0.57, 5.71, 57.1, 571, 5712.
+/// Three significant digits: 0.57, 5.71, 57.1, 571, 5712.
 fn short(value: f64) -> String {
     match value.abs() {
         below if below < 10.0 => format!("{value:.2}"),

@@ -1,4 +1,4 @@
-//! `loadtest cluster`: several instances, started for the purpose.
+//! `loadtest cluster`: measures several instances, which it starts.
 
 use super::show::Show;
 use anyhow::Context;

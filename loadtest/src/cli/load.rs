@@ -1,4 +1,4 @@
-//! The default command: load a relay and tell what it held.
+//! The default command: loads a relay and reports how it did.
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -89,7 +89,7 @@ pub(crate) struct LoadArguments {
     filled: usize,
 }
 
-/// Publishing connections of the publish workload, where not told.
+/// How many connections publish in the publish workload, unless the command line says.
 const PUBLISHERS: usize = 4;
 const PUBLISH_IN_FLIGHT: usize = 100;
 
@@ -126,7 +126,7 @@ impl LoadArguments {
         }
     }
 
-    /// The runs to make: their names, their connections and what is done to caches before.
+    /// The runs to make: their names, their connections, and how caches are treated before.
     fn plan(&self) -> Vec<(String, usize, Option<Cache>)> {
         let closed = self.rate.is_none() && self.workload == Workload::Publish;
         let alone = if closed && self.connections == 1_000 { PUBLISHERS } else { self.connections };

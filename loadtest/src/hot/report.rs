@@ -1,4 +1,4 @@
-//! What was measured, for people, machines and a picture.
+//! The findings as text, JSON and a picture.
 
 use super::Hot;
 use super::figures::{Buckets, Figures};
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) const WARM: &str = "warm";
 pub(super) const FOURTH: &str = "one more, cold";
 
-/// What came of a run.
+/// The raw findings of a run.
 pub(super) struct Ran {
     pub(super) keys: usize,
     pub(super) filters_warmed: usize,
@@ -22,18 +22,18 @@ pub(super) struct Ran {
     pub(super) phases: Vec<PhaseReport>,
 }
 
-/// Everything.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct HotReport {
-    /// Where it ran.
+    /// The machine of all processes.
     pub machine: Machine,
     /// Events in the database.
     pub events: usize,
     /// Different filters.
     pub filters: usize,
-    /// The different questions that they are to the cache: it answers a filter with every limit from one entry.
+    /// How many different keys they have in the cache, which answers a filter with any limit from one entry.
     pub keys: usize,
-    /// Those of the filters that were asked at least once before the warm phase.
+    /// How many of the filters were asked at least once before the warm phase.
     pub filters_warmed: usize,
     /// Zipf's exponent.
     pub skew: f64,
@@ -45,12 +45,11 @@ pub struct HotReport {
     pub connections: usize,
     /// Events published a second.
     pub rate: f64,
-    /// How long the import took, in seconds, its VACUUM (ANALYZE) included: without that, an index alone can answer
-    /// nothing.
+    /// How long the import took, in seconds, with its VACUUM (ANALYZE): index-only scans need that.
     pub import_seconds: f64,
-    /// One after the other.
+    /// The phases in their order.
     pub phases: Vec<PhaseReport>,
-    /// What was to be reached, and was or was not.
+    /// The targets, and whether they were met.
     pub targets: Vec<TargetReport>,
 }
 
@@ -59,18 +58,18 @@ pub struct HotReport {
 pub struct TargetReport {
     /// What was measured.
     pub what: &'static str,
-    /// What it should be, in words.
+    /// The target, in words.
     pub wanted: &'static str,
-    /// What it was.
+    /// The measured value.
     pub measured: f64,
-    /// Whether that is enough.
+    /// Whether it meets the target.
     pub met: bool,
 }
 
 /// One phase.
 #[derive(Debug, Serialize)]
 pub struct PhaseReport {
-    /// Which.
+    /// Its name.
     pub name: String,
     /// Answered REQs.
     pub answers: u64,
@@ -78,7 +77,7 @@ pub struct PhaseReport {
     pub per_second: f64,
     /// From the REQ to its EOSE, at the client.
     pub latency_ms: Option<Summary>,
-    /// The share of filters that were answered in the process.
+    /// The share of filters that the cache in the process answered.
     pub l1_hit_rate: f64,
     /// The share that the shared cache answered.
     pub l2_hit_rate: f64,
@@ -86,19 +85,19 @@ pub struct PhaseReport {
     pub hit_rate: f64,
     /// Reads of the database.
     pub database_reads: f64,
-    /// What there would have been without a cache, less what there were.
+    /// The reads that there would have been without a cache, less `database_reads`.
     pub reads_saved: f64,
     /// Open connections to the database at the end.
     pub database_connections: f64,
-    /// How many reads were under way on them, on the average over the phase.
+    /// How many of them had a read under way, on average over the phase.
     pub database_connections_busy: f64,
-    /// Getting the rows in the process, in milliseconds.
+    /// The time to get rows from the cache in the process, in milliseconds.
     pub l1_read_ms: PhasePercentiles,
-    /// Getting them from the shared cache.
+    /// The time to get rows from the shared cache.
     pub l2_read_ms: PhasePercentiles,
-    /// Getting what both layers missed, the looks into them included.
+    /// The time to get rows that both layers missed, with the looks into them.
     pub miss_ms: PhasePercentiles,
-    /// The database's part of that, or all of it where the caches are off.
+    /// The database's part of the misses, or of all reads where the caches are off.
     pub database_read_ms: PhasePercentiles,
     /// Processor time of the instances for each answer.
     pub relay_cpu_us: f64,
@@ -108,7 +107,7 @@ pub struct PhaseReport {
     pub published: u64,
     /// Second by second.
     pub seconds: Vec<Second>,
-    /// What went wrong.
+    /// The faults.
     pub faults: Vec<(String, u64)>,
 }
 
@@ -130,7 +129,7 @@ pub struct Second {
     pub hit_rate: f64,
     /// Reads of the database a second.
     pub database_reads: f64,
-    /// 95 of 100 answers took at most so many milliseconds.
+    /// 95 of 100 answers took at most this many milliseconds.
     pub p95_ms: Option<f64>,
 }
 
@@ -156,7 +155,7 @@ impl Second {
     }
 }
 
-/// What a phase has measured.
+/// The raw figures of a phase.
 pub(super) struct Measured {
     pub(super) name: String,
     pub(super) wall: Duration,
@@ -268,7 +267,7 @@ impl HotReport {
         }
     }
 
-    /// The phases against each other, second by second.
+    /// Charts that compare the phases second by second.
     pub fn charts(&self) -> Vec<Chart> {
         let longest = self.phases.iter().map(|phase| phase.seconds.len()).max().unwrap_or(0);
         let x: Vec<f64> = (1..=longest).map(|second| second as f64).collect();

@@ -1,4 +1,4 @@
-//! PostgreSQL, Redis and relays of our own.
+//! Starts PostgreSQL, Redis and the relays to measure.
 
 use super::Hot;
 use crate::bench::{Relay as Importer, Site};
@@ -38,8 +38,8 @@ impl Stage {
         self.home.path()
     }
 
-    /// Waits until what the import has written is on disk, and on the replicas. It ends with VACUUM (ANALYZE), so that
-    /// what an index alone can answer is so answered, as in a database that has run for a while.
+    /// Waits until the import's rows are on disk and on the replicas. Then runs VACUUM (ANALYZE), so that index-only
+    /// scans work, as in a database that has run for a while.
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
         self.postgres.primary()?.execute("CHECKPOINT").await?;
         self.postgres.wait_applied().await?;
@@ -57,7 +57,7 @@ impl Stage {
         importer.import(file).context("loading the events")
     }
 
-    /// Starts so many relays anew, with an empty Redis.
+    /// Starts `count` fresh relays, with an empty Redis.
     pub(super) async fn relays_with(&mut self, count: usize, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         self.stop_relays().await?;
         self.redis.kill().await?;
@@ -73,7 +73,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts one more.
+    /// Starts one more relay.
     pub(super) async fn add(&mut self) -> anyhow::Result<()> {
         let mut relay = self.relay()?;
         relay.start().await?;
@@ -93,7 +93,7 @@ impl Stage {
         Ok(relay)
     }
 
-    /// Where clients of a relay connect.
+    /// The address of a relay for clients.
     pub(super) fn site(&self, relay: usize) -> anyhow::Result<Site> {
         let relay = self.relays.get(relay).context("a relay that was not started")?;
         let pid = relay.process().and_then(|process| u32::try_from(process.pid()).ok());

@@ -1,8 +1,8 @@
-//! Every event against every subscription that should see it.
+//! The ledger: accounts for every event at every subscription that it must reach.
 //!
-//! Each thread keeps the account of its own subscriptions, a byte for each expected delivery, and of the events it
-//! publishes. An account is settled and dropped once its last event is older than the run's patience, so memory is
-//! bounded by what is under way.
+//! Each thread keeps the accounts of its own subscriptions, with a byte for each expected delivery, and of the events
+//! that it publishes. It settles and drops an account once the last event in it is older than the run's patience: so
+//! memory is bounded by the events under way.
 
 use super::Totals;
 use super::subscriber_plan::{SLOTS, Seen, SubscriberPlan};
@@ -12,16 +12,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What a delivery was.
+/// What kind of delivery an event was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// The first of its kind, live; carries when the event should have been sent and the URL it went through.
+    /// The first delivery at this subscription, live; with the time at which the event was due, and the URL through
+    /// which it was published.
     Live { intended: u64, via: u16 },
-    /// The first of its kind, as a stored event.
+    /// The first delivery at this subscription, as a stored event.
     CaughtUp,
-    /// One that came before the subscription was opened again.
+    /// An event that the subscription had before it was opened again.
     Again,
-    /// A fault, and counted.
+    /// A fault, which the ledger has counted.
     Fault,
 }
 
@@ -30,28 +31,30 @@ pub(super) enum Delivery {
 struct Slot {
     /// Changes with each REQ, never 0.
     session: u8,
-    /// From its EOSE until it is closed.
+    /// True from EOSE until it is closed.
     live: bool,
-    /// True until its EOSE.
+    /// True from the REQ until EOSE.
     storing: bool,
-    /// When the newest of what it got live was sent.
+    /// When the newest of its live events was sent.
     newest_sent: u64,
-    /// Never reads.
+    /// True for a subscription whose connection never reads.
     never_reads: bool,
 }
 
+/// One chunk's events at the subscriptions of this thread.
 #[derive(Debug)]
 struct Account {
     chunk: Arc<Chunk>,
     seen: Vec<Seen>,
-    /// Of each event, where its bytes begin; each is the session that got it last.
+    /// For each event, where its bytes in `state` begin.
     starts: Vec<usize>,
+    /// A byte for each expected delivery: the session of the slot that got it last; 0: none.
     state: Vec<u8>,
-    /// Of each event, the connection that sent it.
+    /// For each event, the connection that sent it; `u32::MAX`: none of this thread.
     sender: Vec<u32>,
 }
 
-/// What became of an event when its account was settled, for the look at the end.
+/// An event that must be stored at the end of the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
     pub(super) author: u32,
@@ -64,7 +67,7 @@ pub(super) struct Kept {
 pub(super) struct Ledger {
     subscriber_plan: SubscriberPlan,
     slots: Vec<Slot>,
-    /// The connections that subscribe, where everyone sees everything.
+    /// The subscribing connections, for events that must reach all of them.
     everyone: Vec<u32>,
     accounts: VecDeque<Account>,
     /// How many accounts have been settled.
@@ -73,13 +76,13 @@ pub(super) struct Ledger {
     numbers: FxHashMap<u64, u32>,
     late_after: u64,
     pub(super) totals: Totals,
-    /// Accepted events of this thread that stay, the first [`MAX_KEPT`] of them.
+    /// Accepted events of this thread that nothing replaces, the first [`MAX_KEPT`] of them.
     kept: Vec<Kept>,
-    /// The same of replaceable events, by author and kind.
+    /// The newest version of each replaceable event, by author and kind.
     newest: FxHashMap<(u32, u16), Kept>,
 }
 
-/// Events that are looked for at the end, about 48 MB a thread.
+/// How many events are looked for at the end: about 48 MB a thread.
 const MAX_KEPT: usize = 1_000_000;
 
 impl Ledger {
@@ -110,7 +113,8 @@ impl Ledger {
         &self.subscriber_plan
     }
 
-    /// Takes all chunks that the timeline has up to `place`; false when it has none there yet, or never will.
+    /// Takes all chunks of the timeline up to `place`. `Err(false)`: that chunk is not there yet; `Err(true)`: it will
+    /// never come.
     pub(super) fn take_up_to(&mut self, place: usize, timeline: &Timeline) -> Result<(), bool> {
         while self.settled + self.accounts.len() <= place {
             let chunk = timeline.chunk(self.settled + self.accounts.len())?;
@@ -143,26 +147,26 @@ impl Ledger {
         self.accounts.push_back(account);
     }
 
-    /// The event of a number and its account; `None` once it is settled.
+    /// The account of event `number`, and its index there; `None` once it is settled.
     fn find(&self, number: u32) -> Option<(usize, usize)> {
         let (place, at) = (number as usize / CHUNK, number as usize % CHUNK);
         let account = place.checked_sub(self.settled)?;
         (at < self.accounts.get(account)?.chunk.events.len()).then_some((account, at))
     }
 
-    /// The chunk that `place` is in, once it was taken and until it is settled.
+    /// The chunk at `place`, from when it was taken until it is settled.
     pub(super) fn chunk(&self, place: usize) -> Option<&Arc<Chunk>> {
         self.accounts.get(place.checked_sub(self.settled)?).map(|account| &account.chunk)
     }
 
-    /// An event that was sent, at random by `pick`; `None` when it drew one that was not, or there is none.
+    /// A random event among those that were sent; `None` when `pick` drew one that was not sent, or there is none.
     pub(super) fn some_sent(&self, pick: impl FnOnce(usize) -> usize) -> Option<&Planned> {
         let drawn = pick(self.accounts.len() * CHUNK);
         let event = self.accounts.get(drawn / CHUNK)?.chunk.events.get(drawn % CHUNK)?;
         event.was_sent().then_some(event)
     }
 
-    /// The connection `peer` sends the event at `place` and `at` now; it should have at `intended`.
+    /// Notes that connection `peer` sends event `at` of chunk `place` now; it was due at `intended`.
     pub(super) fn sent(&mut self, (place, at): (usize, usize), (peer, via): (u32, u16), intended: u64, now: u64) {
         let Some(account) = place.checked_sub(self.settled).and_then(|at| self.accounts.get_mut(at)) else { return };
         account.sender[at] = peer;
@@ -173,7 +177,7 @@ impl Ledger {
         self.totals.sent += 1;
     }
 
-    /// An OK that `peer` got. Returns when the event should have been sent.
+    /// Notes an OK that `peer` got. Returns when the event was due.
     pub(super) fn answered(&mut self, peer: u32, id: u64, verdict: PublishOutcome, now: u64) -> Option<u64> {
         let found = self.numbers.get(&id).and_then(|number| self.find(*number));
         let Some((account, at)) = found.filter(|(account, at)| self.accounts[*account].sender[*at] == peer) else {
@@ -195,7 +199,7 @@ impl Ledger {
         Some(event.intended.load(Ordering::Acquire))
     }
 
-    /// The connection `peer` broke: its events without an OK never get one, and its subscriptions are over.
+    /// Notes that connection `peer` broke: its events without an OK will not get one, and its subscriptions are closed.
     pub(super) fn broke(&mut self, peer: u32, now: u64) {
         for account in &self.accounts {
             for (event, sender) in account.chunk.events.iter().zip(&account.sender) {
@@ -210,21 +214,21 @@ impl Ledger {
         }
     }
 
-    /// A REQ goes out for `slot`.
+    /// Notes that a REQ for `slot` is sent.
     pub(super) fn opened(&mut self, slot: u32) {
         let slot = &mut self.slots[slot as usize];
         let session = if slot.session == u8::MAX { 1 } else { slot.session + 1 };
         *slot = Slot { session, live: false, storing: true, newest_sent: 0, never_reads: slot.never_reads };
     }
 
-    /// Its EOSE has come. True the first time.
+    /// Notes the EOSE of `slot`. True the first time.
     pub(super) fn caught_up(&mut self, slot: u32) -> bool {
         let Some(slot) = self.slots.get_mut(slot as usize) else { return false };
         slot.live = true;
         std::mem::take(&mut slot.storing)
     }
 
-    /// It is over. True when it was open.
+    /// Notes that `slot` is closed. True when it was open.
     pub(super) fn closed(&mut self, slot: u32) -> bool {
         let Some(slot) = self.slots.get_mut(slot as usize) else { return false };
         let open = slot.live || slot.storing;
@@ -232,7 +236,7 @@ impl Ledger {
         open
     }
 
-    /// An event that `slot` got.
+    /// Notes a delivery to `slot`.
     pub(super) fn delivered(&mut self, slot: u32, id: u64, now: u64, timeline: &Timeline) -> Delivery {
         let number = match self.numbers.get(&id) {
             Some(number) => Some(*number),
@@ -243,12 +247,13 @@ impl Ledger {
             }
         };
         let Some((account, at)) = number.and_then(|number| self.find(number)) else {
-            // A stored event of an earlier run is nobody's fault.
+            // Before EOSE it may be a stored event of an earlier run, which is no fault.
             if !self.slots.get(slot as usize).is_some_and(|slot| slot.storing) {
                 self.totals.foreign += 1;
             }
             return Delivery::Fault;
         };
+
         let Account { chunk, seen, starts, state, .. } = &mut self.accounts[account];
         let place = match &seen[at] {
             Seen::All => {
@@ -265,6 +270,7 @@ impl Ledger {
             self.totals.doubled += 1;
             return Delivery::Fault;
         }
+
         let again = *state != 0;
         *state = slot.session;
         let event = &chunk.events[at];
@@ -272,8 +278,9 @@ impl Ledger {
             self.totals.caught_up += u64::from(!again);
             return if again { Delivery::Again } else { Delivery::CaughtUp };
         }
+
         let (sent, answered) = (event.sent.load(Ordering::Acquire), event.answered.load(Ordering::Acquire));
-        // Only an OK proves that it was in the log by then: an event whose connection broke may still be on its way.
+        // Only an OK proves that the event was in the log by then. An event whose connection broke may be stored later.
         if event.verdict() == PublishOutcome::Accepted && answered < slot.newest_sent {
             self.totals.out_of_order += 1;
         }
@@ -286,7 +293,7 @@ impl Ledger {
         Delivery::Live { intended, via: event.via.load(Ordering::Relaxed) }
     }
 
-    /// How many deliveries and answers are still to come.
+    /// How many deliveries and OKs are still to come.
     pub(super) fn outstanding(&self) -> u64 {
         let mut left = 0;
         for account in &self.accounts {
@@ -303,7 +310,7 @@ impl Ledger {
         left
     }
 
-    /// The slots that should see an event, and whether they have.
+    /// The slots that an event must reach, and whether it has.
     fn expected<'a>(&'a self, account: &'a Account, at: usize) -> impl Iterator<Item = (u32, bool)> + 'a {
         let slots: Box<dyn Iterator<Item = u32> + 'a> = match &account.seen[at] {
             Seen::All => Box::new(self.everyone.iter().map(|peer| peer * SLOTS)),
@@ -316,7 +323,7 @@ impl Ledger {
         self.slots.get(slot as usize).is_some_and(|slot| slot.live && !slot.never_reads)
     }
 
-    /// Settles the accounts whose events were all sent before `before`; with `all`, whatever was sent.
+    /// Settles the accounts, oldest first, whose events were all sent before `before`; with `all`, every account.
     pub(super) fn settle(&mut self, before: u64, all: bool) {
         while let Some(account) = self.accounts.front() {
             let old = |event: &Planned| (1..before).contains(&event.sent.load(Ordering::Acquire));
@@ -365,8 +372,8 @@ impl Ledger {
         }
     }
 
-    /// Remembers what should be there at the end: of a replaceable event the newest version, of two of the same
-    /// second the one with the lower id (NIP-01).
+    /// Keeps an event that must be stored at the end: of a replaceable event the newest version, of two versions of the
+    /// same second the one with the lower id (NIP-01).
     fn keep(&mut self, event: &Planned) {
         let Planned { author, kind, created_at, id, .. } = *event;
         let kept = Kept { author, id, created_at };
@@ -380,7 +387,7 @@ impl Ledger {
         }
     }
 
-    /// What should be there at the end, by author.
+    /// The events that must be stored at the end, sorted by author.
     pub(super) fn take_kept(&mut self) -> Vec<Kept> {
         let mut kept = std::mem::take(&mut self.kept);
         kept.extend(std::mem::take(&mut self.newest).into_values());

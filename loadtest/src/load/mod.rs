@@ -1,11 +1,11 @@
 //! The load: many connections, an open loop, and a ledger of every delivery.
 //!
 //! A run has one coordinator ([`run`]) and some threads (`thread`), each with its own connections, its own runtime and
-//! its part of the ledger; `worker` is their state, which `schedule`, `session` and `side_queries` share. Events are
-//! made and signed ahead on a thread of their own (`signer`) into a `timeline` that all threads see; each event belongs
-//! to the thread of its author. A thread's `schedule` sends what is due by a timer exact to some ten microseconds,
-//! whatever has come back, and latency counts from when a thing was due. `subscriber_plan` knows who should see which
-//! event, `ledger` who has.
+//! its part of the ledger; `worker` is their state, which `schedule`, `session` and `side_queries` share. The `signer`,
+//! a thread of its own, makes and signs events ahead into a `timeline` that all threads see; each event belongs to the
+//! thread of its author. A thread's `schedule` sends what is due, whatever answers have come, by a timer exact to about
+//! ten microseconds; latency begins when an event or a question is due. `subscriber_plan` knows which subscriptions an
+//! event must reach, `ledger` which it has reached.
 
 mod ledger;
 mod options;
@@ -33,5 +33,5 @@ pub use scrape::{get, purge, samples, series};
 pub use signer::ReplayError;
 pub use totals::Totals;
 
-/// Rows that a subscription asks for when it catches up: what relays give at most.
+/// How many rows a subscription asks for when it catches up: the most that relays usually return.
 const CATCH_UP: usize = 500;

@@ -1,10 +1,10 @@
-//! What a thread knows of one of its connections.
+//! The state of one connection.
 
 use crate::client::encode_text;
 use std::cell::{Cell, RefCell};
 use tokio::sync::Notify;
 
-/// Bytes that may wait for a connection to take them; past that it gets nothing more.
+/// How many bytes may wait for the socket; a connection with more gets nothing to send.
 pub(super) const MAX_BACKLOG: usize = 256 * 1024;
 
 /// A question under way.
@@ -12,39 +12,39 @@ pub(super) const MAX_BACKLOG: usize = 256 * 1024;
 pub(super) struct Asked {
     pub(super) number: u32,
     pub(super) class: u8,
-    /// When it should have been asked.
+    /// When it was due.
     pub(super) intended: u64,
 }
 
-/// What a thread knows of one of its connections.
+/// The state of one connection, as its thread sees it.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// Among the thread's.
+    /// Its index among the thread's connections.
     pub(super) index: u32,
-    /// Among all.
+    /// Its index among all connections.
     pub(super) global: usize,
-    /// Which URL it connects to.
+    /// The index of the URL that it connects to.
     pub(super) url: u16,
     pub(super) subscribes: bool,
     pub(super) never_reads: bool,
-    /// Open, and nothing stops it from sending.
+    /// True while it is connected and may send.
     pub(super) open: Cell<bool>,
-    /// Open, and all its subscriptions have had their EOSE.
+    /// True while it is connected and all its subscriptions have had their EOSE.
     pub(super) live: Cell<bool>,
-    /// It is not waited for at the start.
+    /// True where the start of the run does not wait for it, since it failed too often.
     pub(super) gave_up: Cell<bool>,
     pub(super) in_flight: Cell<usize>,
-    /// When it was told to connect again; 0 when it was not.
+    /// When it was ordered to reconnect; 0: it was not.
     pub(super) ordered: Cell<u64>,
     /// Frames for the socket.
     pub(super) outbox: RefCell<Vec<u8>>,
-    /// Bytes that the kernel has yet to take.
+    /// Bytes that the kernel has not taken yet.
     pub(super) backlog: Cell<usize>,
     pub(super) asked: RefCell<Vec<Asked>>,
-    /// Something is in the outbox, or it was told to connect again.
+    /// Wakes its task: there is something in the outbox, or an order to reconnect.
     pub(super) wake: Notify,
     pub(super) slots_live: Cell<u32>,
-    /// Subscriptions that the relay closed, a bit each.
+    /// The subscriptions that the relay has closed, one bit each.
     pub(super) closed: Cell<u32>,
 }
 
@@ -55,7 +55,7 @@ impl Peer {
         self.wake.notify_one();
     }
 
-    /// True when it may be given something to send.
+    /// True when it can take something to send.
     pub(super) fn has_room(&self) -> bool {
         self.open.get() && self.outbox.borrow().len() + self.backlog.get() < MAX_BACKLOG
     }

@@ -1,4 +1,4 @@
-//! One run from the first connection to the last account: the coordinator.
+//! The coordinator of a run, from the first connection to the last account.
 
 use super::scrape::{changed, get, purge, samples};
 use super::signer::{self, ReplayError};
@@ -22,48 +22,48 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-/// How skewed authors are.
+/// The exponent of the authors' Zipf distribution.
 const SKEW: f64 = 0.9;
-/// Connections from one source address at most, well below what a system has ports for.
+/// The most connections from one source address: well below the number of its ports.
 const PER_SOURCE: usize = 10_000;
-/// Descriptors beside the connections'.
+/// Descriptors for other things than connections.
 const SPARE_FILES: u64 = 200;
 /// Different questions of each shape.
 const QUESTIONS_OF_A_SHAPE: usize = 1_000;
-/// How long nothing may happen before the start goes on without the connections that are missing.
+/// How long no connection may change before the run starts without the missing ones.
 const STUCK: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The last second's figures are on their way for a moment.
+/// How long the figures of the last second may take to arrive.
 const GRACE: Duration = Duration::from_millis(150);
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The descriptors.
+    /// Too few descriptors may be open.
     #[error(transparent)]
     OpenFiles(#[from] OpenFilesError),
-    /// A URL.
+    /// A URL cannot be connected to.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The file to replay.
+    /// The file to replay cannot be read.
     #[error("cannot replay: {0}")]
     Replay(#[from] ReplayError),
-    /// The system.
+    /// An error of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// No connection could be made; carries the most frequent reason.
     #[error("not one connection could be made: {0}")]
     Unreachable(String),
-    /// The relay's admin address or its metrics.
+    /// The relay's admin listener or its metrics cannot be reached.
     #[error("the relay's admin address: {0}")]
     Admin(io::Error),
 }
 
-/// Who is told how a run goes.
+/// Shows the progress of a run.
 pub trait Watcher {
-    /// Something began.
+    /// A phase begins.
     fn phase(&mut self, words: &str);
-    /// How far what runs is, of how much, and what came with the last second.
+    /// The phase has done `done` of `of`; `words` describe its last second.
     fn progress(&mut self, done: u64, of: u64, words: &str);
 }
 
@@ -73,7 +73,8 @@ struct Threads {
     handles: Vec<JoinHandle<io::Result<Findings>>>,
 }
 
-/// Runs it. Ctrl-C ends the schedule; the report is made of what there is, and `true` comes with it.
+/// Runs the load and makes the report. Ctrl-C ends the schedule early: then the report covers what was done, and the
+/// second value is `true`.
 ///
 /// # Errors
 /// See [`LoadError`]. A connection that breaks later is part of the report.
@@ -163,7 +164,7 @@ impl Threads {
         self.shared.gauges.iter().map(of).sum()
     }
 
-    /// Waits a little; true when it is time to leave: Ctrl-C, or a thread that has failed.
+    /// Waits for [`LOOK_EVERY`]; true when the run must end: at Ctrl-C, or when a thread has failed.
     async fn wait(&self, interrupted: &mut Signal) -> bool {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => self.handles.iter().any(JoinHandle::is_finished),
@@ -210,7 +211,7 @@ impl Threads {
         interrupted: &mut Signal,
     ) -> bool {
         let options = &self.shared.options;
-        // A full schedule takes as long as it was asked to; another ends with its events.
+        // A schedule with a limited number of events ends with them; any other lasts the whole duration.
         let limited = options.events.is_some() || options.replay.is_some();
         let may_end = options.workload.mix().publishes && (limited || matches!(options.pace, Pace::InFlight(_)));
         let all = options.duration.as_secs_f64().ceil() as u64;
@@ -229,7 +230,7 @@ impl Threads {
         false
     }
 
-    /// Waits until everything has come, or nothing has for the run's patience.
+    /// Waits until all deliveries and answers have come, or none has for the run's patience.
     async fn drain(&self, rows: &mut Rows, watcher: &mut dyn Watcher, interrupted: &mut Signal) -> bool {
         let mut last = (0, Instant::now());
         loop {
@@ -257,7 +258,7 @@ impl Threads {
     }
 }
 
-/// Everything that is there before the first connection.
+/// Makes the shared state, before the first connection.
 fn prepare(options: Options) -> Result<LoadShared, LoadError> {
     let targets = options.urls.iter().map(|url| Target::resolve(url)).collect::<Result<Vec<_>, _>>()?;
     let mut sources = options.sources.clone();
@@ -307,7 +308,7 @@ fn prepare(options: Options) -> Result<LoadShared, LoadError> {
     Ok(shared)
 }
 
-/// Questions of every shape in turn about what `loadtest fill` wrote.
+/// Draws questions of every shape in turn about the events that `loadtest fill` wrote.
 fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
     let authors = Authors::derive(options.seed, options.filled_authors);
     let plan = Plan {

@@ -1,4 +1,4 @@
-//! One thread's schedule: what is due is sent, whatever has come back.
+//! One thread's schedule, an open loop: it sends what is due, whatever answers have come.
 
 use super::Pace;
 use super::peer::Asked;
@@ -12,25 +12,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 const SECOND: u64 = 1_000_000_000;
-/// How soon what found no open connection with room is tried again.
+/// How soon something is tried again that found no open connection with room, in nanoseconds.
 const RETRY: u64 = 5_000_000;
-/// Sent in one go before the sockets are looked at again.
+/// How much is sent at once before the connections' tasks get a turn.
 const MOST_AT_ONCE: usize = 256;
-/// How often something random is drawn until it suits.
+/// How often a random choice is drawn again before it is given up.
 const DRAWS: usize = 64;
-/// Questions asked about the query workload's events before they are asked again, hot.
+/// How many questions of the query workload are asked cold before the same ones are asked hot.
 const BLOCK: usize = 50;
 
-/// Where a thread is in its schedule. Times are nanoseconds since the run's start.
+/// The state of a thread's schedule. Times are nanoseconds since the run's start.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// The next event: its chunk and its place there.
+    /// The next event: its chunk and its index there.
     next: (usize, usize),
-    /// True when no event comes any more.
+    /// True when no more events will come.
     over: bool,
-    /// The publisher tried next.
+    /// The publisher to try next.
     turn: usize,
-    /// The thread's next question, of all.
+    /// The number of the thread's next question among all threads' questions.
     question: u64,
     name: u32,
     next_reconnect: u64,
@@ -77,7 +77,7 @@ impl Schedule {
             if now < start {
                 next = 0;
             } else {
-                // What was due before the end is sent, be it late.
+                // What was due before the end is sent, even if late.
                 next = next.min(self.publish(worker, start, ran));
                 next = next.min(self.ask(worker, start, ran));
                 if ran < length {
@@ -87,7 +87,7 @@ impl Schedule {
             worker.shared.gauges[worker.thread].exhausted.store(self.over, Ordering::Release);
             let at = worker.shared.origin + Duration::from_nanos(start + next);
             if at <= Instant::now() {
-                // More is due: the sockets come in between.
+                // More is due: yield first, so that the connections' tasks read and write.
                 tokio::task::yield_now().await;
                 if phase.has_changed().unwrap_or(true) {
                     return Ok(());
@@ -102,7 +102,7 @@ impl Schedule {
         }
     }
 
-    /// Sends the events that are due; returns when the next one is.
+    /// Sends the events that are due; returns when the next one is due.
     fn publish(&mut self, worker: &Worker, start: u64, ran: u64) -> u64 {
         let timeline = &worker.shared.timeline;
         for _ in 0..MOST_AT_ONCE {
@@ -180,7 +180,7 @@ impl Schedule {
         None
     }
 
-    /// Asks what an application asks when someone looks at an event.
+    /// Asks what an application asks when its user looks at an event.
     fn ask_social(&mut self, worker: &Worker, which: usize, about: &[u8; 32], intended: u64) {
         let (keys, people) = (&worker.shared.keys, &worker.shared.people);
         let mut random = worker.random.borrow_mut();
@@ -221,7 +221,7 @@ impl Schedule {
         self.text = text;
     }
 
-    /// Sends the query workload's questions that are due; returns when the next one is.
+    /// Sends the query workload's questions that are due; returns when the next one is due.
     fn ask(&mut self, worker: &Worker, start: u64, ran: u64) -> u64 {
         let (questions, threads) = (&worker.shared.questions, worker.shared.options.threads as u64);
         let Pace::Rate(rate) = worker.shared.options.pace else { return u64::MAX };
@@ -245,7 +245,7 @@ impl Schedule {
         ran
     }
 
-    /// Asks on a random connection; false when none had room.
+    /// Asks on a random connection; false when none has room.
     fn send_question(&mut self, worker: &Worker, (verb, filter): (&str, &str), class: u8, intended: u64) -> bool {
         let mut recorder = worker.recorder.borrow_mut();
         let mut random = worker.random.borrow_mut();
@@ -263,7 +263,7 @@ impl Schedule {
         true
     }
 
-    /// Tells those whose time has come to connect again; returns when the next one's comes.
+    /// Orders connections to reconnect when they are due; returns when the next one is due.
     fn reconnect(&mut self, worker: &Worker, ran: u64) -> u64 {
         let order = |peer: &super::peer::Peer| {
             peer.ordered.set(worker.now());

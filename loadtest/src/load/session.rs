@@ -1,4 +1,5 @@
-//! The task of one connection: it connects, subscribes, reads, and does so again when it breaks or is told to.
+//! The task of one connection: it connects, subscribes and reads. It reconnects when the connection breaks or an order
+//! comes.
 
 use super::ledger::Delivery;
 use super::peer::{Asked, Peer};
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
-/// How long a connection waits after a failure, doubled with each up to the last.
+/// How long a connection waits after a failure: doubled with each further one, up to [`MOST_DOUBLINGS`] times.
 const BACK_OFF: Duration = Duration::from_millis(50);
 const MOST_DOUBLINGS: u32 = 5;
-/// A connection that failed so often is not waited for at the start.
+/// After this many failures the start of the run does not wait for a connection.
 const GIVE_UP_AFTER: u32 = 4;
 
 /// Keeps connection `index` alive until it is aborted.
@@ -61,7 +62,7 @@ pub(super) async fn keep_connected(worker: Rc<Worker>, index: u32) {
     }
 }
 
-/// From the upgrade to the end; `Ok` when it was told to connect again.
+/// Runs a connection from the upgrade to its end; `Ok`: it was ordered to reconnect.
 async fn session(worker: &Worker, peer: &Peer, mut client: Client) -> Result<(), ClientError> {
     peer.slots_live.set(0);
     peer.closed.set(0);
@@ -81,7 +82,7 @@ async fn session(worker: &Worker, peer: &Peer, mut client: Client) -> Result<(),
             client.flush().await?;
             order.await;
         } else {
-            // One clock reading for all that one read brought.
+            // The clock is read once for all messages of one read: they have arrived together.
             let mut now = 0;
             let received = client.receive(&worker.scratch, |message| {
                 if now == 0 {
@@ -112,7 +113,7 @@ fn subscribe(worker: &Worker, peer: &Peer, part: u32) {
     peer.send(&[b"[\"REQ\",\"", name(part), b"\",", filter.as_bytes(), b"]"]);
 }
 
-/// Asks again for whatever the relay has closed on any connection of a thread.
+/// Opens the subscriptions again that the relay has closed on any connection of a thread.
 pub(super) fn resubscribe_all(worker: &Worker) {
     worker.peers.iter().for_each(|peer| resubscribe(worker, peer));
 }
@@ -126,7 +127,7 @@ fn resubscribe(worker: &Worker, peer: &Peer) {
     }
 }
 
-/// Everything is open, for the first time or again.
+/// Notes that all subscriptions of a connection are live, for the first time or again.
 fn back(peer: &Peer, recorder: &mut Recorder, now: u64) {
     peer.live.set(true);
     let ordered = peer.ordered.replace(0);
@@ -139,7 +140,7 @@ fn name(part: u32) -> &'static [u8] {
     if part == 0 { b"feed" } else { b"mentions" }
 }
 
-/// The part of a connection's subscriptions that a name stands for.
+/// Which of a connection's subscriptions has the id `name`.
 fn part(name: &[u8]) -> Option<u32> {
     match name {
         b"feed" => Some(0),
@@ -152,7 +153,7 @@ fn words(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// Takes one message into account.
+/// Records one message.
 fn hear(worker: &Worker, peer: &Peer, message: &[u8], now: u64) {
     let mut recorder = worker.recorder.borrow_mut();
     recorder.tick.counts.received += 1;

@@ -1,4 +1,4 @@
-//! Questions asked beside the load: what is stored at the end, and what warms a cache before the start.
+//! Queries beside the load: those that warm a cache before the start, and those that look for stored events at the end.
 
 use super::ledger::Kept;
 use crate::bench::Question;
@@ -9,14 +9,14 @@ use tokio::time::{sleep, timeout};
 
 /// How long the relay may be silent while an answer is due.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Questions under way.
+/// How many questions are under way at the same time.
 const TOGETHER: usize = 8;
 const IDS_OF_A_QUESTION: usize = 100;
-/// A replica may lag a moment behind an OK: what is missing is asked for again so often, and so much later.
+/// How often missing events are asked for again, and after which pause: a replica may lag behind an OK.
 const TRIES: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(400);
 
-/// Asks each question and waits for its end; `on` sees each event that comes.
+/// Asks each question and waits for its end; calls `on` with each event.
 pub(super) async fn ask_all(
     client: &mut Client,
     scratch: &Scratch,
@@ -53,8 +53,8 @@ pub(super) async fn ask_all(
     client.flush().await
 }
 
-/// How many of `kept`, sorted by author, the relay does not have: each author is asked about once, and what did not
-/// come, because an answer has a limit or a replica lags, by id.
+/// How many of `kept`, which is sorted by author, the relay does not have. Asks for each author once; then asks by id
+/// for events that did not come, since an answer has a limit or a replica lags.
 pub(super) async fn missing(
     client: &mut Client,
     scratch: &Scratch,

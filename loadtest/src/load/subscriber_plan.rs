@@ -1,4 +1,4 @@
-//! Who subscribes to what, and so who should see which event.
+//! Which connection subscribes to what, and therefore which subscriptions an event must reach.
 
 use super::options::Gathering;
 use super::timeline::Planned;
@@ -6,29 +6,29 @@ use crate::events::{Random, Zipf};
 use rustc_hash::FxHashMap;
 use std::fmt::Write;
 
-/// Subscriptions that an event of the standard mix matches, on average over all connections.
+/// How many subscriptions an event of the standard mix matches on average.
 const MATCHES: f64 = 20.0;
 const FEED_KINDS: [u16; 4] = [1, 6, 1111, 30_023];
 /// The share of [`FEED_KINDS`] in generated events.
 const FEED_SHARE: f64 = 0.708;
 const MENTION_KINDS: [u16; 5] = [1, 6, 7, 1111, 9735];
-/// Authors that a feed follows at most: what every relay takes in a filter.
+/// The most authors that a feed follows: as many as every relay takes in a filter.
 const MAX_FOLLOWS: usize = 300;
-/// The first so many are anyone, the rest popular.
-const ANYONE: usize = 60;
+/// How many authors of a feed are drawn evenly; the rest are drawn by how much they write.
+const DRAWN_EVENLY: usize = 60;
 
-/// Subscriptions of one connection: its feed and its mentions.
+/// The subscriptions of one connection: its feed and its mentions.
 pub(super) const SLOTS: u32 = 2;
 
 /// What the connections of one thread subscribe to.
 #[derive(Debug)]
 pub(super) struct SubscriberPlan {
     gathering: Gathering,
-    /// Of each connection, whom it follows.
+    /// For each connection, the ranks of the authors that it follows.
     follows: Vec<Box<[u32]>>,
-    /// Of each connection, who it is.
+    /// For each connection, the rank of its own key.
     selves: Vec<Option<u32>>,
-    /// The keys, by rank; few where everyone follows them all.
+    /// The keys, by rank; few where every connection follows all of them.
     keys: PubkeysByRank,
     by_author: FxHashMap<u32, Vec<u32>>,
     by_mention: FxHashMap<u32, Vec<u32>>,
@@ -37,17 +37,17 @@ pub(super) struct SubscriberPlan {
 /// Public keys in hex, by rank.
 pub(super) type PubkeysByRank = std::sync::Arc<[String]>;
 
-/// Which slots should see an event.
+/// Which slots an event must reach.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The first slot of every connection that subscribes.
+    /// The first slot of every subscribing connection.
     All,
     Slots(Vec<u32>),
 }
 
 impl SubscriberPlan {
-    /// A plan of `subscribes.len()` connections, of which those marked take part; `all` connections of all
-    /// threads make the average.
+    /// A plan for the connections of one thread, of which those marked in `subscribes` subscribe. `all` is the number
+    /// of connections of all threads, over which events match [`MATCHES`] subscriptions on average.
     pub(super) fn new(
         gathering: Gathering,
         (keys, people): (PubkeysByRank, &Zipf),
@@ -78,7 +78,7 @@ impl SubscriberPlan {
         subscriber_plan
     }
 
-    /// How many subscriptions each connection that takes part holds.
+    /// How many subscriptions each subscribing connection has.
     pub(super) fn slots(&self) -> u32 {
         match self.gathering {
             Gathering::Nobody => 0,
@@ -87,7 +87,7 @@ impl SubscriberPlan {
         }
     }
 
-    /// Who should see `event`.
+    /// Which slots `event` must reach.
     pub(super) fn of(&self, event: &Planned) -> Seen {
         let mut slots = Vec::new();
         match self.gathering {
@@ -107,7 +107,7 @@ impl SubscriberPlan {
         Seen::Slots(slots)
     }
 
-    /// The filter of a slot, for events from `since` on; `None` asks for what is new only, whatever its date.
+    /// The filter of a slot, for events from `since` on; `None` asks for live events only, whatever their dates.
     pub(super) fn filter(&self, slot: u32, since: Option<u64>) -> String {
         let (peer, part) = ((slot / SLOTS) as usize, slot % SLOTS);
         let mut filter = String::from("{");
@@ -137,8 +137,8 @@ fn push_keys<'a>(filter: &mut String, name: &str, keys: impl Iterator<Item = &'a
     filter.push(']');
 }
 
-/// Authors who together write `coverage` of all events, as an expectation: the one that would be too much is taken
-/// with the probability that makes up for it. There is at least one.
+/// Draws at least one author. Together they write `coverage` of all events on average: an author who would exceed it is
+/// taken with the probability that keeps the average right.
 fn draw(people: &Zipf, count: usize, coverage: f64, random: &mut Random) -> Box<[u32]> {
     let mut left = coverage;
     let mut follows = Vec::<u32>::new();
@@ -146,7 +146,7 @@ fn draw(people: &Zipf, count: usize, coverage: f64, random: &mut Random) -> Box<
         if left <= 0.0 || follows.len() == MAX_FOLLOWS {
             break;
         }
-        let author = if turn < ANYONE { random.below(count) } else { people.draw(random) } as u32;
+        let author = if turn < DRAWN_EVENLY { random.below(count) } else { people.draw(random) } as u32;
         if follows.contains(&author) {
             continue;
         }
@@ -176,7 +176,7 @@ mod tests {
         let mut random = Random::new(4);
         let mut matches = 0;
         for number in 0..10_000 {
-            // As many as the mix has of the kinds that feeds ask for.
+            // The same share of feed kinds as in the mix.
             let kind = if random.unit() < FEED_SHARE { 1 } else { 9735 };
             let author = people.draw(&mut random) as u32;
             let event = Planned::new([0; 32], String::new(), (author, kind, number), Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! From the threads' figures to the report's.
+//! Makes the report's figures from those of the threads.
 
 use super::recorder::{Counts, Latencies, Recorder, Tick};
 use super::thread::{Findings, merge_classes};
@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Seconds that may be incomplete before the oldest is taken as it is.
+/// How many seconds may lack a thread's figures before the oldest is reported without them.
 const PENDING: usize = 3;
-/// A thread that used so much of a core over ten seconds had no time left.
+/// A thread that used this share of a core over [`BUSY_SECONDS`] is the bottleneck.
 const BUSY_PERCENT: f64 = 90.0;
 const BUSY_SECONDS: usize = 10;
-/// Later than this, the schedule was not kept.
+/// A greater p99 of the lag says that the tester did not keep its schedule.
 const LAG_MILLIS: f64 = 20.0;
-/// A machine this busy has nothing left for either side.
+/// A machine busier than this has no CPU left for either side.
 const FULL_PERCENT: f64 = 97.0;
 
 /// The seconds of a run as they come in from the threads.
@@ -28,7 +28,7 @@ pub(super) struct Rows {
     ticks: mpsc::Receiver<Tick>,
     pending: BTreeMap<usize, Vec<Tick>>,
     series: Series,
-    /// What came during the schedule.
+    /// The counts during the schedule.
     scheduled: Counts,
     counts: Counts,
     latencies: Latencies,
@@ -52,7 +52,7 @@ impl Rows {
         }
     }
 
-    /// Takes what has come, and the seconds below `end` that are complete.
+    /// Takes the ticks that have come, and reports the seconds below `end` that are complete.
     pub(super) fn take(&mut self, end: f64) {
         while let Ok(tick) = self.ticks.try_recv() {
             self.counts.merge(&tick.counts);
@@ -69,7 +69,7 @@ impl Rows {
         }
     }
 
-    /// Takes all there is, for what comes after the schedule belongs to no second.
+    /// Takes all ticks and reports all seconds. For after the schedule, when no thread adds to a second any more.
     pub(super) fn drain(&mut self) {
         self.take(f64::MAX.min(usize::MAX as f64 / 2.0));
         while !self.pending.is_empty() {
@@ -110,12 +110,12 @@ impl Rows {
         );
     }
 
-    /// The last second in words.
+    /// The last second as a line of text.
     pub(super) fn words(&self) -> String {
         self.words.clone()
     }
 
-    /// What the relay's processes used so far.
+    /// The CPU time and memory that the relay's processes have used so far.
     pub(super) fn used(&self) -> Option<Used> {
         self.watch.used(self.messages())
     }

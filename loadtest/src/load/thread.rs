@@ -1,4 +1,4 @@
-//! One thread of the load: it follows the phases of the run until it is told to stop.
+//! One thread of the load: it follows the phases of the run until the phase is `Stop`.
 
 use super::Totals;
 use super::recorder::{Recorder, Tick};
@@ -19,16 +19,16 @@ use tokio::task::LocalSet;
 /// How often a thread that has nothing to send looks at its connections.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a thread found.
+/// What a thread has found.
 #[derive(Debug)]
 pub(super) struct Findings {
     pub(super) totals: Totals,
     pub(super) recorder: Recorder,
-    /// Why the look at what is stored failed, where it did.
+    /// Why the search for stored events failed, where it did.
     pub(super) check_failed: Option<String>,
 }
 
-/// Runs one thread's part until the phase says stop.
+/// Runs one thread's part until the phase is `Stop`.
 pub(super) fn work(
     shared: Arc<LoadShared>,
     thread: usize,
@@ -111,7 +111,7 @@ impl Worker {
         self.ledger.borrow_mut().totals.looked_for = kept.len() as u64;
         let mut client = self.connect(peer).await?;
         let key = |author: u32| self.shared.keys[author as usize].clone();
-        // Real events have dates of their own.
+        // Replayed events have their original dates.
         let since = if self.shared.dated { self.shared.unix } else { 0 };
         let missing = side_queries::missing(&mut client, &self.scratch, &kept, (since, key)).await?;
         self.ledger.borrow_mut().totals.not_stored = missing;
@@ -119,7 +119,7 @@ impl Worker {
     }
 }
 
-/// Merges each of one thread's classes into another's.
+/// Merges the latencies of each class of questions.
 pub(super) fn merge_classes(into: &mut [Latency], from: &[Latency]) {
     into.iter_mut().zip(from).for_each(|(into, from)| into.merge(from));
 }

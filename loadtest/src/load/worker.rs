@@ -1,4 +1,4 @@
-//! The state of one thread of the load: its connections, its share of the schedule, its part of the ledger.
+//! The state of one thread of the load: its connections, its figures, its part of the ledger.
 
 use super::Options;
 use super::ledger::Ledger;
@@ -22,59 +22,60 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 const CONCURRENT_CONNECTS: usize = 32;
 const SECOND: u64 = 1_000_000_000;
 
-/// Where a run is.
+/// The phases of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoadPhase {
-    /// Connections are made.
+    /// Opens the connections.
     Connect,
-    /// Every question is asked once.
+    /// Asks every question once.
     Warm,
-    /// The schedule runs; carries when it began, in nanoseconds since the origin.
+    /// Runs the schedule; carries when it begins, in nanoseconds since the origin.
     Run(u64),
-    /// Nothing new is sent.
+    /// Sends nothing new; waits for deliveries and answers.
     Drain,
-    /// The accounts are settled and the stored events looked for.
+    /// Settles the accounts and looks for the stored events.
     Check,
     Stop,
 }
 
-/// What all threads share.
+/// The state that all threads share.
 #[derive(Debug)]
 pub(super) struct LoadShared {
     pub(super) options: Options,
     pub(super) targets: Vec<Target>,
     pub(super) sources: Vec<IpAddr>,
     pub(super) timeline: Timeline,
-    /// The zero of all times.
+    /// The origin of all times.
     pub(super) origin: Instant,
     /// When the timeline begins, in unix seconds.
     pub(super) unix: u64,
     pub(super) keys: super::subscriber_plan::PubkeysByRank,
     pub(super) people: Zipf,
-    /// Questions of the query workload, with their class when asked for the first time; the next class is for later.
+    /// The questions of the query workload, each with its class when it is asked for the first time (cold); the class
+    /// after that is for later times (hot).
     pub(super) questions: Vec<(u8, Question)>,
     pub(super) classes: Vec<String>,
-    /// True when events are dated by the timeline and `since` finds the missed.
+    /// True when events have the dates of the timeline, so that `since` finds missed ones.
     pub(super) dated: bool,
     pub(super) gauges: Vec<Gauge>,
-    /// Real events, until they are in the timeline.
+    /// Replayed events, until they are in the timeline.
     pub(super) replay: parking_lot::Mutex<Vec<super::timeline::Planned>>,
-    /// The keys that sign, where events are made.
+    /// The keys that sign generated events; `None` for replayed ones.
     pub(super) authors: Option<Authors>,
 }
 
-/// What a thread tells at any time.
+/// A thread's state that the coordinator can read at any time.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     /// Connections that are live.
     pub(super) live: AtomicUsize,
-    /// Those, and the ones that failed too often.
+    /// Connections that are live, and those that failed too often to wait for.
     pub(super) settled: AtomicUsize,
-    /// Deliveries and answers still to come, plus 1; 0 before it has looked.
+    /// Deliveries and answers still to come, plus 1; 0: the thread has not counted yet.
     pub(super) outstanding: AtomicU64,
-    /// How many of the phases that are over when their work is done it has done: warming, checking.
+    /// How many phases it has completed, of those that last until all threads have: `Warm` and `Check`.
     pub(super) done: AtomicUsize,
-    /// True once it has nothing more to publish.
+    /// True once the thread has nothing more to publish.
     pub(super) exhausted: AtomicBool,
 }
 
@@ -92,7 +93,7 @@ pub(super) struct Worker {
     pub(super) connect_permits: Semaphore,
     pub(super) phase: watch::Receiver<LoadPhase>,
     pub(super) random: RefCell<Random>,
-    /// Connections that may send one more event, in a closed loop.
+    /// In a closed loop, the connections that may send one more event.
     pub(super) peers_with_capacity: RefCell<std::collections::VecDeque<u32>>,
     pub(super) room: Notify,
     slots: u32,
@@ -104,7 +105,7 @@ impl Worker {
         let options = &shared.options;
         let mix = options.workload.mix();
         let globals = (thread..options.connections).step_by(options.threads).collect::<Vec<_>>();
-        // Each thread has a publisher at least, since it owns the events of some authors.
+        // Each thread needs a publisher: it owns the events of some authors.
         let publishes = |global: usize| mix.publishers.is_none_or(|few| global < few.max(options.threads));
         let subscribes = globals
             .iter()
@@ -120,6 +121,7 @@ impl Worker {
             .zip(&subscribes)
             .map(|(never_reads, subscribes)| never_reads && *subscribes)
             .collect::<Vec<_>>();
+
         let mut random = Random::new(options.seed ^ (thread as u64 + 1).wrapping_mul(0x9e37_79b9));
         let keys = (shared.keys.clone(), &shared.people);
         let subscriber_plan = SubscriberPlan::new(mix.gathering, keys, &subscribes, options.connections, &mut random);
@@ -161,7 +163,7 @@ impl Worker {
         &self.peers[index as usize]
     }
 
-    /// Subscriptions of a connection that subscribes.
+    /// How many subscriptions a subscribing connection has.
     pub(super) fn slots(&self) -> u32 {
         self.slots
     }
@@ -172,7 +174,7 @@ impl Worker {
         Client::connect(&self.shared.targets[usize::from(peer.url)], from).await
     }
 
-    /// From when on a subscription asks for stored events: whatever may not be settled yet.
+    /// The `since` with which a subscription asks for stored events: its account may still wait for events after it.
     pub(super) fn catch_up_from(&self) -> Option<u64> {
         let since = match *self.phase.borrow() {
             LoadPhase::Run(start) => {
@@ -184,7 +186,7 @@ impl Worker {
         self.shared.dated.then_some(self.shared.unix + since)
     }
 
-    /// A connection is open: it may have as many events under way as the pace says.
+    /// Notes that a connection is open: in a closed loop it may now send as many events as the pace says.
     pub(super) fn opened(&self, peer: &Peer) {
         if let super::Pace::InFlight(most) = self.shared.options.pace
             && self.publishers.binary_search(&peer.index).is_ok()
@@ -194,7 +196,7 @@ impl Worker {
         }
     }
 
-    /// An event of a connection was answered.
+    /// Notes the OK of one of a connection's events.
     pub(super) fn made_room(&self, peer: &Peer) {
         peer.in_flight.set(peer.in_flight.get().saturating_sub(1));
         if matches!(self.shared.options.pace, super::Pace::InFlight(_)) {
@@ -218,7 +220,7 @@ impl Worker {
         self.gauge().done.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// What a second brought; kept for the next one when nobody takes it.
+    /// Sends a second's figures to the coordinator. Where its channel is full they count in the next second.
     pub(super) fn tick(&self, second: usize, ticks: &mpsc::Sender<Tick>) {
         self.look();
         if let Ok(place) = ticks.try_reserve() {

@@ -1,4 +1,4 @@
-//! Two reports side by side: ratios, with the noise that their seconds show.
+//! Compares two reports: ratios, with the noise that is estimated from their seconds.
 
 use super::terminal::{short, table};
 use super::{Report, Run};
@@ -9,17 +9,17 @@ use std::fmt::Write;
 pub struct Ratio {
     /// What is compared.
     pub name: String,
-    /// Of the first.
+    /// The figure of the first run.
     pub one: f64,
-    /// Of the second.
+    /// The figure of the second run.
     pub other: f64,
-    /// How far the ratio may be off, as a share of it: two standard errors, from the scatter of the seconds; none
-    /// where there is no series of it.
+    /// The error of the ratio, as a share of it: two standard errors, from the scatter of the seconds; `None` where the
+    /// figure has no series.
     pub noise: Option<f64>,
 }
 
 impl Ratio {
-    /// The second over the first.
+    /// The second figure divided by the first.
     pub fn ratio(&self) -> f64 {
         self.other / self.one
     }
@@ -81,7 +81,7 @@ pub fn ratios(one: &Run, other: &Run) -> Vec<Ratio> {
     all
 }
 
-/// The comparison as a table; runs are paired by their place, the faults of each are told below.
+/// The comparison as a table. Pairs runs by their order; lists the faults of each below.
 pub fn compare(one: (&str, &Report), other: (&str, &Report)) -> String {
     let mut text = String::new();
     for (first, second) in one.1.runs.iter().zip(&other.1.runs) {

@@ -1,4 +1,4 @@
-//! The report as a person at a terminal reads it.
+//! The report as text for a terminal.
 
 use super::{Report, Run};
 use crate::stats::Summary;
@@ -95,7 +95,7 @@ fn one(run: &Run) -> String {
     text
 }
 
-/// What should be, and the faults.
+/// The ledger's sums: first what may happen, then the faults.
 fn ledger(run: &Run) -> Table {
     let totals = &run.ledger;
     let mut table = table(&["ledger", "", "faults", ""]);
@@ -117,7 +117,7 @@ fn ledger(run: &Run) -> Table {
     for (name, sum) in sums {
         let (fault, times) =
             faults.next().map_or((String::new(), None), |(fault, times)| (fault.replace('_', " "), Some(times)));
-        // What did not happen steps back.
+        // A fault that did not happen is shown as a dash, so that the others stand out.
         let times = times.map(|times| if times == 0 { "-".to_owned() } else { grouped(times) });
         let right = |number: String| Cell::new(number).set_alignment(CellAlignment::Right);
         table.add_row(vec![
@@ -143,7 +143,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// Three digits that matter.
+/// Three significant digits.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
         below if below < 10.0 => format!("{value:.2}"),

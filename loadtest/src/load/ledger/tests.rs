@@ -2,7 +2,7 @@ use super::*;
 use crate::events::{Random, Zipf};
 use crate::load::options::Gathering;
 
-/// A ledger of three connections that all see everything, and a timeline of `events` events.
+/// A ledger of three connections that subscribe to everything, and a timeline of `events` events.
 fn ledger(events: usize) -> (Ledger, Timeline) {
     let timeline = Timeline::default();
     let planned = |number: usize| {
@@ -47,7 +47,7 @@ fn what_comes_once_is_delivered_and_what_does_not_is_lost() {
     let Totals { due, delivered, lost, doubled, late, .. } = ledger.totals;
     assert_eq!((due, delivered, lost, doubled, late), (3, 2, 1, 1, 1));
     assert_eq!(ledger.take_kept().len(), 1);
-    // Given up: whatever comes now is nobody's.
+    // Its account is settled: a delivery that comes now is a foreign one.
     ledger.delivered(4, 1, 40, &timeline);
     assert_eq!(ledger.totals.foreign, 1);
 }
@@ -55,7 +55,7 @@ fn what_comes_once_is_delivered_and_what_does_not_is_lost() {
 #[test]
 fn order_is_what_an_ok_before_a_sending_proves() {
     let (mut ledger, timeline) = ledger(3);
-    // The OK of the first comes before the second is sent; the third is sent beside the second.
+    // The OK of the first comes before the second is sent; the third is sent at the same time as the second.
     publish(&mut ledger, 0, 10);
     ledger.sent((0, 1), (0, 0), 20, 20);
     ledger.sent((0, 2), (0, 0), 21, 21);
