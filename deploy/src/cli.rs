@@ -1,4 +1,4 @@
-//! What the operator types, and what is shown.
+//! The command line: arguments and output.
 
 use crate::files;
 use anyhow::{Context, bail};
@@ -261,7 +261,7 @@ async fn watch(folder: &Path) -> anyhow::Result<()> {
     loop {
         interval.tick().await;
         let rows = open(folder)?.status().await;
-        // Clears the screen only when there is something to show.
+        // Clears the screen only when there is a new table to show: so it does not flicker.
         print!("\x1b[2J\x1b[H");
         show(&rows);
     }
@@ -275,7 +275,7 @@ fn show(rows: &[Row]) {
         let pid = row.pid.map_or("-".to_owned(), |pid| pid.to_string());
         table.add_row([row.name.as_str(), row.role, &pid, &row.url, &row.detail]);
     }
-    // Whoever reads it may have gone: `status | head`.
+    // The reader of the pipe may have gone: `status | head`.
     let _ = writeln!(std::io::stdout(), "{table}");
 }
 
@@ -312,8 +312,8 @@ fn signal(name: &str) -> Result<Signal, String> {
     found.map(|(_, signal)| *signal).ok_or_else(|| format!("it is none of {}", names()))
 }
 
-/// The relay's program: the one that was named; else the one that the cluster knows; else the one beside this program,
-/// which cargo makes fresh if it is cargo that runs this.
+/// The relay's program: `named`, else the one that the cluster ran last, else the one beside this program. Cargo builds
+/// that one first where it runs this program.
 async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(program) = named {
         return program.canonicalize().with_context(|| format!("looking for {}", program.display()));
@@ -323,7 +323,7 @@ async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::
     if let Some(other) = known.filter(|known| **known != beside) {
         return Ok(other.to_owned());
     }
-    // `cargo run` says so, and from where.
+    // `cargo run` sets these variables.
     if let (Some(cargo), Some(package)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
         let release = this.components().any(|part| part.as_os_str() == "release");
         let mut command = tokio::process::Command::new(cargo);

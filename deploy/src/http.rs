@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Status and body of a GET on a port of this machine, within five seconds; `whom` is for messages.
+/// Status and body of a GET on a port of this machine, within five seconds. `whom` names the server in errors.
 pub(crate) async fn get(whom: &str, port: u16, path: &str) -> Result<(u16, String), Error> {
     let answer = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;

@@ -1,7 +1,7 @@
-//! What Prometheus would have seen while a test's fault was on, and whether its alert would have been raised.
+//! Records what Prometheus would have scraped during a test's fault, and checks that the alert would have fired.
 //!
-//! A fault of a test is over long before the minute that most alerts wait for, so it is replayed slower: the half
-//! second between two scrapes becomes half a minute. The values and their order are the recorded ones.
+//! A test's fault is over long before the minute that most alerts wait for, so the recording is replayed more slowly:
+//! the half second between two scrapes becomes half a minute. The values and their order stay.
 
 use crate::{Error, STEP_TIMEOUT, http};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,30 +15,30 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// The rules of production.
 pub(crate) const RULES: &str = include_str!("../observe/rules.yaml");
-/// Between two scrapes.
+/// The time between two scrapes.
 const SCRAPE: Duration = Duration::from_millis(500);
 /// Seconds between two scrapes when they are replayed.
 const STEP: usize = 30;
-/// Who takes longer to answer counts as down.
+/// A target that takes longer to answer counts as down.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How many scrapes before a fault are replayed with it: the longest range of a rule.
 const BEFORE: usize = 20;
 
-/// Somebody to scrape.
+/// A target of scrapes.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Its `job`, as in `prometheus.yaml`.
     pub job: &'static str,
     /// Its `instance`.
     pub instance: String,
-    /// Where its `/metrics` is, on 127.0.0.1.
+    /// The port of its `/metrics`, on 127.0.0.1.
     pub port: u16,
 }
 
-/// One scrape of everybody: series and values, of those that rules speak of.
+/// One scrape of all targets: series and values of the metrics in the rules.
 type Scrape = BTreeMap<String, f64>;
 
-/// Scrapes that go on until it is dropped.
+/// Scrapes its targets until it is dropped.
 #[derive(Debug)]
 pub struct Recording {
     scrapes: watch::Receiver<Vec<Scrape>>,
@@ -46,7 +46,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Begins to scrape them, again and again.
+    /// Begins to scrape the targets periodically.
     pub fn start(targets: Vec<Target>) -> Self {
         let (sender, scrapes) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
@@ -61,17 +61,17 @@ impl Recording {
         Self { scrapes, task }
     }
 
-    /// A fault that begins when this returns, which is right after a scrape.
+    /// Begins a fault. Returns right after a scrape, so that the next scrape is the first with the fault.
     pub async fn fault(&self) -> Fault {
         let mut scrapes = self.scrapes.clone();
         scrapes.mark_unchanged();
-        // An error means that the task has panicked; then nothing fires, and that is told.
+        // An error means that the task has panicked. Then no alert fires, and `raises` fails.
         let _ = scrapes.changed().await;
         let begin = scrapes.borrow().len();
         Fault { scrapes, begin, quiet: None }
     }
 
-    /// A fault that has been there from the start; without it the metric that shows it would be `quiet`.
+    /// A fault that has been on from the start; without it the metric that shows it would be `quiet`.
     pub fn fault_from_the_start(&self, quiet: f64) -> Fault {
         Fault { scrapes: self.scrapes.clone(), begin: 0, quiet: Some(quiet) }
     }
@@ -83,23 +83,23 @@ impl Drop for Recording {
     }
 }
 
-/// A fault that is on, and what is recorded of it.
+/// A fault that is on, and its recording.
 #[derive(Debug)]
 pub struct Fault {
     scrapes: watch::Receiver<Vec<Scrape>>,
-    /// The first scrape that may see it.
+    /// The first scrape that may show it.
     begin: usize,
     quiet: Option<f64>,
 }
 
 impl Fault {
-    /// Waits until what has been recorded raises `alert`, as `promtool test rules` says, so call it while the fault is
-    /// on. Nor may it be raised before the fault; and, which is the control, not at all by the same recording in which
-    /// the series of `metric` have kept the values that they had before.
+    /// Waits until the recording fires `alert`, by `promtool test rules`: so it must be called while the fault is on.
+    /// The alert must not fire before the fault. As the control, it must not fire at all in the same recording where
+    /// the series of `metric` keep their values from before the fault.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the recording and promtool's words where nothing raises it; [`Error::Failed`] where
-    /// something else did; [`Error::Missing`] without promtool.
+    /// [`Error::Timeout`] with the recording and promtool's output where it does not fire; [`Error::Failed`] where it
+    /// fires before the fault or in the control; [`Error::Missing`] without promtool.
     pub async fn raises(&self, alert: &str, metric: &str) -> Result<(), Error> {
         let what = format!("{alert} to be raised");
         let mut scrapes = self.scrapes.clone();
@@ -129,8 +129,8 @@ impl Fault {
         judge(&control).await?.map_err(failed)
     }
 
-    /// A test for promtool: that `alert` is raised while the fault is on; or, with a metric that is held at what it was
-    /// before, that it is not, and that it was not before the fault either.
+    /// A test for promtool: `alert` fires while the fault is on. Or, with `held`, a metric that keeps its value from
+    /// before the fault: `alert` fires neither during the fault nor before it.
     fn replay(&self, scrapes: &[Scrape], alert: &str, held: Option<&str>) -> Result<String, Error> {
         let rule = rule(alert).ok_or_else(|| Error::State(format!("there is no alert {alert}")))?;
         let metrics = metrics(rule);
@@ -153,12 +153,12 @@ impl Fault {
                 Some(held) if name(series) == held => vec![quiet(); scrapes.len()],
                 _ => scrapes.iter().map(told).collect(),
             };
-            // Writing into a text cannot fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(inputs, "      - {{series: '{series}', values: '{}'}}", values.join(" "));
         }
         let firing = format!(r#"ALERTS{{alertname="{alert}",alertstate="firing"}}"#);
         let end = scrapes.len().saturating_sub(1);
-        // Half a step more: with the scrape at which it begins, without the one before.
+        // Half a step more, so that the range includes the scrape at which it begins but not the one before.
         let (during, now) = (end.saturating_sub(begin) * STEP + STEP / 2, end * STEP);
         let samples = if held.is_none() { "{labels: '{}', value: 1}" } else { "" };
         let ever = format!("count(count_over_time({firing}[{during}s])) > bool 0");
@@ -174,7 +174,7 @@ impl Fault {
     }
 }
 
-/// What `promtool test rules` says of a test.
+/// The verdict of `promtool test rules` on a test.
 async fn judge(test: &str) -> Result<Result<(), String>, Error> {
     let failed = |what: &str| Error::io(format!("{what} a test for promtool"));
     let folder = tempfile::tempdir().map_err(failed("writing"))?;
@@ -196,7 +196,7 @@ fn rule(alert: &str) -> Option<&'static str> {
     RULES.split("- alert: ").skip(1).find(|rule| rule.lines().next() == Some(alert))
 }
 
-/// The metrics that a part of the rules speaks of.
+/// The metrics that a part of the rules names.
 fn metrics(rules: &str) -> BTreeSet<&str> {
     let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| *word == "up" || word.starts_with("nostr_") || word.starts_with("haproxy_")).collect()
@@ -207,7 +207,7 @@ fn name(series: &str) -> &str {
     series.split(['{', ' ']).next().unwrap_or_default()
 }
 
-/// One look at all of them at the same time.
+/// Scrapes all targets at the same time.
 async fn scrape(targets: &[Target]) -> Scrape {
     let mut looks = JoinSet::new();
     for target in targets.iter().cloned() {
@@ -241,7 +241,7 @@ async fn scrape(targets: &[Target]) -> Scrape {
 mod tests {
     use super::*;
 
-    /// Two instances, and what the bus of the first was, scrape by scrape.
+    /// A recording of two instances; `bus` has `nostr_bus_up` of the first, scrape by scrape.
     fn fault(bus: &[u8], begin: usize) -> Fault {
         let scrape = |bus: &u8| {
             let series = |name: &str, instance: &str| format!(r#"{name}{{instance="{instance}",job="skein"}}"#);

@@ -1,4 +1,4 @@
-//! The kit itself: servers come up, replicate, fail over and go down, and nothing of them is left.
+//! Checks this crate itself: servers start, replicate, fail over and stop, and leave no process behind.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
         assert!(cluster.server(name).unwrap().execute("DELETE FROM word").await.is_err(), "{name} takes writes");
     }
 
-    // A pause is one: what comes meanwhile is received, not seen.
+    // While replay is paused, new rows are received but not visible.
     cluster.server("replica-1").unwrap().pause_replay().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('two')").await.unwrap();
     until("the other replica to see it", STEP_TIMEOUT, async || {
@@ -47,7 +47,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
     cluster.wait_applied().await.unwrap();
     assert_eq!(cluster.server("replica-1").unwrap().ask::<i64>(COUNT).await.unwrap(), 2);
 
-    // A delay is one, and can be taken back.
+    // A delay of replay takes effect, and can be removed.
     let late = cluster.server_mut("replica-2").unwrap();
     late.apply_delay(Duration::from_secs(3600)).await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('three')").await.unwrap();
@@ -56,7 +56,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
     cluster.server_mut("replica-2").unwrap().apply_delay(Duration::ZERO).await.unwrap();
     cluster.wait_applied().await.unwrap();
 
-    // A replica that was killed, with its backends, comes back and catches up.
+    // A replica that was killed with its backends starts again and catches up.
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('four')").await.unwrap();
     cluster.server_mut("replica-1").unwrap().start().await.unwrap();
@@ -76,7 +76,8 @@ async fn a_failover_promotes_whoever_received_the_most() {
     cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
     cluster.wait_applied().await.unwrap();
 
-    // The first replica is away while a commit is acknowledged thanks to the second, and back before the failover.
+    // The first replica is stopped while a commit is acknowledged thanks to the second, and runs again before the
+    // failover.
     cluster.server_mut("replica-1").unwrap().stop().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('kept')").await.unwrap();
     cluster.primary_mut().unwrap().kill().await.unwrap();
@@ -96,7 +97,7 @@ async fn a_failover_promotes_whoever_received_the_most() {
     cluster.wait_applied().await.unwrap();
     assert_eq!(cluster.server("replica-1").unwrap().ask::<i64>(COUNT).await.unwrap(), 2);
 
-    // The old one comes back as a replica, and may lead again one day.
+    // The old primary comes back as a replica, and may become the primary again.
     assert!(cluster.servers[0].start().await.is_err(), "it would be a second primary");
     cluster.start().await.unwrap();
     cluster.wait_applied().await.unwrap();
@@ -114,13 +115,13 @@ async fn a_failover_promotes_whoever_received_the_most() {
 async fn a_second_failover_leaves_the_first_primary_fenced() {
     let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
-    // Of two that have received the same the first is promoted; then only the other is left.
+    // Of two replicas that have received the same, the first is promoted; then only the other is left.
     for promoted in ["replica-1", "replica-2"] {
         cluster.wait_applied().await.unwrap();
         cluster.primary_mut().unwrap().kill().await.unwrap();
         let failover = cluster.failover().await.unwrap();
         assert_eq!((failover.promoted.as_str(), failover.absent), (promoted, Vec::new()));
-        // Nothing hangs for want of somebody who could have it too.
+        // Commits do not wait for a replica where none is left.
         cluster.primary().unwrap().execute("INSERT INTO word VALUES ('new')").await.unwrap();
     }
     for name in ["primary", "replica-1"] {

@@ -4,8 +4,8 @@
 use crate::model::{CONNECTIONS_PER_PORT, Cluster, Production};
 use std::fmt;
 
-/// Memory of a relay before its first client: 12 MiB for itself, the ring (queues.ring_bytes) and the cache (cache.l1_bytes)
-/// when they are full.
+/// Memory of a relay before its first client: 12 MiB for itself, the ring (queues.ring_bytes) and the cache
+/// (cache.l1_bytes) when they are full.
 pub const RELAY_BASE_BYTES: u64 = (12 << 20) + (64 << 20) + (64 << 20);
 /// Memory of a relay for a client with three subscriptions; an idle one takes 8.2 KiB.
 pub const RELAY_CLIENT_BYTES: u64 = 14_440;
@@ -83,8 +83,8 @@ pub struct Plan {
     pub limits: Vec<Limit>,
 }
 
-/// The memory limit of one relay, in MiB: what it takes with as many clients as it may have that hold all they may, and a
-/// quarter more, for the store's pages, the allocator and the kernel's share.
+/// The memory limit of one relay, in MiB: what it takes with as many clients as it may have that hold all they may, and
+/// a quarter more, for the store's pages, the allocator and the kernel's share.
 pub fn relay_memory_mib(cluster: &Cluster, production: &Production) -> u64 {
     let clients = u64::from(cluster.relay.max_connections) * RELAY_CLIENT_BYTES;
     let bytes = RELAY_BASE_BYTES + clients + (u64::from(production.clients_memory_mib) << 20);

@@ -86,8 +86,8 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
     Ok(files)
 }
 
-/// Prometheus' configuration: it scrapes the relays and HAProxy, and, where clients come by `wss://`, has somebody look at
-/// the certificate. It reads its rules from a `rules.yaml` beside it.
+/// Prometheus' configuration: it scrapes the relays and HAProxy, and, where clients come by `wss://`, has somebody look
+/// at the certificate. It reads its rules from a `rules.yaml` beside it.
 pub fn prometheus(cluster: &Cluster) -> Result<String, RenderError> {
     cluster.validate()?;
     let mut context = Context::new();

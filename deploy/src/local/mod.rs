@@ -1,4 +1,5 @@
-//! A whole cluster on this machine: Postgres, Redis, relays, HAProxy, in one directory, alive between commands.
+//! A whole cluster on this machine: Postgres, Redis, relays and HAProxy, in one directory. It keeps running between
+//! commands.
 
 mod front;
 mod observe;
@@ -25,29 +26,30 @@ use std::sync::Arc;
 /// The database that the relays use.
 pub const DATABASE: &str = "skein";
 
-/// What [`Local::up`] is to bring about. `None` leaves what is there, and stands for the default where nothing is.
+/// What [`Local::up`] must bring about. `None` keeps the present value, or takes the default in a new cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// Relays; by default 3. With none there is no HAProxy either.
+    /// The number of relays; by default 3. With 0 there is no HAProxy either.
     pub relays: Option<usize>,
-    /// Streaming replicas; by default 2. They can't become fewer.
+    /// The number of streaming replicas; by default 2. It cannot become smaller.
     pub replicas: Option<usize>,
     /// HAProxy's port; by default 8080.
     pub port: Option<u16>,
-    /// Whether HAProxy speaks TLS there, with a certificate of its own making.
+    /// Whether HAProxy uses TLS there, with a self-signed certificate.
     pub tls: bool,
     /// Whether a commit waits for a replica.
     pub synchronous: bool,
     /// The relays' program; needed once there is a relay.
     pub relay_program: Option<PathBuf>,
-    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster; kept, and
-    /// in force from each relay's next start on.
+    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster. They are
+    /// stored, and take effect at each relay's next start.
     pub settings: Vec<(String, String)>,
-    /// Those of them that are no more, by name.
+    /// The names of stored settings to remove.
     pub unset: Vec<String>,
-    /// Whether Prometheus watches it; once it does, it stays.
+    /// Whether Prometheus scrapes the cluster; later calls cannot turn it off.
     pub observe: bool,
-    /// Whether all processes end with the handle that [`Local::up`] gives, as tests want it; by default they live on.
+    /// Whether all processes end with the handle that [`Local::up`] returns, as tests need it; by default they keep
+    /// running.
     pub guarded: bool,
 }
 
@@ -65,17 +67,17 @@ pub struct Local {
 }
 
 impl Local {
-    /// Takes hold of the cluster in a directory, whatever of it runs; `None` if there is none.
+    /// Opens the cluster in a directory, whichever of its processes run; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::State`] if its state can't be read; [`Error::Missing`] without Postgres's programs.
+    /// [`Error::State`] if its state cannot be read; [`Error::Missing`] without Postgres's programs.
     pub fn open(folder: &Path) -> Result<Option<Self>, Error> {
         let Some(state) = State::read(folder)? else { return Ok(None) };
         let servers = state.servers.len();
         Self::resume(Home::at(folder)?, state, servers, Life::Detached).map(Some)
     }
 
-    /// `servers`: how many Postgres servers will share the machine's memory.
+    /// Makes the handles. `servers` is the number of Postgres servers that will share the machine's memory.
     fn resume(home: Arc<Home>, state: State, servers: usize, life: Life) -> Result<Self, Error> {
         let setup = PostgresCluster::setup_for_machine(servers)?;
         let setup = setup.synchronous(state.synchronous).home(home.clone()).life(life);
@@ -91,12 +93,12 @@ impl Local {
         Ok(local)
     }
 
-    /// Brings a cluster up, or what is missing of one that is there already, and waits until all of it is ready.
+    /// Starts a cluster, or the missing parts of one, and waits until all of it is ready.
     ///
-    /// Broken off, it is taken up where it was by another call; [`down`](Self::down) ends what had been started.
+    /// After an interruption another call continues; [`down`](Self::down) ends the processes that were started.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from coming up.
+    /// Any [`Error`] of a step.
     pub async fn up(folder: &Path, wish: &Wish, progress: &ProgressBar) -> Result<Self, Error> {
         let state = State::read(folder)?;
         if state.is_none() {
@@ -126,8 +128,7 @@ impl Local {
         while local.postgres.servers.len() < servers {
             local.postgres.add()?;
         }
-        // Nothing is saved before it is known to be possible: the next call would stumble over it again. What is saved
-        // already keeps nothing else down.
+        // The wish is checked before it is saved: else the next call would fail at it again.
         if is_new {
             if relays > 0 {
                 local.front.check(&local.state.relays)?;
@@ -139,11 +140,11 @@ impl Local {
         Ok(local)
     }
 
-    /// Starts again whatever of the cluster does not run, as another [`up`](Self::up) would, and waits until all is
+    /// Starts all processes of the cluster that do not run, as another [`up`](Self::up) would, and waits until all are
     /// ready.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from coming up.
+    /// Any [`Error`] of a step.
     pub async fn mend(&mut self, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         self.state.accept(&Wish::default(), true)?;
@@ -175,7 +176,7 @@ impl Local {
     /// [`PostgresCluster::failover`].
     ///
     /// # Errors
-    /// As there. Broken off, it must be taken up by another call.
+    /// As there. After an interruption another call must complete it.
     pub async fn failover(&mut self, progress: &ProgressBar) -> Result<Failover, Error> {
         let _lock = Lock::take(&self.home)?;
         if self.state.failing_over {
@@ -210,7 +211,7 @@ impl Local {
             return Err(Error::State(format!("{name} does not run")));
         };
         match signal {
-            // Its backends are gone then too: they would keep another start from the shared memory.
+            // With its backends: they would block the shared memory for the next start.
             Signal::KILL => process.kill().await?,
             Signal::STOP | Signal::CONT => process.signal_all(signal),
             _ => process.signal(signal),
@@ -218,7 +219,7 @@ impl Local {
         Ok(())
     }
 
-    /// Has HAProxy read its file and its certificate anew; connections stay where they are.
+    /// Lets HAProxy read its file and its certificate again; open connections stay.
     ///
     /// # Errors
     /// [`Error::Front`] if it refuses the file, which changes nothing.
@@ -227,17 +228,17 @@ impl Local {
         self.front.reload(&self.state.relays).await
     }
 
-    /// The relays, to look at.
+    /// The relays.
     pub fn relays(&self) -> &[Relay] {
         &self.relays
     }
 
-    /// Postgres, to look at.
+    /// The Postgres servers.
     pub fn postgres(&self) -> &PostgresCluster {
         &self.postgres
     }
 
-    /// What the relays run, once that was said.
+    /// The program of the relays, once it was given.
     pub fn relay_program(&self) -> Option<&Path> {
         self.state.relay_program.as_deref()
     }
@@ -247,12 +248,12 @@ impl Local {
         self.front.runtime()
     }
 
-    /// Records what Prometheus would see of the relays that there are now, and of HAProxy.
+    /// Records what Prometheus would scrape from the present relays and from HAProxy.
     pub fn record(&self) -> Recording {
         Recording::start(self.relays.iter().map(Relay::target).chain([self.front.target()]).collect())
     }
 
-    /// A figure of HAProxy's Prometheus exporter; `series` with its labels, if it has some.
+    /// The value of a series of HAProxy's Prometheus exporter; `series` includes the labels.
     ///
     /// # Errors
     /// [`Error::State`] if there is none; [`Error::Io`] if HAProxy does not answer.
@@ -261,12 +262,12 @@ impl Local {
         status::metric(&text, series).ok_or_else(|| Error::State(format!("HAProxy has no {series}")))
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         self.front.url()
     }
 
-    /// Every name, with the process if it was started.
+    /// The name of every process, with the process where it was started.
     fn processes(&self) -> Vec<(&str, Option<&Process>)> {
         let servers = self.postgres.servers.iter().map(|server| (server.name(), server.process()));
         let relays = self.relays.iter().map(|relay| (relay.name.as_str(), relay.process()));
@@ -275,10 +276,11 @@ impl Local {
         servers.chain(relays).chain(others).chain(prometheus).collect()
     }
 
-    /// Ends everything, the relays drained, the replicas complete. Data and logs stay; `up` starts from them again.
+    /// Ends all processes: drains the relays first, and lets the replicas receive everything. Data and logs stay; `up`
+    /// starts from them again.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if something can't be ended.
+    /// [`Error::Timeout`] if something cannot be ended.
     pub async fn down(&mut self, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         progress.set_message("draining the relays");

@@ -12,20 +12,20 @@ use serde::Serialize;
 pub struct Row {
     /// `relay-1`, ..., `haproxy`, `redis`, `primary`, `replica-1`, ...
     pub name: String,
-    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role is not its
-    /// name's.
+    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role differs from
+    /// its name.
     pub role: &'static str,
-    /// Its number, if it runs.
+    /// Its process id, if it runs.
     pub pid: Option<i32>,
-    /// Where to connect.
+    /// Its address.
     pub url: String,
-    /// What it says of itself, for people.
+    /// Its state, as text for people.
     #[serde(skip)]
     pub detail: String,
 }
 
 impl Local {
-    /// What there is and how it does. Who does not answer within seconds is shown with the reason.
+    /// The state of every process. One that does not answer within seconds is shown with the reason.
     pub async fn status(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         if !self.relays.is_empty() {
@@ -111,7 +111,7 @@ async fn of_server(server: &PostgresServer) -> Result<String, Error> {
                      WHERE backend_type = 'client backend'";
         return server.ask(query).await;
     }
-    // All that was received is applied: then the age of the last commit says nothing of lag.
+    // Where all that was received is applied, the age of the last commit is no lag: the primary has been idle.
     server
         .ask(
             "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') || ' connections, '

@@ -18,10 +18,10 @@ pub struct Sentinels {
 impl Sentinels {
     /// Starts them and waits until the Sentinels know the replica and each other.
     ///
-    /// A master that is silent for a second is replaced.
+    /// The Sentinels replace a master that is silent for a second.
     ///
     /// # Errors
-    /// [`Error::Missing`] without Redis; otherwise what kept it from coming up.
+    /// [`Error::Missing`] without Redis; otherwise the error of a step.
     pub async fn start(home: Arc<Home>) -> Result<Self, Error> {
         let mut master = RedisServer::new("redis-1", home.clone())?;
         master.start().await?;
@@ -32,7 +32,7 @@ impl Sentinels {
         let mut started = Self { servers: vec![master, replica], sentinels: Vec::new() };
         for number in 1..=3 {
             let name = format!("sentinel-{number}");
-            // Sentinels write what they learn into it.
+            // Each Sentinel has its own file, since it writes its state into it.
             let path = home.folder(&name)?.join("sentinel.conf");
             let text = format!(
                 "sentinel monitor {MASTER} 127.0.0.1 {port} 2\nsentinel down-after-milliseconds {MASTER} 1000\n\
@@ -66,10 +66,10 @@ impl Sentinels {
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
-    /// Where the server that the Sentinels hold to be the master stands in [`servers`](Self::servers).
+    /// The index in [`servers`](Self::servers) of the server that the Sentinels call the master.
     ///
     /// # Errors
-    /// [`Error::State`] if they name another.
+    /// [`Error::State`] if they name another server.
     pub async fn master(&self) -> Result<usize, Error> {
         let [first, ..] = self.sentinels.as_slice() else { return Err(Error::State("no Sentinel".to_owned())) };
         let command = redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(MASTER).to_owned();

@@ -16,7 +16,7 @@ const STABLE_WITHIN: Duration = Duration::from_secs(15);
 /// each with one subscription. The relay should be freshly started: else it reuses memory that it freed before.
 ///
 /// # Errors
-/// A connection that can't be opened or breaks, or a relay process that is gone.
+/// A connection that cannot be opened or breaks, or a relay process that is gone.
 pub async fn idle(site: &Site, process: Process, connections: usize) -> Result<[Row; 2], ClientError> {
     // A first connection, so that memory which is allocated only once is allocated before the first look.
     drop(site.connect(0).await?);

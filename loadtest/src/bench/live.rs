@@ -62,7 +62,7 @@ struct LiveShared {
 /// `LocalSet`.
 ///
 /// # Errors
-/// A connection that can't be opened, or the publisher's breaking. A subscriber's breaking is counted as a fault.
+/// A connection that cannot be opened, or the publisher's breaking. A subscriber's breaking is counted as a fault.
 pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Random) -> Result<Round, ClientError> {
     let events = Rc::<[Signed]>::from(plan.events);
     let shared = Rc::new(LiveShared {

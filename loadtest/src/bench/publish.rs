@@ -36,7 +36,7 @@ struct PublishShared {
 /// Only an OK that is true and no duplicate counts.
 ///
 /// # Errors
-/// A connection that can't be opened or breaks.
+/// A connection that cannot be opened or breaks.
 pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<Round, ClientError> {
     let mut clients = Vec::with_capacity(plan.connections);
     for index in 0..plan.connections {

@@ -50,7 +50,7 @@ struct QueryShared {
 /// (REQ, rows, EOSE, CLOSE). Latency is the time from the REQ to its EOSE. To be run in a `LocalSet`.
 ///
 /// # Errors
-/// A connection that can't be opened or breaks.
+/// A connection that cannot be opened or breaks.
 pub async fn query(
     site: &Site,
     connections: usize,

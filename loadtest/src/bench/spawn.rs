@@ -86,7 +86,7 @@ impl Relay {
     /// Loads a file of events without checking their signatures (`relay import --no-verify FILE`).
     ///
     /// # Errors
-    /// The program can't be started or fails.
+    /// The program cannot be started or fails.
     pub fn import(&self, file: &Path) -> Result<(), SpawnError> {
         let mut command = self.command("import");
         command.arg("--no-verify").arg(std::path::absolute(file)?);
@@ -97,7 +97,7 @@ impl Relay {
     /// Starts serving on free ports of 127.0.0.1 and waits until its `/ready` is 200.
     ///
     /// # Errors
-    /// The program can't be started, ends, or isn't ready within a minute.
+    /// The program cannot be started, ends, or is not ready within a minute.
     pub fn serve(&self) -> Result<Running, SpawnError> {
         let (listen, admin) = free_ports()?;
         let mut command = self.command("serve");
@@ -137,7 +137,7 @@ impl Running {
     /// Asks it to stop and waits until it has; kills it when that takes more than 30 s. Returns how long it took.
     ///
     /// # Errors
-    /// The process can't be waited for.
+    /// The process cannot be waited for.
     pub fn stop(mut self) -> io::Result<Duration> {
         let start = Instant::now();
         self.end(STOP_WITHIN)?;

@@ -30,7 +30,7 @@ impl Show {
         })
     }
 
-    /// A log that can't be written does not spoil the measurement.
+    /// A log that cannot be written does not spoil the measurement.
     fn line(&mut self, words: &str) {
         if let Some(log) = &mut self.log {
             let _ = writeln!(log, "{:9.3} {words}", self.start.elapsed().as_secs_f64());
