@@ -1,4 +1,5 @@
-//! The model is strict, and what is rendered from it is what was reviewed. `UPDATE_GOLDEN=1` rewrites the golden files.
+//! The model is strict, and the rendered files are those that were reviewed. `UPDATE_GOLDEN=1` rewrites the golden
+//! files.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -19,8 +20,8 @@ fn local() -> Cluster {
     cluster
 }
 
-/// Each says something else: all there is; PROXY v2, several ways to an instance, names and IPv6; as little as
-/// possible.
+/// Different clusters: one with every key; one with PROXY v2, several ports and source addresses, names and IPv6; a
+/// minimal one.
 fn variants() -> [(&'static str, Cluster); 3] {
     let mut ways = local();
     ways.relay.client_address = ClientAddress::ProxyV2;
@@ -41,7 +42,7 @@ fn rendered_files_are_the_reviewed_ones() {
     }
 }
 
-/// The production files lie in the repository, so their golden files are they themselves.
+/// The production files are in the repository, so they are their own golden files.
 #[test]
 fn production_files_are_the_reviewed_ones() {
     let files = production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap();
@@ -52,7 +53,7 @@ fn production_files_are_the_reviewed_ones() {
     assert_eq!(production::files(&local()).unwrap().len(), 1, "without [production] there is HAProxy's alone");
 }
 
-/// What an operator writes into a file must outlive the next rendering, and a relay without it must not start.
+/// Rendering must not overwrite the operator's own file, and a relay without that file must not start.
 #[test]
 fn the_unit_reads_its_secrets_from_a_file_that_is_not_rendered() {
     let files = production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap();
@@ -106,7 +107,7 @@ async fn haproxy_takes_every_rendered_file() {
     }
 }
 
-/// Each key of the example is taken away, and each section gets one more.
+/// Removes each key of the example, and adds a key to each section: both are errors.
 #[test]
 fn a_missing_or_unknown_key_is_named() {
     let lines: Vec<_> = EXAMPLE.lines().collect();

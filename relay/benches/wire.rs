@@ -1,4 +1,4 @@
-//! The cost of parsing a message and of writing one: `cargo bench -p relay --bench wire`.
+//! Measures the cost of parsing and of writing a message: `cargo bench -p relay --bench wire`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -1,11 +1,11 @@
-//! What no single value's type can say.
+//! Checks how values relate, and bounds that no type can express.
 
 use super::{CONNECTIONS_PER_PORT, Cluster, Discovery, Instance, Production};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-/// Everything that is wrong, each beginning with the key it is about.
+/// All problems, each with its key first.
 pub(super) fn problems(cluster: &Cluster) -> Vec<String> {
     let mut check = Check(Vec::new());
     check.that(is_label(&cluster.name), "name", "must be lowercase letters, digits and dashes");
@@ -85,7 +85,7 @@ fn instances(cluster: &Cluster, check: &mut Check) {
         let key = |field: &str| format!("instances.{name}.{field}");
         check.that(is_label(name), &key("name"), "must be lowercase letters, digits and dashes");
         check.that(names.insert(name), &key("name"), "is there twice");
-        // Its file would be that of the secrets, which nothing may write.
+        // The file of an instance has its name, and `secrets` is the operator's file, which must not be overwritten.
         check.that(name != "secrets", &key("name"), "must not be \"secrets\"");
         check.that(is_host(host), &key("host"), "must be a name or an IP address");
         check.that(!ports.is_empty(), &key("ports"), "must name a port");
@@ -140,7 +140,7 @@ fn for_production(cluster: &Cluster, production: &Production, check: &mut Check)
     }
 }
 
-/// Whether all of an instance's connections find a free local port.
+/// Checks that there is a free local port for each of an instance's connections.
 fn reachable(cluster: &Cluster, key: &str, ports: usize, check: &mut Check) {
     let ways = ports * cluster.front.source_addresses.len().max(1);
     let reach = u64::from(CONNECTIONS_PER_PORT) * ways as u64;
@@ -167,7 +167,7 @@ fn is_host(text: &str) -> bool {
 
 const PLAIN_PATH: &str = "must be an absolute path of letters, digits and the characters / . _ - +";
 
-/// True for what means itself in HAProxy's, systemd's and YAML's syntax.
+/// True for a path that needs no escapes in the syntax of HAProxy, systemd and YAML.
 fn is_plain_path(path: &Path) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
     path.is_absolute() && path.to_str().is_some_and(|path| path.bytes().all(plain))

@@ -1,4 +1,4 @@
-//! How many events a second SQLite stores, by durability and batch size.
+//! Measures how many events a second SQLite stores, by durability and batch size.
 
 use crate::world::{NOW, World};
 use crate::{percentile, processor_seconds};

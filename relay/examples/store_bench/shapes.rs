@@ -8,7 +8,7 @@ use relay::types::{Filter, Kind, TagFilter};
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) limit: usize,
-    /// The limit of the 95th percentile on PostgreSQL, in milliseconds.
+    /// The target for the 95th percentile on PostgreSQL, in milliseconds.
     pub(crate) target: Option<f64>,
     pub(crate) make: fn(&mut World) -> Filter,
 }
