@@ -1,5 +1,5 @@
-//! Computes what a number of clients needs, and which limit a cluster reaches first. docs/capacity.md says how the costs
-//! were measured and what they leave out.
+//! Computes what a number of clients needs, and which limit a cluster reaches first. docs/capacity.md says how the
+//! costs were measured and what they leave out.
 
 use crate::model::{CONNECTIONS_PER_PORT, Cluster, Production};
 use std::fmt;

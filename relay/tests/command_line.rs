@@ -1,4 +1,4 @@
-//! The program as an operator runs it: exit codes, what it prints, and what it never prints.
+//! The command line: exit codes, output, and secrets that are never printed.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -67,7 +67,8 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
         stderr(&output)
     );
     assert!(!stderr(&output).contains("hunter2"));
-    // The systemd unit rests on this: without secrets the relay must not open a file instead of the servers.
+    // The systemd unit relies on this: without its secrets the relay must not open a SQLite file instead of the
+    // servers.
     let output = relay(&["check-config"], &[("RELAY_DATABASE_URLS", "")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must name a database"));

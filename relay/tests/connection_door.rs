@@ -1,4 +1,4 @@
-//! Admission: limits on connections, proxies, and a listener that survives being overrun.
+//! Admission: limits on connections, proxies, and a listener that survives an overload.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -37,7 +37,7 @@ async fn never_more_connections_than_allowed_however_many_try() {
     let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
     assert!(raw::status(&answer) == 503 && answer.contains("retry-after: "), "{answer}");
 
-    // All slots are free again once their holders have left.
+    // All slots are free again once their connections have ended.
     let mut served: Vec<_> = served.into_iter().map(Result::unwrap).collect();
     served[0].assert_served().await;
     drop(served);
@@ -123,7 +123,7 @@ async fn a_handshake_has_a_deadline() {
         let mut stream = TcpStream::connect(relay.address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // Closing with or without an answer are both fine.
+        // The relay may close with or without an answer.
         let _ = patiently("the relay to hang up", stream.read_to_end(&mut answer)).await;
     }
     relay.connect().await.assert_served().await;
@@ -139,7 +139,7 @@ async fn child() {
 async fn running_out_of_descriptors_is_survived() {
     let child = Child::start(50).await;
     let mut held = Vec::new();
-    // More than the child has descriptors for: some are served, the rest wait in the kernel.
+    // More connections than the child has descriptors for: some are served, the rest wait in the kernel.
     for _ in 0..80 {
         let mut stream = TcpStream::connect(child.address).await.unwrap();
         stream.write_all(raw::get("/", raw::UPGRADE).as_bytes()).await.unwrap();
@@ -154,7 +154,7 @@ async fn running_out_of_descriptors_is_survived() {
     drop(held);
     let mut client = Client::connect(child.address).await;
     client.assert_served().await;
-    // It did not spin meanwhile.
+    // The listener has not spun meanwhile.
     let worked = child.processor_time();
     assert!(worked < Duration::from_secs(1), "{worked:?} of processor time");
 }

@@ -1,5 +1,5 @@
-//! What a client may ask for: odd filters are answered in their honest meaning, great ones within bounds, and where
-//! something is refused the words say what to do.
+//! The filters that a client may send: unusual ones are answered by their literal meaning, large ones within bounds,
+//! and a refusal says what to do.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ async fn send(client: &mut Client, verb: &str, id: &str, filters: &[Value]) {
     client.send(json!(message)).await;
 }
 
-/// A client's probe of a quiet relay is one of these, and it counts EOSE as a sign of life.
+/// Some clients probe a silent relay with such a filter, and take EOSE as a sign of life.
 #[tokio::test]
 async fn what_no_event_can_match_gets_eose_and_stays_open() {
     let relay = Relay::start().await;
@@ -90,7 +90,7 @@ async fn as_many_events_come_as_ids_are_named() {
     assert_eq!(client.subscribe("kind", json!({"kinds": [1]})).await.len(), 500, "control: the default");
 }
 
-/// The public part of a mixed REQ is answered; of the private part its live events come as soon as the client may read
+/// The public part of a mixed REQ is answered; the live events of the private part come as soon as the client may read
 /// them.
 #[tokio::test]
 async fn a_private_filter_does_not_take_its_neighbours_along() {
@@ -123,7 +123,7 @@ async fn a_private_filter_does_not_take_its_neighbours_along() {
     assert!(reader.unexpected().is_empty(), "{:?}", reader.unexpected());
 }
 
-/// What a follow list of 2,500 people takes, as a client asks for it in one piece.
+/// A follow list of 2,500 people, in one filter, as some clients ask for it.
 #[tokio::test]
 async fn a_great_follow_list_is_served_as_a_whole() {
     let relay = Relay::start().await;
@@ -162,7 +162,7 @@ async fn two_hundred_filters_are_served_and_no_more() {
     assert_eq!(client.closed("s").await, "invalid: more than 200 filters");
 }
 
-/// Small requests that would cost much are refused, whatever they are made of.
+/// Small messages that would cost much memory are refused, whichever fields they use.
 #[tokio::test]
 async fn the_cost_of_one_req_and_of_all_subscriptions_is_bounded() {
     let relay = Relay::start().await;

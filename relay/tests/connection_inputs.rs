@@ -1,4 +1,4 @@
-//! Every bad input gets its answer, and the next message is served, unless the connection is closed with a reason.
+//! Every invalid input gets its answer, and the next message is served, unless the connection is closed with a reason.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -101,7 +101,7 @@ async fn a_message_that_is_too_large_is_refused_in_kind() {
 async fn a_message_far_too_large_ends_the_connection_with_a_reason() {
     let relay = Relay::with(|setup| setup.settings.max_message_bytes = 10_000).await;
     let mut client = relay.connect().await;
-    // The client is still sending when it is refused, and must get the refusal all the same.
+    // The client is still sending when it is refused, and must get the refusal nevertheless.
     let bytes = frame(TEXT, &vec![b'x'; 4_000_000]);
     client.stream().write_all(&bytes).await.unwrap();
     assert_eq!(client.goodbye().await, Goodbye::Closed(1009, "message too large".to_owned()));
@@ -217,7 +217,7 @@ async fn a_handshake_must_be_a_whole_one() {
         (KEY, &*format!("{KEY}Content-Length: 5\r\n"), 400),
         (KEY, &*format!("{KEY}Transfer-Encoding: chunked\r\n"), 400),
         ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\n", 400),
-        // 15 bytes, and 16 that are not in base64.
+        // A key of 15 bytes, and one of 16 bytes that are not in base64.
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j", 400),
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j_-==", 400),
         ("Version: 13", "Version: 12", 426),

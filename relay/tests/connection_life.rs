@@ -1,4 +1,4 @@
-//! The deadlines of a client: silence, slowness, and the end.
+//! The deadlines of a connection: silence, slow messages, slow reading, and the drain.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
     })
     .await;
     let mut alive = relay.connect().await;
-    // It reads, but nobody answers its pings: a half-open connection looks like this.
+    // This client never answers pings, as on a half-open connection.
     let mut dead = TcpStream::connect(relay.address).await.unwrap();
     dead.write_all(raw::get("/", raw::UPGRADE).as_bytes()).await.unwrap();
     let mut heard = Vec::new();
@@ -37,12 +37,12 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
 async fn a_message_must_not_trickle_in() {
     let relay = Relay::with(|setup| setup.settings.message_timeout = Duration::from_millis(300)).await;
     let message = frame(TEXT, b"[\"REQ\",\"slow\",{\"limit\":0}]");
-    // Whole messages never hit the deadline for a message, however many they are.
+    // Many whole messages never reach the deadline of a single message.
     let mut brisk = relay.connect().await;
     let mut slow = relay.connect().await;
     let trickle = async {
         for byte in &message {
-            // A byte at a time; the pace is what is tested, and nothing waits for it.
+            // A byte at a time: the test is about this pace, so the pause is no synchronisation.
             tokio::time::sleep(Duration::from_millis(100)).await;
             if slow.stream().write_all(&[*byte]).await.is_err() {
                 break;
@@ -56,7 +56,7 @@ async fn a_message_must_not_trickle_in() {
     }
     assert_eq!(slow.goodbye().await, Goodbye::Closed(1008, "a message took too long to arrive".to_owned()));
     brisk.assert_served().await;
-    // The same in fragments, with pings between them to look busy.
+    // The same in fragments, with pings between them.
     let mut sly = relay.connect().await;
     let poke = async {
         sly.stream().write_all(&frame(0x01, b"[")).await.unwrap();
@@ -154,7 +154,7 @@ async fn when_the_relay_drains_every_client_is_told_to_come_back() {
     clients[0].send_event(&event).await;
     let address = relay.address;
     let probe = async {
-        // Open connections are served while they wait for their turn; new ones are turned away.
+        // Open connections are served until their turn to be closed comes; new ones are refused.
         let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
         assert_eq!(raw::status(&answer), 503);
     };

@@ -1,4 +1,4 @@
-//! What an operator sees of a running relay: its metrics, its dashboard in a real browser, its pages, its log.
+//! Checks what an operator sees of a running relay: metrics, the dashboard in a real browser, the other pages, the log.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn a_running_relay_serves_exactly_the_catalogue() {
     served.retain(|(name, _)| !name.starts_with("process_"));
     let kind = |kind| format!("{kind:?}").to_lowercase();
     let mut known: BTreeSet<_> = CATALOGUE.iter().map(|metric| (metric.name.to_owned(), kind(metric.kind))).collect();
-    // Without a certificate there is no expiry to tell.
+    // Without a certificate this metric has no series.
     known.retain(|(name, _)| name != "nostr_tls_certificate_expiry_seconds");
     assert_eq!(served, known);
     relay.stop();

@@ -166,7 +166,7 @@ async fn an_overloaded_store_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let impatient = Options { readers: 1, acquire_timeout: Duration::ZERO, ..options(&folder) };
     let store = SqliteStore::open(impatient).await.unwrap();
-    // Begun one right after the other: while the first has the only connection, the others find none.
+    // All begin at once: while the first has the only connection, the others find none.
     let answers = futures_util::future::join_all((0..3_000).map(|_| store.head())).await;
     assert!(answers[0].is_ok());
     assert!(answers.iter().any(|answer| matches!(answer, Err(StoreError::Overloaded))));

@@ -1,4 +1,4 @@
-//! An operator's data in and out: exports beside writers, imports of any file from anywhere.
+//! Export and import: exports beside writers, imports of arbitrary files.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -76,7 +76,7 @@ async fn an_export_by_pages_has_a_version_of_what_is_replaced_meanwhile() {
 #[tokio::test]
 async fn an_export_by_pages_is_whole_and_begins_with_the_oldest() {
     let store = MemoryStore::new();
-    // Many in one second, gaps, and the far end of time.
+    // Many notes in one second, gaps, and the largest date.
     let at = |n: i64| if n < 1_500 { 7 } else { 1_000 * n };
     let mut events: Vec<_> = (0..2_500).map(|n| event(1, 1, at(n), &[], &n.to_string())).collect();
     events.push(event(1, 1, Timestamp::MAX, &[], "last"));
@@ -144,7 +144,7 @@ async fn a_batch_of_long_lines_is_a_short_one() {
     assert!((1 << 20..6 << 20).contains(&largest), "{largest} bytes in one transaction");
 }
 
-/// What an import does not keep, whatever the store knows; what it rejects, and with which words.
+/// The events that an import leaves out, whatever the store has; those that it rejects, and with which words.
 #[tokio::test]
 async fn an_import_takes_neither_what_has_expired_nor_what_says_no_time() {
     let expires = |value: &str| event(1, 1, 1, &[tag("expiration", value)], value);

@@ -112,7 +112,7 @@ pub struct Socket<S> {
     stream: BufReader<S>,
     /// The relay that has it.
     pub relay: String,
-    /// The client's address, as HAProxy forwarded the relay.
+    /// The client's address, as HAProxy has forwarded it to the relay.
     pub forwarded: String,
 }
 

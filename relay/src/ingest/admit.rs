@@ -122,8 +122,8 @@ fn allowed(rules: &Rules, group: impl Iterator<Item = Submission>) -> Vec<Submis
     allowed
 }
 
-/// The events that the log has removed after `head`, the position of the look-up: a replica may lag, and a client that sends
-/// a removed event again must not be told that it is stored. `None`: the ring does not reach back to `head`.
+/// The events that the log has removed after `head`, the position of the look-up: a replica may lag, and a client that
+/// sends a removed event again must not be told that it is stored. `None`: the ring does not reach back to `head`.
 fn gone_since(log: &Log, head: Head) -> Option<FxHashSet<EventId>> {
     let here = log.head();
     if ablated(Safeguard::KnownRemovals) || head.epoch == here.epoch && head.position >= here.position {

@@ -29,8 +29,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Between two walks through the stored requests.
 const WALK_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// How long the walk's read may take: the writer waits for it, and readers that occupy the store's connections must keep
-/// no event from being stored.
+/// How long the walk's read may take: the writer waits for it, and readers that occupy the store's connections must
+/// keep no event from being stored.
 const WALK_READ_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// After a store that failed.

@@ -1,5 +1,5 @@
-//! The follower: the one task that applies entries to the log, in order. A solo instance takes them from its own writer;
-//! one of a cluster takes them from the bus and from the shared log too.
+//! The follower: the one task that applies entries to the log, in order. A solo instance takes them from its own
+//! writer; one of a cluster takes them from the bus and from the shared log too.
 
 use super::follower_input::FollowerInput;
 use super::read_budget::{ReadBudget, SHARED_LOG_TIMEOUT};
@@ -36,13 +36,13 @@ const START_DISTANCES: [u64; 3] = [8, 64, 512];
 /// The same with a shared cache, whose entries are some minutes old: older ones than its ring reaches back to are of no
 /// use to it.
 const START_DISTANCES_FOR_CACHE: [u64; 2] = [4_096, 32_768];
-/// About as many changes as a new instance reads at the most: a second or two, where the last entries are those of a large
+/// About the most changes that a new instance reads: a second or two, where the last entries are those of a large
 /// import.
 const MAX_CHANGES_AT_START: u64 = 131_072;
 
-/// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries: the
-/// recent tail lies between, as far as the log still has it, and farther for one with a `shared_cache`. How large its
-/// entries are is judged by some of them.
+/// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries.
+/// The recent tail is between the two, as far as the log still has it; it is longer for an instance with a
+/// `shared_cache`. The size of its entries is estimated from some of them.
 pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(Head, Head), StoreError> {
     let head = shared.shared_head().await?.head;
     let (mut begin, mut loaded, mut size) = (head.position, 0, 0);
@@ -105,8 +105,8 @@ pub(super) async fn follow_solo(
     Ok(())
 }
 
-/// Delivers an ephemeral event, then yields to the connections that have it: an event that finds an outbox full is lost, so
-/// a burst must not outrun clients that only wait for their turn on this thread.
+/// Delivers an ephemeral event, then yields to the connections that have it: an event that finds an outbox full is
+/// lost, so a burst must not outrun clients that only wait for their turn on this thread.
 async fn broadcast(log: &Log, event: Arc<Event>) {
     if log.broadcast(event) > 0 {
         tokio::task::yield_now().await;

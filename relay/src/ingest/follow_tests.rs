@@ -50,7 +50,7 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     assert_eq!(client.await.unwrap(), BURST);
 }
 
-/// A log whose last entries, so many, have so many changes each, and the others one; it was trimmed up to some position.
+/// A log whose last `large` entries have `changes` changes each and the others one, trimmed up to a position.
 struct SyntheticLog {
     head: u64,
     large: u64,

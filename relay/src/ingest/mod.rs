@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Every arrow is a bounded channel. A full one makes the station before it wait, and in the end the client's socket:
-//! nothing is dropped and nothing grows. Events keep the order in which they were handed in, from the first arrow to the
-//! last; only the OK of one that is refused or known on the way comes early.
+//! nothing is dropped and nothing grows. Events keep the order in which they were handed in, from the first arrow to
+//! the last; only the OK of one that is refused or known on the way comes early.
 
 mod admit;
 mod erase;

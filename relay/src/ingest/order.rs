@@ -1,9 +1,9 @@
 //! From the CPU workers to the writer in the order of arrival: a reorder buffer.
 //!
-//! Several workers check signatures, and a later chunk may be done before an earlier one. So each chunk has a place in a
-//! second, bounded queue to the writer before any worker sees it; the writer takes the places in turn and waits for the
-//! chunk that belongs there. A worker never waits: it leaves its chunk in its place and takes the next one. A place whose
-//! worker panicked is passed over.
+//! Several workers check signatures, and a later chunk may be done before an earlier one. So each chunk has a place in
+//! a second, bounded queue to the writer before any worker sees it; the writer takes the places in turn and waits for
+//! the chunk that belongs there. A worker never waits: it leaves its chunk in its place and takes the next one. A place
+//! whose worker panicked is passed over.
 
 use super::{Admitted, Job, Submission};
 use crate::types::Refusal;

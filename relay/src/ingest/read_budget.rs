@@ -1,6 +1,6 @@
-//! How much of the shared log the follower reads at a time. It doubles after a read in time and falls to a quarter after a
-//! late one: a read that can never be in time, because the line is slow or the events are large, would hold up everything
-//! after it.
+//! How much of the shared log the follower reads at a time. It doubles after a read in time and falls to a quarter
+//! after a late one: a read that can never be in time, because the line is slow or the events are large, would hold up
+//! everything after it.
 
 use crate::store::{LogSlice, StoreError};
 use std::time::Duration;

@@ -52,7 +52,8 @@ pub(crate) async fn run(
     tracing::info!(entries = lost.len(), "what the failover had cut off is stored again");
 }
 
-/// `lost` in pieces of about [`CHANGES_PER_GROUP`] changes. What the operator removed ends a piece: within one, events come first.
+/// `lost` in pieces of about [`CHANGES_PER_GROUP`] changes. A removal by the operator ends a piece: within a piece,
+/// events come first.
 fn groups(mut lost: &[LogEntry]) -> impl Iterator<Item = &[LogEntry]> {
     std::iter::from_fn(move || {
         let mut changes = 0;
@@ -77,8 +78,8 @@ async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<FollowerInput>) {
     let _ = follow.send(FollowerInput::Entry(appended.head.epoch, entry)).await;
 }
 
-/// The operator's removals leave nothing behind that would keep an event out: what they concern is not to come back in
-/// between.
+/// The ids of events that the operator has removed. A removal by the operator leaves no tombstone, so these events are
+/// left out here: else they would come back until the removal is submitted again.
 fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
     let removals = lost.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
         Change::Removed(removal) if is_the_operators(change) => Some(removal.id()),
@@ -87,8 +88,9 @@ fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
     removals.filter(|_| !ablated(Safeguard::ResubmittedRemovals)).collect()
 }
 
-/// The events of some entries, in their order. A removal by deletion or by a newer version follows from the event that
-/// caused it, which stands in the same entry; one by expiry, from the clock. What the operator removed is removed again.
+/// Submits the events of some entries, in their order. A removal by deletion or by a newer version follows from the
+/// event that caused it, which is in the same entry; a removal by expiry, from the clock. The operator's removals are
+/// made again.
 async fn submit(
     store: &dyn Store,
     entries: &[LogEntry],

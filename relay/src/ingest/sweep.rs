@@ -115,8 +115,8 @@ mod tests {
         PostgresStore::open(Options::new([Redacted::new(server.url())])).await.unwrap()
     }
 
-    /// Which of two events an instance removes whose own clock is an hour ahead of the primary's: one has expired by the
-    /// primary's clock, the other by the instance's alone.
+    /// Which of two events an instance removes whose own clock is an hour ahead of the primary's: one has expired by
+    /// the primary's clock, the other by the instance's alone.
     async fn swept_an_hour_ahead(server: &PostgresServer) -> [bool; 2] {
         set_clock(server, -3_600).await;
         let store = open(server).await;

@@ -1,8 +1,8 @@
 //! The one writer: commits in groups, answers after the commit, hands the log entry on.
 //!
 //! A group is whatever has come while the last commit ran, so an idle relay commits each event at once and a busy one
-//! shares each fsync among hundreds. Ephemeral events, which are not committed, keep their places in it. Sweeps run here
-//! too: positions must reach the follower in order.
+//! shares each fsync among hundreds. Ephemeral events, which are not committed, keep their places in it. Sweeps run
+//! here too: positions must reach the follower in order.
 
 use super::admit::EVENTS_PER_CHUNK;
 use super::erase::Eraser;
@@ -224,7 +224,8 @@ impl EventWriter {
     }
 }
 
-/// Takes the next group from `backlog`: up to `max` events, as far as one entry can carry the ephemeral ones among them.
+/// Takes the next group from `backlog`: up to `max` events, of which one entry must be able to carry the ephemeral
+/// ones.
 fn take_group(backlog: &mut VecDeque<Admitted>, max: usize) -> Vec<Admitted> {
     let mut attached = 0;
     let mut stored = 0;

@@ -63,8 +63,8 @@ fn cgroup_bytes(root: &Path, groups: &str) -> Option<u64> {
     groups.filter_map(|(mount, file, path)| least_limit(&root.join(mount), path, file)).min()
 }
 
-/// The least number in `file` of the cgroup `path` and of those above it. In a container the path may be that of the host,
-/// which is not there; then the mount itself is our cgroup.
+/// The least number in `file` of the cgroup `path` and of those above it. In a container the path may be that of the
+/// host, which does not exist there; then the mount itself is our cgroup.
 fn least_limit(mount: &Path, path: &str, file: &str) -> Option<u64> {
     let mut group = mount.join(path.trim_start_matches('/'));
     let mut least: Option<u64> = None;

@@ -192,8 +192,8 @@ impl ConnectionMemory {
         (self.room_for(what) >= bytes).then(|| self.hold(what, bytes))
     }
 
-    /// Counts the filters of a subscription; `None` where this connection may not hold them. A few small ones it may hold
-    /// even where others have taken what it had a share of.
+    /// Reserves the bytes of a subscription's filters; `None` where this connection may not hold them. It may hold a
+    /// few small ones even where other connections have taken its share.
     pub fn try_hold_filters(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         let is_small = bytes <= SMALL_FILTERS_BYTES && bytes <= self.account.share_bytes();
         (is_small || self.room_for(HeldFor::Filters) >= bytes).then(|| self.hold(HeldFor::Filters, bytes))

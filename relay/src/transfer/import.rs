@@ -48,8 +48,8 @@ pub struct ImportReport {
     pub superseded: u64,
     /// Events whose deletion is on record.
     pub deleted: u64,
-    /// Events that have expired, that are ephemeral, that ask other relays to forget their author, or whose author has asked
-    /// this one: none of them is kept.
+    /// Events that have expired, that are ephemeral, that ask other relays to forget their author, or whose author has
+    /// asked this one: none of them is kept.
     pub not_kept: u64,
     /// Lines that are no valid event.
     pub rejected: u64,

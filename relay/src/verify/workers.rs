@@ -36,9 +36,9 @@ impl Checker {
 }
 
 impl Workers {
-    /// Starts `threads` workers, at least one. Each takes one job at a time from `inbox` and calls `handler` with it and
-    /// with what checks signatures. The handler runs on the worker; while it blocks, this worker checks nothing. Jobs
-    /// are taken in the order in which they were sent and end in any order.
+    /// Starts `threads` workers, at least one. Each takes one job at a time from `inbox` and calls `handler` with the
+    /// job and a verifier. The handler runs on the worker; while it blocks, this worker checks nothing. Jobs begin in
+    /// the order in which they were sent, and end in any order.
     ///
     /// Fails when the system gives no thread; then none is left running once the inbox's senders are gone.
     pub fn spawn<J, H>(threads: usize, inbox: Receiver<J>, metrics: Arc<Metrics>, handler: H) -> io::Result<Self>

@@ -1,4 +1,4 @@
-//! Several instances in this process, a publisher, and a subscription on each instance that keeps what it gets.
+//! Several instances in this process, a publisher, and a subscription on each instance that records its events.
 
 use super::author::Author;
 use super::shared::SharedMemory;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 const BETWEEN_EVENTS: Duration = Duration::from_millis(10);
-/// Time for the bus to bring the last events where nothing else does.
+/// How long the bus may take to bring the last events where the shared log does not.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
 struct Instance {
@@ -89,7 +89,7 @@ impl Cluster {
         }
     }
 
-    /// Publishes on the instances in turn, while `fault` goes on and a little longer.
+    /// Publishes on the instances in turn, while `fault` lasts and a little longer.
     pub(crate) async fn publish_during(&self, fault: impl Future) -> Report {
         let over = watch::Sender::new(false);
         let publish = async {
@@ -111,7 +111,7 @@ impl Cluster {
         });
         let head = self.store.head().await.unwrap();
         for instance in &self.instances {
-            // Without the log some events may never come: then the result is what is missing.
+            // Without the shared log some events may never come: then the report says which are missing.
             let limit = if self.store.mute { AFTERWARDS } else { ARRIVAL_TIMEOUT };
             let _ = tokio::time::timeout(limit, instance.log.reach(head)).await;
         }
@@ -173,13 +173,13 @@ impl Cluster {
         Report { published: sent.len(), missing, doubled, disordered, p50: at(0.5), p99: at(0.99) }
     }
 
-    /// Publishes one ephemeral event on the first instance, then once more on each that has had it; how often each
-    /// delivers it.
+    /// Publishes one ephemeral event on the first instance, then once more on each instance that has had it. Returns
+    /// how often each delivers it.
     pub(crate) async fn ephemeral(&self) -> Vec<usize> {
         let event = Arc::new(self.author.event(20_001, &[], "now"));
         let id = event.id();
         assert_eq!(self.publish(0, event.clone()).await, Verdict::Accepted);
-        // Again on every instance that has had it: it is known there, and delivered to nobody.
+        // Again on every instance that has had it: the event is known there, so it is not delivered again.
         for (at, instance) in self.instances.iter().enumerate() {
             let has_bus = *instance.up.borrow();
             let came = || instance.got.lock().iter().any(|(got, _)| *got == id);
@@ -192,7 +192,7 @@ impl Cluster {
                 assert_eq!(self.publish(at, event.clone()).await, Verdict::Duplicate);
             }
         }
-        // What is stored afterwards, and passes the same ways, shows that it would have come by now.
+        // A stored event that follows takes the same ways: when it has come, the ephemeral one would have come too.
         let last = Arc::new(self.author.note("last"));
         let id = last.id();
         self.publish(0, last).await;

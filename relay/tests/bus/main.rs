@@ -1,6 +1,6 @@
-//! Three instances over one shared log and a real Redis, which is killed, stopped, robbed of its subscribers, moved, or
-//! was never there. Every subscription on every instance gets every event once, in order. Each fault has a control
-//! without the shared log, in which the bus alone must lose something.
+//! Three instances over one shared log and a real Redis. Redis is killed, stopped, moved, cut from its subscribers, or
+//! never runs. Every subscription on every instance gets every event once, in order. Each fault has a control without
+//! the shared log, in which the bus alone must lose something.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../kit/author.rs"]
@@ -15,8 +15,8 @@ use deploy::{Home, Signal};
 use redis::cmd;
 use std::time::{Duration, Instant};
 
-/// Live events must come in time all through a fault: 500 ms is the bound of the 99th percentile. A busy machine gets
-/// twice that.
+/// The bound of the 99th percentile of live delivery during a fault: twice the 500 ms that the relay promises, for a
+/// busy machine.
 const LIVE_P99: Duration = Duration::from_millis(1_000);
 
 /// The length of a fault in `make test`; `make soak` takes the full times.
@@ -66,7 +66,7 @@ async fn stopped_for(time: Duration) {
     .await;
 }
 
-/// Disconnects every listener, every half second or two seconds.
+/// Disconnects every subscriber of the bus, again after each `every`.
 async fn robbed_for(time: Duration, every: Duration) {
     with_control("robbed of its subscribers", async |server| {
         let until = Instant::now() + time;

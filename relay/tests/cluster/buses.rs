@@ -19,7 +19,7 @@ pub async fn stage_on(home: Arc<Home>, url: String) -> Stage {
     stage
 }
 
-/// A master dies under load, and another takes its place.
+/// A master dies under load, and a replica is promoted.
 async fn a_master_dies(stage: Stage, mut kill: impl AsyncFnMut()) {
     let recording = stage.record();
     let run = Run::begin(&stage, PACE);

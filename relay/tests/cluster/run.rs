@@ -1,4 +1,5 @@
-//! A run under load: begin it, do something to its servers, end it. The log judges what the clients saw.
+//! A run under load: a test begins it, injects faults, and ends it. Then the clients' transcripts are compared with the
+//! log.
 
 use crate::clients::{self, Place};
 use crate::kit::Author;

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 /// The rate of a slow reader.
 const BYTES_PER_SECOND: usize = 1_024;
-/// Notes are so long that a slow reader falls behind at once.
+/// The padding of notes: long enough that a slow reader falls behind at once.
 const PADDING: usize = 24_576;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +49,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
             slow.spawn(clients::slow_reader(relay.port, BYTES_PER_SECOND));
         }
         if pair == 0 {
-            // Kernels hold megabytes for a reader: the first pair begins once these are full.
+            // The kernel buffers megabytes for a reader: the first pair of windows begins once these are full.
             deploy::until("the slow to fall behind", deploy::STEP_TIMEOUT, async || {
                 let now = behind().await;
                 let fell = now.iter().zip(&before).all(|(now, before)| now > before);

@@ -1,4 +1,4 @@
-//! Three relays as processes of their own, on a primary with two replicas and a Redis.
+//! Three relay processes, on a primary with two replicas and a Redis.
 
 use deploy::postgres::PostgresCluster;
 use deploy::recording::Recording;
@@ -64,7 +64,7 @@ impl Stage {
         self.relays.insert(relay, changed);
     }
 
-    /// Records what Prometheus would see of the relays.
+    /// Records what Prometheus would scrape from the relays.
     pub fn record(&self) -> Recording {
         Recording::start(self.relays.iter().map(Relay::target).collect())
     }
@@ -117,7 +117,7 @@ impl Stage {
         sum
     }
 
-    /// Stops the relays before their servers, so that none of them logs a server that is gone.
+    /// Stops the relays before their servers, so that no relay logs a server that is down.
     pub async fn stop(mut self) {
         self.relays.iter().for_each(|relay| relay.signal(Signal::TERM));
         for relay in &mut self.relays {

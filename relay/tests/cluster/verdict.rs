@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// The most positions between a session's H and the recorder's head when it was opened: a few seconds' worth.
 const SLACK: u64 = 300;
 
-/// All faults, each with its session or event; empty if all is well.
+/// All faults, each with its session or event; empty where there is none.
 pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let positions = positions(entries);
     let mut wrong = Vec::new();
@@ -30,14 +30,14 @@ pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     wrong
 }
 
-/// The same where a promotion at that moment has cut off a part of the log. What was stored again has another place
-/// now, and a client that had it does not get it again.
+/// The same after a promotion at that moment, which has cut off a part of the log. An event that was stored again has
+/// another position now, and a client that had it before does not get it again.
 pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Vec<String> {
     let now = positions(&record.entries);
     let gone: HashSet<EventId> = removed(&record.entries).collect();
     let once: HashSet<EventId> = positions(&record.cut_off).into_keys().chain(removed(&record.cut_off)).collect();
     let alive = alive(&record.entries);
-    // A version that comes again after a newer one is refused.
+    // A version that is submitted again after a newer one is refused.
     let newer = |old: &Event| {
         let same = |event: &Event| event.pubkey() == old.pubkey() && event.kind() == old.kind();
         alive.values().any(|event| same(event) && event.id() != old.id() && event.created_at() >= old.created_at())
@@ -56,7 +56,8 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
             if !seen.insert(*id) {
                 wrong.push(named(session, &format!("{} came twice", id.to_hex())));
             }
-            // An event of the last moments that was refused when it came again is in no log that anybody read.
+            // An event of the last moments that was refused when it was submitted again is in no log that the recorder
+            // read.
             if !(accounted(id) || once.contains(id)) {
                 wrong.push(named(session, &format!("{} is in no log", id.to_hex())));
             }
@@ -77,7 +78,7 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
     wrong
 }
 
-/// What must hold at the end: no deleted event is served, and every subscriber has every event that is.
+/// Checks the end: no deleted event is stored, and every subscriber has every event that is.
 fn in_the_end(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let alive = alive(entries);
     let back = world.deleted.lock().iter().filter(|id| alive.contains_key(id)).copied().collect::<Vec<_>>();
@@ -165,13 +166,13 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
         drained_at: Position(if session.whole { end } else { last_live.unwrap_or(0) }),
     };
     let (from, to) = (session.asked_at.saturating_sub(SLACK), (session.eose_at + SLACK).min(end));
-    // H is at least the newest stored event, and before the first live one: rarely is there need to look further.
+    // H is not before the newest stored event, and before the first live one: mostly one of few positions fits.
     let first_live = session.live.first().map(at).transpose()?.unwrap_or(end + 1);
     let near = transcript(from.max(newest_stored), to.min(first_live.saturating_sub(1)));
     oracle::check(&near, entries).or_else(|_| oracle::check(&transcript(from, to), entries))
 }
 
-/// Whether the verdict would find a session that misses, doubles or misorders something.
+/// Checks that the verdict finds a session that misses, doubles or misorders an event.
 pub fn assert_sees(world: &World, entries: &[LogEntry]) {
     let positions = positions(entries);
     let mut sessions = world.sessions.lock();

@@ -1,5 +1,5 @@
-//! Holds the documents against the program: the commands that they tell people to type, the files, settings, metrics
-//! and tests that they name. Each rule is also shown a page that breaks it.
+//! Compares the documents with the program: the commands in them, and the files, settings, metrics and tests that they
+//! name. Each rule is also tested with a page that breaks it.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -2,8 +2,8 @@
 //! transcript. Afterwards each transcript is compared with the log by a naive filter: nothing missing, nothing doubled,
 //! live events in log order.
 //!
-//! The store may lie about the position of its snapshots. One that lags (an older W, as a replica gives) must change
-//! nothing; one that claims a W it does not hold must be caught, or this test would see nothing.
+//! The store's snapshots may lag, with an older W as those of a replica have: that must change nothing. Or a snapshot
+//! may claim a W that it does not have: the test must find that, as the control.
 #![allow(clippy::unwrap_used)]
 
 mod oracle;

@@ -11,8 +11,8 @@ pub(crate) struct Transcript {
     pub(crate) limits: QueryLimits,
     pub(crate) asked_at: Position,
     pub(crate) eose_at: Position,
-    /// The store's head at EOSE, where it may be ahead of the log's local head; `None`: it is `eose_at`. Texts that a
-    /// page left out are read at the store's head, without those of events that the store has removed meanwhile.
+    /// The store's position at EOSE, which may be ahead of the log's local head: texts that a page has left out are
+    /// fetched there, without those of events that the store has removed meanwhile.
     pub(crate) store_head: Option<Position>,
     pub(crate) stored: Vec<EventId>,
     pub(crate) live: Vec<EventId>,
@@ -66,7 +66,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
     if next.is_some() {
         return Err(format!("a stored event is not part of the answer at {}", head.0));
     }
-    // Live: every match after H, in order, once, without what died.
+    // Live: every match after H, in order, once, without removed events.
     let matches = entries.iter().filter(|entry| entry.position > head).flat_map(|entry| {
         let wanted = entry.changes.iter().filter_map(|change| match change {
             Change::Inserted(insertion) if wants(transcript, &insertion.event) => Some(insertion.event.id()),

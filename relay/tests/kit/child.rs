@@ -1,4 +1,4 @@
-//! A relay in a process of its own, whose descriptors can run out and whose memory can be measured.
+//! A relay in a separate process, so that its descriptors can run out and its memory can be measured.
 //!
 //! The process is the test binary again, told to run the ignored test `child`, which calls [`child`].
 
@@ -38,7 +38,7 @@ impl Child {
             }
         })
         .await;
-        // Read on, or the child blocks on a full pipe.
+        // Keep reading: else the child blocks on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { process, address }
     }

@@ -40,7 +40,7 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        // Where it has ended already there is nothing to do.
+        // An error means that it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -18,9 +18,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What a relay is started with; a test changes what it is about.
+/// The setup of a relay; a test changes what it needs.
 pub struct Setup {
-    /// By default those of the default configuration, without pings and with room for everybody.
+    /// By default those of the default configuration, without pings and without a limit on connections.
     pub settings: ConnectionSettings,
     pub rules: Rules,
     /// By default in memory.

@@ -1,4 +1,4 @@
-//! No two files import from each other, not even by way of others: then each can be read after what it rests upon.
+//! No two files import from each other, directly or through others: so each can be read after the files that it needs.
 //!
 //! An import counts for the file that defines the name, whatever re-exports it. A folder's `mod.rs` may use its files,
 //! and they may use what it defines: together they are one unit, which no file outside is in a circle with.

@@ -1,4 +1,4 @@
-//! What is named once: a type in its crate, a metric in the catalogue, a setting in the configuration.
+//! Each name is defined once: a type in its crate, a metric in the catalogue, a setting in the configuration.
 
 use crate::source::{Source, code, sources};
 use std::collections::{BTreeMap, BTreeSet};

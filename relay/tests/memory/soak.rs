@@ -1,4 +1,4 @@
-//! The whole case: a relay in a cgroup of 1 GiB, 1,000 honest clients, and hostile ones beside them.
+//! The long form: a relay in a cgroup of 1 GiB, 1,000 honest clients, and hostile ones beside them.
 
 use super::hostile::{Hostile, Resident, ask_again, fill};
 use super::process::client::Client;

@@ -1,5 +1,5 @@
-//! Compares deploy/observe with the catalogue of metrics: the dashboard is drawn from the catalogue, no rule names a
-//! metric that nobody serves, and every alert links to a page that exists.
+//! Compares deploy/observe with the catalogue of metrics: the dashboard is drawn from the catalogue, every metric in a
+//! rule exists, and every alert links to a page that exists.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ fn served() -> BTreeSet<String> {
     own.chain(FOREIGN.iter().map(|name| (*name).to_owned())).collect()
 }
 
-/// The metrics that PromQL expressions name and nobody serves.
+/// The metrics in PromQL expressions that do not exist.
 fn unknown(text: &str, served: &BTreeSet<String>) -> Vec<String> {
     let names = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     let metric = |name: &&str| ["nostr_", "haproxy_", "probe_"].iter().any(|prefix| name.starts_with(prefix));

@@ -1,4 +1,4 @@
-//! The primary dies and a replica takes its place.
+//! The primary dies and a replica is promoted.
 
 use crate::kit::*;
 use deploy::postgres::PostgresCluster;
@@ -98,7 +98,7 @@ async fn control_without_synchronous_standbys_a_failover_may_lose() {
     wait_whole(&store, 2).await;
     append(&store, &note(0)).await.unwrap();
     cluster.wait_applied().await.unwrap();
-    // The replica is away while these are acknowledged.
+    // The replica is down while these are acknowledged.
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();
     let mut acknowledged = vec![note(0).id()];
     for n in 1..20 {

@@ -1,4 +1,4 @@
-//! What the tests of faults share: a store on a cluster, reads, and waits.
+//! Helpers of the tests of faults: a store on a cluster, reads, and waits.
 
 use crate::store_kit::{self, NOW};
 use deploy::postgres::PostgresCluster;
@@ -19,7 +19,7 @@ pub async fn open(options: Options) -> PostgresStore {
     PostgresStore::open(options).await.unwrap()
 }
 
-/// A note unlike all others.
+/// A note that differs from all others.
 pub fn note(n: usize) -> Arc<Event> {
     store_kit::event((n % 200) as u8, 1, NOW - 1_000 + (n % 1_000) as i64, &[], &format!("note {n}"))
 }

@@ -110,7 +110,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
     store.close().await;
 }
 
-/// A small disk; gone with the handle.
+/// A small disk, unmounted when dropped.
 struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {

@@ -53,7 +53,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     let month = "SELECT to_char(now() AT TIME ZONE 'UTC' - interval '3 months', '\"event_text_\"YYYY_MM')";
     let month: String = sqlx::query_scalar(month).fetch_one(&mut operator).await.unwrap();
 
-    // Control: without a retention, the maintenance leaves everything alone.
+    // Control: without a retention, the maintenance removes nothing.
     let maintained = store.clone();
     let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     until("the keeper to be elected", STEP_TIMEOUT, async || {
@@ -142,7 +142,7 @@ async fn kinds_have_retentions_of_their_own() {
     let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::int8").fetch_one(&mut operator).await.unwrap();
     let (old, young) = (now - 31 * 86_400, now - 29 * 86_400);
     let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
-    // Somebody else's: a request to vanish keeps its author's older events out.
+    // By another author, since a request to vanish keeps its author's older events out.
     let vanish = store_kit::event(8, 62, old, &[], "");
     // 4 and 63 are outside the range, 5 and 62 inside: deletion requests.
     let stay = [event(4, old), event(5, old), event(7, young), event(10_002, young), vanish, event(63, old)];

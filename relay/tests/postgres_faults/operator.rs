@@ -1,5 +1,5 @@
-//! What an operator, or a hosting provider, may do to a server: make it read-only, refuse new connections, relax its
-//! durability. And clients that leave in a hurry.
+//! Changes that an operator or a hosting provider may make to a server: read-only mode, no new connections, relaxed
+//! durability. And clients that disconnect in the middle of a query.
 
 use crate::kit::*;
 use deploy::postgres::PostgresCluster;
@@ -24,7 +24,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         primary.execute("SELECT pg_reload_conf()").await.unwrap();
     };
     make_read_only("on").await;
-    // The setting reaches the server's processes in their own time.
+    // The server's processes take over the setting at different times.
     let next = AtomicUsize::new(1);
     let refused = async || match append(&store, &note(next.fetch_add(1, Ordering::Relaxed))).await {
         Err(StoreError::ReadOnly) => Ok(()),
@@ -106,7 +106,7 @@ async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     let mut session = PgConnection::connect(&urls[0]).await.unwrap();
-    // Now and then something else writes between the two.
+    // Other activity of the server sometimes writes between the two.
     let mut on_disk = 0;
     for n in 0..20 {
         append(&store, &note(n)).await.unwrap();
@@ -158,7 +158,7 @@ fn command(url: &str, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A server with an event, and a session that makes everything wait that wants to see it.
+/// A server with an event, and a session whose lock makes every read of it wait.
 async fn blocked(cluster: &PostgresCluster) -> (PostgresStore, PgConnection) {
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
@@ -177,7 +177,7 @@ async fn waits_long(blocker: &mut PgConnection) {
     let deadline = Instant::now() + deploy::STEP_TIMEOUT;
     while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *blocker).await.unwrap() == 0 {
         assert!(Instant::now() < deadline, "nothing waits: the command has given up");
-        // Inside its transaction, it would go on seeing what it saw first.
+        // Without a fresh snapshot of the statistics its transaction would keep seeing the first one.
         blocker.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.05)").await.unwrap();
     }
 }
@@ -215,7 +215,7 @@ async fn an_export_that_is_stopped_leaves_nothing_behind() {
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(1));
         assert_eq!(files(), 0);
-        // The server does not know that nobody waits any more.
+        // The server does not notice that the client has gone.
         blocker.execute("ROLLBACK; BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
     }
     blocker.execute("ROLLBACK").await.unwrap();

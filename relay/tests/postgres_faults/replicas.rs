@@ -68,7 +68,7 @@ async fn replicas_serve_in_turn_and_leave_when_they_lag_or_die() {
     }
     cluster.wait_applied().await.unwrap();
 
-    // One dies under load, without a failed read.
+    // A replica dies under load, and no read fails.
     let reader = Reader::start(store.clone());
     wait_read(&store, one).await;
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();

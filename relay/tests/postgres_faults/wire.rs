@@ -155,6 +155,6 @@ async fn a_silent_primary_is_an_error_for_writers_and_nothing_to_readers() {
     }
     println!("writes were back {:?} after the promotion, in attempt {attempts}", promoted.elapsed());
     assert!(promoted.elapsed() < Duration::from_secs(30));
-    // The line is as silent as before: nothing but the promotion has helped.
+    // The line is still silent: only the promotion can have helped.
     assert!(relay.stop().await.unwrap(), "it had to be killed");
 }

@@ -1,4 +1,4 @@
-//! What the stores' tests share: events made of small numbers, and filters.
+//! Helpers of the stores' tests: events made from small numbers, and filters.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod replicas;
@@ -223,8 +223,7 @@ pub async fn postgres(hash_bits: u32) -> PostgresStore {
     ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits, Thresholds::default()).await
 }
 
-/// The same, with a planner to which a handful of rows are many: it takes every way that otherwise only long lists lead
-/// to.
+/// The same, with thresholds so small that the planner also chooses the forms that otherwise only long lists need.
 pub async fn postgres_of_small_thresholds(hash_bits: u32) -> PostgresStore {
     let thresholds = Thresholds {
         first_bound: 2,

@@ -1,6 +1,6 @@
 //! Compares the stores with the naive one: seeded random histories and filters over vocabularies so small that
 //! everything collides. Every page must agree in rows, order, completeness and position; so must every outcome, change
-//! and count. Controls show that the comparison notices a store that is slightly wrong.
+//! and count. Controls check that the comparison finds a store that is slightly wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod maker;

@@ -94,7 +94,7 @@ async fn files_are_replaced_under_200_clients_and_none_is_closed() {
         clients.push(Client::connect(&trusting, address, "a.example").await);
     }
 
-    // By itself.
+    // The relay notices new files by itself.
     second.write(folder.path(), "a");
     relay.wait_for_log("a new certificate is served");
     // A client that comes again with a ticket is not shown a certificate, but remembers the old one: a new one comes.

@@ -135,8 +135,8 @@ impl Subscriptions {
         }
     }
 
-    /// Ends every subscription with a CLOSED that says `why`. They stay in the map until the client knows: a client that
-    /// reuses an id meanwhile gets no CLOSED under it.
+    /// Ends every subscription with a CLOSED that says `why`. They stay in the map until the client knows: a client
+    /// that reuses an id meanwhile gets no CLOSED under it.
     pub(super) fn end_all(&self, why: &Refusal, log: &Log) {
         for (subscription, task) in self.open.values() {
             log.close(subscription, why.clone());

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Connection<'_> {
-    /// Sends what the client is owed: the OK of each event that it handed in, and, as far as its subscriptions are open,
-    /// the answer to each query. Reads nothing. Ends after [`SETTLE_TIMEOUT`] at the latest.
+    /// Sends what the client is owed: the OK of each event that it handed in, and, as far as its subscriptions are
+    /// open, the answer to each query. Reads nothing. Ends after [`SETTLE_TIMEOUT`] at the latest.
     pub(super) async fn settle(&mut self) {
         let settled = poll_fn(|cx| {
             self.outbox.watch(cx.waker());
