@@ -305,6 +305,7 @@ fn signal(name: &str) -> Result<Signal, String> {
         ("USR1", Signal::USR1),
         ("USR2", Signal::USR2),
     ];
+
     let upper = name.to_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
     let found = signals.iter().find(|(known, signal)| *known == short || signal.as_raw().to_string() == name);
@@ -323,6 +324,7 @@ async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::
     if let Some(other) = known.filter(|known| **known != beside) {
         return Ok(other.to_owned());
     }
+
     // `cargo run` sets these variables.
     if let (Some(cargo), Some(package)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
         let release = this.components().any(|part| part.as_os_str() == "release");
@@ -333,6 +335,7 @@ async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::
             bail!("the relay could not be built");
         }
     }
+
     if !beside.exists() {
         bail!(
             "there is no relay at {}: build one (cargo build --release -p relay) or name it by --relay",

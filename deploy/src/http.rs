@@ -13,6 +13,7 @@ pub(crate) async fn get(whom: &str, port: u16, path: &str) -> Result<(u16, Strin
         stream.read_to_string(&mut answer).await?;
         Ok(answer)
     };
+
     let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
     let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let answer = answer.map_err(Error::io(format!("asking {whom} for {path}")))?;

@@ -51,6 +51,7 @@ impl LossyNetwork {
             life: Life::Guarded,
             last_signal: Signal::KILL,
         };
+
         let network = Self { process: launch.start()?, inside };
         let own = fs::read_link("/proc/self/ns/net").map_err(Error::io("looking at the own network"))?;
         until("a network of its own", STEP_TIMEOUT, async || match fs::read_link(network.path()) {
@@ -58,6 +59,7 @@ impl LossyNetwork {
             other => Err(format!("{other:?}")),
         })
         .await?;
+
         let (near, far) = (format!("sk{number}a"), format!("sk{number}b"));
         let pid = network.process.pid().to_string();
         run("ip", &["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &pid]).await?;

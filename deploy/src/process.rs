@@ -92,6 +92,7 @@ impl Launch {
                 command
             }
         };
+
         if self.life == Life::Guarded {
             // In a process group of its own: a Ctrl-C must reach the test, which then ends its servers in order.
             command.process_group(0);
@@ -106,6 +107,7 @@ impl Launch {
             Life::Guarded => Some(Guard::new(child, self.last_signal)?),
             Life::Detached => None,
         };
+
         // A process that is not reaped yet has an entry in /proc, even if it has ended already.
         let identity = Identity::of(pid).ok_or_else(|| ended(&self.name, &log))?;
         if self.life == Life::Detached {

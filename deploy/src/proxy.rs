@@ -148,6 +148,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &watch::Rec
             }
         }
     };
+
     let write = async move {
         let mut line = line.clone();
         let mut free = Instant::now();
@@ -171,6 +172,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &watch::Rec
         }
         to.shutdown().await
     };
+
     tokio::try_join!(read, write)?;
     Ok(())
 }

@@ -116,6 +116,7 @@ impl Fault {
                 }
             }
         };
+
         match timeout(STEP_TIMEOUT, raised).await {
             Ok(result) => result?,
             Err(_) => return Err(Error::Timeout { what, waited: STEP_TIMEOUT, last }),
@@ -156,6 +157,7 @@ impl Fault {
             // Writing to a String cannot fail.
             let _ = writeln!(inputs, "      - {{series: '{series}', values: '{}'}}", values.join(" "));
         }
+
         let firing = format!(r#"ALERTS{{alertname="{alert}",alertstate="firing"}}"#);
         let end = scrapes.len().saturating_sub(1);
         // Half a step more, so that the range includes the scrape at which it begins but not the one before.
@@ -167,6 +169,7 @@ impl Fault {
             let before = (begin - 1) * STEP;
             let _ = writeln!(asked, "      - {{expr: '{firing}', eval_time: {before}s, exp_samples: []}}");
         }
+
         Ok(format!(
             "rule_files: [rules.yaml]\nevaluation_interval: {STEP}s\ntests:\n  - interval: {STEP}s\n    \
              input_series:\n{inputs}    promql_expr_test:\n{asked}"
@@ -217,6 +220,7 @@ async fn scrape(targets: &[Target]) -> Scrape {
             (target, text)
         });
     }
+
     let mut all = Scrape::new();
     let wanted = metrics(RULES);
     while let Some(look) = looks.join_next().await {

@@ -152,6 +152,7 @@ impl Relay {
             life: self.life,
             last_signal: Signal::KILL,
         };
+
         self.process = Some(launch.start()?);
         Ok(())
     }

@@ -124,6 +124,7 @@ async fn a_second_failover_leaves_the_first_primary_fenced() {
         // Commits do not wait for a replica where none is left.
         cluster.primary().unwrap().execute("INSERT INTO word VALUES ('new')").await.unwrap();
     }
+
     for name in ["primary", "replica-1"] {
         assert!(cluster.server(name).unwrap().is_fenced(), "{name}");
     }

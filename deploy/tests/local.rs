@@ -196,6 +196,7 @@ fn what_haproxy_cannot_have_is_refused_before_anything_is_saved() {
         assert!(!directory.path().join("cluster.json").exists());
         assert_eq!(directory.status(), Vec::<Value>::new());
     }
+
     // While HAProxy does not run, another port can be chosen.
     let servers = ["up", "--relays", "0", "--replicas", "0", "--port"];
     directory.good(&[&servers[..], &[&port]].concat());

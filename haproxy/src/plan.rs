@@ -156,6 +156,7 @@ impl fmt::Display for Plan {
             self.relay_descriptors,
             mib(self.relay_bytes)
         )?;
+
         writeln!(
             f,
             "  HAProxy         maxconn {}, {} descriptors, {} MiB",
@@ -163,11 +164,13 @@ impl fmt::Display for Plan {
             self.front_descriptors,
             mib(self.front_bytes)
         )?;
+
         writeln!(
             f,
             "  Postgres        {} connections on the primary, {} on each standby",
             self.primary_connections, self.replica_connections
         )?;
+
         writeln!(f, "\nwhat runs out first")?;
         for limit in &self.limits {
             let percent = limit.share() * 100.0;

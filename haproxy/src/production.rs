@@ -70,6 +70,7 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
         let template = template.replace("{% include \"hardening\" %}\n", hardening);
         files.push(File { path: path.to_owned(), text: render(path, &template, &context)? });
     }
+
     files.extend(cluster.instances.iter().map(|instance| {
         let (clients, admin) = (instance.ports.first().copied().unwrap_or(CLIENTS_PORT), instance.admin_port);
         let mut text = format!(

@@ -30,6 +30,7 @@ pub fn haproxy_cfg(cluster: &Cluster) -> Result<String, RenderError> {
         server: Server,
         arguments: String,
     }
+
     let line = |server: Server| Ok::<_, RenderError>(Line { arguments: server_arguments(&server)?, server });
     let servers = cluster.servers().into_iter().map(line).collect::<Result<Vec<_>, _>>()?;
     let front = &cluster.front;
@@ -48,6 +49,7 @@ pub fn haproxy_cfg(cluster: &Cluster) -> Result<String, RenderError> {
         }
         None => None,
     };
+
     context.insert("asks_dns", &(discovered.is_some() || servers.iter().any(|line| line.server.named)));
     context.insert("discovery", &discovered);
     render("haproxy.cfg", include_str!("../templates/haproxy.cfg"), &context)

@@ -88,6 +88,7 @@ async fn ten_reloads_refuse_nobody() {
         reloaded.unwrap();
         sockets.extend(came);
     }
+
     for socket in &mut sockets {
         assert!(socket.lives().await);
     }

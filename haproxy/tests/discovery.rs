@@ -86,6 +86,7 @@ async fn relays_that_dns_names_get_clients_as_soon_as_it_does() {
         cluster.discovery = Some(discovery(&one, 4));
     })
     .await;
+
     let names = ["relay-1", "relay-2", "relay-3"];
     until("two relays are up", async || up(&front.runtime.servers().await.unwrap()) == 2).await;
     let (mut sockets, counts) = front.spread(6, &names).await;
@@ -110,6 +111,7 @@ async fn clients_stay_when_dns_falls_silent() {
             cluster.discovery = Some(discovery(&relay, 1));
         })
     };
+
     let (front, hasty) = (start().await, start().await);
     hasty.reload_as(&haproxy_cfg(&hasty.cluster).unwrap().replace(" 24h", " 1s")).await.unwrap();
     for front in [&front, &hasty] {

@@ -78,6 +78,7 @@ fn the_relays_variables_are_settings() {
         };
         settings.contains_key(&key) || settings.iter().any(inside)
     };
+
     let mut found = 0;
     for file in production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap() {
         let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -125,6 +126,7 @@ fn a_missing_or_unknown_key_is_named() {
         let error = Cluster::parse(&longer.join("\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("unknown field `{key}_too`")), "{error}");
     }
+
     assert!(keys > 40, "{keys}");
     let without_tls = EXAMPLE.replace("[front.tls]", "[front.tsl]");
     assert!(Cluster::parse(&without_tls).unwrap_err().to_string().contains("tsl"));
@@ -159,6 +161,7 @@ fn what_does_not_hold_together_is_named() {
         ("production.connections_per_relay", |c| produced(c).connections_per_relay = 0),
         ("production.redis_image", |c| produced(c).redis_image = "redis }}".into()),
     ];
+
     local().validate().unwrap();
     for (key, change) in cases {
         let mut cluster = local();

@@ -51,11 +51,13 @@ fn a_standby_whose_first_copy_was_broken_off_copies_again() {
         bash.arg(&script).env("PATH", &path).env("PGDATA", &data).env("SKEIN_STANDBY", "replica-1");
         bash.env("COPIES", &copies).env("BROKEN_OFF", broken_off).status().unwrap().success()
     };
+
     assert!(!run("yes"), "control");
     assert!(run(""), "the second start copies anew");
     assert!(run(""), "the third has a copy");
     assert_eq!(fs::read_to_string(&copies).unwrap(), "copied\n");
     assert!(!data.join("copy").exists());
+
     // A promoted standby is no standby any more, and must keep its data.
     fs::remove_file(data.join("standby.signal")).unwrap();
     assert!(!run(""), "control: the stub wants a standby");
@@ -91,6 +93,7 @@ async fn answer_of_redis(configuration: &str, own: IpAddr) -> String {
             break port;
         }
     };
+
     fs::write(&file, configuration.replace("port 6379\n", &format!("port {port}\n"))).unwrap();
     let child = Command::new("redis-server").arg(&file).current_dir(&directory).stdout(Stdio::null()).spawn().unwrap();
     let _redis = Redis(child);

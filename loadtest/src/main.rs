@@ -161,6 +161,7 @@ impl CacheArguments {
             fourth: self.fourth,
             settings: self.settings,
         };
+
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = tokio::task::LocalSet::new().block_on(&runtime, hot.run())?;
         hot::write(&report, &self.report)?;
@@ -264,6 +265,7 @@ fn compare_files(arguments: &CompareArguments) -> anyhow::Result<()> {
         );
         Ok(report)
     };
+
     let (one, other) = (read(&arguments.one)?, read(&arguments.other)?);
     print!("{}", compare(("one", &one), ("other", &other)));
     draw_both(("one", &one), ("other", &other), &arguments.out)?;
@@ -289,6 +291,7 @@ fn bench(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
         Some(directory) => tempfile::tempdir_in(directory),
         None => tempfile::tempdir(),
     }?;
+
     let bench = arguments.into_bench(temporary.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
@@ -298,6 +301,7 @@ fn bench(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
     })?;
+
     if let Some(path) = json {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
@@ -318,6 +322,7 @@ impl BenchArguments {
             }),
             (None, None) => anyhow::bail!("give --url or --spawn"),
         };
+
         Ok(Bench {
             place,
             measurements: self.only,

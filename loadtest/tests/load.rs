@@ -145,11 +145,13 @@ async fn lies_in_oks_are_counted() {
         let (run, store) = loaded(lie, change).await;
         assert_eq!((store.told(), faults(&run)), (lies, expected), "{lie:?}");
     }
+
     // A second OK after the event's account was settled answers nothing.
     let (run, store) = loaded(Lie::OkTwice, change).await;
     let again = run.ledger.answered_again + run.ledger.answers_to_nothing;
     assert_eq!((store.told(), again), (lies, lies), "{:?}", faults(&run));
     assert!(faults(&run).iter().all(|(fault, _)| ["answered_again", "answers_to_nothing"].contains(fault)));
+
     // In a closed loop a missing OK would hold back the next event, so this run has a rate.
     let (run, store) = loaded(Lie::NoOk, |options| Options { pace: Pace::Rate(200.0), ..change(options) }).await;
     assert_eq!((store.told(), faults(&run)), (lies, vec![("unanswered", lies)]));
@@ -167,16 +169,19 @@ async fn a_standard_run_is_clean_through_reconnects_and_finds_what_goes_astray()
         patience: Duration::from_secs(8),
         ..options
     };
+
     let (run, _) = loaded(Lie::None, standard).await;
     assert_eq!(faults(&run), []);
     assert_eq!(run.ledger.sent, 200);
     assert_eq!(run.counts.asked, 4 * 200);
+
     // A question that is under way when its connection reconnects is not counted.
     assert!(run.latency_ms["query"].count + 10 > run.counts.asked, "{:?}", run.counts);
     assert!(run.ledger.due > 700 && run.ledger.delivered == run.ledger.due, "{:?}", run.ledger);
     let (run, store) = loaded(Lie::NoEose, standard).await;
     assert!(store.told() >= 5);
     assert_eq!(faults(&run), [("questions_unanswered", store.told())]);
+
     // Without questions, since those get the stray events too.
     let (run, store) = loaded(Lie::Misdeliver, |options| Options {
         workload: Workload::Storm,
@@ -184,6 +189,7 @@ async fn a_standard_run_is_clean_through_reconnects_and_finds_what_goes_astray()
         ..standard(options)
     })
     .await;
+
     assert!(run.counts.reconnected >= 60, "{:?}", run.counts);
     assert!(store.told() > 50);
     // Some of the strays went to connections that had just left.
@@ -240,6 +246,7 @@ async fn real_events_are_replayed() {
         span_seconds: 1_000_000,
         kinds: loadtest::events::Kinds::Mixed,
     };
+
     let file = tempfile::NamedTempFile::new().unwrap();
     loadtest::events::fill(plan, &authors, true, &mut file.as_file(), || ()).unwrap();
     let change = |options| Options {
@@ -249,6 +256,7 @@ async fn real_events_are_replayed() {
         events: None,
         ..options
     };
+
     let (run, _) = loaded(Lie::None, change).await;
     assert_eq!((faults(&run), run.ledger.accepted), (vec![], 200));
     assert!(run.ledger.delivered > 500, "{:?}", run.ledger);

@@ -48,6 +48,7 @@ async fn steps_make_a_page_pictures_and_a_comparison() {
         let bytes = std::fs::read(path.join(picture)).unwrap();
         assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "{picture}: {} bytes", bytes.len());
     }
+
     assert!(std::fs::read_to_string(path.join("loadtest.log")).unwrap().contains("running"));
     let page = std::fs::read_to_string(path.join("report.html")).unwrap();
     assert!(!page.contains("src=") && !page.contains("href="), "the page asks somebody for something");
@@ -56,6 +57,7 @@ async fn steps_make_a_page_pictures_and_a_comparison() {
         assert!(dom.matches("<svg").count() >= 2 * 5 + 2 && dom.matches("<path").count() >= 20);
         assert!(dom.contains("class=\"verdict good\"") && !dom.contains("NaN"));
     }
+
     let (json, out) = (path.join("report.json"), path.join("both.png"));
     let (json, out) = (json.to_str().unwrap(), out.to_str().unwrap());
     let compared = loadtest(&["compare", json, json, "--out", out]);

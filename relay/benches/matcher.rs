@@ -144,6 +144,7 @@ fn run(criterion: &mut Criterion, label: &str, matcher: &mut Matcher<u32>, event
             start.elapsed()
         });
     });
+
     let stats = matcher.stats();
     let (time, rounds) = total.get();
     let nanoseconds = time.as_nanos() as f64 / rounds as f64;

@@ -28,6 +28,7 @@ fn events(c: &mut Criterion) {
             max_req_bytes: 8 << 20,
             max_subscription_id_chars: 64,
         };
+
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(format!("parse {name}"), |b| b.iter(|| Event::parse(black_box(text)).unwrap()));
         group
@@ -35,6 +36,7 @@ fn events(c: &mut Criterion) {
         group.bench_function(format!("client message {name}"), |b| {
             b.iter(|| ClientMessage::parse(black_box(&message), &limits).unwrap());
         });
+
         let subscription = SubscriptionId("timeline-1".into());
         group.bench_function(format!("splice {name}"), |b| b.iter(|| message::event(&subscription, black_box(text))));
     }

@@ -92,11 +92,13 @@ async fn the_proxy_protocol_names_the_client() {
         setup.settings.proxy_protocol = true;
     })
     .await;
+
     let connect = async |header: &[u8]| {
         let mut stream = TcpStream::connect(relay.address).await.unwrap();
         stream.write_all(header).await.unwrap();
         Client::request(stream, relay.address, &[]).await
     };
+
     let mut ann = connect(&proxy_header(0x21, [192, 0, 2, 1])).await.unwrap();
     let mut bob = connect(&proxy_header(0x21, [192, 0, 2, 2])).await.unwrap();
     ann.assert_served().await;
@@ -105,6 +107,7 @@ async fn the_proxy_protocol_names_the_client() {
     for (what, header) in [("no header", Vec::new()), ("nonsense", proxy_header(0x2f, [192, 0, 2, 3]))] {
         assert!(connect(&header).await.is_err(), "{what}");
     }
+
     // The proxy's own health check.
     connect(&proxy_header(0x20, [0; 4])).await.unwrap().assert_served().await;
     // From any other address the header would be a forgery.
@@ -145,6 +148,7 @@ async fn running_out_of_descriptors_is_survived() {
         stream.write_all(raw::get("/", raw::UPGRADE).as_bytes()).await.unwrap();
         held.push(stream);
     }
+
     let mut byte = [0];
     patiently("the first to be served", held[0].read_exact(&mut byte)).await.unwrap();
     let unserved = tokio::time::timeout(Duration::from_millis(300), held[79].read_exact(&mut byte)).await;
@@ -154,6 +158,7 @@ async fn running_out_of_descriptors_is_survived() {
     drop(held);
     let mut client = Client::connect(child.address).await;
     client.assert_served().await;
+
     // The listener has not spun meanwhile.
     let worked = child.processor_time();
     assert!(worked < Duration::from_secs(1), "{worked:?} of processor time");

@@ -42,6 +42,7 @@ async fn what_no_event_can_match_gets_eose_and_stays_open() {
         json!({"since": 2, "until": 1}),
         json!({"since": u64::MAX}),
     ];
+
     for (number, filter) in never.iter().enumerate() {
         assert_eq!(bob.subscribe(&number.to_string(), filter.clone()).await, [] as [Value; 0], "{filter}");
         assert_eq!(count(&mut bob, std::slice::from_ref(filter)).await, 0, "{filter}");
@@ -205,11 +206,13 @@ async fn clients_find_the_words_that_they_look_for() {
         client.closed("b").await,
         "rate-limited: too many subscriptions: a connection may hold at most 1, close some first"
     );
+
     for verb in ["NEG-OPEN", "NEG-MSG", "NEG-CLOSE"] {
         client.send(json!([verb, "n", {"kinds": [1]}, "6100"])).await;
         let words = client.notice().await;
         assert!(words.starts_with("unsupported: ") && words.contains("negentropy"), "{words}");
     }
+
     for (filter, words) in [
         (json!({"kinds": ["1"]}), "invalid: kinds must be integers from 0 to 65535"),
         (json!({"kinds": 1}), "invalid: kinds must be a list of integers from 0 to 65535"),
@@ -222,6 +225,7 @@ async fn clients_find_the_words_that_they_look_for() {
             assert_eq!(client.closed("w").await, words);
         }
     }
+
     client.send(json!(["EVENT", {"id": "00".repeat(32), "kind": "1"}])).await;
     let ok = client.next_where(|value| value[0] == "OK").await;
     assert_eq!(ok, json!(["OK", "00".repeat(32), false, "invalid: kind must be an integer from 0 to 65535"]));
@@ -241,6 +245,7 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
         author.event(30_004, &[&["d", "x"]], "another"),
         author.event(1, &[], "a note has no identifier"),
     ];
+
     for event in &events {
         assert!(ann.publish(event).await.0);
     }
@@ -249,6 +254,7 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
     for _ in &found {
         live.insert(bob.event("live").await["id"].clone());
     }
+
     assert_eq!(live, found);
     // The second time from the cache.
     for id in ["stored", "cached"] {
@@ -257,6 +263,7 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
         assert_eq!(stored, found, "{id}");
         assert_eq!(count(&mut bob, std::slice::from_ref(&asked)).await, 3, "{id}");
     }
+
     bob.assert_served().await;
     assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
 }

@@ -86,6 +86,7 @@ async fn a_message_that_is_too_large_is_refused_in_kind() {
     client.send(json!(["REQ", "large", {"#t": ["x".repeat(10_000)]}])).await;
     assert!(client.closed("large").await.contains("10000"));
     client.assert_served().await;
+
     // A message of the allowed size is taken, in one frame or in many.
     let event = Author::new().note(&"x".repeat(9_000));
     let text = format!("[\"EVENT\",{}]", event.text());
@@ -152,6 +153,7 @@ async fn http_is_answered_at_the_root_only() {
     for header in ["origin", "headers", "methods"] {
         assert!(document.contains(&format!("access-control-allow-{header}: ")), "{document}");
     }
+
     let preflight = raw::http(relay.address, "OPTIONS / HTTP/1.1\r\nHost: relay.example\r\n\r\n").await;
     assert!(raw::status(&preflight) == 204 && preflight.contains("access-control-allow-origin: *"));
     assert!(!preflight.contains("content-type:") && !preflight.contains("content-length:"), "{preflight}");
@@ -233,6 +235,7 @@ async fn a_handshake_must_be_a_whole_one() {
         assert!(status != 426 || answer.contains("sec-websocket-version: 13"), "{answer}");
         assert!(answer.contains("content-type: text/plain") && !answer.ends_with("\r\n\r\n"), "words: {answer}");
     }
+
     let empty_body = raw::UPGRADE.replace(KEY, &format!("{KEY}Content-Length: 0\r\n"));
     let mut stream = tokio::net::TcpStream::connect(relay.address).await.unwrap();
     stream.write_all(raw::get("/", &empty_body).as_bytes()).await.unwrap();

@@ -19,6 +19,7 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
         setup.settings.pong_timeout = Duration::from_millis(500);
     })
     .await;
+
     let mut alive = relay.connect().await;
     // This client never answers pings, as on a half-open connection.
     let mut dead = TcpStream::connect(relay.address).await.unwrap();
@@ -49,11 +50,13 @@ async fn a_message_must_not_trickle_in() {
             }
         }
     };
+
     tokio::select! {
         () = trickle => panic!("control: {} bytes take longer than the timeout", message.len()),
         () = async { loop { brisk.assert_served().await } } => {}
         () = tokio::time::sleep(Duration::from_millis(1_000)) => {}
     }
+
     assert_eq!(slow.goodbye().await, Goodbye::Closed(1008, "a message took too long to arrive".to_owned()));
     brisk.assert_served().await;
     // The same in fragments, with pings between them.
@@ -67,6 +70,7 @@ async fn a_message_must_not_trickle_in() {
             }
         }
     };
+
     let _ = tokio::time::timeout(Duration::from_millis(1_000), poke).await;
     assert!(matches!(sly.goodbye().await, Goodbye::Closed(1008, _) | Goodbye::Gone));
 }
@@ -87,6 +91,7 @@ async fn a_client_that_never_reads_is_dropped_and_harms_nobody() {
     let mut deaf = Client::connect_with_buffer(relay.address, 4096).await;
     deaf.subscribe("all", json!({"kinds": [20_001], "limit": 0})).await;
     flood(&relay, 200, 50_000).await;
+
     // The relay closed it long before everything was sent.
     patiently("the relay to hang up on the one that does not read", async {
         loop {
@@ -108,10 +113,12 @@ async fn a_slow_client_gets_everything_later_once_and_in_order() {
         setup.ring_bytes = 64 << 20;
     })
     .await;
+
     let mut slow = Client::connect_with_buffer(relay.address, 4096).await;
     slow.subscribe("all", json!({"kinds": [1], "limit": 0})).await;
     let (author, mut publisher) = (Author::new(), relay.connect().await);
     let padding = "x".repeat(30_000);
+
     // More than the socket's buffers take.
     for number in 0..400 {
         assert!(publisher.publish(&author.note(&format!("{number} {padding}"))).await.0);
@@ -158,6 +165,7 @@ async fn when_the_relay_drains_every_client_is_told_to_come_back() {
         let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
         assert_eq!(raw::status(&answer), 503);
     };
+
     relay.shutdown.drain(Duration::from_millis(400));
     probe.await;
     let stopped = tokio::spawn(relay.stop(Duration::from_millis(400)));

@@ -69,6 +69,7 @@ async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
             assert!(publisher.publish(&event).await.0);
         }
     };
+
     publish(20).await;
     let before = child.resident_kib();
     let mut deaf = Vec::new();
@@ -77,6 +78,7 @@ async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
         client.subscribe("all", json!({"kinds": [20_001], "limit": 0})).await;
         deaf.push(client);
     }
+
     publish(600).await;
     let grown = child.resident_kib().saturating_sub(before);
     // Each was sent 30 MB, of which 1 MB may wait; the texts are shared. The kernel's buffers do not count.
@@ -117,6 +119,7 @@ async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
         }
         drop(client);
     }
+
     // A megabyte waited for each.
     let grown = || child.resident_kib().saturating_sub(before);
     until("memory to be given back", || grown() < 12 * 1024).await;

@@ -200,6 +200,7 @@ async fn without_a_public_url_a_name_that_may_be_another_relays_authenticates_no
         assert!(!accepted && words.starts_with("invalid: ") && words.contains("public_url"), "{url}: {words}");
         client.assert_served().await;
     }
+
     for (headers, url) in [
         (&[][..], &*relay.url()),
         (&[("host", "localhost:7777")], "ws://LOCALHOST:7777/"),
@@ -234,6 +235,7 @@ async fn a_close_is_obeyed_however_fast_it_comes() {
     let (mut client, mut publisher) = (relay.connect().await, relay.connect().await);
     client.subscribe("open", json!({})).await;
     client.subscribe("closed", json!({})).await;
+
     // The bucket holds one message, and is empty after the first CLOSE, which ends no subscription.
     relay.change(|settings| settings.messages = RateLimit::new(1, 1));
     client.send(json!(["CLOSE", "unknown"])).await;
@@ -267,6 +269,7 @@ async fn no_answer_is_lost_however_late_it_is_read() {
             setup.ingest.queue = 16;
         })
         .await;
+
         let mut client = relay.connect().await;
         let author = Author::new();
         let events: Vec<_> = (0..600).map(|number| author.note(&number.to_string())).collect();
@@ -278,6 +281,7 @@ async fn no_answer_is_lost_however_late_it_is_read() {
             client.send(json!(["REQ", number.to_string(), {"kinds": [7], "limit": 0}])).await;
             client.send(json!(["CLOSE", number.to_string()])).await;
         }
+
         client.send(json!(["COUNT", "last", {"kinds": [1]}])).await;
         let mut waiting: HashSet<String> = events.iter().map(|event| event.id().to_hex()).collect();
         loop {
@@ -305,6 +309,7 @@ async fn after_closed_nothing_comes_under_that_id() {
         json!(["REQ", "s", {"kinds": [1]}, {}, {}]),
         json!(["REQ", "s", {"ids": ["short"]}]),
     ];
+
     for (number, request) in refused.into_iter().enumerate() {
         bob.subscribe("s", json!({"kinds": [1], "limit": 0})).await;
         assert!(ann.publish(&author.note(&format!("heard {number}"))).await.0);
@@ -345,6 +350,7 @@ async fn no_more_queries_run_than_one_client_may_have() {
         setup.settings.max_running_queries = 4;
     })
     .await;
+
     let (mut busy, mut other) = (relay.connect().await, relay.connect().await);
     for number in 0..50 {
         busy.send(json!(["REQ", number.to_string(), {"kinds": [number]}])).await;
@@ -354,6 +360,7 @@ async fn no_more_queries_run_than_one_client_may_have() {
         other.assert_served().await;
         assert_eq!(store.reads(), 4);
     }
+
     store.release();
     for number in 0..50 {
         busy.stored(&number.to_string()).await;

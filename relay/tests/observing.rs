@@ -82,6 +82,7 @@ fn an_operator_can_look_inside() {
     let ready = json("/ready");
     assert_eq!((&ready["status"], &ready["dependencies"]), (&"ready".into(), &serde_json::json!([])));
     assert!(ready["since"].as_u64().unwrap() > 1_700_000_000);
+
     // Some work has to run, or there is nothing to see.
     let address = relay.address();
     let busy = std::thread::spawn(move || {
@@ -90,6 +91,7 @@ fn an_operator_can_look_inside() {
             http_get(address, "/", "text/html");
         }
     });
+
     let profile = json("/debug/profile?seconds=2");
     let cores =
         |name: &str| profile.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap()["cores"].as_f64();
@@ -255,6 +257,7 @@ fn opened(url: &str, wanted: impl Fn(&str) -> bool) -> String {
             .output()
             .expect("chromium is there: `make deps` installs it");
         let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+
         if dom.contains("data-drawn=\"yes\"") && wanted(&dom) {
             return dom;
         }

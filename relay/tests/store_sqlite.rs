@@ -44,6 +44,7 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(put(&store, &event(1, 0, 19, &[], "")).await, Outcome::Superseded);
     assert_eq!(put(&store, &event(1, 0, 21, &[tag("expiration", "99999999999")], "")).await, Outcome::Stored);
     assert_eq!(stored(&store, &all()).await.len(), 2);
+
     // Dropped without a close, as after a crash.
     drop(store);
     let mut again = SqliteStore::open(options(&folder)).await;
@@ -104,6 +105,7 @@ async fn a_full_disk_changes_nothing_and_heals() {
             Err(error) => break error,
         }
     };
+
     assert!(matches!(error, StoreError::Full), "{error}");
     assert_eq!(stored(&store, &all()).await.len(), taken);
     assert_eq!(store.head().await.unwrap(), head);

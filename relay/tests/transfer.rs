@@ -61,6 +61,7 @@ async fn an_export_by_pages_has_a_version_of_what_is_replaced_meanwhile() {
                 }
                 pieces += 1;
             });
+
             let report = report.await.unwrap();
             let versions = found(&lines, &[&old, &new]);
             assert!(versions.contains(&true), "from {old_at} to {new_at}, after piece {piece}: neither");
@@ -87,6 +88,7 @@ async fn an_export_by_pages_is_whole_and_begins_with_the_oldest() {
         let lines = std::str::from_utf8(&lines).unwrap();
         lines.lines().map(|line| Event::parse(line).unwrap()).collect::<Vec<_>>()
     };
+
     let all = lines_of(None).await;
     assert_eq!(all.len(), events.len());
     assert!(all.is_sorted_by_key(Event::created_at));
@@ -115,12 +117,14 @@ async fn an_export_of_a_file_has_a_version_of_what_is_replaced_meanwhile() {
                 let runtime = tokio::runtime::Handle::current();
                 tokio::task::block_in_place(|| runtime.block_on(append(&store, &[&new])))
             };
+
             let report = export(&mut archive, None, &mut lines, |_| {
                 if pieces == piece {
                     replace();
                 }
                 pieces += 1;
             });
+
             let report = report.await.unwrap();
             assert!(pieces > 4, "{pieces}");
             let versions = found(&lines, &[&old, &new]);

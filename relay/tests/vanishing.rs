@@ -29,6 +29,7 @@ async fn until_left(relay: &Relay, wanted: &[&Event]) {
                 now: now(),
                 max_text_bytes: usize::MAX,
             };
+
             let mut left: Vec<_> = relay.store.read(&read).await.unwrap().rows.iter().map(|row| row.key.id).collect();
             left.sort();
             if left == wanted {

@@ -87,6 +87,7 @@ impl Front {
             let possible = u32::try_from(limit.saturating_sub(400) / 2).unwrap_or(u32::MAX);
             cluster.front.max_connections = cluster.front.max_connections.min(possible).max(1);
         }
+
         if self.place.tls {
             let example = Cluster::example().front.tls;
             cluster.front.tls = example.map(|example| Tls {
@@ -95,6 +96,7 @@ impl Front {
                 ..example
             });
         }
+
         cluster.instances = relays.iter().map(instance).collect();
         cluster
     }
@@ -125,6 +127,7 @@ impl Front {
                 self.make_certificate()?;
             }
             self.configure(relays)?;
+
             // The state that a reload has saved is of an earlier process: relays may have other ports since.
             let _ = fs::remove_file(self.state_file());
             let (path, master) = (self.configuration(), self.master_socket());
@@ -146,6 +149,7 @@ impl Front {
             self.configure(relays)?;
             self.reconcile(relays).await?;
         }
+
         for relay in relays {
             self.wait_up(&relay.name).await?;
         }
@@ -173,6 +177,7 @@ impl Front {
         for server in servers.iter().filter(|server| !relays.iter().any(|relay| fits(server, relay))) {
             self.remove(&server.name).await?;
         }
+
         for relay in relays {
             match servers.iter().find(|server| fits(server, relay)) {
                 None => self.add(relay).await?,

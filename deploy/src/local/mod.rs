@@ -110,11 +110,13 @@ impl Local {
             Some(state) => state,
             None => State::new(wish.synchronous, wish.port.unwrap_or(8080), wish.tls)?,
         };
+
         let settled = Process::find(front::NAME, &home).is_some()
             || state.relays.iter().any(|relay| Process::find(&relay.name, &home).is_some());
         let promised =
             |state: &State| (state.settings.clone(), state.relay_program.clone(), state.front.port, state.front.tls);
         let before = Some(promised(&state)).filter(|_| !state.servers.is_empty());
+
         state.accept(wish, settled)?;
         let is_new = before != Some(promised(&state));
         let relays = wish.relays.unwrap_or(if state.servers.is_empty() { 3 } else { state.relays.len() });
@@ -123,11 +125,13 @@ impl Local {
             (None, 0) => 3,
             (None, servers) => servers,
         };
+
         let life = if wish.guarded { Life::Guarded } else { Life::Detached };
         let mut local = Self::resume(home, state, servers, life)?;
         while local.postgres.servers.len() < servers {
             local.postgres.add()?;
         }
+
         // The wish is checked before it is saved: else the next call would fail at it again.
         if is_new {
             if relays > 0 {
@@ -135,6 +139,7 @@ impl Local {
             }
             local.check_relays().await?;
         }
+
         local.start_servers(progress).await?;
         local.scale_to(relays, progress).await?;
         Ok(local)
@@ -186,6 +191,7 @@ impl Local {
                 server.start().await?;
             }
         }
+
         self.postgres.check_survivors()?;
         self.state.failing_over = true;
         self.save()?;
@@ -290,6 +296,7 @@ impl Local {
         for relay in &mut self.relays {
             relay.stop().await?;
         }
+
         progress.set_message("HAProxy, Redis");
         if let Some(prometheus) = &mut self.prometheus {
             prometheus.stop().await?;

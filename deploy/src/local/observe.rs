@@ -60,6 +60,7 @@ impl Prometheus {
             .find(|program| program.exists())
             .ok_or_else(|| Error::Missing { program: NAME.to_owned(), package: NAME })?;
         let address = format!("--web.listen-address=127.0.0.1:{}", self.port);
+
         let arguments = ["--config.file=prometheus.yaml", "--storage.tsdb.path=data", &address, "--log.level=warn"];
         Ok(Launch {
             name: NAME.to_owned(),

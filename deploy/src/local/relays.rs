@@ -29,6 +29,7 @@ impl Local {
             .set(PEERS, self.peers())
             .life(self.life);
         let cores = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 10);
+
         for (variable, per_core) in CONNECTIONS {
             relay = relay.set(variable, (cores * per_core).to_string());
         }
@@ -76,6 +77,7 @@ impl Local {
             self.relays.push(self.relay(&place)?);
             self.state.relays.push(place);
         }
+
         self.save()?;
         // Relays that run already learn the new peers at their next start.
         let peers = self.peers();
@@ -83,6 +85,7 @@ impl Local {
             relay.settings.retain(|(variable, _)| variable != PEERS);
             relay.settings.push((PEERS.to_owned(), peers.clone()));
         }
+
         progress.set_message(format!("{wanted} relays"));
         for relay in &mut self.relays {
             relay.spawn()?;
@@ -90,6 +93,7 @@ impl Local {
         for relay in &mut self.relays {
             relay.start().await?;
         }
+
         if wanted == 0 {
             self.front.stop().await?;
             return self.observe(progress).await;
@@ -138,11 +142,13 @@ impl Local {
             self.state = before;
             return Err(refused);
         }
+
         self.save()?;
         let servers = if self.front.is_alive() { Some(self.front.servers().await?) } else { None };
         let server = |place: &RelayPlace| servers.iter().flatten().find(|server| server.name == place.name);
         let up = |place: &RelayPlace| server(place).is_some_and(|server| server.status == Status::Up);
         let mut order: Vec<_> = (0..self.state.relays.len()).collect();
+
         // First the relays that serve no clients: an interrupted roll has left one of them, and the others are needed.
         order.sort_by_key(|index| self.relays[*index].is_alive() && up(&self.state.relays[*index]));
         for (nth, index) in order.into_iter().enumerate() {

@@ -89,6 +89,7 @@ impl State {
         if wish.replicas.is_some_and(|wanted| wanted < replicas) {
             return Err(Error::State(format!("there are {replicas} replicas already, and they can't become fewer")));
         }
+
         let (port, tls) = (wish.port.unwrap_or(self.front.port), wish.tls || self.front.tls);
         if settled && (port, tls) != (self.front.port, self.front.tls) {
             return Err(Error::State(format!(
@@ -97,6 +98,7 @@ impl State {
                 if self.front.tls { " with TLS" } else { " without TLS" }
             )));
         }
+
         (self.front.port, self.front.tls) = (port, tls);
         if wish.observe && self.prometheus_port.is_none() {
             self.prometheus_port = Some(free_port()?);

@@ -35,6 +35,7 @@ impl Local {
         for relay in &self.relays {
             rows.push(row(&relay.name, "relay", relay.process(), relay.url(), of_relay(relay)).await);
         }
+
         let redis = &self.redis;
         rows.push(row(&redis.name, "redis", redis.process(), redis.url(), of_redis(redis)).await);
         for server in &self.postgres.servers {
@@ -46,6 +47,7 @@ impl Local {
             }
             rows.push(row);
         }
+
         if let Some(prometheus) = &self.prometheus {
             let detail = prometheus.detail();
             rows.push(row(prometheus.name(), "prometheus", prometheus.process(), prometheus.url(), detail).await);
@@ -111,6 +113,7 @@ async fn of_server(server: &PostgresServer) -> Result<String, Error> {
                      WHERE backend_type = 'client backend'";
         return server.ask(query).await;
     }
+
     // Where all that was received is applied, the age of the last commit is no lag: the primary has been idle.
     server
         .ask(

@@ -71,6 +71,7 @@ impl Programs {
             } else {
                 0o001
             };
+
             if data.mode() & class == 0 {
                 let (path, above) = (path.display(), above.display());
                 return Err(Error::State(format!(

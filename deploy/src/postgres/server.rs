@@ -245,6 +245,7 @@ impl PostgresServer {
             if now == before { Err(now) } else { Ok(()) }
         })
         .await?;
+
         let wrong = "SELECT coalesce(string_agg(name || ': ' || error, ', '), '') FROM pg_file_settings \
                      WHERE error IS NOT NULL AND error NOT LIKE '%without restarting%'";
         match self.ask::<String>(wrong).await?.as_str() {
@@ -342,6 +343,7 @@ impl PostgresServer {
             format!("port = {}", self.place.port),
             "unix_socket_directories = ''".to_owned(),
         ];
+
         let signal = data.join("standby.signal");
         let done = match self.place.upstream {
             Some(port) => {
@@ -357,6 +359,7 @@ impl PostgresServer {
             None if signal.exists() => fs::remove_file(&signal),
             None => Ok(()),
         };
+
         done.map_err(Error::io(format!("writing {}", signal.display())))?;
         lines.extend(self.settings.iter().map(|(key, value)| format!("{key} = '{}'", value.replace('\'', "''"))));
         lines.push(String::new());

@@ -30,6 +30,7 @@ impl RedisCluster {
             server.start().await?;
             cluster.servers.push(server);
         }
+
         let addresses = cluster.servers.iter().map(RedisServer::address);
         let mut command = tokio::process::Command::new(program("redis-cli")?);
         command.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
@@ -43,6 +44,7 @@ impl RedisCluster {
                 output: text,
             });
         }
+
         cluster.wait_whole().await?;
         Ok(cluster)
     }
@@ -64,6 +66,7 @@ impl RedisCluster {
             other => Err(format!("{other:?}")),
         })
         .await?;
+
         for server in self.servers.iter().filter(|server| server.is_alive()) {
             until(&format!("{} to see a whole cluster", server.name), STEP_TIMEOUT, async || {
                 let command = |name| redis::cmd("CLUSTER").arg(name).to_owned();

@@ -44,6 +44,7 @@ impl Sentinels {
             sentinel.start().await?;
             started.sentinels.push(sentinel);
         }
+
         started.wait_whole().await?;
         Ok(started)
     }

@@ -60,6 +60,7 @@ fn front(cluster: &Cluster, check: &mut Check) {
         check.that(address.port() != 0, key, "must name a port");
         check.that(taken.insert(address), key, &format!("names {address}, which is taken already"));
     }
+
     check.that(taken.len() > 1, "front.listen", "must name an address where no [front.tls] does");
     for (key, path) in [("front.runtime_socket", &front.runtime_socket), ("front.state_file", &front.state_file)] {
         check.that(is_plain_path(path), key, PLAIN_PATH);
@@ -70,6 +71,7 @@ fn front(cluster: &Cluster, check: &mut Check) {
         "front.log",
         "must be \"stdout\", a socket's path or an address with a port",
     );
+
     if let Some(tls) = &front.tls {
         check.that(!tls.listen.is_empty(), "front.tls.listen", "must name an address");
         check.that(is_plain_path(&tls.certificate), "front.tls.certificate", PLAIN_PATH);
@@ -85,6 +87,7 @@ fn instances(cluster: &Cluster, check: &mut Check) {
         let key = |field: &str| format!("instances.{name}.{field}");
         check.that(is_label(name), &key("name"), "must be lowercase letters, digits and dashes");
         check.that(names.insert(name), &key("name"), "is there twice");
+
         // The file of an instance has its name, and `secrets` is the operator's file, which must not be overwritten.
         check.that(name != "secrets", &key("name"), "must not be \"secrets\"");
         check.that(is_host(host), &key("host"), "must be a name or an IP address");
@@ -127,11 +130,13 @@ fn for_production(cluster: &Cluster, production: &Production, check: &mut Check)
         "production.most_relays",
         "must be at least production.relays",
     );
+
     check.that(
         (1..=cluster.relay.max_connections).contains(&production.connections_per_relay),
         "production.connections_per_relay",
         "must be at least 1 and at most relay.max_connections: another relay is to start before one is full",
     );
+
     check.that(production.clients_memory_mib >= 16, "production.clients_memory_mib", "must be at least 16");
     for (key, image) in production.images() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte);

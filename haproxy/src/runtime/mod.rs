@@ -131,6 +131,7 @@ impl Runtime {
             }
             sleep(LOOK).await;
         }
+
         // Else its agent could make it ready again. HAProxy refuses this for a server without an agent.
         let _ = self.order(&format!("disable agent {}", id(server))).await;
         self.order(&format!("set server {} state maint", id(server))).await?;
@@ -162,10 +163,12 @@ impl Runtime {
         if !set.contains("Transaction created") && !set.contains("Transaction updated") {
             return Err(refused("set", set.trim().to_owned()));
         }
+
         let commit = self.ask(&format!("commit ssl cert {path}")).await?;
         if commit.contains("Success!") {
             return Ok(());
         }
+
         // Else the next call would continue this transaction.
         let _ = self.ask(&format!("abort ssl cert {path}")).await;
         Err(refused("commit", commit.trim().to_owned()))

@@ -67,6 +67,7 @@ pub(super) fn parse(table: &str) -> Option<Vec<ServerState>> {
             check: get("check_status")?.trim_start_matches("* ").to_owned(),
         })
     };
+
     let ours = |line: &&str| line.split(',').next() == Some(BACKEND);
     lines.filter(ours).map(server).collect()
 }

@@ -38,6 +38,7 @@ impl Front {
             .spawn()
             .unwrap();
         let runtime = Runtime::new(&cluster.front.runtime_socket);
+
         let front = Self { cluster, runtime, directory, master };
         until("haproxy is up", async || front.runtime.servers().await.is_ok()).await;
         for relay in relays {
@@ -131,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+
         if !head.starts_with("HTTP/1.1 101 ") {
             return Err(io::Error::other(head));
         }

@@ -65,6 +65,7 @@ impl FakeRelay {
             bound.push(listener.local_addr().unwrap().port());
             tasks.spawn(accept(listener, answers.clone(), door));
         }
+
         let (agent_port, admin_port) = (bound.pop().unwrap(), bound.pop().unwrap());
         let instance = Instance { name: name.to_owned(), host: host.to_owned(), ports: bound, admin_port, agent_port };
         Self { instance, answers, _tasks: tasks }
@@ -127,6 +128,7 @@ async fn client(stream: TcpStream, answers: Answers) -> std::io::Result<()> {
         assert!(header.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11"), "{header:?}");
         forwarded = format!("proxy {:?}", &header[16..20]);
     }
+
     let head = head(&mut stream).await?;
     for line in head.lines().filter(|line| line.to_lowercase().starts_with("x-") || line.contains("orwarded")) {
         forwarded = format!("{forwarded} {}", line.to_lowercase());
@@ -136,6 +138,7 @@ async fn client(stream: TcpStream, answers: Answers) -> std::io::Result<()> {
         let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return stream.write_all(answer.as_bytes()).await;
     }
+
     let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                   Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     stream.write_all(format!("{answer}{}:{forwarded}\n", answers.name).as_bytes()).await?;

@@ -165,6 +165,7 @@ impl ClusterStage {
             warm: false,
             check_stored: false,
         };
+
         let pids = self.alive().filter_map(|relay| u32::try_from(relay.process()?.pid()).ok()).collect();
         let name = format!("{} instances, {rate}/s", self.alive().count());
         let around = Surroundings { name, pids, ..Surroundings::default() };
@@ -246,6 +247,7 @@ impl ClusterBench {
                 *delivered = run.counts.delivered;
             }
         }
+
         let mut cost: Vec<Cost> = Vec::new();
         for (at, (each, delivered)) in rounds.into_iter().enumerate() {
             let spread = Spread::of(each).context("no round")?;
@@ -272,6 +274,7 @@ impl ClusterReport {
             "B out",
             "log rows/s",
         ];
+
         let mut across = crate::report::table(&head);
         for row in &self.across {
             let latency = |of: fn(&Summary) -> f64| row.latency_ms.as_ref().map_or(0.0, of);
@@ -288,6 +291,7 @@ impl ClusterReport {
                 format!("{:.0}", row.log_rows_per_second),
             ]);
         }
+
         let mut cost = crate::report::table(&[
             "subscribers",
             "instances",
@@ -297,6 +301,7 @@ impl ClusterReport {
             "greatest",
             "more %",
         ]);
+
         for row in &self.cost {
             let spread = &row.cpu_us_per_delivery;
             cost.add_row([
@@ -309,6 +314,7 @@ impl ClusterReport {
                 format!("{:+.1}", row.more_percent),
             ]);
         }
+
         let mut text = String::new();
         if !self.across.is_empty() {
             text += &format!("published on one of {INSTANCES} instances, delivered on another:\n{across}\n");

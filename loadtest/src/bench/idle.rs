@@ -25,6 +25,7 @@ pub async fn idle(site: &Site, process: Process, connections: usize) -> Result<[
     for index in 0..connections {
         clients.push(site.connect(index).await?);
     }
+
     let open = stable(process).await?;
     for (index, client) in clients.iter_mut().enumerate() {
         client.queue(&[format!(r#"["REQ","idle",{{"authors":["{index:064x}"]}}]"#).as_bytes()]);
@@ -36,6 +37,7 @@ pub async fn idle(site: &Site, process: Process, connections: usize) -> Result<[
             timeout(SILENCE, answers).await.map_err(|_| ClientError::Refused("no EOSE in time".to_owned()))??;
         }
     }
+
     let subscribed = stable(process).await?;
     let row = |name: &str, now: Memory| {
         let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / connections as f64;

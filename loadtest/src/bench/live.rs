@@ -74,6 +74,7 @@ pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Rando
         last: Cell::new(Instant::now()),
         round: RefCell::default(),
     });
+
     let mut subscribers = JoinSet::new();
     for index in 0..plan.subscribers {
         let mut filter = format!(r#"["REQ","live",{{"kinds":[1],"limit":1,"authors":["{}""#, authors.hex(plan.author));
@@ -86,6 +87,7 @@ pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Rando
         await_eose(&mut client, site).await?;
         subscribers.spawn_local(subscribe(client, site.clone(), shared.clone()));
     }
+
     let mut publisher = site.connect(plan.subscribers).await?;
     let meter = Meter::start(site.pid);
     let published = send(&mut publisher, site, (plan.pace, plan.silence), &events, &shared).await;
@@ -125,6 +127,7 @@ async fn subscribe(mut client: Client, site: Site, shared: Rc<LiveShared>) {
                 _ => {}
             }
         });
+
         if let Err(error) = received.await {
             return shared.fault(&format!("subscriber: {error}"));
         }
@@ -144,6 +147,7 @@ impl LiveShared {
         if seen[word] & bit != 0 {
             return self.fault("delivered twice");
         }
+
         seen[word] |= bit;
         let mut round = self.round.borrow_mut();
         round.operations += 1;
@@ -181,12 +185,14 @@ async fn send(
         for event in &events[sent..until.max(sent)] {
             publish(client, event, shared);
         }
+
         sent = sent.max(until);
         let answers = client.receive(&site.scratch, |message| {
             if let Reply::Ok { accepted: false, words, .. } = Reply::parse(message) {
                 shared.fault(&format!("refused: {}", String::from_utf8_lossy(words)));
             }
         });
+
         tokio::select! {
             answers = answers => answers.map(drop)?,
             () = shared.progress.notified() => {}

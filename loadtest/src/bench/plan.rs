@@ -117,6 +117,7 @@ impl Bench {
             "limits: signature {:.1} µs of a core, fdatasync {:.0} µs, loopback send {:.1} µs, echo {:.1} µs",
             limits.verify_us, limits.fsync_us, limits.send_us, limits.echo_us
         );
+
         let authors = Authors::derive(self.data.seed, self.authors);
         let keys = self.load(&authors, &directory)?;
         ensure!(!keys.is_thin(), "{} events are too few to ask about: take 1000 or more", self.data.events);
@@ -125,6 +126,7 @@ impl Bench {
             Where::Running { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as u64,
             Where::Spawned(_) => 1,
         };
+
         let fresh = Random::new(self.data.seed ^ salt);
         let mut run =
             PlanRun { bench: self, authors, keys, limits, rows: Vec::new(), fresh, signed: FxHashSet::default() };
@@ -155,6 +157,7 @@ impl Bench {
             out.flush()?;
             keys
         };
+
         bar.finish_and_clear();
         let start = std::time::Instant::now();
         relay.import(&file)?;
@@ -176,6 +179,7 @@ impl PlanRun<'_> {
                 (Some(running), url, Some(pid))
             }
         };
+
         let target = Target::resolve(&url)?;
         let site = Site { target, sources: self.bench.sources.clone(), pid, scratch: Scratch::new() };
         match measurement {
@@ -187,6 +191,7 @@ impl PlanRun<'_> {
                 idle(&site, Process(pid), self.bench.idle_connections).await?.into_iter().for_each(|row| self.row(row));
             }
         }
+
         running.map_or(Ok(Duration::ZERO), Running::stop).context("stopping the relay")?;
         Ok(())
     }
@@ -217,6 +222,7 @@ impl PlanRun<'_> {
                 let schedule = QuestionSchedule::in_turn(asked.clone());
                 rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, schedule).await?);
             }
+
             let mut row = Row::rate(shape.name(), "queries/s", &rounds).with_rows(&rounds);
             row = row.with_bound(bound, "loopback echo on 2 cores");
             if row.rows_per_answer == Some(0.0) {
@@ -239,6 +245,7 @@ impl PlanRun<'_> {
                 events(self.bench.round_lasts.as_secs_f64()),
             ),
         ];
+
         for (name, pace, count) in paces {
             let mut rounds = Vec::new();
             for _ in 0..self.bench.rounds {

@@ -50,6 +50,7 @@ pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<
     for client in clients {
         publishers.spawn_local(one(client, site.clone(), plan.in_flight, shared.clone()));
     }
+
     while let Some(done) = publishers.join_next().await {
         done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     }
@@ -76,6 +77,7 @@ async fn one(
                 pending.insert(event.id, now);
             }
         }
+
         if pending.is_empty() {
             return Ok(());
         }
@@ -98,6 +100,7 @@ async fn one(
                 _ => {}
             }
         });
+
         match timeout(SILENCE, answers).await {
             Ok(answers) => answers.map(drop)?,
             Err(_) => {

@@ -66,6 +66,7 @@ pub async fn query(
     let shared =
         Rc::new(QueryShared { schedule, ends: start + lasts, last: Cell::new(start), round: RefCell::default() });
     let mut askers = JoinSet::new();
+
     for client in clients {
         askers.spawn_local(ask(client, site.clone(), shared.clone()));
     }
@@ -111,6 +112,7 @@ async fn ask(mut client: Client, site: Site, shared: Rc<QueryShared>) -> Result<
                 }
             }
         }
+
         if *verb == "REQ" {
             // Queued only: it is sent together with the next question.
             client.queue(&[b"[\"CLOSE\",\"", sub, b"\"]"]);
@@ -124,6 +126,7 @@ async fn ask(mut client: Client, site: Site, shared: Rc<QueryShared>) -> Result<
             round.rows += rows;
             round.latency.record(now - asked);
         }
+
         shared.last.set(now);
         asked = now;
     }

@@ -73,6 +73,7 @@ impl Shape {
             }
             text
         };
+
         let feed = |limit: usize, random: &mut Random| {
             let follows = keys.follows(300, people, random).into_iter().map(|author| authors.hex(author).to_owned());
             format!(r#"{{"authors":[{}],"kinds":[1,6],"limit":{limit}}}"#, quoted(follows.collect()))

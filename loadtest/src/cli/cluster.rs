@@ -47,6 +47,7 @@ impl ClusterArguments {
             rate: self.rate,
             subscribers: self.subscribers,
         };
+
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(bench.run(&mut Show::new(None)?))?;
         print!("{}", report.print());

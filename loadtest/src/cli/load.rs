@@ -104,6 +104,7 @@ impl LoadArguments {
             (None, None, Workload::Publish) => Pace::InFlight(PUBLISH_IN_FLIGHT),
             (None, None, _) => Pace::Rate(100.0),
         };
+
         Options {
             urls: self.urls.clone(),
             workload: self.workload,
@@ -151,6 +152,7 @@ impl LoadArguments {
             "--cache {:?} needs --admin-url and --admin-token to purge the caches",
             self.cache
         );
+
         let warms = matches!(self.cache, Some(Cache::Warm | Cache::Both));
         ensure!(!warms || self.workload == Workload::Query, "caches are warmed with the questions of --workload query");
         if let Some(directory) = &self.report {
@@ -178,6 +180,7 @@ impl LoadArguments {
                 break;
             }
         }
+
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut report =
             Report { schema: SCHEMA.to_owned(), version, started_at, machine, runs, verdict: Verdict::default() };

@@ -63,6 +63,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     if second & MASKED != 0 {
         return Err(FrameError::Masked);
     }
+
     let opcode = first & 0x0f;
     if first & FIN == 0 || opcode == 0 {
         return Err(FrameError::Fragmented);
@@ -78,11 +79,13 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
         },
         short => (u64::from(short), 0),
     };
+
     let length = usize::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_MESSAGE_BYTES)
         .ok_or(FrameError::TooLong(length))?;
     let Some(payload) = rest.get(extra..extra + length) else { return Ok(None) };
+
     let frame = match opcode {
         TEXT => Frame::Text(payload),
         PING => Frame::Ping(payload),
@@ -129,6 +132,7 @@ fn encode(opcode: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+
     out.extend_from_slice(&[0; 4]);
     for part in parts {
         out.extend_from_slice(part);

@@ -158,6 +158,7 @@ impl Client {
                 return Ok(messages);
             }
         }
+
         loop {
             let interest =
                 if self.write_ready()? { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
@@ -271,6 +272,7 @@ async fn read_response(stream: &mut TcpStream) -> Result<Vec<u8>, ClientError> {
             return Err(ClientError::HungUp);
         }
     };
+
     let text = String::from_utf8_lossy(&head[..end]).into_owned();
     let mut lines = text.split("\r\n");
     let status = lines.next().unwrap_or_default();

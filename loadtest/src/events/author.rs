@@ -31,6 +31,7 @@ impl Authors {
                 pairs.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
         });
+
         let hex = pairs.iter().map(|pair| hex_of(&pair.x_only_public_key().0.serialize())).collect();
         Self { pairs, hex }
     }

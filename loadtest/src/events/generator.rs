@@ -106,6 +106,7 @@ impl<'a> Generator<'a> {
             (992, 10_002),
             (1_000, 30_023),
         ];
+
         let kind = mixed.iter().find(|(end, _)| at < *end).map_or(1, |(_, kind)| *kind);
         match self.plan.kinds {
             Kinds::Mixed => kind,
@@ -224,6 +225,7 @@ impl Iterator for Generator<'_> {
             Kinds::NotesOf(author) => author,
             _ => self.people.draw(&mut self.random),
         };
+
         let kind = self.kind();
         let dated = self.created_at(made);
         let created_at = self.now.unwrap_or(dated);

@@ -38,6 +38,7 @@ pub fn sign_all(drafts: Vec<Draft>, authors: &Authors) -> Vec<Signed> {
                 chunk.into_iter().map(sign).collect::<Vec<_>>()
             }));
         }
+
         for worker in workers {
             signed.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }

@@ -136,6 +136,7 @@ mod tests {
             before.take(line);
             after.take(line);
         }
+
         for line in [
             "nostr_cache_requests_total{layer=\"l1\",result=\"hit\"} 7",
             "nostr_cache_requests_total{layer=\"l1\",result=\"miss\"} 3",
@@ -146,6 +147,7 @@ mod tests {
         ] {
             after.take(line);
         }
+
         let grown = after.since(&before);
         assert_eq!((grown.l1_hits, grown.l2_hits, grown.asked), (7.0, 2.0, 0.0));
         let percentile = |percent| (grown.from_store.percentile(percent).unwrap() * 1e3).round() / 1e3;

@@ -103,6 +103,7 @@ impl Hot {
             span_seconds: FILL_SPAN_SECONDS,
             kinds: Kinds::Mixed,
         };
+
         let path = stage.folder().join("events.jsonl");
         let bar = progress(self.events, "events made");
         let mut out = BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?);
@@ -114,6 +115,7 @@ impl Hot {
             "{} events are made; they are loaded into the database, which is vacuumed and analysed then",
             self.events
         );
+
         let start = Instant::now();
         stage.import(&path)?;
         let import_seconds = start.elapsed().as_secs_f64();

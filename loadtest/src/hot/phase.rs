@@ -99,6 +99,7 @@ impl<'a> Phase<'a> {
             asked: self.next.clone(),
             at_most: self.first.saturating_add(at_most),
         };
+
         let start = Instant::now();
         let rounds = self.sites.iter().map(|site| query(site, connections, SECOND, schedule.clone()));
         let rounds = try_join_all(rounds).await?;
@@ -108,6 +109,7 @@ impl<'a> Phase<'a> {
             latency.merge(&round.latency);
             self.faults.merge(&round.faults);
         }
+
         self.latency.merge(&latency);
         self.wall += wall;
         let now = Figures::look(self.stage, &self.relays)?;

@@ -221,6 +221,7 @@ impl fmt::Display for PhaseReport {
             self.database_connections_busy,
             self.published
         )?;
+
         write!(
             f,
             "  hits {:.1} % (in the process {:.1} %, shared {:.1} %); rows in p50/p95 ms: process {}, shared {}, miss {}, \
@@ -250,6 +251,7 @@ impl HotReport {
             target("the same on one more instance, cold", "above 70 %", percent(FOURTH), percent(FOURTH) > 70.0),
             target("p95 of a hit in the process, warm", "below 1 ms", l1_p95, l1_p95 < 1.0),
         ];
+
         Self {
             machine,
             events,

@@ -34,6 +34,7 @@ impl Work {
             let wanted = all.len() + hot.filters * percent / 100;
             gather(wanted, &mut all, &mut known, |count| questions(shape, count, keys, authors, &mut random));
         }
+
         gather(hot.filters, &mut all, &mut known, |count| {
             let mut more = questions(Shape::Author, count, keys, authors, &mut random);
             // An author has only one profile and one newest page: further questions ask for other pages, as other
@@ -44,6 +45,7 @@ impl Work {
             }
             more
         });
+
         for at in (1..all.len()).rev() {
             all.swap(at, random.below(at + 1));
         }
@@ -116,6 +118,7 @@ pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors, lasts: Durati
         span_seconds: 60,
         kinds: Kinds::Mixed,
     };
+
     let events = sign_all(Generator::new(plan, authors).collect(), authors);
     let mut ticks = interval(Duration::from_secs_f64(1.0 / hot.rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

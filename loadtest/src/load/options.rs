@@ -133,6 +133,7 @@ impl Workload {
             storms: 0,
             never_reads_one_in: None,
         };
+
         let social = Mix { gathering: Gathering::Feeds, ..quiet };
         let fanout = Mix { publishers: Some(FEW_PUBLISHERS), gathering: Gathering::Everyone, ..quiet };
         match self {

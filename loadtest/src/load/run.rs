@@ -91,6 +91,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
         }
         watcher.progress(shared.timeline.made(), 0, "events");
     }
+
     let own = Process(std::process::id());
     let memory = || own.memory().map_or(0, |memory| memory.anonymous);
     let (threads, ticks) = Threads::start(shared.clone())?;
@@ -106,6 +107,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
         let words = words.map_or_else(|| "it was interrupted, or got no answer".to_owned(), |(words, _)| words.clone());
         return Err(LoadError::Unreachable(words));
     }
+
     if let (Some(Cache::Cold), Some(url)) = (around.cache, &around.admin_url) {
         purge(url, around.admin_token.as_deref()).map_err(LoadError::Admin)?;
     }
@@ -114,6 +116,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
         threads.phase.send_replace(LoadPhase::Warm);
         threads.all_done(1, watcher, &mut interrupted).await;
     }
+
     let scrape = || around.metrics_url.as_deref().map(get).transpose();
     let metrics = scrape().map_err(LoadError::Admin)?.map(|text| samples(&text));
     let mut rows = Rows::new(shared.options.threads, Watch::new(&around.pids), ticks);
@@ -141,6 +144,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     if let Some((before, after)) = metrics.zip(metrics_after) {
         run.metrics = changed(&before, &after);
     }
+
     if stopped {
         run.notes.push("it was interrupted: figures are of a shorter run".to_owned());
     }
@@ -242,6 +246,7 @@ impl Threads {
             if (left, looked) != (last.0, true) {
                 last = (left, Instant::now());
             }
+
             if looked && (left == 0 || last.1.elapsed() > self.shared.options.patience) {
                 return false;
             }
@@ -267,6 +272,7 @@ fn prepare(options: Options) -> Result<LoadShared, LoadError> {
         let count = options.connections.div_ceil(PER_SOURCE).min(250) as u8;
         sources = (1..=count).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))).collect();
     }
+
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
     let (questions, classes) = match options.workload {
         Workload::Query => ask_about(&options),
@@ -275,6 +281,7 @@ fn prepare(options: Options) -> Result<LoadShared, LoadError> {
         }
         _ => (Vec::new(), Vec::new()),
     };
+
     let gauges = (0..options.threads).map(|_| Gauge::default()).collect();
     let mut shared = LoadShared {
         targets,
@@ -292,6 +299,7 @@ fn prepare(options: Options) -> Result<LoadShared, LoadError> {
         authors: None,
         options,
     };
+
     if let Some(path) = &shared.options.replay {
         let file = File::open(path)?;
         let replay = signer::read(BufReader::new(file), &shared.options)?;
@@ -318,6 +326,7 @@ fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
         span_seconds: crate::events::FILL_SPAN_SECONDS,
         kinds: Kinds::Mixed,
     };
+
     let Ok(keys) = fill(plan, &authors, false, &mut io::sink(), || ()) else { return Default::default() };
     if keys.is_thin() {
         return Default::default();
@@ -331,6 +340,7 @@ fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
             all.extend(shape.next().map(|question| (2 * class as u8, question)));
         }
     }
+
     let classes = Shape::ALL.iter().flat_map(|shape| ["cold", "hot"].map(|heat| format!("{}, {heat}", shape.name())));
     (all, classes.collect())
 }

@@ -74,6 +74,7 @@ impl Schedule {
                 self.second = (ran / SECOND) as usize;
                 next = (self.second as u64 + 1) * SECOND;
             }
+
             if now < start {
                 next = 0;
             } else {
@@ -84,6 +85,7 @@ impl Schedule {
                     next = next.min(self.reconnect(worker, ran));
                 }
             }
+
             worker.shared.gauges[worker.thread].exhausted.store(self.over, Ordering::Release);
             let at = worker.shared.origin + Duration::from_nanos(start + next);
             if at <= Instant::now() {
@@ -94,6 +96,7 @@ impl Schedule {
                 }
                 continue;
             }
+
             tokio::select! {
                 waited = timer.until(at) => waited?,
                 () = worker.room.notified() => {}
@@ -115,6 +118,7 @@ impl Schedule {
                 self.over = never;
                 return ran + RETRY;
             }
+
             let Some(chunk) = ledger.chunk(place).cloned() else {
                 self.next = (place + 1, 0);
                 continue;
@@ -123,6 +127,7 @@ impl Schedule {
                 self.next = (place + 1, 0);
                 continue;
             };
+
             let threads = worker.shared.options.threads;
             if event.author as usize % threads != worker.thread {
                 self.next = (place, at + 1);
@@ -132,6 +137,7 @@ impl Schedule {
             if event.due > ran {
                 return event.due;
             }
+
             if closed && ran >= worker.shared.options.duration.as_nanos() as u64 {
                 return u64::MAX;
             }
@@ -139,6 +145,7 @@ impl Schedule {
                 worker.recorder.borrow_mut().blocked += u64::from(!closed);
                 return if closed { u64::MAX } else { ran + RETRY };
             };
+
             let peer = worker.peer(peer);
             let now = worker.now();
             let intended = if closed { now } else { start + event.due };
@@ -152,6 +159,7 @@ impl Schedule {
                 recorder.tick.counts.sent += 1;
                 recorder.lag.record(Duration::from_nanos(now.saturating_sub(intended)));
             }
+
             self.next = (place, at + 1);
             (0..worker.mix.questions).for_each(|which| self.ask_social(worker, which, &event.id, intended));
         }
@@ -192,6 +200,7 @@ impl Schedule {
                 let _ = write!(text, "{comma}\"{}\"", keys[people.draw(&mut random)]);
             }
         };
+
         match which {
             0 => {
                 text.push_str(r#"{"kinds":[1,6],"limit":50,"authors":["#);
@@ -215,6 +224,7 @@ impl Schedule {
                 text.push_str("]}");
             }
         }
+
         drop(random);
         let text = std::mem::take(&mut self.text);
         self.send_question(worker, ("REQ", &text), which as u8, intended);
@@ -279,6 +289,7 @@ impl Schedule {
                 return ran;
             }
         }
+
         let Some(every) = worker.mix.reconnect_every.filter(|_| worker.shared.dated) else { return next };
         let gap = (every / worker.peers.len().max(1) as f64 * SECOND as f64) as u64;
         if self.next_reconnect == 0 {

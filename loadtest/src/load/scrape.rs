@@ -35,6 +35,7 @@ fn request(method: &str, url: &str, headers: &str) -> io::Result<String> {
     let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
     stream.set_read_timeout(Some(WITHIN))?;
+
     // HTTP/1.0: the body ends with the connection and is not chunked.
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{headers}Content-Length: 0\r\n\r\n")?;
     let mut answer = String::new();

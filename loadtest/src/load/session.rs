@@ -55,6 +55,7 @@ pub(super) async fn keep_connected(worker: Rc<Worker>, index: u32) {
             }
             Err(error) => error,
         };
+
         worker.recorder.borrow_mut().error(&format!("connection: {error}"));
         failures += 1;
         peer.gave_up.set(failures >= GIVE_UP_AFTER);
@@ -72,6 +73,7 @@ async fn session(worker: &Worker, peer: &Peer, mut client: Client) -> Result<(),
     if slots == 0 {
         back(peer, &mut worker.recorder.borrow_mut(), worker.now());
     }
+
     worker.opened(peer);
     loop {
         if !peer.outbox.borrow().is_empty() {

@@ -31,6 +31,7 @@ pub(super) async fn ask_all(
             client.queue(&[b"[\"", verb.as_bytes(), b"\",\"", name.as_bytes(), b"\",", filter.as_bytes(), b"]"]);
             under_way.insert(name.into_bytes());
         }
+
         while !under_way.is_empty() {
             let mut over = Vec::new();
             let answers = client.receive(scratch, |message| match Reply::parse(message) {
@@ -44,6 +45,7 @@ pub(super) async fn ask_all(
                 }
                 _ => {}
             });
+
             timeout(SILENCE, answers).await.map_err(|_| ClientError::Refused("no EOSE in time".to_owned()))??;
             over.split(|byte| *byte == b'\n')
                 .filter(|close| !close.is_empty())
@@ -70,6 +72,7 @@ pub(super) async fn missing(
     let found = |event: &[u8], missing: &mut FxHashSet<[u8; 32]>| {
         event_id(event).and_then(unhex).is_some_and(|id| missing.remove(&id))
     };
+
     let author_events = |event: &[u8]| {
         found(event, &mut missing);
     };

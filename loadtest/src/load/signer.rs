@@ -29,6 +29,7 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, timeline: &T
         Pace::Rate(rate) => (number as f64 / rate * NANOS) as u64,
         Pace::InFlight(_) => 0,
     };
+
     // In workloads that count each event as stored and delivered, none may replace another.
     let regular = options.workload == Workload::Publish || options.workload.mix().publishers.is_some();
     let mut random = Random::new(options.seed ^ 0x10ad_7e57);
@@ -37,6 +38,7 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, timeline: &T
     // An author who reacts twice in the same way within a second makes the same event twice. Its second OK could not be
     // told from the first, so such an event is left out.
     let mut ids = FxHashSet::default();
+
     'all: while made < wanted {
         let kinds = if regular { Kinds::Regular } else { Kinds::Mixed };
         let events = EVENTS_OF_A_GENERATOR + SPARE;

@@ -63,6 +63,7 @@ impl SubscriberPlan {
             by_author: FxHashMap::default(),
             by_mention: FxHashMap::default(),
         };
+
         if gathering == Gathering::Feeds {
             let coverage = (MATCHES / FEED_SHARE / all.max(1) as f64).min(1.0);
             for peer in (0..subscribes.len()).filter(|peer| subscribes[*peer]) {
@@ -120,6 +121,7 @@ impl SubscriberPlan {
             let _ = write!(filter, "\"kinds\":{MENTION_KINDS:?},");
             push_keys(&mut filter, "#p", self.selves[peer].iter().map(|me| &self.keys[*me as usize]));
         }
+
         let _ = match since {
             Some(since) => write!(filter, ",\"since\":{since},\"limit\":{}}}", super::CATCH_UP),
             None => write!(filter, ",\"limit\":1}}"),
@@ -156,6 +158,7 @@ fn draw(people: &Zipf, count: usize, coverage: f64, random: &mut Random) -> Box<
         }
         left -= share;
     }
+
     if follows.is_empty() {
         follows.push(random.below(count) as u32);
     }
@@ -183,6 +186,7 @@ mod tests {
             let Seen::Slots(slots) = subscriber_plan.of(&event) else { panic!("not everyone") };
             matches += slots.len();
         }
+
         let average = matches as f64 / 10_000.0;
         assert!((18.0..22.0).contains(&average), "{average}");
     }
@@ -198,6 +202,7 @@ mod tests {
             40,
             &mut Random::new(3),
         );
+
         for author in 0..50 {
             for kind in [0, 1, 7, 30_023] {
                 let mentions = vec![(author + 1) % 50, (author + 7) % 50];

@@ -149,6 +149,7 @@ pub(super) fn summarise(
         all.errors.merge(&recorder.errors);
         notes.extend(check_failed.map(|error| format!("what is stored could not be looked at: {error}")));
     }
+
     let seconds = ran.as_secs_f64().max(1e-9);
     let Counts { sent, accepted, delivered, asked, answered, received, .. } = rows.scheduled;
     let each = [
@@ -160,6 +161,7 @@ pub(super) fn summarise(
         ("received", received),
         ("errors", rows.scheduled.errors),
     ];
+
     let mut latency_ms = BTreeMap::new();
     let Latencies { delivery, ok, query } = &rows.latencies;
     let named = [
@@ -170,12 +172,14 @@ pub(super) fn summarise(
         ("connect", &all.connect),
         ("reconnect", &all.reconnect),
     ];
+
     let classes = shared.classes.iter().zip(&all.classes).map(|(name, class)| (format!("query/{name}"), class));
     for (name, latency) in named.map(|(name, latency)| (name.to_owned(), latency)).into_iter().chain(classes) {
         if let Some(summary) = latency.summary() {
             latency_ms.insert(name, summary);
         }
     }
+
     let matched = totals.due + totals.excused_offline + totals.excused_superseded;
     let tester = tester(&rows, &all.lag, all.blocked);
     let full = rows.series.machine_cpu.iter().filter(|percent| **percent > FULL_PERCENT).count();
@@ -185,6 +189,7 @@ pub(super) fn summarise(
             rows.series.machine_cpu.len()
         ));
     }
+
     if matches!(options.pace, Pace::Rate(_)) && shared.timeline.made() > timeline::AHEAD {
         notes.push("events were signed during the run: it was too long to sign them all before".to_owned());
     }
@@ -192,6 +197,7 @@ pub(super) fn summarise(
         Pace::Rate(rate) => (Some(rate), None),
         Pace::InFlight(most) => (None, Some(most)),
     };
+
     Run {
         name: around.name.clone(),
         workload: options.workload,
@@ -233,6 +239,7 @@ fn tester(rows: &Rows, lag: &Latency, blocked: u64) -> Tester {
     } else {
         late.map(|lag| format!("the tester sent 1 of 100 messages {:.0} ms or more after they were due", lag.p99))
     };
+
     let messages = rows.messages().max(1) as f64;
     let each = rows.cpu.as_secs_f64() / messages;
     Tester {

@@ -91,6 +91,7 @@ impl Worker {
                 }
                 LoadPhase::Stop => return Ok(check_failed),
             }
+
             tokio::select! {
                 waited = timer.until(Instant::now() + LOOK_EVERY) => waited?,
                 changed = phase.changed() => if changed.is_err() { return Ok(check_failed) },

@@ -33,12 +33,14 @@ impl Timer {
         }
         let none = Timespec::try_from(Duration::ZERO).map_err(io::Error::other)?;
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
+
         // Setting the timer also clears an expiry that a cancelled call has not read.
         timerfd_settime(
             self.0.get_ref(),
             TimerfdTimerFlags::empty(),
             &Itimerspec { it_interval: none, it_value: left },
         )?;
+
         loop {
             let mut ready = self.0.readable().await?;
             match rustix::io::read(self.0.get_ref(), &mut [0u8; 8]) {

@@ -81,11 +81,13 @@ pub fn of_run(run: &Run) -> Vec<(&'static str, Chart)> {
         line("accepted", &series.accepted),
         line("answered", &series.answered),
     ];
+
     let mut cpu =
         vec![line("tester's busiest thread", &series.tester_cpu), line("machine, all cores", &series.machine_cpu)];
     if run.relay.is_some() {
         cpu.push(line("relay, of one core", &series.relay_cpu));
     }
+
     let charts = [
         ("latency_delivery", percentiles("Latency of deliveries", x, &series.delivery)),
         ("latency_ok", percentiles("Latency of OKs", x, &series.ok)),
@@ -113,6 +115,7 @@ pub fn of_steps(report: &Report) -> Vec<(&'static str, Chart)> {
             .map(|summary| summary.map(|summary| if figure == "p50" { summary.p50 } else { summary.p99 }))
             .collect(),
     };
+
     let lines = ["delivery", "ok", "query"].iter().flat_map(|class| [latency(class, "p50"), latency(class, "p99")]);
     let rate = |name: &str| Line {
         name: name.to_owned(),

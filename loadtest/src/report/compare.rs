@@ -50,16 +50,19 @@ pub fn ratios(one: &Run, other: &Run) -> Vec<Ratio> {
         ("delivered", &one.series.delivered, &other.series.delivered),
         ("answered", &one.series.answered, &other.series.answered),
     ];
+
     for (name, first, second) in rates {
         if let (Some(a), Some(b)) = (one.per_second.get(name), other.per_second.get(name)) {
             all.push(Ratio { name: format!("{name}/s"), one: *a, other: *b, noise: both(first, second) });
         }
     }
+
     let classes = [
         ("delivery", &one.series.delivery, &other.series.delivery),
         ("ok", &one.series.ok, &other.series.ok),
         ("query", &one.series.query, &other.series.query),
     ];
+
     for (class, first, second) in classes {
         let (Some(a), Some(b)) = (one.latency_ms.get(class), other.latency_ms.get(class)) else { continue };
         let figures = [
@@ -73,6 +76,7 @@ pub fn ratios(one: &Run, other: &Run) -> Vec<Ratio> {
             all.push(Ratio { name: format!("{class} {figure}, ms"), one: a, other: b, noise });
         }
     }
+
     if let Some((a, b)) = one.relay.zip(other.relay) {
         let (a, b) = (a.cpu_us_per_message, b.cpu_us_per_message);
         all.push(Ratio { name: "relay CPU a message, µs".to_owned(), one: a, other: b, noise: None });
@@ -93,6 +97,7 @@ pub fn compare(one: (&str, &Report), other: (&str, &Report)) -> String {
             let (a, b) = (short(ratio.one), short(ratio.other));
             table.add_row(vec![ratio.name.clone(), a, b, format!("{:.3}", ratio.ratio()), noise, says.to_owned()]);
         }
+
         let _ = writeln!(text, "{table}");
         for (name, run) in [(one.0, first), (other.0, second)] {
             let faults = run.ledger.faults().into_iter().filter(|(_, times)| *times > 0);

@@ -35,6 +35,7 @@ pub fn write_all(report: &Report, directory: &Path) -> io::Result<()> {
             draw(&[chart], &directory.join(format!("{name}.png")))?;
         }
     }
+
     let steps = of_steps(report).into_iter().map(|(_, chart)| chart).collect::<Vec<_>>();
     if !steps.is_empty() {
         draw(&steps, &directory.join("scalability.png"))?;

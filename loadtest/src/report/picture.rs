@@ -56,11 +56,13 @@ fn draw_one(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
         names.draw(&Rectangle::new([(0, y + 6), (22, y + 9)], colour.filled()))?;
         names.draw(&Text::new(line.name.clone(), (30, y), (FONT, 16).into_font().color(&INK)))?;
     }
+
     let (first, last) = match (chart.x.first(), chart.x.last()) {
         (Some(first), Some(last)) if last > first => (*first, *last),
         (Some(only), _) => (only - 1.0, only + 1.0),
         _ => (0.0, 1.0),
     };
+
     let most = chart.values().fold(0.0, f64::max).max(1e-3);
     let unit = if chart.unit.is_empty() { String::new() } else { format!(", {}", chart.unit) };
     let mut builder = ChartBuilder::on(&area);
@@ -70,6 +72,7 @@ fn draw_one(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
         .x_label_area_size(48)
         .y_label_area_size(72);
     let shown = |value: &f64| if *value < 10.0 { trimmed(*value) } else { short(value.round()).replace(".0", "") };
+
     // A macro, since linear and logarithmic axes have different types: mesh and lines are the same for both.
     macro_rules! drawn {
         ($vertical:expr, $least:expr) => {{
@@ -92,6 +95,7 @@ fn draw_one(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
             }
         }};
     }
+
     if chart.logarithmic {
         let least = chart.values().filter(|value| *value > 0.0).fold(most, f64::min);
         let (least, most) = (least / 1.5, most * 2.0);

@@ -119,6 +119,7 @@ pub fn judge(runs: &[Run], thresholds: &[Threshold]) -> Verdict {
         let notes = bottleneck.chain(run.notes.iter().cloned());
         verdict.notes.extend(notes.map(|note| format!("{}: {note}", run.name)));
     }
+
     verdict.exit_status = match (verdict.violations.is_empty(), verdict.missed.is_empty()) {
         (false, _) => 1,
         (true, false) => 4,

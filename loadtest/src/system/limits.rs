@@ -97,6 +97,7 @@ fn send() -> io::Result<f64> {
         // When all messages are read, one byte in return starts the next turn.
         while far.iter_mut().all(|far| far.read_exact(&mut buffer).is_ok()) && far[0].write_all(&[0]).is_ok() {}
     });
+
     // Measured by the clock: the kernel counts a thread's CPU time only in ticks.
     let mut samples = Vec::with_capacity(TURNS);
     for _ in 0..TURNS {
@@ -105,6 +106,7 @@ fn send() -> io::Result<f64> {
         samples.push(micros(start.elapsed()) / SOCKETS as f64);
         near[0].read_exact(&mut [0])?;
     }
+
     drop(near);
     let _ = reader.join();
     Ok(median(samples))
@@ -123,6 +125,7 @@ fn echo() -> io::Result<f64> {
         near.read_exact(&mut buffer)?;
         Ok(micros(start.elapsed()))
     };
+
     let samples = (0..5_000).map(sample).collect::<io::Result<Vec<_>>>()?;
     drop(near);
     let _ = echoer.join();

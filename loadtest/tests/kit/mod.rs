@@ -143,6 +143,7 @@ impl Connection {
                     this.delayed.pop_front().map(|(_, message)| message).into_iter().collect()
                 }
             };
+
             for answer in answers {
                 // A client that has gone needs no answer.
                 let _ = socket.send(Message::text(answer.to_string())).await;
@@ -162,6 +163,7 @@ impl Connection {
             if !matching && !astray {
                 continue;
             }
+
             if !matching {
                 store.lies.fetch_add(1, Ordering::Relaxed);
             }
@@ -197,6 +199,7 @@ impl Connection {
             };
             filters.iter().flat_map(of).collect::<Vec<_>>()
         };
+
         match message[0].as_str().unwrap() {
             "EVENT" if store.lie == Lie::RefuseEvents => vec![json!(["OK", message[1]["id"], false, "blocked: no"])],
             "EVENT" => {

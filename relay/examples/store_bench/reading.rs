@@ -78,6 +78,7 @@ pub(crate) async fn measure(
             if late { "  over" } else { "" }
         );
     }
+
     walk(&*store).await;
     if inspector.is_some() {
         println!("{missed} shapes over their targets");
@@ -110,6 +111,7 @@ async fn together(
         })
         .collect();
     let mut done = 0;
+
     for task in tasks {
         done += task.await.unwrap();
     }
@@ -139,11 +141,13 @@ async fn walk(store: &dyn Store) {
         let Some(last) = page.rows.last().filter(|_| !page.complete) else { break };
         filter.until = Some(last.key.created_at);
     }
+
     let median = |times: &[Duration]| {
         let mut times = times.to_vec();
         times.sort();
         percentile(&times, 50)
     };
+
     let ends = times.len().min(20);
     let (first, last) = (median(&times[..ends]), median(&times[times.len() - ends..]));
     println!(

@@ -28,12 +28,14 @@ pub(crate) async fn run(arguments: &Arguments) {
             Some(setup.start().await.unwrap())
         }
     };
+
     let url = given.or_else(|| own.as_ref()?.database_urls("postgres").into_iter().next()).unwrap();
     let store = PostgresStore::open(Options::new([Redacted::new(url.clone())])).await.unwrap();
     let have = store.count(&[Filter::default()], &Access::default(), Position::default(), 0).await.unwrap().number;
     let mut world = World::new();
     fill(&store, &mut world, arguments.number("--events", 1_000_000), have).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
+
     // Autovacuum would do this a moment later.
     connection.execute("VACUUM (ANALYZE) event, event_text, tag").await.unwrap();
     sizes(&mut connection).await;

@@ -113,6 +113,7 @@ impl World {
                 tags.push(vec!["e".into(), id]);
             }
         }
+
         if self.random.random_bool(0.3) {
             let topic = self.topic();
             if let (Some(e), Some(p)) = (answered, named)
@@ -123,6 +124,7 @@ impl World {
             tags.push(vec!["t".into(), topic]);
             tags.push(vec!["l".into(), (*["en", "ja", "pt", "de"].choose(&mut self.random).unwrap()).into()]);
         }
+
         if kind.0 == 30023 {
             tags.push(vec!["d".into(), self.random.random_range(0..50).to_string()]);
         }

@@ -76,6 +76,7 @@ async fn purge(State(context): State<PageContext>, uri: Uri, headers: HeaderMap)
         Some(Err(error)) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
         None => return refuse(StatusCode::BAD_REQUEST, "a percent sign escapes nothing"),
     };
+
     let Some(cache) = context.health.cache() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no cache");
     };

@@ -76,6 +76,7 @@ fn memory() -> Value {
             told.insert(name.trim_end_matches(':').to_owned(), json!(kib * 1024));
         }
     }
+
     let (mut heap, mut mapped) = (0, 0);
     for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
         let mut words = line.split_whitespace();
@@ -88,6 +89,7 @@ fn memory() -> Value {
             Some(_) => {}
         }
     }
+
     told.insert("heap".to_owned(), json!(heap));
     told.insert("mapped".to_owned(), json!(mapped));
     Value::Object(told)

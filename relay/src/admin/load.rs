@@ -98,6 +98,7 @@ mod tests {
                 }
             }
         };
+
         assert_eq!(load.weight_percent(), 100);
         tokio::time::timeout(Duration::from_secs(60), wait(90)).await.unwrap();
         watch.abort();

@@ -226,6 +226,7 @@ mod tests {
                         "{}: {label}",
                         panel.id
                     );
+
                     if let Some((name, value)) = wanted {
                         let fits = known.labels.iter().any(|(label, all)| *label == name && all.contains(&value));
                         assert!(fits, "{}: {metric} has no {name}={value}", panel.id);

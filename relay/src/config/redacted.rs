@@ -73,6 +73,7 @@ pub fn redact(text: &str) -> String {
     let (head, rest) = text.split_at(scheme + 3);
     // The parameters first: an `@` inside a secret one would be taken for the end of a password.
     let shown = without_secret_parameters(rest);
+
     // Up to the last `@`, not to the first slash or question mark: a password with one that is not escaped is a fault,
     // but still a secret.
     if let Some((user_info, host)) = shown.rsplit_once('@') {
@@ -81,6 +82,7 @@ pub fn redact(text: &str) -> String {
             None => format!("{head}{shown}"),
         };
     }
+
     let (authority, parameters) = shown.split_once('?').unwrap_or((&shown, ""));
     match authority.split_once(':') {
         // The `@` was inside a parameter that is now hidden. It may also have ended a password with a `?` in it, unless

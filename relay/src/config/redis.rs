@@ -194,6 +194,7 @@ mod tests {
         ] {
             assert_eq!(RedisAddress::parse(url), Err(wrong), "{url}");
         }
+
         let address = RedisAddress::parse("redis://:hunter2@a").unwrap();
         assert!(!format!("{address:?}").contains("hunter2"));
     }

@@ -122,6 +122,7 @@ impl Collected<'_> {
             Ok(table) => table,
             Err(error) => return self.problems.push(Problem::new(name, syntax_error(&text, &error))),
         };
+
         for (key, value) in table {
             match value {
                 Value::Table(section) if self.document.setting(&key).is_none() => {
@@ -174,6 +175,7 @@ impl Collected<'_> {
             }
             known.extend([variable, file_variable]);
         }
+
         for (name, _) in variables.iter().filter(|(name, _)| !known.contains(name)) {
             let hint = did_you_mean(name, known.iter().map(String::as_str).filter(|name| !name.ends_with("_FILE")));
             self.problems.push(Problem::new(name, format!("there is no such environment variable{hint}")));

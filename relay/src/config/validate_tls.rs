@@ -29,22 +29,26 @@ fn sources(tls: &TlsSettings, check: &mut Check) {
             tls.certificate.len()
         ),
     );
+
     let has_source = !tls.certificate.is_empty() || !tls.domains.is_empty() || tls.self_signed;
     check.that(
         !tls.is_on() || has_source,
         "tls.listen",
         "needs a certificate: name files in tls.certificate and tls.key, or names in tls.domains",
     );
+
     check.that(
         tls.is_on() || !has_source,
         "tls.listen",
         "is empty, so the certificates would serve nobody: write [\"0.0.0.0:443\", \"[::]:443\"]",
     );
+
     check.that(
         !tls.self_signed || (tls.certificate.is_empty() && tls.domains.is_empty()),
         "tls.self_signed",
         "stands alone: remove tls.certificate and tls.domains, or this",
     );
+
     let count = tls.certificate.len() + tls.domains.len();
     check.that(count <= MAX_CERTIFICATES, "tls.domains", format!("and tls.certificate: at most {MAX_CERTIFICATES}"));
 }
@@ -65,11 +69,13 @@ fn authority(tls: &TlsSettings, check: &mut Check) {
         }
         check.that(!tls.domains[..at].contains(domain), "tls.domains", format!("names \"{domain}\" twice"));
     }
+
     check.that(
         tls.acme_contact.is_empty() || tls.acme_contact.contains('@'),
         "tls.acme_contact",
         "must be a mail address such as you@example.com",
     );
+
     check.that(
         is_url(tls.acme_directory_url(), &["https"]),
         "tls.acme_directory",
@@ -110,6 +116,7 @@ fn listeners(config: &Config, check: &mut Check) {
         }
         taken.push((setting, address));
     }
+
     check.that(
         tls.http_listen.is_empty() || tls.is_on(),
         "tls.http_listen",

@@ -162,12 +162,14 @@ impl Outbox {
                 if queue.closed {
                     return Err(Closed);
                 }
+
                 // Not `make_room`: the rows' query has reserved their bytes, so the queue does not need new ones.
                 while !rows.is_empty() && queue.is_within(self.limits) {
                     let Some(row) = rows.pop_front() else { break };
                     queue.push(Item::Stored { subscription: subscription.clone(), row }, &self.memory);
                     queue.rows_next = false;
                 }
+
                 if rows.is_empty() {
                     notify(queue);
                     return Ok(RowsPushed::All);
@@ -175,11 +177,13 @@ impl Outbox {
                 if waiting.is_none() {
                     waiting = Some(Waiting::new(self, &mut queue));
                 }
+
                 if takes.is_none() {
                     takes = Some(queue.takes);
                 }
                 notify(queue);
             }
+
             // `space` was made before the queue was looked at, so room that came free in between wakes it.
             if timeout(patience, space).await.is_ok() {
                 takes = None;

@@ -207,6 +207,7 @@ impl Subscription {
                 *delivery = Delivery::Live(place);
                 return Offered::NotNow;
             }
+
             let item = Item::Live { subscription: self.clone(), insertion: insertion.clone() };
             if self.outbox.try_push(item).is_ok() {
                 *delivery = Delivery::Live(place);

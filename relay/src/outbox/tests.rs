@@ -59,6 +59,7 @@ fn side_by_side(take: usize, every: usize) {
                 _ => panic!("nothing else was queued"),
             }
         }
+
         outbox.replay(|subscription| replay(subscription, &mut missed));
         if turn % every == 0 {
             pushing = pushing && (&mut rows).now_or_never().is_none();
@@ -66,6 +67,7 @@ fn side_by_side(take: usize, every: usize) {
         if turn == 100 * every {
             assert!(sent.0 > 100 && sent.1 > 100, "neither waits for the other: {sent:?}");
         }
+
         if sent == (1_000, 500) {
             return;
         }

@@ -118,6 +118,7 @@ impl Queries {
             {
                 return Ok(answer);
             }
+
             if let Some(instead) = query.and_then(|query| cache.instead_of(query))
                 && let Some(answer) =
                     self.read_once(cache, &instead, source, self.read_rows(&instead, request.memory)).await?

@@ -59,6 +59,7 @@ impl Queries {
                 return Ok(count);
             }
         }
+
         // Not through single-flight: its result may be older than `at_least`.
         let count = self.count_store(filters, access, at_least).await?;
         self.keep(cache, query.hashed_key(), Answer::Count(count), begun.elapsed());

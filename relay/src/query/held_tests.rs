@@ -50,6 +50,7 @@ impl DeafClient {
         let filters: Arc<[Filter]> =
             (0..AUTHORS).map(|n| Filter { authors: Some([author(n)].into()), ..Filter::default() }).collect();
         let mut client = Self { account, outbox, tasks: tokio::task::JoinSet::new(), subscriptions: Vec::new() };
+
         for query in 0..QUERIES {
             let id = SubscriptionId(query.to_string().into());
             let subscription = Subscription::new(id, filters.clone(), client.outbox.clone());
@@ -141,6 +142,7 @@ fn a_client_that_reads_late_misses_nothing() {
             }
             tokio::task::yield_now().await;
         }
+
         while client.tasks.join_next().await.is_some() {}
         assert_eq!(got.len(), QUERIES);
         for keys in got.values() {

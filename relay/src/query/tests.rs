@@ -109,6 +109,7 @@ fn run(seeds: u64) -> (usize, usize, usize) {
             short += 1;
             continue;
         }
+
         let mut expected = history.answer(&filter, history.head());
         expected.truncate(limit);
         let keys: Vec<_> = merge(vec![snapshot]).iter().map(|candidate| candidate.key()).collect();
@@ -145,6 +146,7 @@ fn filters_are_merged_newest_first_and_each_event_once() {
             .map(|row| row.key)
             .collect();
         expected.sort_by_key(crate::types::Key::order);
+
         expected.dedup();
         assert_eq!(merged, expected);
     }
@@ -169,6 +171,7 @@ fn run_counts(seeds: u64) -> (usize, usize, usize) {
                 entry.changes = changes;
             }
         }
+
         let number = history.answer(&filter, at).len() as u64;
         let head = Head { position: at, ..Head::default() };
         let mut count = Count { head, number, counted_at: 0, until: None };

@@ -36,6 +36,7 @@ impl Exporter {
                 MetricKind::Histogram => recorder.describe_histogram(name, Some(metric.unit), help),
             }
         }
+
         let metrics = Arc::new(Metrics::register(&recorder));
         let process = Collector::default();
         with_local_recorder(&recorder, || process.describe());
@@ -93,6 +94,7 @@ mod tests {
                 }
             }
         }
+
         assert!(families.contains_key("process_resident_memory_bytes"), "{families:?}");
         families.retain(|name, _| !name.starts_with("process_"));
         assert_eq!(families, BTreeMap::new(), "rendered, but not in the catalogue");
@@ -139,6 +141,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
         }
+
         let other = Exporter::new().unwrap().render();
         assert!(other.contains("nostr_connections_active 0"), "two relays in one process do not mix");
     }

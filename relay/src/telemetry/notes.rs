@@ -75,6 +75,7 @@ impl Notes {
         if logged {
             tracing::warn!(form, shape, elapsed_ms = took.as_millis(), "slow query");
         }
+
         let mut slow = self.slow.lock();
         // Queries of the same shape and form have one entry, with their worst time.
         if let Some(same) = slow.iter_mut().find(|(_, known)| known.shape == shape && known.form == form) {
@@ -84,6 +85,7 @@ impl Notes {
         } else {
             slow.push((Instant::now(), SlowQuery { seconds: took.as_secs_f64(), shape, form, at }));
         }
+
         slow.sort_by(|(_, one), (_, other)| other.seconds.total_cmp(&one.seconds));
         slow.truncate(SLOW_QUERIES);
         self.set_threshold(&slow);

@@ -104,17 +104,20 @@ impl Cluster {
             }
             sent
         };
+
         let (sent, ()) = tokio::join!(publish, async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             fault.await;
             over.send_replace(true);
         });
+
         let head = self.store.head().await.unwrap();
         for instance in &self.instances {
             // Without the shared log some events may never come: then the report says which are missing.
             let limit = if self.store.mute { AFTERWARDS } else { ARRIVAL_TIMEOUT };
             let _ = tokio::time::timeout(limit, instance.log.reach(head)).await;
         }
+
         let all_delivered = || self.instances.iter().all(|instance| instance.got.lock().len() >= sent.len());
         let until = Instant::now() + if self.store.mute { Duration::ZERO } else { Duration::from_secs(5) };
         while !all_delivered() && Instant::now() < until {
@@ -133,6 +136,7 @@ impl Cluster {
             trace: None,
             in_flight: InFlight::start(&Arc::new(AtomicUsize::new(0))),
         };
+
         self.instances[at % self.instances.len()].ingest.submit(submission).await.unwrap();
         let mut items = Vec::new();
         while items.is_empty() {
@@ -157,6 +161,7 @@ impl Cluster {
             })
             .collect();
         assert_eq!(log.len(), sent.len(), "every event was stored");
+
         let place: HashMap<EventId, usize> = log.iter().copied().zip(0..).collect();
         let (mut missing, mut doubled, mut disordered) = (0, 0, 0);
         let mut latencies = Vec::new();
@@ -168,6 +173,7 @@ impl Cluster {
             disordered += got.windows(2).filter(|pair| place[&pair[0].0] > place[&pair[1].0]).count();
             latencies.extend(got.iter().map(|(id, at)| at.saturating_duration_since(sent[id])));
         }
+
         latencies.sort();
         let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
         Report { published: sent.len(), missing, doubled, disordered, p50: at(0.5), p99: at(0.99) }
@@ -192,6 +198,7 @@ impl Cluster {
                 assert_eq!(self.publish(at, event.clone()).await, Verdict::Duplicate);
             }
         }
+
         // A stored event that follows takes the same ways: when it has come, the ephemeral one would have come too.
         let last = Arc::new(self.author.note("last"));
         let id = last.id();
@@ -218,12 +225,14 @@ impl Instance {
         let settings =
             IngestSettings { queue: 64, verify_threads: 1, writer: WriterSettings { max_batch: 64, sweep: None } };
         let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
+
         let links = ClusterLinks { shared_log: store.clone() as Arc<dyn SharedLog>, bus };
         let (ingest, stations) =
             Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links)).unwrap();
         let outbox =
             Outbox::new(OutboxLimits { max_events: 1_000, max_bytes: 1 << 24 }, ClientMemory::unbounded().connect());
         let kinds = [Kind(1), Kind(20_001)];
+
         let filters = [Filter { kinds: Some(kinds.into()), ..Filter::default() }];
         let subscription = Subscription::new(SubscriptionId("s".into()), filters.into(), outbox.clone());
         log.open(&subscription, log.head());

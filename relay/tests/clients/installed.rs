@@ -20,6 +20,7 @@ pub(crate) fn node(script: &str) -> Command {
             }
         }
     });
+
     let mut command = Command::new("node");
     command.arg(scripts.join(script));
     command

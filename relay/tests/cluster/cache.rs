@@ -62,6 +62,7 @@ async fn asker(world: Arc<World>, relay: usize, port: u16) -> Vec<Counted> {
         if let Some(number) = count(&mut socket, &counts[question]).await {
             counted.push(Counted { question, asked_at, answered_at: world.head(), number });
         }
+
         let question = &questions[number % questions.len()];
         let asked_at = world.head();
         match ask(&mut socket, number, question).await {
@@ -140,6 +141,7 @@ async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
             );
         }
     }
+
     assert!(all > 60, "{all} counts show little");
     for relay in &stage.relays {
         let mut socket = Socket::patient(relay.port).await;

@@ -120,6 +120,7 @@ pub async fn publisher(world: Arc<World>, port: u16, author: Author, seed: u64, 
             let kind = if random.random_bool(0.3) { 7 } else { 1 };
             author.event(kind, &[&["t", &topic]], &format!("{seed} {count}{:>1$}", "", world.padding))
         };
+
         let sent = Instant::now();
         world.sent.lock().insert(event.id(), sent);
         match socket.publish(&event).await {
@@ -243,6 +244,7 @@ pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) 
             live: Vec::new(),
             whole: false,
         };
+
         let mut answered = false;
         if socket.send(Value::Array(request).to_string()).await.is_none() {
             continue;
@@ -276,6 +278,7 @@ pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) 
                 break;
             }
         }
+
         whole = whole && answered;
         session.whole = whole;
         if answered {

@@ -120,6 +120,7 @@ async fn an_instance_commits_and_dies_without_a_word_on_the_bus() {
         assert!(read > 20.0, "{read}: the bus brought the entries, the fault did not bite");
         assert_eq!(stage.metric(relay, "nostr_bus_up", "").await, 1.0, "the others have a bus");
     }
+
     let dead = recording.fault().await;
     stage.relays[0].kill().await.unwrap();
     dead.raises("SkeinInstanceDown", "up").await.unwrap();

@@ -61,6 +61,7 @@ async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage)
     for replica in ["replica-1", "replica-2"] {
         stage.postgres.server_mut(replica).unwrap().receive(false).await.unwrap();
     }
+
     run.acknowledged(60).await;
     let dead = recording.fault().await;
     stage.postgres.primary_mut().unwrap().kill().await.unwrap();
@@ -71,6 +72,7 @@ async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage)
     } else {
         dead.raises("SkeinNoPrimary", "nostr_database_servers").await.unwrap();
     }
+
     stage.postgres.failover().await.unwrap();
     let promoted = Instant::now();
     for relay in &mut stage.relays {

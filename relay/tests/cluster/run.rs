@@ -119,12 +119,14 @@ impl Run {
                 subscriber.unwrap();
             }
         };
+
         tokio::time::timeout(LAST_DELIVERY_TIMEOUT, everybody).await.expect("the last event reaches every subscriber");
         let record = tokio::time::timeout(LAST_DELIVERY_TIMEOUT, self.recorder)
             .await
             .expect("the log is read to its end")
             .unwrap();
         let (sessions, acknowledged) = (self.world.sessions.lock().len(), self.world.acknowledged.lock().len());
+
         let deliveries = self.world.deliveries.lock().len();
         println!("{acknowledged} acknowledged, {sessions} sessions, {deliveries} live deliveries");
         let refused = self.world.refused.lock().clone();

@@ -40,6 +40,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
         }
         times
     };
+
     let before = behind().await;
     let mut ratios = Vec::new();
     for pair in 0..pairs {
@@ -63,6 +64,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
         ratios.push(beside.as_secs_f64() / allowed.as_secs_f64());
         slow.shutdown().await;
     }
+
     crowd.shutdown().await;
     run.end(&stage).await;
     ratios.sort_by(f64::total_cmp);

@@ -37,11 +37,13 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
     let gone: HashSet<EventId> = removed(&record.entries).collect();
     let once: HashSet<EventId> = positions(&record.cut_off).into_keys().chain(removed(&record.cut_off)).collect();
     let alive = alive(&record.entries);
+
     // A version that is submitted again after a newer one is refused.
     let newer = |old: &Event| {
         let same = |event: &Event| event.pubkey() == old.pubkey() && event.kind() == old.kind();
         alive.values().any(|event| same(event) && event.id() != old.id() && event.created_at() >= old.created_at())
     };
+
     let replaceable = world.replaceable.lock();
     let superseded: HashSet<EventId> = replaceable.iter().filter(|old| newer(old)).map(Event::id).collect();
     let accounted = |id: &EventId| now.contains_key(id) || gone.contains(id) || superseded.contains(id);
@@ -49,6 +51,7 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
     for id in world.acknowledged.lock().iter().filter(|id| !accounted(id)) {
         wrong.push(format!("{} was acknowledged and is not in the log", id.to_hex()));
     }
+
     let sent = world.sent.lock();
     for session in world.sessions.lock().iter() {
         let mut seen = HashSet::new();
@@ -74,6 +77,7 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
             wrong.push(named(session, &format!("{} is missing", event.id().to_hex())));
         }
     }
+
     wrong.extend(in_the_end(world, &record.entries));
     wrong
 }
@@ -89,6 +93,7 @@ fn in_the_end(world: &World, entries: &[LogEntry]) -> Vec<String> {
         let Some(subscriber) = session.subscriber else { continue };
         seen.entry(subscriber).or_default().extend(session.stored.iter().chain(&session.live));
     }
+
     // A subscriber's first session asks for everything.
     for session in sessions.iter() {
         let Some(seen) = session.subscriber.and_then(|subscriber| seen.remove(&subscriber)) else { continue };
@@ -149,6 +154,7 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
     for id in &session.stored {
         newest_stored = newest_stored.max(at(id)?);
     }
+
     let transcript = |from: u64, to: u64| Transcript {
         filters: session.filters.clone(),
         limits: QueryLimits {
@@ -165,6 +171,7 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
         // A session that was cut off saw at least everything before the last event that it saw.
         drained_at: Position(if session.whole { end } else { last_live.unwrap_or(0) }),
     };
+
     let (from, to) = (session.asked_at.saturating_sub(SLACK), (session.eose_at + SLACK).min(end));
     // H is not before the newest stored event, and before the first live one: mostly one of few positions fits.
     let first_live = session.live.first().map(at).transpose()?.unwrap_or(end + 1);
@@ -179,6 +186,7 @@ pub fn assert_sees(world: &World, entries: &[LogEntry]) {
     let session = sessions.iter_mut().filter(|session| session.whole).max_by_key(|session| session.live.len());
     let session = session.expect("a session that lasted to the end");
     check(session, entries, &positions).unwrap();
+
     // Removed events may be missing, so take two that stayed.
     let removed: Vec<_> = removed(entries).collect();
     let stayed: Vec<_> = (0..session.live.len()).filter(|at| !removed.contains(&session.live[*at])).collect();

@@ -102,6 +102,7 @@ pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option
                 (record.base, after) = (shared.base, shared.base);
                 continue;
             }
+
             let entries = &mut record.entries;
             for entry in &slice.entries {
                 assert_eq!(entry.position, after.next(), "the log has a hole");

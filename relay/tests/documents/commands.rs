@@ -37,6 +37,7 @@ pub fn pages() -> Vec<Page> {
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
+
     files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files.sort();
     let page = |path: PathBuf| Page {
@@ -136,6 +137,7 @@ fn program_first(words: &[String]) -> Option<Vec<String>> {
         }
         words => words.to_vec(),
     };
+
     let (program, arguments) = words.split_first()?;
     let program = program.rsplit('/').next()?.to_owned();
     Some([&[program], arguments].concat())

@@ -58,6 +58,7 @@ fn control_a_name_that_is_not_there_is_found() {
         let faults = names::faults(&[page(text)]);
         assert!(faults.len() == 1 && faults[0].contains(fault), "{text}: {faults:?}");
     }
+
     let good =
         "[the log](docs/metrics.md#app), `limits.max_filters`, `RELAY_LISTEN_FILE`, `nostr_ready`, `make test`\n";
     assert_eq!(names::faults(&[page(good)]), Vec::<String>::new());

@@ -42,6 +42,7 @@ impl Known {
         for folder in ["relay/src", "relay/tests", "haproxy/tests", "deploy/tests", "loadtest/tests"] {
             read_sources(&workspace().join(folder), &mut sources);
         }
+
         Self {
             sections: names.filter(|name| !name.is_empty()).cloned().collect(),
             settings: settings().map(|Setting { key, .. }| key.clone()).collect(),
@@ -66,11 +67,13 @@ impl Known {
             let missing = words(&piece).filter(|word| !self.knows(word) && !is_call(word));
             faults.extend(missing.map(|word| format!("{}:{line}: there is no {word}", page.path)));
         }
+
         for row in page.text.lines().filter(|row| row.starts_with("| test |") || row.starts_with("| control |")) {
             let tests = row.split('`').skip(1).step_by(2).filter(|name| is_test_name(name));
             let missing = tests.filter(|name| !self.has_test(name));
             faults.extend(missing.map(|name| format!("{}: there is no test {name}", page.path)));
         }
+
         for command in typed(std::slice::from_ref(page)) {
             if let [program, target, ..] = command.words.as_slice()
                 && program == "make"
@@ -80,6 +83,7 @@ impl Known {
                 faults.push(format!("{}: there is no `make {target}`", command.place));
             }
         }
+
         for package in page.text.split("cargo run ").skip(1).filter_map(|rest| rest.split("-p ").nth(1)) {
             let package = package.split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
             if !PROGRAMS.contains(&package) {
@@ -99,11 +103,13 @@ impl Known {
             let base = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
             return CATALOGUE.iter().any(|metric| metric.name == word || metric.name == base);
         }
+
         if FOLDERS.iter().any(|folder| word.starts_with(folder)) {
             let is_made = self.made.iter().any(|folder| word.starts_with(folder));
             // A pattern with a star names some files, not one.
             return is_made || word.contains('*') || begins_a_file(&workspace().join(word));
         }
+
         match word.split_once('.') {
             Some((section, key)) if self.sections.contains(section) && is_key(key) => self.settings.contains(word),
             _ => true,

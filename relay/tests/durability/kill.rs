@@ -97,6 +97,7 @@ async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after:
             }
         });
     }
+
     drop(oks);
     let mut acknowledged = HashSet::new();
     while acknowledged.len() < kill_after {
@@ -107,6 +108,7 @@ async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after:
     while let Some(id) = came.recv().await {
         acknowledged.insert(id);
     }
+
     readers.join_all().await;
     let (sent, unsent): (Vec<_>, Vec<_>) = writers.join_all().await.into_iter().unzip();
     Outcome { sent: sent.concat(), acknowledged, unsent: unsent.concat() }

@@ -161,6 +161,7 @@ async fn what_was_left_half_done_is_taken_up() {
     })
     .await
     .unwrap();
+
     stage.local.front().remove("relay-3", Duration::from_secs(5)).await.unwrap();
     // A client that sends no close frame keeps it for some seconds.
     let relay = &stage.local.relays()[1];
@@ -173,10 +174,12 @@ async fn what_was_left_half_done_is_taken_up() {
     })
     .await
     .unwrap();
+
     assert!(active(&stage).await < 3.0 && ended.is_alive(), "control");
     stage.local.mend(&stage.quiet).await.unwrap();
     assert_eq!(active(&stage).await, 3.0);
     assert!(!ended.is_alive());
+
     // Relays that HAProxy does not know can go, and be replaced.
     for name in ["relay-2", "relay-3"] {
         stage.local.front().remove(name, Duration::from_secs(5)).await.unwrap();
@@ -218,6 +221,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
     })
     .await
     .unwrap();
+
     let (mut accepted, mut shown) = (Vec::new(), false);
     // To its end; then it answers no more.
     while let Ok((_, metrics)) = relay.get("/metrics").await {
@@ -227,6 +231,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
         accepted.push(line.unwrap().to_owned());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+
     assert!(shown, "the metric does not show that it drains");
     accepted.dedup();
     assert_eq!(accepted.len(), 1, "a relay that drains let somebody in: {accepted:?}");

@@ -140,6 +140,7 @@ fn drains(seen: &[(Instant, Vec<ServerState>)]) -> Vec<Drain> {
                 began = None;
                 continue;
             };
+
             let total = *began.get_or_insert_with(|| {
                 drains.push(Drain { server: name.clone(), clients: Vec::new(), newly_sent: 0 });
                 state.total

@@ -113,6 +113,7 @@ async fn publish(relay: &Relay, seed: u64) {
             trace: None,
             in_flight: InFlight::start(&in_flight),
         };
+
         relay.ingest.submit(submission).await.unwrap();
         if rng.random_bool(0.1) {
             answered += wait_for_answers(&outbox, published.len() - answered).await;
@@ -130,6 +131,7 @@ async fn wait_for_answers(outbox: &Outbox, count: usize) -> usize {
             outbox.ready().await;
         }
     }
+
     for item in &items {
         let Item::Reply(Reply::Ok { verdict, .. }) = item else { panic!("not an OK") };
         assert!(
@@ -163,6 +165,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             max_text_bytes: if rng.random_bool(0.3) { 2_000 } else { 1 << 20 },
             head_timeout: Duration::from_secs(10),
         };
+
         let mut transcript = Transcript {
             filters,
             limits,
@@ -173,6 +176,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             live: Vec::new(),
             drained_at: Position(0),
         };
+
         let query = tokio::spawn({
             let (relay, subscription) = (relay.clone(), subscription.clone());
             async move { relay.queries.answer(&subscription, &Access::default(), limits).await }
@@ -191,6 +195,7 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
                 transcript.store_head = Some(relay.store.head().await.unwrap().position);
             }
         }
+
         query.await.unwrap();
         // The head moves before its own entry is delivered; so everything before the head was delivered.
         transcript.drained_at = Position(relay.log.head().position.0.saturating_sub(1));
@@ -239,6 +244,7 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     let settings =
         IngestSettings { queue: 64, verify_threads: 2, writer: WriterSettings { max_batch: 8, sweep: None } };
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
+
     let (ingest, stations) = Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
     let relay = Arc::new(Relay {
         store: replica.clone(),
@@ -246,6 +252,7 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
         queries: Queries::new(replica.clone(), log.clone(), metrics()),
         log: log.clone(),
     });
+
     let (finished, done) = tokio::sync::watch::channel(false);
     let subscribers: Vec<_> =
         (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();
@@ -256,6 +263,7 @@ async fn run(mode: Snapshots, store: Arc<dyn Store>) -> (Vec<String>, usize) {
     for subscriber in subscribers {
         transcripts.extend(subscriber.await.unwrap());
     }
+
     drop(relay);
     stations.drained().await.unwrap();
     let entries = log.tail(start).unwrap().entries;

@@ -49,6 +49,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
         .collect();
     // Stored: the naive answer at H, without what was removed before it could be sent.
     let sent_at = transcript.store_head.unwrap_or(transcript.eose_at);
+
     let expected = naive_answer(transcript, entries, head);
     let stored: HashSet<_> = transcript.stored.iter().copied().collect();
     if stored.len() != transcript.stored.len() {
@@ -63,6 +64,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
             return Err(format!("a stored event is missing or out of order at {}", head.0));
         }
     }
+
     if next.is_some() {
         return Err(format!("a stored event is not part of the answer at {}", head.0));
     }
@@ -74,6 +76,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
         });
         wanted.map(move |id| (entry.position, id)).collect::<Vec<_>>()
     });
+
     let mut live = transcript.live.iter();
     let mut next = live.next();
     for (position, id) in matches {
@@ -98,6 +101,7 @@ fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -
             Change::Removed(removal) => drop(alive.remove(&removal.id())),
         }
     }
+
     let mut keys = HashSet::new();
     for filter in transcript.filters.iter() {
         let mut rows: Vec<Row> =
@@ -108,6 +112,7 @@ fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -
             rows.into_iter().take(limit.min(transcript.limits.max_limit)).map(|row| (row.key.order(), row.key.id)),
         );
     }
+
     let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort();
     keys.into_iter().map(|(_, id)| id).collect()

@@ -29,6 +29,7 @@ impl Child {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+
         let address = patiently("the child's address", async {
             loop {
                 let line = lines.next_line().await.unwrap().expect("the child ended");
@@ -38,6 +39,7 @@ impl Child {
             }
         })
         .await;
+
         // Keep reading: else the child blocks on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { process, address }

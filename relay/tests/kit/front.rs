@@ -23,6 +23,7 @@ impl Front {
              frontend front\n    bind {address}\n    default_backend relays\n\
              backend relays\n    server relay {relay}\n"
         );
+
         let path = directory.path().join("haproxy.cfg");
         std::fs::write(&path, config).unwrap();
         let mut haproxy = Command::new("haproxy");

@@ -87,6 +87,7 @@ impl Relay {
         let (ingest, stations) =
             Ingest::start(store.clone(), log.clone(), rules.clone(), metrics.clone(), setup.ingest).unwrap();
         let (trigger, signal) = shutdown();
+
         let services = Services {
             ingest,
             queries: Queries::new(store.clone(), log.clone(), metrics.clone()),
@@ -98,6 +99,7 @@ impl Relay {
             shutdown: signal,
             metrics,
         };
+
         let listener = tokio::spawn(Listener::new(tcp, services).run());
         Self { address, settings, rules, log, store, memory, shutdown: trigger, listener, stations }
     }

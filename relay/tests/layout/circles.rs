@@ -57,6 +57,7 @@ fn flatten(path: &str) -> Vec<Use> {
         let name = alias.map(|alias| alias.trim().to_owned()).or_else(|| path.last().cloned());
         return name.map(|name| Use { path, name }).into_iter().collect();
     };
+
     let inner = braced.trim_end().strip_suffix('}').unwrap_or(braced);
     let (mut depth, mut part, mut parts) = (0, String::new(), Vec::new());
     for character in inner.chars().chain([',']) {
@@ -68,6 +69,7 @@ fn flatten(path: &str) -> Vec<Use> {
             }
         }
     }
+
     let parts = parts.iter().filter(|part| !part.trim().is_empty());
     parts.flat_map(|part| flatten(&format!("{prefix}{}", part.trim()))).collect()
 }
@@ -85,6 +87,7 @@ impl<'a> File<'a> {
             }
             previous = word;
         }
+
         let (mut uses, mut rest) = (Vec::new(), String::new());
         for statement in code.split_inclusive(';') {
             // The statement begins after the last block or attribute.
@@ -97,6 +100,7 @@ impl<'a> File<'a> {
                 None => rest.push_str(statement),
             }
         }
+
         let mut mentions = Vec::new();
         for prefix in ["crate::", "super::"] {
             for (at, _) in rest.match_indices(prefix) {
@@ -131,6 +135,7 @@ impl<'a> Tree<'a> {
                 tests.extend(name.map(|(name, _)| [module.as_slice(), &[name.to_owned()]].concat()));
             }
         }
+
         let is_test = |source: &Source, module: &Path| {
             source.path.ends_with("tests.rs") || (1..=module.len()).any(|end| tests.contains(&module[..end]))
         };
@@ -159,6 +164,7 @@ impl<'a> Tree<'a> {
                 }
             }
         }
+
         base.extend_from_slice(rest);
         Some(base)
     }
@@ -211,6 +217,7 @@ fn circles(sources: &[Source]) -> Vec<Vec<&str>> {
             }
             reached
         };
+
         let reached: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|file| (*file, reach(file))).collect();
         let mut done = BTreeSet::new();
         for (file, others) in &reached {
@@ -258,6 +265,7 @@ fn control_circles_are_found() {
         assert_eq!(found.len(), 1, "{files:?}");
         assert!(found[0].len() >= 2, "{found:?}");
     }
+
     for files in [
         // One way; a folder and its files; a test; a comment.
         &[("a/x.rs", "use super::y::Y; pub struct X;"), ("a/y.rs", "pub struct Y;")][..],

@@ -107,6 +107,7 @@ fn control_a_second_definition_is_found() {
     ] {
         assert_eq!(twice(first, (path, text)), 1, "{path}: {text}");
     }
+
     for (path, text) in [
         ("relay/src/store/mod.rs", "// struct Answer"),
         ("relay/src/store/mod.rs", "    type Answer = u8;"),

@@ -121,6 +121,7 @@ pub(crate) async fn ask_again(client: &mut Client, author: &str, rows: usize) ->
             _ => panic!("an honest client got {message}"),
         }
     }
+
     assert_eq!(got, 20 * rows);
     times
 }

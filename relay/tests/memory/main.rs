@@ -114,12 +114,14 @@ async fn subscribe(clients_bytes: u64) -> (u64, usize) {
         }
         clients.push(client);
     }
+
     // Connections whose subscriptions were refused can go on.
     for client in &mut clients {
         client.send(json!(["CLOSE", "0"]).to_string()).await;
         client.send(json!(["REQ", "small", {"kinds": [1], "limit": 0}]).to_string()).await;
         assert_eq!(client.answer().await, json!(["EOSE", "small"]));
     }
+
     let grown = Resident::of(&relay).most.saturating_sub(quiet.now);
     drop(clients);
     relay.stop();
@@ -151,6 +153,7 @@ async fn half_messages_wait_where_there_is_no_memory_for_them() {
         .expect_log("slow query")
         .start();
     let quiet = Resident::of(&relay);
+
     let mut halves = Vec::new();
     for _ in 0..150 {
         halves.push(Hostile::half_a_message(&relay, 500_000).await);
@@ -162,6 +165,7 @@ async fn half_messages_wait_where_there_is_no_memory_for_them() {
     assert!(bytes["messages"] > 8 * MIB && bytes["messages"] <= 16 * MIB, "{bytes:?}");
     let grown = Resident::of(&relay).most.saturating_sub(quiet.now);
     assert!(grown <= 48 * MIB, "{} MiB for 16 MiB of account", grown / MIB);
+
     // A large one may have to wait.
     honest.send(author.note(100_000).message).await;
     drop(halves);

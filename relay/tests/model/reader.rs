@@ -51,6 +51,7 @@ impl ModelReader {
             limit: (limited && rng.random_bool(0.6)).then(|| rng.random_range(0..6)),
             ..Filter::default()
         };
+
         let filters: Arc<[Filter]> = (0..rng.random_range(1..3)).map(|_| filter(rng)).collect();
         let outbox = Outbox::new(
             OutboxLimits { max_events: rng.random_range(1..8), max_bytes: 1 << 20 },
@@ -67,6 +68,7 @@ impl ModelReader {
             live: Vec::new(),
             drained_at: Position(0),
         };
+
         let (queries, asked) = (queries.clone(), subscription.clone());
         let query = async move { queries.answer(&asked, &Access::default(), LIMITS).await }.boxed();
         Self {
@@ -131,6 +133,7 @@ impl ModelReader {
         if !self.eose {
             return Err("no EOSE".to_owned());
         }
+
         self.transcript.drained_at = Position(log.len() as u64);
         if !failovers {
             return check(&self.transcript, log);

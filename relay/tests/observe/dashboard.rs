@@ -54,6 +54,7 @@ pub(crate) fn draw() -> String {
             queries.iter().map(|(legend, query)| ((*legend).to_owned(), (*query).to_owned())).collect();
         sheet.panel(title, "", unit, &queries);
     }
+
     let mut station = "";
     for metric in CATALOGUE {
         if metric.station != station {
@@ -62,6 +63,7 @@ pub(crate) fn draw() -> String {
         }
         sheet.panel(&title(metric), metric.help.trim(), unit(metric), &queries(metric));
     }
+
     let variable = |name: &str, kind: &str| json!({"name": name, "type": kind, "label": name});
     let mut source = variable("datasource", "datasource");
     source["query"] = json!("prometheus");
@@ -73,6 +75,7 @@ pub(crate) fn draw() -> String {
     {
         instance[key] = value;
     }
+
     let dashboard = json!({
         "title": "Skein",
         "uid": "skein",
@@ -128,6 +131,7 @@ impl Sheet {
             "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
             "targets": targets,
         }));
+
         self.abreast += 1;
         if self.abreast == ABREAST {
             self.end_line();

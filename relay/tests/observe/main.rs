@@ -104,12 +104,14 @@ fn every_alert_of_a_fault_is_raised_by_its_test() {
         .filter(|word| word.starts_with("Skein"))
         .collect();
     assert!(alerts.len() >= 7, "{alerts:?}");
+
     for alert in alerts {
         assert!(rules.contains(&format!("- alert: {alert}\n")), "{alert} is no alert");
         let raised = tests.iter().any(|test| test.contains(&format!("\"{alert}\"")));
         // Named as what a fault does not raise.
         assert!(raised || alert == "SkeinSlow", "no test raises {alert}");
     }
+
     let metrics = served().into_iter().chain(CATALOGUE.iter().map(|metric| metric.name.to_owned())).collect();
     assert_eq!(unknown(&faults, &metrics), Vec::<String>::new());
 }

@@ -98,6 +98,7 @@ async fn control_without_synchronous_standbys_a_failover_may_lose() {
     wait_whole(&store, 2).await;
     append(&store, &note(0)).await.unwrap();
     cluster.wait_applied().await.unwrap();
+
     // The replica is down while these are acknowledged.
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();
     let mut acknowledged = vec![note(0).id()];
@@ -105,6 +106,7 @@ async fn control_without_synchronous_standbys_a_failover_may_lose() {
         append(&store, &note(n)).await.unwrap();
         acknowledged.push(note(n).id());
     }
+
     let before = store.shared_head().await.unwrap();
     cluster.primary_mut().unwrap().kill().await.unwrap();
     cluster.server_mut("replica-1").unwrap().start().await.unwrap();
@@ -114,6 +116,7 @@ async fn control_without_synchronous_standbys_a_failover_may_lose() {
     })
     .await
     .unwrap();
+
     assert!(missing(&cluster, "postgres", &acknowledged).await > 0, "nothing was lost: the other test proves nothing");
     let after = store.shared_head().await.unwrap();
     assert_ne!(after.head.epoch, before.head.epoch, "what was lost is of an epoch that is over");

@@ -74,6 +74,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
         println!("not run: only root may mount a small disk");
         return;
     };
+
     let ballast = disk.join("ballast");
     let space = disk.join("space");
     std::fs::create_dir(&space).unwrap();
@@ -92,6 +93,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
         .and_then(|mut file| std::io::Write::write_all(&mut file, &[1; 65_536]))
         .is_ok()
     {}
+
     let mut taken = vec![note(0)];
     let full = loop {
         assert!(taken.len() < 20_000, "it never got full");
@@ -101,6 +103,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
             Err(error) => break error,
         }
     };
+
     assert!(matches!(full, StoreError::Full), "{full:?}");
     let head = store.shared_head().await.unwrap().head;
     read(&store, head.position).await.unwrap();
@@ -149,11 +152,13 @@ async fn two_instances(versions: usize) {
         }
         (stored, superseded)
     };
+
     let (first, second) = tokio::join!(tokio::spawn(write(one.clone(), 0)), tokio::spawn(write(two.clone(), 1)));
     let (first, second) = (first.unwrap(), second.unwrap());
     println!("(stored, superseded): {first:?} and {second:?}");
     assert_eq!(first.0 + first.1 + second.0 + second.1, 2 * versions);
     let last = [version(2 * versions - 2), version(2 * versions - 1)];
+
     // Of two with the same time the lower id wins (NIP-01).
     let winner = last.iter().map(|event| event.id()).min().unwrap();
     for store in [&one, &two] {

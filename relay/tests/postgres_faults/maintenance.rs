@@ -142,6 +142,7 @@ async fn kinds_have_retentions_of_their_own() {
     let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::int8").fetch_one(&mut operator).await.unwrap();
     let (old, young) = (now - 31 * 86_400, now - 29 * 86_400);
     let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
+
     // By another author, since a request to vanish keeps its author's older events out.
     let vanish = store_kit::event(8, 62, old, &[], "");
     // 4 and 63 are outside the range, 5 and 62 inside: deletion requests.
@@ -151,11 +152,13 @@ async fn kinds_have_retentions_of_their_own() {
         kinds: Kind(*kinds.start())..=Kind(*kinds.end()),
         days: 30,
     };
+
     let options = Options {
         maintenance_interval: Duration::from_millis(50),
         retention_kinds: vec![rule(5..=62), rule(10_000..=19_999)],
         ..options(&urls)
     };
+
     let store = open(options).await;
     for batch in [&stay[..], &go] {
         store.append(batch.iter().cloned().map(Verified::vouch).collect(), NOW).await.unwrap();
@@ -166,11 +169,13 @@ async fn kinds_have_retentions_of_their_own() {
         let status = store.maintenance_status();
         if status.removed >= go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
     };
+
     until("the old to be removed", STEP_TIMEOUT, removed).await.unwrap();
     let all = Filter::default();
     let page = store.read(&store_kit::ask(&all, 5_000)).await.unwrap();
     let left: BTreeSet<_> = page.rows.iter().map(|row| row.key.id).collect();
     assert_eq!(left, stay.iter().map(|event| event.id()).collect());
+
     // A rule removes; it does not forbid: the same version may be published again.
     let again = store.append(vec![Verified::vouch(event(10_003, old))], NOW).await.unwrap();
     assert_eq!(again.outcomes, [Outcome::Stored]);

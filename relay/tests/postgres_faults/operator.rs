@@ -23,6 +23,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         primary.execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await.unwrap();
         primary.execute("SELECT pg_reload_conf()").await.unwrap();
     };
+
     make_read_only("on").await;
     // The server's processes take over the setting at different times.
     let next = AtomicUsize::new(1);
@@ -30,6 +31,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         Err(StoreError::ReadOnly) => Ok(()),
         other => Err(format!("{other:?}")),
     };
+
     deploy::until("writes to be refused", deploy::STEP_TIMEOUT, refused).await.unwrap();
     let writing = tokio::spawn({
         let store = store.clone();
@@ -42,6 +44,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
             }
         }
     });
+
     let mut reads = 0;
     while !writing.is_finished() || reads < 100 {
         assert!(!read(&store, Position::default()).await.unwrap().rows.is_empty());
@@ -56,6 +59,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
     ] {
         session.execute(sql).await.unwrap();
     }
+
     let back = async || append(&store, &note(2_000)).await.map(drop).map_err(|error| error.to_string());
     deploy::until("writes to come back", deploy::STEP_TIMEOUT, back).await.unwrap();
     store.close().await;
@@ -71,10 +75,12 @@ async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
         ..options(&cluster.database_urls("closed"))
     })
     .await;
+
     append(&store, &note(0)).await.unwrap();
     primary.execute("ALTER DATABASE closed ALLOW_CONNECTIONS false").await.unwrap();
     let new = PgConnection::connect(&primary.database_url("closed")).await;
     assert!(new.is_err(), "control: no new ones can be made");
+
     // More at a time than there are connections: they take turns.
     for read in futures_util::future::join_all((0..8).map(|_| read(&store, Position::default()))).await {
         assert_eq!(read.unwrap().rows.len(), 1);
@@ -83,12 +89,14 @@ async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
         assert_eq!(read(&store, Position::default()).await.unwrap().rows.len(), 1);
         store.shared_head().await.unwrap();
     }
+
     primary.execute("ALTER DATABASE closed ALLOW_CONNECTIONS true").await.unwrap();
     let crowd = async || {
         let crowd = (0..8).map(|_| read(&store, Position::default()));
         let failed = futures_util::future::join_all(crowd).await.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |error| Err(error.to_string()))
     };
+
     deploy::until("all to be served", deploy::STEP_TIMEOUT, crowd).await.unwrap();
     store.close().await;
 }
@@ -106,6 +114,7 @@ async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     let mut session = PgConnection::connect(&urls[0]).await.unwrap();
+
     // Other activity of the server sometimes writes between the two.
     let mut on_disk = 0;
     for n in 0..20 {
@@ -113,6 +122,7 @@ async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
         on_disk += usize::from(unwritten(&mut session).await == 0);
     }
     assert!(on_disk >= 15, "{on_disk} of 20");
+
     // Control: a session with the server's own settings.
     session.execute("CREATE TABLE control (n int)").await.unwrap();
     let mut late = 0;
@@ -134,6 +144,7 @@ async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
         ..Options::new(urls.iter().map(Redacted::new))
     })
     .await;
+
     append(&store, &note(0)).await.unwrap();
     let mut blocker = PgConnection::connect(&urls[0]).await.unwrap();
     blocker.execute("SET idle_in_transaction_session_timeout = 0").await.unwrap();
@@ -144,6 +155,7 @@ async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
         assert!(hurried.is_err(), "control: the reads do not end by themselves");
         store.shared_head().await.unwrap();
     }
+
     blocker.execute("ROLLBACK").await.unwrap();
     read(&store, Position::default()).await.unwrap();
     append(&store, &note(1)).await.unwrap();
@@ -218,6 +230,7 @@ async fn an_export_that_is_stopped_leaves_nothing_behind() {
         // The server does not notice that the client has gone.
         blocker.execute("ROLLBACK; BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
     }
+
     blocker.execute("ROLLBACK").await.unwrap();
     store.close().await;
 }

@@ -68,6 +68,7 @@ fn identified() -> ([Arc<Event>; 6], Vec<Selection>) {
         event(1, 1, 14, &[], "only addressable events have an identifier"),
         event(1, 10_002, 15, &[vec!["d".to_owned()]], ""),
     ];
+
     let d = |values: &[&str]| Filter { tags: [tag_filter(b'd', values)].into(), ..all() };
     let kinds = |list: &[u16]| sorted(&list.iter().map(|n| Kind(*n)).collect::<Vec<_>>());
     let asked = vec![

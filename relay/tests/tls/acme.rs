@@ -139,6 +139,7 @@ impl Quick {
             first_wait: Duration::from_millis(300),
             max_wait: Duration::from_secs(1),
         };
+
         let (kept, shown) = (certificates.clone(), challenges.clone());
         let acme = Acme::new(&settings, 0, state, kept, shown, pace, metrics.clone()).unwrap();
         let handshakes = Arc::new(Handshakes::new(&settings, certificates.clone(), challenges, metrics).unwrap());
@@ -192,10 +193,12 @@ async fn an_authority_that_is_down_or_forgets_us_is_asked_again_and_what_is_ther
     until("renewals fail", || quick.orders("failed") >= 2).await;
     let served = quick.certificates.all();
     assert_eq!(served.len(), 1, "the old one stays");
+
     // A client takes it as long as it is valid; here it may just have expired.
     if served[0].seconds_left() > 2 {
         handshake(&connector(&root, &Tls::default()), quick.address, "relay.example").await.unwrap();
     }
+
     // Pebble starts again, without the account.
     let before = quick.orders("issued");
     pebble.start_again().await;
@@ -219,6 +222,7 @@ async fn a_refusal_is_said_in_the_authoritys_words() {
     ] {
         assert!(line.contains(words), "{words} in {line}");
     }
+
     // The relay serves nevertheless, without wss.
     assert_eq!(crate::process::http_get(relay.admin_address(), "/ready", "*/*").0, 200);
     relay.stop();

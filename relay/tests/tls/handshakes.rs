@@ -122,6 +122,7 @@ async fn five_thousand_half_open_handshakes_keep_nobody_out() {
     for _ in 0..20 {
         honest.push(Client::connect(&trusting, address, "a.example").await);
     }
+
     let held = half_open(address, HALF_OPEN, &client_hello(&authority)).await;
     until("all of them are under way", || {
         metric(&relay, "nostr_connections_active") >= (HALF_OPEN + honest.len()) as f64
@@ -130,6 +131,7 @@ async fn five_thousand_half_open_handshakes_keep_nobody_out() {
     for client in &mut honest {
         client.assert_served().await;
     }
+
     for _ in 0..20 {
         Client::connect(&trusting, address, "a.example").await.assert_served().await;
     }
@@ -233,6 +235,7 @@ async fn an_idle_connection_over_wss_is_small() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let relay = with_file(folder.path(), &authority).start();
     let (address, trusting) = (wss_address(&relay), connector(&authority.pem, &Tls::default()));
+
     // The first connections allocate memory for all, which must not count.
     let mut clients = Vec::new();
     for _ in 0..50 {
@@ -242,6 +245,7 @@ async fn an_idle_connection_over_wss_is_small() {
     for _ in 0..CONNECTIONS {
         clients.push(Client::connect(&trusting, address, "a.example").await);
     }
+
     let each = resident_kib(relay.pid()).saturating_sub(before) as f64 / CONNECTIONS as f64;
     println!("an idle connection over wss: {each:.1} KiB");
     assert!(each < MAX_KIB as f64, "{each:.1} KiB each");

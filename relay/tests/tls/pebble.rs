@@ -61,6 +61,7 @@ impl Pebble {
             "ocspResponderURL": "", "externalAccountBindingRequired": false,
             "domainBlocklist": ["blocked.example"], "certificateValidityPeriod": setup.life_seconds,
         }});
+
         std::fs::write(&config, settings.to_string()).unwrap();
         let mut dns = Command::new("pebble-challtestsrv");
         dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1"]);
@@ -79,6 +80,7 @@ impl Pebble {
             directory,
             reject_nonces_percent,
         };
+
         pebble.wait().await;
         pebble
     }

@@ -10,6 +10,7 @@ fn ledger(events: usize) -> (Ledger, Timeline) {
         id[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
         Planned::new(id, String::new(), (0, 1, 0), Vec::new(), 0)
     };
+
     for first in (0..events).step_by(CHUNK) {
         assert!(timeline.push((first..events.min(first + CHUNK)).map(planned).collect()));
     }
@@ -19,6 +20,7 @@ fn ledger(events: usize) -> (Ledger, Timeline) {
     let subscriber_plan =
         SubscriberPlan::new(Gathering::Everyone, (keys, &people), &subscribes, 3, &mut Random::new(1));
     let mut ledger = Ledger::new(subscriber_plan, &subscribes, &[false; 3], 100);
+
     assert_eq!(ledger.take_up_to(usize::MAX, &timeline), Err(false));
     for slot in [0, 2, 4] {
         ledger.opened(slot);

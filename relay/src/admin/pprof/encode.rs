@@ -44,6 +44,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
     let mut profile = ProtoMessage::default();
     let mut texts = Numbered::default();
     let (mut functions, mut locations) = (Numbered::default(), Numbered::default());
+
     // The format wants the empty text as number 0; functions and locations begin with 1.
     texts.number("".to_owned());
     let count = [texts.number("samples".to_owned()), texts.number("count".to_owned())];
@@ -52,6 +53,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
     for kind in [count, processor] {
         profile.message(1, |kind_of_value| kind_of_value.numbers(&[(1, kind[0]), (2, kind[1])]));
     }
+
     for Stack { thread, frames, samples } in stacks {
         let thread = texts.number(thread.clone());
         profile.message(2, |sample| {
@@ -67,6 +69,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
             sample.message(3, |label| label.numbers(&[(1, thread_label), (2, thread)]));
         });
     }
+
     for (lines, number) in &locations.0 {
         profile.message(4, |location| {
             location.number(1, number + 1);
@@ -75,6 +78,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
             }
         });
     }
+
     for ([name, file], number) in &functions.0 {
         profile.message(5, |function| function.numbers(&[(1, number + 1), (2, *name), (3, *name), (4, *file)]));
     }
@@ -83,6 +87,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
     for (text, _) in ordered {
         profile.bytes(6, text.as_bytes());
     }
+
     profile.number(10, nanos(time));
     profile.message(11, |kind_of_period| kind_of_period.numbers(&[(1, processor[0]), (2, processor[1])]));
     profile.number(12, nanos(period));

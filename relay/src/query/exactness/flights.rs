@@ -210,6 +210,7 @@ async fn a_thousand_counts_make_one_and_what_comes_and_goes_is_counted_here() {
     assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (3, 1));
     scene.remove(&by_id(&[id])).await;
     assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (2, 1));
+
     // The order of filters and repeated filters make no difference to the key; a COUNT ignores limits.
     let others = Filter { kinds: Some([Kind(7)].into()), limit: Some(1), ..Filter::default() };
     for (filters, reads) in [([&filter, &others, &others], 2), ([&others, &filter, &filter], 2)] {
@@ -245,6 +246,7 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     for second in 10..15 {
         ids.push(scene.publish(1, &[], second).await);
     }
+
     // The ring has the new events; it cannot say that an unknown id is not stored.
     assert_eq!((scene.ask(&by_id(&ids), &nobody).await.unwrap(), scene.reads()), (5, 0));
     let unknown = EventId::from_bytes([9; 32]);
@@ -260,6 +262,7 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     ] {
         assert_eq!((scene.ask(&by_id(asked), &nobody).await.unwrap(), scene.reads()), (found, reads), "{asked:?}");
     }
+
     // Also with a limit below the number of ids.
     let newest = Filter { limit: Some(1), ..by_id(&ids[1..4]) };
     assert_eq!((scene.ask(&newest, &nobody).await.unwrap(), scene.reads()), (1, 3));

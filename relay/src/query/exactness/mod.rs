@@ -47,6 +47,7 @@ fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
         if one.wrong > 0 {
             println!("seed {seed}: {one:?}");
         }
+
         all.asked += one.asked;
         all.answered += one.answered;
         all.wrong += one.wrong;
@@ -56,6 +57,7 @@ fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
         all.given_up += one.given_up;
         all.reads += reads;
     }
+
     println!("{all:?}");
     all
 }

@@ -32,6 +32,7 @@ impl Pool {
             let at = start - rng.random_range(-15..70);
             Arc::new(Event::build(author(rng.random_range(0..3)), at, kind, &tags, "", |_| [0; 64]))
         };
+
         let events: Vec<Arc<Event>> = (0..600).map(|salt| event(salt, &mut rng)).collect();
         let filter = |rng: &mut StdRng| Filter {
             ids: rng.random_bool(0.1).then(|| {
@@ -52,6 +53,7 @@ impl Pool {
             until: rng.random_bool(0.3).then(|| start - rng.random_range(-40..40)),
             limit: rng.random_bool(0.8).then(|| rng.random_range(1..12)),
         };
+
         let mut filters: Vec<Filter> = (0..50).map(|_| filter(&mut rng)).collect();
         let by_id = |rng: &mut StdRng| {
             // From few events, so that the same id is asked for together with ever other ids.
@@ -61,6 +63,7 @@ impl Pool {
             ids.dedup();
             Filter { ids: Some(ids.into()), ..Filter::default() }
         };
+
         filters.extend((0..15).map(|_| by_id(&mut rng)));
         let some = |rng: &mut StdRng| {
             let count = rng.random_range(1..3);

@@ -52,6 +52,7 @@ async fn a_shared_answer_that_has_grown_old_is_shared_anew() {
         assert_eq!(shelf.answer.lock().as_ref().map(|answer| answer.head().position), Some(head));
         puts
     };
+
     assert!(matches!(scene.ask(&notes(), &nobody).await, Ok(2)));
     let read_at = scene.log.head().position;
     assert_eq!(shared(read_at), 1, "as read");
@@ -124,6 +125,7 @@ async fn what_expires_while_it_is_counted_is_counted_once_for_all() {
         .unwrap();
         scene.open();
     };
+
     let (counts, ()) = join(all, opened).await;
     assert_eq!((counts, scene.reads()), (vec![3; 20], 1));
 }

@@ -94,6 +94,7 @@ impl<'a> World<'a> {
             reads: 0,
             rng: StdRng::seed_from_u64(!seed),
         }));
+
         let queries = Queries::new(Arc::new(Reached(database.clone())), log.clone(), metrics);
         let (local, left_out) = (Alive::default(), Vec::new());
         Self {
@@ -156,6 +157,7 @@ impl<'a> World<'a> {
             }
             changes.push(Change::Inserted(Insertion::new(event)));
         }
+
         if !changes.is_empty() {
             database.commit(changes);
         }
@@ -204,6 +206,7 @@ impl<'a> World<'a> {
                 self.local = database.states.back().unwrap().1.clone();
             }
         }
+
         let keep_from = self.log.head().position.0.min(up_to).saturating_sub(HISTORY as u64);
         while database.first < keep_from {
             database.states.pop_front();
@@ -231,6 +234,7 @@ impl<'a> World<'a> {
             true => Question::Count(self.pool.counts.choose(&mut self.rng).unwrap().clone()),
             false => Question::Rows(self.filter()),
         };
+
         let (queries, wanted, reader) = (self.queries.clone(), question.clone(), access.clone());
         let answer = async move {
             match wanted {
@@ -242,6 +246,7 @@ impl<'a> World<'a> {
                 }
             }
         };
+
         self.pending.push(PendingQuestion { question, access, at: now(), answer: answer.boxed() });
         self.tally.asked += 1;
     }
@@ -269,6 +274,7 @@ impl<'a> World<'a> {
             }
             return;
         };
+
         let asked = self.pending.swap_remove(which);
         let Ok(answer) = answer else {
             self.tally.given_up += 1;
@@ -282,6 +288,7 @@ impl<'a> World<'a> {
             self.tally.unclear += 1;
             return;
         }
+
         self.tally.answered += 1;
         let right = match (answer, &asked.question) {
             (QuestionAnswer::Rows(snapshot, head), Question::Rows(filter)) => {
@@ -295,6 +302,7 @@ impl<'a> World<'a> {
             }
             (QuestionAnswer::Rows(..), Question::Count(_)) => false,
         };
+
         if !right {
             println!("wrong: {:?} for {:?}", asked.question, asked.access.authenticated);
             self.tally.wrong += 1;
