@@ -71,7 +71,8 @@ impl Recording {
         Fault { scrapes, begin, quiet: None }
     }
 
-    /// A fault that has been on from the start; without it the metric that shows it would be `quiet`.
+    /// A fault that has been on from the first scrape. `quiet` is the value without the fault of the metric that shows
+    /// it.
     pub fn fault_from_the_start(&self, quiet: f64) -> Fault {
         Fault { scrapes: self.scrapes.clone(), begin: 0, quiet: Some(quiet) }
     }
@@ -89,6 +90,7 @@ pub struct Fault {
     scrapes: watch::Receiver<Vec<Scrape>>,
     /// The first scrape that may show it.
     begin: usize,
+    /// The value without the fault of the metric that shows it, for a fault that has no scrape before it.
     quiet: Option<f64>,
 }
 
@@ -109,7 +111,7 @@ impl Fault {
                 let test = self.replay(&scrapes.borrow_and_update(), alert, None)?;
                 match judge(&test).await? {
                     Ok(()) => return Ok(()),
-                    Err(said) => last = format!("{said}\n{test}"),
+                    Err(output) => last = format!("{output}\n{test}"),
                 }
                 if scrapes.changed().await.is_err() {
                     return Err(Error::State("the recording has ended".to_owned()));
@@ -122,10 +124,10 @@ impl Fault {
             Err(_) => return Err(Error::Timeout { what, waited: STEP_TIMEOUT, last }),
         }
         let control = self.replay(&self.scrapes.borrow(), alert, Some(metric))?;
-        let failed = |said| Error::Failed {
+        let failed = |output: String| Error::Failed {
             what: format!("the control of {alert}, which shows by {metric}"),
             status: "raised without the fault".to_owned(),
-            output: format!("{said}\n{control}"),
+            output: format!("{output}\n{control}"),
         };
         judge(&control).await?.map_err(failed)
     }
@@ -149,10 +151,10 @@ impl Fault {
                 let before = scrapes.iter().take(begin).rev().find_map(|scrape| scrape.get(*series)).copied();
                 before.or(self.quiet).map_or("stale".to_owned(), |value| value.to_string())
             };
-            let told = |scrape: &Scrape| scrape.get(*series).map_or("stale".to_owned(), f64::to_string);
+            let sample = |scrape: &Scrape| scrape.get(*series).map_or("stale".to_owned(), f64::to_string);
             let values: Vec<_> = match held {
                 Some(held) if name(series) == held => vec![quiet(); scrapes.len()],
-                _ => scrapes.iter().map(told).collect(),
+                _ => scrapes.iter().map(sample).collect(),
             };
             // Writing to a String cannot fail.
             let _ = writeln!(inputs, "      - {{series: '{series}', values: '{}'}}", values.join(" "));
@@ -164,15 +166,15 @@ impl Fault {
         let (during, now) = (end.saturating_sub(begin) * STEP + STEP / 2, end * STEP);
         let samples = if held.is_none() { "{labels: '{}', value: 1}" } else { "" };
         let ever = format!("count(count_over_time({firing}[{during}s])) > bool 0");
-        let mut asked = format!("      - {{expr: '{ever}', eval_time: {now}s, exp_samples: [{samples}]}}\n");
+        let mut expressions = format!("      - {{expr: '{ever}', eval_time: {now}s, exp_samples: [{samples}]}}\n");
         if held.is_some() && begin > 0 {
             let before = (begin - 1) * STEP;
-            let _ = writeln!(asked, "      - {{expr: '{firing}', eval_time: {before}s, exp_samples: []}}");
+            let _ = writeln!(expressions, "      - {{expr: '{firing}', eval_time: {before}s, exp_samples: []}}");
         }
 
         Ok(format!(
             "rule_files: [rules.yaml]\nevaluation_interval: {STEP}s\ntests:\n  - interval: {STEP}s\n    \
-             input_series:\n{inputs}    promql_expr_test:\n{asked}"
+             input_series:\n{inputs}    promql_expr_test:\n{expressions}"
         ))
     }
 }
@@ -190,8 +192,8 @@ async fn judge(test: &str) -> Result<Result<(), String>, Error> {
         std::io::ErrorKind::NotFound => Error::Missing { program: "promtool".to_owned(), package: "prometheus" },
         _ => failed("running")(error),
     })?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) })
+    let text = [output.stdout, output.stderr].concat();
+    Ok(if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&text).into_owned()) })
 }
 
 /// The text of an alert's rule.
@@ -212,19 +214,19 @@ fn name(series: &str) -> &str {
 
 /// Scrapes all targets at the same time.
 async fn scrape(targets: &[Target]) -> Scrape {
-    let mut looks = JoinSet::new();
+    let mut requests = JoinSet::new();
     for target in targets.iter().cloned() {
-        looks.spawn(async move {
-            let asked = timeout(ANSWER, http::get(&target.instance, target.port, "/metrics")).await;
-            let text = asked.ok().and_then(Result::ok).filter(|(status, _)| *status == 200).map(|(_, text)| text);
+        requests.spawn(async move {
+            let answer = timeout(ANSWER, http::get(&target.instance, target.port, "/metrics")).await;
+            let text = answer.ok().and_then(Result::ok).filter(|(status, _)| *status == 200).map(|(_, text)| text);
             (target, text)
         });
     }
 
     let mut all = Scrape::new();
     let wanted = metrics(RULES);
-    while let Some(look) = looks.join_next().await {
-        let Ok((target, text)) = look else { continue };
+    while let Some(request) = requests.join_next().await {
+        let Ok((target, text)) = request else { continue };
         let of_target = format!(r#"instance="{}",job="{}""#, target.instance, target.job);
         all.insert(format!("up{{{of_target}}}"), if text.is_some() { 1.0 } else { 0.0 });
         let lines = text.iter().flat_map(|text| text.lines());

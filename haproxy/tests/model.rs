@@ -20,8 +20,8 @@ fn local() -> Cluster {
     cluster
 }
 
-/// Different clusters: one with every key; one with PROXY v2, several ports and source addresses, names and IPv6; a
-/// minimal one.
+/// Different clusters, by the names of their golden files. `example` has every key. `ways` has PROXY v2, several ports
+/// and source addresses (several ways to each relay), names and IPv6. `local` is minimal.
 fn variants() -> [(&'static str, Cluster); 3] {
     let mut ways = local();
     ways.relay.client_address = ClientAddress::ProxyV2;
@@ -116,14 +116,14 @@ fn a_missing_or_unknown_key_is_named() {
     for (at, line) in lines.iter().enumerate() {
         let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
         keys += 1;
-        let mut less = lines.clone();
-        less.remove(at);
-        let error = Cluster::parse(&less.join("\n")).unwrap_err().to_string();
+        let mut without = lines.clone();
+        without.remove(at);
+        let error = Cluster::parse(&without.join("\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("missing field `{key}`")), "{error}");
-        let more = format!("{key}_too = 1");
-        let mut longer = lines.clone();
-        longer.insert(at, &more);
-        let error = Cluster::parse(&longer.join("\n")).unwrap_err().to_string();
+        let unknown = format!("{key}_too = 1");
+        let mut with_unknown = lines.clone();
+        with_unknown.insert(at, &unknown);
+        let error = Cluster::parse(&with_unknown.join("\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("unknown field `{key}_too`")), "{error}");
     }
 
@@ -132,12 +132,12 @@ fn a_missing_or_unknown_key_is_named() {
     assert!(Cluster::parse(&without_tls).unwrap_err().to_string().contains("tsl"));
 }
 
-fn produced(cluster: &mut Cluster) -> &mut Production {
+fn production_of(cluster: &mut Cluster) -> &mut Production {
     cluster.production.get_or_insert(Cluster::example().production.unwrap())
 }
 
 #[test]
-fn what_does_not_hold_together_is_named() {
+fn a_contradiction_is_named() {
     type Change = fn(&mut Cluster);
     let cases: [(&str, Change); 20] = [
         ("name", |c| c.name = "Skein relay".into()),
@@ -156,10 +156,10 @@ fn what_does_not_hold_together_is_named() {
         ("instances.relay-2.ports", |c| c.instances.push(instance("relay-2", "127.0.0.1", &[7777]))),
         ("instances.relay-1.ports", |c| c.instances[0].ports.clear()),
         ("instances.relay-1.ports", |c| (c.relay.max_connections, c.front.max_connections) = (40_000, 40_000)),
-        ("production.public_url", |c| produced(c).public_url = "https://relay.example.com".into()),
-        ("production.most_relays", |c| produced(c).most_relays = 2),
-        ("production.connections_per_relay", |c| produced(c).connections_per_relay = 0),
-        ("production.redis_image", |c| produced(c).redis_image = "redis }}".into()),
+        ("production.public_url", |c| production_of(c).public_url = "https://relay.example.com".into()),
+        ("production.most_relays", |c| production_of(c).most_relays = 2),
+        ("production.connections_per_relay", |c| production_of(c).connections_per_relay = 0),
+        ("production.redis_image", |c| production_of(c).redis_image = "redis }}".into()),
     ];
 
     local().validate().unwrap();

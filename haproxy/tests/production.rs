@@ -24,36 +24,36 @@ fn program(path: &Path, text: &str) {
 }
 
 /// A fake pg_basebackup that writes files in the order of the real one, and refuses a directory that is not empty, as
-/// the real one does. It is killed before the last file where BROKEN_OFF is set.
-const COPY: &str = r#"
+/// the real one does. It is killed before the last file where INTERRUPTED is set.
+const FAKE_BASEBACKUP: &str = r#"
 while [ "$1" != -D ]; do shift; done
 [ -z "$(ls -A "$2" 2>/dev/null)" ] || exit 1
 mkdir -p "$2/global" "$2/base" && echo 15 >"$2/PG_VERSION"
-[ -z "$BROKEN_OFF" ] || kill -KILL $PPID $$
+[ -z "$INTERRUPTED" ] || kill -KILL $PPID $$
 touch "$2/global/pg_control" "$2/standby.signal"
 echo copied >>"$COPIES""#;
 
 #[test]
-fn a_standby_whose_first_copy_was_broken_off_copies_again() {
+fn a_standby_whose_first_copy_was_interrupted_copies_again() {
     let directory = tempfile::tempdir().unwrap();
     let (programs, data) = (directory.path().join("bin"), directory.path().join("data"));
     for folder in [&programs, &data] {
         fs::create_dir(folder).unwrap();
     }
-    program(&programs.join("pg_basebackup"), COPY);
+    program(&programs.join("pg_basebackup"), FAKE_BASEBACKUP);
     program(&programs.join("postgres"), r#"[ -e "$PGDATA/global/pg_control" ] && [ -e "$PGDATA/standby.signal" ]"#);
     let script = directory.path().join("standby.sh");
     fs::write(&script, rendered("postgres-standby.sh")).unwrap();
     let copies = directory.path().join("copies");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let run = |broken_off: &str| {
+    let run = |interrupted: &str| {
         let mut bash = Command::new("bash");
         bash.arg(&script).env("PATH", &path).env("PGDATA", &data).env("SKEIN_STANDBY", "replica-1");
-        bash.env("COPIES", &copies).env("BROKEN_OFF", broken_off).status().unwrap().success()
+        bash.env("COPIES", &copies).env("INTERRUPTED", interrupted).status().unwrap().success()
     };
 
     assert!(!run("yes"), "control");
-    assert!(run(""), "the second start copies anew");
+    assert!(run(""), "the second start copies again");
     assert!(run(""), "the third has a copy");
     assert_eq!(fs::read_to_string(&copies).unwrap(), "copied\n");
     assert!(!data.join("copy").exists());

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Memory counts as stable once this many looks in a row differ by less than one part in 500.
 const STABLE_LOOKS: usize = 5;
+/// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long memory may take to become stable.
 const STABLE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Opens `connections` and returns by how much the relay's own memory (RssAnon) has grown for each: first idle, then
@@ -52,11 +54,12 @@ async fn stable(process: Process) -> Result<Memory, ClientError> {
     let gone = || ClientError::Refused(format!("the relay (process {}) is gone", process.0));
     let ends = Instant::now() + STABLE_WITHIN;
     let mut last = process.memory().ok_or_else(gone)?;
-    let mut same = 0;
-    while same < STABLE_LOOKS && Instant::now() < ends {
+    let mut stable_looks = 0;
+    while stable_looks < STABLE_LOOKS && Instant::now() < ends {
         sleep(LOOK_EVERY).await;
         let now = process.memory().ok_or_else(gone)?;
-        same = if now.anonymous.abs_diff(last.anonymous) * 500 < last.anonymous { same + 1 } else { 0 };
+        let is_stable = now.anonymous.abs_diff(last.anonymous) * 500 < last.anonymous;
+        stable_looks = if is_stable { stable_looks + 1 } else { 0 };
         last = now;
     }
     Ok(last)

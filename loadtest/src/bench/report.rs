@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The best that the hardware allows, and why.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bound {
-    /// In the unit of the figure it stands next to.
+    /// The bound, in the unit of its row.
     pub value: f64,
     /// How it is derived.
     pub why: String,
@@ -27,13 +27,13 @@ pub struct Row {
     pub value: Spread,
     /// How many rounds.
     pub rounds: usize,
-    /// In microseconds: the median over rounds of each percentile.
+    /// Each percentile's median over the rounds, in microseconds.
     pub latency_us: Option<Percentiles>,
-    /// Rows of an answer on average: an answer without any measures nothing.
+    /// The average number of rows in an answer. With 0 the figure measures nothing: the questions found no events.
     pub rows_per_answer: Option<f64>,
     /// CPU of the relay for one operation, in microseconds, where its process is known.
     pub server_cpu_us: Option<f64>,
-    /// CPU of this process for one operation, in microseconds: what it took from the relay on a shared machine.
+    /// CPU of this process for one operation, in microseconds: on a shared machine the relay could not use it.
     pub client_cpu_us: Option<f64>,
     /// The best that the machine allows.
     pub bound: Option<Bound>,
@@ -64,7 +64,7 @@ impl BenchReport {
 }
 
 impl Row {
-    /// A bare figure of one round.
+    /// A figure of one round, without latencies, costs and a bound.
     pub fn new(name: String, unit: &'static str, value: Spread) -> Self {
         Self {
             name,
@@ -103,7 +103,7 @@ impl Row {
         }
     }
 
-    /// Adds the rows of an answer on average.
+    /// Adds the average number of rows in an answer.
     #[must_use]
     pub fn with_rows(mut self, rounds: &[Round]) -> Self {
         let operations = rounds.iter().map(|round| round.operations).sum::<u64>();
@@ -119,7 +119,7 @@ impl Row {
         self
     }
 
-    /// The table's head, for lines as [`Row`]'s `Display` writes them.
+    /// The header line of the table, whose other lines are the `Display` of each [`Row`].
     pub fn head() -> String {
         format!(
             "{:<32} {:>9} {:>19} {:<12} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  {}",

@@ -1,4 +1,4 @@
-//! The running stations, from the listener to the store, and their orderly end.
+//! Starts the stations, from the store to the listener, and drains them.
 
 use super::tls::RunningTls;
 use super::{cache, gauges, information, memory};
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The most events that wait before each station of ingest: a few commits' worth.
+/// The most events that wait before each station of ingest: enough for a few commits.
 const INGEST_QUEUE_EVENTS: usize = 2_048;
 
 /// The most events in one commit. Larger commits add latency and no throughput; 128 measured the same.
@@ -33,7 +33,7 @@ const MAX_COMMIT_EVENTS: usize = 512;
 /// The most expired events that one commit removes.
 const MAX_SWEPT_EVENTS: usize = 500;
 
-/// How long the stations may take to finish what they hold, once the last connection has ended.
+/// How long the stations may take to finish their queues, once the last connection has ended.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the ring may load without progress: longer than the largest entry takes. While it makes progress, loading
@@ -88,6 +88,7 @@ impl Serving {
                 (head, head)
             }
         };
+
         let redis_url = |wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}");
         let layers = cache::layers(config, &metrics).map_err(redis_url)?;
         let log = Log::with_cache(begin, config.queues.ring_bytes, layers.clone(), metrics.clone());
@@ -106,6 +107,7 @@ impl Serving {
             ingest_settings(config),
             links,
         )?;
+
         load(&log, head).await?;
         let tcp = TcpListener::bind(config.listen)
             .await
@@ -119,6 +121,7 @@ impl Serving {
             Some(shared) => Queries::clustered(store.clone(), log.clone(), shared, metrics.clone()),
             None => Queries::new(store.clone(), log.clone(), metrics.clone()),
         };
+
         let services = Services {
             ingest,
             queries,
@@ -130,6 +133,7 @@ impl Serving {
             shutdown,
             metrics,
         };
+
         let mut listener = Listener::new(tcp, services);
         let tls = tls.map(|(tls, sockets)| {
             for socket in sockets {
@@ -137,6 +141,7 @@ impl Serving {
             }
             tls
         });
+
         let listener = tokio::spawn(listener.run());
         Ok(Self {
             address,
@@ -159,7 +164,7 @@ impl Serving {
         self.address
     }
 
-    /// What serves wss, where it is on.
+    /// The part that serves wss, where it is on.
     pub(super) fn tls(&self) -> Option<&RunningTls> {
         self.tls.as_ref()
     }
@@ -192,7 +197,7 @@ impl Serving {
         }
     }
 
-    /// Closes the connections over `time`, finishes what was submitted, and closes the store.
+    /// Closes the connections over `time`, finishes the submitted events, and closes the store.
     pub(super) async fn drain(self, time: Duration) -> anyhow::Result<()> {
         self.trigger.drain(time);
         if !self.listener.is_finished() {

@@ -37,7 +37,7 @@ pub(crate) async fn run(
                     for appended in done {
                         // Whoever was told "stored" then is to find it now.
                         log.acknowledge(appended.head);
-                        hand_on(appended, &follow).await;
+                        send_to_follower(appended, &follow).await;
                     }
                     break;
                 }
@@ -71,8 +71,8 @@ fn is_the_operators(change: &Change) -> bool {
     matches!(change, Change::Removed(removal) if removal.cause == RemovalCause::Administered)
 }
 
-async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<FollowerInput>) {
-    // Without a writer the relay is stopping, and nobody follows any more.
+async fn send_to_follower(appended: Appended, follow: &mpsc::WeakSender<FollowerInput>) {
+    // Without a writer the relay is stopping: then the follower needs no more entries.
     let Some(follow) = follow.upgrade().filter(|_| !appended.changes.is_empty()) else { return };
     let entry = LogEntry::new(appended.head.position, appended.changes);
     let _ = follow.send(FollowerInput::Entry(appended.head.epoch, entry)).await;
@@ -104,6 +104,7 @@ async fn submit(
         }
         _ => None,
     });
+
     let batch: Vec<Verified> = inserted.collect();
     let mut done = Vec::new();
     if !batch.is_empty() {
@@ -113,6 +114,7 @@ async fn submit(
         Change::Removed(removal) if removed.contains(&removal.id()) => Some(removal.id()),
         _ => None,
     });
+
     let ids: Box<[_]> = ids.collect();
     if !ids.is_empty() {
         let max = ids.len();

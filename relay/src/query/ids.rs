@@ -45,8 +45,8 @@ impl Queries {
         if query.is_some() {
             cache.note(CacheLayer::L1, false);
         }
-        let asked = PageRequest { filter: &rest, ..request };
-        let read = self.read_anew(cache, asked, query.as_ref(), Source::Any).await?;
+        let rest = PageRequest { filter: &rest, ..request };
+        let read = self.read_anew(cache, rest, query.as_ref(), Source::Any).await?;
         if nothing_known {
             return Ok(read);
         }
@@ -54,7 +54,7 @@ impl Queries {
         // The two parts may be of different heads: both are brought to the local head before they become one page.
         self.reach(read.head, request.limits).await?;
         let mut both = [known, read];
-        if self.level(&mut both, request) {
+        if self.bring_to_one_head(&mut both, request) {
             let [known, read] = both;
             let mut rows: Vec<Candidate> = known.rows.into_iter().chain(read.rows).collect();
             rows.sort_by_key(|row| row.key().order());
@@ -69,24 +69,24 @@ impl Queries {
     fn gather(&self, cache: &Cache, ids: &[EventId], request: PageRequest<'_>) -> (PageSnapshot, Vec<EventId>) {
         let (now, access) = (now(), request.access);
         let (held, head) = self.log.held(ids);
-        let (mut rows, mut others, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut not_in_ring, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (id, held) in ids.iter().zip(held) {
             match held {
                 Some(event) if access.may_read(&event) && !event.is_expired(now) => {
                     rows.push(Candidate::from(Row::from(&*event)));
                 }
                 Some(_) => {}
-                None => others.push(*id),
+                None => not_in_ring.push(*id),
             }
         }
 
-        let (mut oldest, mut even) = (head, true);
-        for (id, found) in others.iter().zip(cache.find_ids(&others, access, now)) {
+        let (mut oldest, mut is_of_one_head) = (head, true);
+        for (id, found) in not_in_ring.iter().zip(cache.find_ids(&not_in_ring, access, now)) {
             match found {
                 // An answer from beyond the ring's head says nothing about that head.
                 Some((row, known_at)) if known_at.epoch == head.epoch && known_at.position <= head.position => {
                     oldest.position = oldest.position.min(known_at.position);
-                    even &= known_at == head;
+                    is_of_one_head &= known_at == head;
                     rows.extend(row.map(Candidate::from));
                 }
                 _ => missing.push(*id),
@@ -96,19 +96,19 @@ impl Queries {
         rows.sort_by_key(|row| row.key().order());
         let mut known =
             [PageSnapshot { head: oldest, limit: ids.len(), rows: rows.into(), complete: true, read_at: now }];
-        let level = even || self.level(&mut known, request);
+        let is_of_one_head = is_of_one_head || self.bring_to_one_head(&mut known, request);
         let [known] = known;
-        if level { (known, missing) } else { (PageSnapshot::nothing(head), ids.to_vec()) }
+        if is_of_one_head { (known, missing) } else { (PageSnapshot::nothing(head), ids.to_vec()) }
     }
 
     /// Brings snapshots of some ids to one head. Some rows may be of a later head than their snapshot says: in a
     /// complete snapshot an entry that is applied twice changes nothing. `false`: that is impossible, since a snapshot
     /// is not complete, or since an epoch has ended and what a snapshot holds may have been cut off.
-    fn level(&self, snapshots: &mut [PageSnapshot], request: PageRequest<'_>) -> bool {
+    fn bring_to_one_head(&self, snapshots: &mut [PageSnapshot], request: PageRequest<'_>) -> bool {
         let heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
         let Ok(tail) = self.log.tail_of_all(&heads) else { return false };
-        let same = |snapshot: &PageSnapshot| snapshot.head.epoch == tail.head.epoch && snapshot.complete;
-        if !snapshots.iter().all(same) {
+        let can_advance = |snapshot: &PageSnapshot| snapshot.head.epoch == tail.head.epoch && snapshot.complete;
+        if !snapshots.iter().all(can_advance) {
             return false;
         }
         let now = now();

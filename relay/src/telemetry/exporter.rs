@@ -8,7 +8,7 @@ use metrics_process::Collector;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Collects what the handles count.
+/// Owns the recorder of the handles, and renders its series.
 pub struct Exporter {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
