@@ -1,4 +1,4 @@
-//! Everything of TLS that runs beside the connections: started from the settings, ended with the relay.
+//! The TLS tasks beside the connections: they start with the settings and end with the relay.
 
 use super::accept::Handshakes;
 use super::acme::{Acme, Pace};
@@ -16,13 +16,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// How often it is told how long certificates are still valid.
+/// The interval at which the metric of the certificates' expiry is set.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a self-signed certificate still fits the machine.
+/// The interval at which the relay checks that a self-signed certificate still has the machine's addresses.
 const SELF_SIGNED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Keeps certificates; its tasks end when it is dropped.
+/// Loads and renews certificates. Dropping it ends its tasks.
 #[derive(Debug)]
 pub struct TlsService {
     handshakes: Arc<Handshakes>,
@@ -32,9 +32,10 @@ pub struct TlsService {
 }
 
 impl TlsService {
-    /// Reads what there is and starts what renews it. When this returns, handshakes can be done; where a certificate
-    /// must be ordered first, they fail until it is there. `public_url` is the relay's address as clients know it, or
-    /// empty; `http` are the sockets of `tls.http_listen`, and `https_port` is where their clients are sent.
+    /// Reads the present certificates and starts the tasks that renew them. When this returns, handshakes can be done;
+    /// where a certificate must be ordered first, they fail until it is there. `public_url` is the relay's address as
+    /// clients know it, or empty. `http` are the sockets of `tls.http_listen`, whose clients are redirected to
+    /// `https_port`.
     ///
     /// # Errors
     /// Which setting is wrong, and what to do.
@@ -89,12 +90,12 @@ impl TlsService {
         if settings.is_on() { covers_public_url(settings, public_url, &certificates) } else { Ok(()) }
     }
 
-    /// What makes TLS streams of accepted connections.
+    /// The part that makes TLS streams of accepted connections.
     pub fn handshakes(&self) -> Arc<Handshakes> {
         self.handshakes.clone()
     }
 
-    /// What is served.
+    /// The served certificates.
     pub fn certificates(&self) -> &Certificates {
         &self.certificates
     }
@@ -105,7 +106,7 @@ impl TlsService {
     }
 }
 
-/// Says how to have the authority trusted.
+/// Logs how a device can trust the authority.
 fn log_authority(made: &SelfSigned) {
     let (names, file) = (made.certificate.names().join(" "), made.authority.display().to_string());
     tracing::info!(
@@ -120,7 +121,7 @@ fn log_authority(made: &SelfSigned) {
     );
 }
 
-/// Makes the certificate anew when the machine has got another address, and in time before it expires. Never ends.
+/// Renews the certificate when the machine has another address, and in time before it expires. Never ends.
 async fn keep_self_signed(state: StateDirectory, certificates: Arc<Certificates>, place: usize) {
     loop {
         tokio::time::sleep(SELF_SIGNED_INTERVAL).await;
@@ -142,7 +143,7 @@ async fn keep_self_signed(state: StateDirectory, certificates: Arc<Certificates>
     }
 }
 
-/// A client that is told `public_url` checks that name: where no certificate has it, nobody could connect.
+/// Checks that a certificate covers the host of `public_url`: else no client could connect to that URL.
 fn covers_public_url(settings: &TlsSettings, public_url: &str, certificates: &Certificates) -> anyhow::Result<()> {
     let Some(host) = public_url.strip_prefix("wss://").map(host_of) else { return Ok(()) };
     let is_ordered = settings.domains.contains(&host);
@@ -158,7 +159,7 @@ fn covers_public_url(settings: &TlsSettings, public_url: &str, certificates: &Ce
     )
 }
 
-/// The host of what stands behind `wss://`, in lowercase and without its port.
+/// The host in the part of a URL after `wss://`, in lowercase and without the port.
 fn host_of(rest: &str) -> String {
     let authority = rest.split('/').next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {
