@@ -1,4 +1,4 @@
-//! Builds the relay from its settings and runs it until it is told to stop.
+//! Builds the relay from its settings and runs it until it is stopped.
 
 mod cache;
 mod gauges;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Skein is starting");
-    // A start that is interrupted may be dropped at any point: whatever got an OK is committed.
+    // An interrupted start may be dropped at any point: every event with an OK is committed.
     let Started { health, admin, mut serving, mut background } = tokio::select! {
         started = start(&loaded.config) => started?,
         signal = signals.stop() => {

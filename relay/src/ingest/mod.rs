@@ -196,7 +196,7 @@ impl Job {
     fn run(self, checker: &Checker) {
         match self {
             Self::Question(event, answer) => {
-                // Nobody waits any more when the connection has gone.
+                // An error means that the connection has gone.
                 let _ = answer.send(checker.check(&event).is_some());
             }
             Self::Chunk(chunk, place) => {
@@ -216,7 +216,8 @@ impl Job {
 }
 
 impl Stations {
-    /// Returns once the follower has ended although nobody closed the doors: the relay can't go on. Cancel safe.
+    /// Returns when the follower has ended though the relay is not shutting down: then the relay cannot go on. Cancel
+    /// safe.
     pub async fn failed(&mut self) -> FollowerStopped {
         let why = match &mut self.follow {
             FollowerTask::Running(task) => match task.await {
@@ -230,8 +231,8 @@ impl Stations {
         why
     }
 
-    /// Waits until everything that was handed in is committed and delivered. Call it after the last [`Ingest`] is
-    /// gone, or it waits for ever.
+    /// Waits until every submitted event is committed and delivered. To be called after the last [`Ingest`] is dropped:
+    /// else it waits without end.
     pub async fn drained(self) -> Result<(), FollowerStopped> {
         // A station that panicked has logged it; the others still finish what they have.
         let _ = self.admit.await;

@@ -27,7 +27,7 @@ pub(super) struct ChunkSender {
 pub(super) enum ChunkPlace {
     /// In the turn in which it was sent.
     InTurn(oneshot::Sender<Vec<Admitted>>),
-    /// Behind whatever was finished before it.
+    /// In the order in which chunks are finished.
     WhenFinished(mpsc::Sender<Checked>),
 }
 
@@ -113,7 +113,7 @@ impl ChunkReceiver {
             };
             let chunk = ready!(next.poll_unpin(cx));
             self.next = None;
-            // An error: its worker panicked, or the workers are gone, and nobody is left to answer.
+            // An error means that its worker panicked or the workers have ended: then its events get no answer.
             if let Ok(chunk) = chunk {
                 return Poll::Ready(Some(chunk));
             }

@@ -35,7 +35,7 @@ pub(crate) async fn run(
             match submit(&*store, group, &removed).await {
                 Ok(done) => {
                     for appended in done {
-                        // Whoever was told "stored" then is to find it now.
+                        // A client that has got an OK for such an event must find it now.
                         log.acknowledge(appended.head);
                         send_to_follower(appended, &follow).await;
                     }

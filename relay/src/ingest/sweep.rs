@@ -97,7 +97,7 @@ mod tests {
         ids
     }
 
-    /// Sets the server's clock by so many seconds, for every connection opened from now on.
+    /// Moves the server's clock by `seconds`, for every connection that is opened from now on.
     async fn set_clock(server: &PostgresServer, seconds: i64) {
         for sql in [
             "CREATE SCHEMA IF NOT EXISTS skewed".to_owned(),

@@ -206,7 +206,7 @@ async fn store_batch(
     let mut fresh = Vec::with_capacity(events.len());
     let now = now();
     for ((line, text, event), known) in events.into_iter().zip(known) {
-        // First what is not kept whatever is known: of an expired event a store may still have a copy.
+        // These first, whether they are known or not: a store may still have an event that has expired.
         if event.kind().class() == KindClass::Ephemeral
             || event.is_expired(now)
             || (event.kind() == Kind::VANISH && check_vanish(&event, &own_urls).is_err())
@@ -253,7 +253,7 @@ fn parse(lines: Vec<Line>) -> (Vec<Parsed>, Vec<Rejected>) {
     for Line { number, text } in lines {
         match text {
             Ok(text) => match Event::parse(text.trim()) {
-                // As for a client's EVENT: what its author wanted gone would stay for ever.
+                // As for a client's EVENT: the event would never expire, though its author wants that.
                 Ok(event) if event.has_malformed_expiration() => {
                     rejected.push(Rejected { line: number, reason: MALFORMED_EXPIRATION.to_owned(), text: Some(text) });
                 }

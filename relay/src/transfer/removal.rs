@@ -14,9 +14,9 @@ pub async fn delete(store: &dyn Store, filter: &Filter, progress: impl FnMut(u64
     in_batches(|| store.remove(filter, BATCH_EVENTS), progress).await
 }
 
-/// Removes everything that `vanish` covers, sets the floor below which nothing of the key comes in again, and returns
-/// the number of events. `progress` is called after each batch with the number so far. Not all or nothing: when it
-/// fails half way, the floor stands and the batches before are gone; call it again.
+/// Removes all events that `vanish` covers, sets the floor below which no event of the key comes in again, and returns
+/// the number of events. Calls `progress` after each batch with the number so far. Not atomic: when it fails, the floor
+/// is set and the batches before are removed; then the caller can call it again.
 pub async fn vanish(store: &dyn Store, vanish: &Vanish, progress: impl FnMut(u64) + Send) -> Result<u64, StoreError> {
     in_batches(|| store.vanish(vanish, BATCH_EVENTS), progress).await
 }

@@ -88,7 +88,7 @@ enum Lookup {
 }
 
 impl RedisLayer {
-    /// Starts to connect, and goes on whatever happens to the servers. The receiver yields what other instances purge.
+    /// Starts to connect; reconnects whenever a server fails. The receiver yields the purges of other instances.
     pub fn start(address: RedisAddress, settings: SharedSettings) -> (Arc<Self>, mpsc::Receiver<Purge>) {
         let SharedSettings { prefix, patience, lifetime, keeps } = settings;
         let shared = Arc::new(LayerState {

@@ -54,13 +54,13 @@ struct Port {
 }
 
 impl Listener {
-    /// Serves whoever connects to `tcp`.
+    /// A listener that serves connections to `tcp`.
     pub fn new(tcp: TcpListener, services: Services) -> Self {
         let ports = vec![Port { tcp, tls: None }];
         Self { ports, context: Arc::new(ListenerContext::new(services)) }
     }
 
-    /// Serves whoever connects to `tcp`, too: by TLS where `tls` does its handshakes. Limits hold for all sockets
+    /// Serves connections to `tcp`, too: over TLS where `tls` does their handshakes. Limits hold for all sockets
     /// together.
     pub fn add(&mut self, tcp: TcpListener, tls: Option<Arc<Handshakes>>) {
         self.ports.push(Port { tcp, tls });
@@ -95,7 +95,7 @@ impl Listener {
     }
 }
 
-/// Accepts what comes to one socket. Never ends.
+/// Accepts the connections to one socket. Never ends.
 async fn accept(port: &Port, context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>) {
     let mut pause = None;
     loop {
@@ -245,7 +245,7 @@ async fn encrypted(
             return None;
         }
     };
-    // The request takes one anew.
+    // The request takes a slot of its own.
     drop(slot);
     match accepted {
         Ok(stream) => Some(ClientStream::Tls(stream)),

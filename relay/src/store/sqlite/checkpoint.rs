@@ -81,8 +81,8 @@ async fn run(
             checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
         } else if length > bytes {
             let done = catch_up(&mut connection, database, writer).await;
-            // The next commit begins the log anew and truncates it. Until then its length says nothing, so earlier
-            // notifications are discarded.
+            // The next commit truncates the log and begins at its start. Until then its length says nothing, so
+            // earlier notifications are discarded.
             let _ = written.notified().now_or_never();
             done
         } else {
@@ -100,7 +100,7 @@ async fn run(
 const LAST_PASS_FRAMES: i64 = 2_000;
 
 /// Copies and syncs the bulk of the log beside the writer, then what came in meanwhile, and so on; at last, while no
-/// write runs, the rest. Only a log that was copied completely is begun anew by the next write.
+/// write runs, the rest. The next write begins at the start of the log only where the log was copied completely.
 async fn catch_up(
     connection: &mut SqliteConnection,
     database: &Arc<File>,

@@ -66,7 +66,7 @@ struct BusState {
 }
 
 impl RedisBus {
-    /// Starts to listen and to speak on the channel of `prefix`, and goes on whatever happens to the server.
+    /// Starts to subscribe and to publish on the channel of `prefix`; reconnects whenever the server fails.
     pub fn attach(address: RedisAddress, prefix: &str, metrics: Arc<Metrics>) -> BusHandle {
         let shared = Arc::new(BusState {
             address,
