@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod policy;
 pub mod query;
 pub mod store;
+pub mod task;
 pub mod telemetry;
 pub mod tls;
 pub mod transfer;

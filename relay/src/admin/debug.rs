@@ -1,7 +1,12 @@
 //! Pages that show where time and memory of the running process go.
 
+#[cfg(debug_assertions)]
+use super::context::query_text;
 use super::context::{PageContext, query_number};
 use super::pprof;
+use crate::task::{OnPanic, TaskFacts};
+#[cfg(debug_assertions)]
+use crate::telemetry::Task;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -21,13 +26,16 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The pages below `/debug/`.
 pub(super) fn routes() -> Router<PageContext> {
-    Router::new()
+    let routes = Router::new()
         .route("/debug/profile", get(profile))
         .route("/debug/pprof", get(pprof::profile))
         .route("/debug/pprof/profile", get(pprof::profile))
         .route("/debug/memory", get(async || Json(memory())))
         .route("/debug/tasks", get(tasks))
-        .route("/debug/database", get(database))
+        .route("/debug/database", get(database));
+    #[cfg(debug_assertions)]
+    let routes = routes.route("/debug/tasks/panic", axum::routing::post(inject_panic));
+    routes
 }
 
 /// Processor time by thread over `?seconds=`, in cores. Threads have the names of their stations, so this shows which
@@ -95,7 +103,7 @@ fn memory() -> Value {
     Value::Object(told)
 }
 
-/// The runtime that serves clients: its tasks, and each of its threads.
+/// The runtime that serves clients with each of its threads, and the tasks of the process by name.
 async fn tasks(State(context): State<PageContext>) -> Response {
     let Some(metrics) = context.runtime.as_ref().map(Handle::metrics) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -106,9 +114,20 @@ async fn tasks(State(context): State<PageContext>) -> Response {
             "parked": metrics.worker_park_count(worker),
         })
     };
+    let named = |facts: TaskFacts| {
+        let on_panic = match OnPanic::of(facts.task) {
+            OnPanic::EndProcess => "the process ends",
+            OnPanic::Restart => "begins again",
+            OnPanic::Count => "counted",
+        };
+        let told = json!({ "running": facts.running, "panics": facts.panics, "on_panic": on_panic });
+        (facts.task.name().to_owned(), told)
+    };
+
     let threads: Vec<_> = (0..metrics.num_workers()).map(thread).collect();
     let (alive, waiting) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
-    Json(json!({ "alive": alive, "waiting": waiting, "threads": threads })).into_response()
+    let tasks: serde_json::Map<_, _> = context.tasks.facts().into_iter().map(named).collect();
+    Json(json!({ "alive": alive, "waiting": waiting, "threads": threads, "tasks": tasks })).into_response()
 }
 
 /// The database's own statistics: the statements that take most of its time, the indexes that no query uses.
@@ -118,4 +137,13 @@ async fn database(State(context): State<PageContext>) -> Response {
         Some(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         None => (StatusCode::NOT_FOUND, "SQLite keeps no statistics\n").into_response(),
     }
+}
+
+/// Makes a task panic. In a debug build only, for the tests.
+#[cfg(debug_assertions)]
+async fn inject_panic(State(context): State<PageContext>, uri: Uri) -> StatusCode {
+    let named = query_text(&uri, "task").and_then(|name| Task::ALL.iter().find(|task| task.name() == name));
+    let Some(task) = named else { return StatusCode::NOT_FOUND };
+    context.tasks.inject_panic(*task);
+    StatusCode::NO_CONTENT
 }

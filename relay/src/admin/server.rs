@@ -9,7 +9,8 @@ use super::history::ChartHistory;
 use super::load::Load;
 use super::pages::router;
 use crate::config;
-use crate::telemetry::Exporter;
+use crate::task::Tasks;
+use crate::telemetry::{Exporter, Task};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -66,6 +67,7 @@ impl Admin {
         health: Arc<Health>,
         load: Arc<Load>,
         exporter: Arc<Exporter>,
+        tasks: &Tasks,
     ) -> Result<Self, AdminError> {
         let listener = bind("admin.listen", settings.listen)?;
         let agent_listener = bind("admin.agent_listen", settings.agent_listen)?;
@@ -84,21 +86,24 @@ impl Admin {
             token: settings.token.clone(),
             pprof: settings.pprof,
             runtime: Handle::try_current().ok(),
+            tasks: tasks.clone(),
             id: rand::random::<u64>() >> 12,
         };
         let pages = router(context, local);
 
         let (stop, stopped) = oneshot::channel();
+        let (watch, connections) = (tasks.clone(), tasks.clone());
         let run = async move {
             tokio::select! {
                 () = upkeep(&exporter, &history) => {}
-                () = serve(listener, pages) => {}
+                () = serve(listener, pages, &connections) => {}
                 () = serve_agent(agent_listener, load) => {}
                 // Also when the sender was dropped with the `Admin`.
                 _ = stopped => {}
             }
         };
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(run))?;
+        let run = move || runtime.block_on(watch.watched(Task::Admin, run));
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(run)?;
         Ok(Self { address, agent_address, stop, thread })
     }
 
@@ -154,14 +159,14 @@ async fn upkeep(exporter: &Exporter, history: &ChartHistory) {
 }
 
 /// Serves the pages. Never ends; without a listener it does nothing.
-async fn serve(listener: Option<TcpListener>, pages: Router) {
+async fn serve(listener: Option<TcpListener>, pages: Router, tasks: &Tasks) {
     let listener = registered(listener).await;
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return std::future::pending().await };
         let stream = accept(&listener, "admin").await;
         let pages = TowerToHyperService::new(pages.clone());
-        tokio::spawn(async move {
+        tasks.spawn(Task::AdminConnection, async move {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).keep_alive(false);
             // An error means that the client has gone or was too slow: nobody is left to answer.
@@ -187,7 +192,7 @@ mod tests {
         let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
         let settings =
             config::AdminSettings { listen, agent_listen, token: config::Secret::new(""), pprof: false, peers };
-        Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
+        Ok((Admin::start(&settings, health.clone(), Load::new(), exporter, &Tasks::detached())?, health))
     }
 
     fn start() -> (Admin, Arc<Health>) {

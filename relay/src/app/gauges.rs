@@ -85,7 +85,7 @@ impl Machine {
 }
 
 /// Samples the machine and the runtime that serves clients, on which it must run. Never ends.
-pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
+pub(super) async fn sample_machine(machine: Arc<Machine>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     let (mut busy, mut sampled_at) = (Duration::ZERO, Instant::now());
     let mut cpu = cpu_time();

@@ -12,7 +12,8 @@ use crate::log::bus::{BusHandle, NoBus};
 use crate::policy::Rules;
 use crate::query::Queries;
 use crate::store::{SharedLog, Store};
-use crate::telemetry::Metrics;
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task};
 use crate::types::Head;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -80,6 +81,7 @@ impl Serving {
         store: Arc<dyn Store>,
         shared: Option<Arc<dyn SharedLog>>,
         metrics: Arc<Metrics>,
+        tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let (begin, head) = match &shared {
             Some(shared) => beginning(&**shared, cache::shares_answers(config)).await?,
@@ -90,12 +92,12 @@ impl Serving {
         };
 
         let redis_url = |wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}");
-        let layers = cache::layers(config, &metrics).map_err(redis_url)?;
+        let layers = cache::layers(config, &metrics, tasks).map_err(redis_url)?;
         let log = Log::with_cache(begin, config.queues.ring_bytes, layers.clone(), metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(Rules::new(config)));
         let settings = Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(config)));
         let information = Arc::new(ArcSwap::from_pointee(Bytes::from(information::document(config))));
-        let bus = || attach_bus(config, &metrics);
+        let bus = || attach_bus(config, &metrics, tasks);
         let links = shared.clone().map(|shared| Ok(ClusterLinks { shared_log: shared, bus: bus()? })).transpose();
         let links = links.map_err(redis_url)?;
         let bus_up = links.as_ref().map(|links| links.bus.publisher.up()).filter(|_| !config.redis.url.is_empty());
@@ -106,6 +108,7 @@ impl Serving {
             metrics.clone(),
             ingest_settings(config),
             links,
+            tasks,
         )?;
 
         load(&log, head).await?;
@@ -113,9 +116,14 @@ impl Serving {
             .await
             .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
         let address = tcp.local_addr()?;
-        let tls = super::tls::start(config, &metrics)?;
+        let tls = super::tls::start(config, &metrics, tasks)?;
         let memory = memory::account(config);
-        let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), memory.clone(), metrics.clone()));
+        let (sampled_log, sampled_ingest) = (log.clone(), ingest.clone());
+        let (sampled_memory, sampled_metrics) = (memory.clone(), metrics.clone());
+        let gauges = tasks.spawn_restarting(Task::Gauges, move || {
+            let (log, ingest) = (sampled_log.clone(), sampled_ingest.clone());
+            gauges::sample(log, ingest, sampled_memory.clone(), sampled_metrics.clone())
+        });
         let (trigger, shutdown) = shutdown();
         let queries = match shared {
             Some(shared) => Queries::clustered(store.clone(), log.clone(), shared, metrics.clone()),
@@ -132,6 +140,7 @@ impl Serving {
             memory,
             shutdown,
             metrics,
+            tasks: tasks.clone(),
         };
 
         let mut listener = Listener::new(tcp, services);
@@ -141,8 +150,7 @@ impl Serving {
             }
             tls
         });
-
-        let listener = tokio::spawn(listener.run());
+        let listener = tasks.spawn(Task::Listener, listener.run());
         Ok(Self {
             address,
             tls,
@@ -213,12 +221,12 @@ impl Serving {
     }
 }
 
-fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<BusHandle, RedisAddressError> {
+fn attach_bus(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<BusHandle, RedisAddressError> {
     let RedisSettings { url, prefix } = &config.redis;
     if url.is_empty() {
         return Ok(NoBus::attach());
     }
-    Ok(RedisBus::attach(RedisAddress::parse(url.expose())?, prefix, metrics.clone()))
+    Ok(RedisBus::attach(RedisAddress::parse(url.expose())?, prefix, metrics.clone(), tasks))
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {

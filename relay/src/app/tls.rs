@@ -1,6 +1,7 @@
 //! wss: binds its sockets and starts what keeps its certificates.
 
 use crate::config::Config;
+use crate::task::Tasks;
 use crate::telemetry::Metrics;
 use crate::tls::TlsService;
 use anyhow::Context;
@@ -23,7 +24,11 @@ pub(super) struct RunningTls {
 
 /// Binds `tls.listen` and `tls.http_listen` and starts the service; nothing where `tls.listen` is empty. The sockets
 /// are those of `tls.listen`: connections wait in them until the listener accepts.
-pub(super) fn start(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<(RunningTls, Vec<TcpListener>)>> {
+pub(super) fn start(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> anyhow::Result<Option<(RunningTls, Vec<TcpListener>)>> {
     let settings = &config.tls;
     if !settings.is_on() {
         return Ok(None);
@@ -32,7 +37,7 @@ pub(super) fn start(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<O
     let http = bind_all(&settings.http_listen, "tls.http_listen")?;
     let addresses: Vec<_> = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     let https_port = addresses.first().map_or(HTTPS_PORT, SocketAddr::port);
-    let service = TlsService::start(settings, &config.public_url, http, https_port, metrics)?;
+    let service = TlsService::start(settings, &config.public_url, http, https_port, metrics, tasks)?;
     Ok(Some((RunningTls { service, addresses }, sockets)))
 }
 

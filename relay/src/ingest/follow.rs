@@ -8,7 +8,8 @@ use super::resubmit;
 use crate::log::bus::{BusHandle, Message};
 use crate::log::{FollowTimings, Hole, Log, Sequencer, Step};
 use crate::store::{LogSlice, SharedHead, SharedLog, Store, StoreError};
-use crate::telemetry::{EntrySource, Metrics};
+use crate::task::Tasks;
+use crate::telemetry::{EntrySource, Metrics, Task};
 use crate::types::{Event, Head, Position, now};
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use std::sync::Arc;
@@ -146,6 +147,7 @@ pub(super) struct ClusterFollower {
     /// The follower's own inbox, for what is submitted again.
     own: mpsc::WeakSender<FollowerInput>,
     recent: Arc<RecentEphemeral>,
+    tasks: Tasks,
 }
 
 impl ClusterFollower {
@@ -155,6 +157,7 @@ impl ClusterFollower {
         metrics: Arc<Metrics>,
         own: mpsc::WeakSender<FollowerInput>,
         recent: Arc<RecentEphemeral>,
+        tasks: Tasks,
     ) -> Self {
         Self {
             sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
@@ -164,6 +167,7 @@ impl ClusterFollower {
             log,
             store,
             recent,
+            tasks,
         }
     }
 
@@ -228,7 +232,10 @@ impl ClusterFollower {
         }
         // Frees the tasks that have ended. There is about one for each failover.
         while self.resubmitting.try_join_next().is_some() {}
-        self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost, self.own.clone()));
+        let (store, log, own) = (self.store.clone(), self.log.clone(), self.own.clone());
+        // The store decides duplicates, so that it may begin again.
+        let resubmit = move || resubmit::run(store.clone(), log.clone(), lost.clone(), own.clone());
+        self.resubmitting.spawn(self.tasks.restarting(Task::Resubmission, resubmit));
     }
 
     /// Delivers an ephemeral event after the entries that came before it, as [`broadcast`] does.

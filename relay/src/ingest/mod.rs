@@ -35,7 +35,8 @@ pub(crate) use {follower_input::FollowerInput, resubmit::run as resubmission};
 use crate::log::Log;
 use crate::policy::Rules;
 use crate::store::Store;
-use crate::telemetry::{Metrics, Stage};
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Stage, Task};
 use crate::types::{Event, KindClass, Refusal, Verified};
 use crate::verify::{Checker, Workers};
 use arc_swap::ArcSwap;
@@ -116,7 +117,8 @@ impl Ingest {
         metrics: Arc<Metrics>,
         settings: IngestSettings,
     ) -> std::io::Result<(Self, Stations)> {
-        Self::start_clustered(store, log, rules, metrics, settings, None)
+        let tasks = Tasks::new(metrics.clone());
+        Self::start_clustered(store, log, rules, metrics, settings, None, &tasks)
     }
 
     /// Starts the stations; with `links`, as one of several instances of one log.
@@ -127,6 +129,7 @@ impl Ingest {
         metrics: Arc<Metrics>,
         settings: IngestSettings,
         links: Option<ClusterLinks>,
+        tasks: &Tasks,
     ) -> std::io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let chunks = settings.queue.div_ceil(admit::EVENTS_PER_CHUNK);
@@ -137,12 +140,18 @@ impl Ingest {
         let recent = Arc::new(RecentEphemeral::default());
         let bus = links.as_ref().map(|links| links.bus.publisher.clone());
         let follow = FollowerTask::Running(match links {
-            None => tokio::spawn(follow::follow_solo(log.clone(), metrics.clone(), follow_out)),
+            None => tasks.spawn(Task::Follow, follow::follow_solo(log.clone(), metrics.clone(), follow_out)),
             Some(links) => {
                 let own = follow_in.downgrade();
-                let follower =
-                    follow::ClusterFollower::new(log.clone(), store.clone(), metrics.clone(), own, recent.clone());
-                tokio::spawn(follower.follow_cluster(follow_out, links))
+                let follower = follow::ClusterFollower::new(
+                    log.clone(),
+                    store.clone(),
+                    metrics.clone(),
+                    own,
+                    recent.clone(),
+                    tasks.clone(),
+                );
+                tasks.spawn(Task::Follow, follower.follow_cluster(follow_out, links))
             }
         });
         let writer = write::EventWriter {
@@ -153,10 +162,10 @@ impl Ingest {
             audience: write::EphemeralAudience { rules: rules.clone(), bus },
             recent: recent.clone(),
         };
-        let write = tokio::spawn(writer.run(chunk_out, settings.writer));
-        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, Job::run)?;
+        let write = tasks.spawn(Task::Write, writer.run(chunk_out, settings.writer));
+        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, tasks, Job::run)?;
         let admission = admit::Admission { store, log, rules, recent, chunks: chunk_in };
-        let admit = tokio::spawn(admission.run(admit_out));
+        let admit = tasks.spawn(Task::Admit, admission.run(admit_out));
         Ok((Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow }))
     }
 

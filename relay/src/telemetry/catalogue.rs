@@ -5,7 +5,7 @@ use super::journeys::Journeys;
 use super::labels::{
     AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, ClientBytes, CloseReason, ConnectionOutcome,
     Direction, EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole,
-    ServerState, SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
+    ServerState, SharedLook, SharedWrite, Shed, Stage, Task, TlsHandshake,
 };
 use super::notes::Notes;
 use super::rate::Rate;
@@ -81,6 +81,8 @@ catalogue! {
     build_info: By<Build, Gauge> = "nostr_build_info", Count, "app";
     /// 1 while this instance is ready for clients, 0 while it starts or drains.
     ready: Gauge = "nostr_ready", Count, "app";
+    /// Panics of tasks and threads. Each is a fault of this program, and its log line says what it means.
+    task_panics: By<Task, Counter> = "nostr_task_panics_total", Count, "app";
     /// Free bytes on the disk of the embedded database; with PostgreSQL, of the relay's working directory.
     disk_free: Gauge = "nostr_disk_free_bytes", Bytes, "app";
     /// Size of the file system whose free bytes are counted.

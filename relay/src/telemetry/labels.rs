@@ -12,6 +12,17 @@ macro_rules! labels {
             $(#[doc = concat!("`", $value, "`")] $variant,)+
         }
 
+        impl $label {
+            /// Every one, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its value in a metric.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                <Self as Label>::VALUES[self as usize]
+            }
+        }
+
         impl Label for $label {
             const NAME: &'static str = $name;
             const VALUES: &'static [&'static str] = &[$($value),+];
@@ -124,6 +135,20 @@ labels! {
 
     /// The source from which an entry of the log came first.
     EntrySource = "source" { Own = "own", Bus = "bus", Log = "log", }
+
+    /// A task or a thread of the process, in the order of the journey of an event, then the store, the layers that
+    /// instances share, TLS, and what watches.
+    Task = "task" {
+        Listener = "listener", Refusal = "refusal", Connection = "connection", Query = "query", Admit = "admit",
+        Verify = "verify", Write = "write", Follow = "follow", Resubmission = "resubmission",
+        StoreWrite = "store_write", Checkpoint = "checkpoint", Probe = "probe", Pool = "pool",
+        Maintenance = "maintenance", BusListen = "bus_listen", BusSpeak = "bus_speak", CacheServers = "cache_servers",
+        CacheLink = "cache_link", CacheWrite = "cache_write", CachePurges = "cache_purges", CachePurge = "cache_purge",
+        Handshake = "handshake", TlsFiles = "tls_files", TlsSelfSigned = "tls_self_signed", TlsExpiry = "tls_expiry",
+        Acme = "acme", Redirect = "redirect", RedirectConnection = "redirect_connection", Gauges = "gauges", ServerGauges = "server_gauges",
+        MachineGauges = "machine_gauges", Heartbeat = "heartbeat", Load = "load", Admin = "admin",
+        AdminConnection = "admin_connection",
+    }
 
     /// This program.
     Build = "version" { This = env!("CARGO_PKG_VERSION"), }

@@ -21,7 +21,7 @@ pub use journeys::{Journeys, Trace};
 pub use labels::{
     AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, ClientBytes, CloseReason, ConnectionOutcome,
     Direction, EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole,
-    ServerState, SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
+    ServerState, SharedLook, SharedWrite, Shed, Stage, Task, TlsHandshake,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};

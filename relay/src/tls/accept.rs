@@ -5,7 +5,8 @@ use super::config::{self, ACME_TLS};
 use super::stream::{CountedTcp, TlsSocket};
 use super::threads::HandshakeThreads;
 use crate::config::TlsSettings;
-use crate::telemetry::{Metrics, TlsHandshake};
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task, TlsHandshake};
 use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ServerConfig};
 use std::io;
@@ -42,6 +43,7 @@ pub struct Handshakes {
     places: Arc<Semaphore>,
     timeout: Duration,
     metrics: Arc<Metrics>,
+    tasks: Tasks,
 }
 
 /// Why there is no TLS stream.
@@ -86,6 +88,7 @@ impl Handshakes {
         certificates: Arc<Certificates>,
         challenges: Arc<Challenges>,
         metrics: Arc<Metrics>,
+        tasks: Tasks,
     ) -> io::Result<Self> {
         Ok(Self {
             for_clients: config::for_clients(certificates).map_err(io::Error::other)?,
@@ -94,6 +97,7 @@ impl Handshakes {
             places: Arc::new(Semaphore::new(settings.max_handshakes)),
             timeout: settings.handshake_timeout,
             metrics,
+            tasks,
         })
     }
 
@@ -124,10 +128,10 @@ impl Handshakes {
         let place = self.places.clone().try_acquire_owned().map_err(|_| HandshakeError::Refused)?;
         let (for_clients, for_challenges) = (self.for_clients.clone(), self.for_challenges.clone());
         let limit = self.timeout;
-        let handshake = self.threads.spawn(async move {
+        let handshake = self.threads.spawn(self.tasks.watched(Task::Handshake, async move {
             let handshake = Box::pin(handshake(stream, for_clients, for_challenges, place));
             timeout(limit, handshake).await.unwrap_or(Err(HandshakeError::Late))
-        });
+        }));
         match handshake {
             Some(handshake) => handshake.await.map_err(io::Error::other)?,
             None => Err(HandshakeError::Refused),

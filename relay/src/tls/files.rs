@@ -5,6 +5,7 @@ use super::certificates::Certificates;
 use crate::config::TlsSettings;
 use sha2::{Digest, Sha256};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -107,10 +108,10 @@ impl Files {
             });
             match looked.await {
                 Ok(back) => (self, refused) = back,
-                Err(error) => {
-                    tracing::error!(%error, "the files of certificates are no longer watched: restart the relay");
-                    return;
-                }
+                // It has taken the files with it: only a start reads them again.
+                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+                // The runtime ends.
+                Err(_) => return,
             }
         }
     }

@@ -2,6 +2,8 @@
 //! https.
 
 use super::certificates::{Certificates, Challenges};
+use crate::task::Tasks;
+use crate::telemetry::Task;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
@@ -40,17 +42,18 @@ pub(super) struct Redirects {
     pub(super) certificates: Arc<Certificates>,
     /// The port of https, as clients reach it.
     pub(super) https_port: u16,
+    pub(super) tasks: Tasks,
 }
 
 /// Serves as long as it is polled; each connection ends by itself within a few seconds.
-pub(super) async fn serve(listener: TcpListener, redirects: Arc<Redirects>) {
+pub(super) async fn serve(listener: Arc<TcpListener>, redirects: Arc<Redirects>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let redirects = redirects.clone();
-                tokio::spawn(async move {
+                redirects.tasks.clone().spawn(Task::RedirectConnection, async move {
                     let _ = timeout(CONNECTION_TIMEOUT, answer(stream, &redirects)).await;
                     drop(place);
                 });
@@ -138,7 +141,12 @@ mod tests {
         let chain = params.self_signed(&key).unwrap().pem();
         let certificates = Certificates::new(1);
         certificates.set(0, Certificate::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap());
-        Redirects { challenges: Arc::default(), certificates: Arc::new(certificates), https_port }
+        Redirects {
+            challenges: Arc::default(),
+            certificates: Arc::new(certificates),
+            https_port,
+            tasks: Tasks::detached(),
+        }
     }
 
     fn get(redirects: &Redirects, host: &'static str, target: &'static str) -> (u16, Option<String>) {

@@ -8,12 +8,13 @@ use super::files::Files;
 use super::redirect::{self, Redirects};
 use super::self_signed::{self, SelfSigned};
 use crate::config::TlsSettings;
-use crate::telemetry::Metrics;
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task};
 use anyhow::Context;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 /// The interval at which the metric of the certificates' expiry is set.
@@ -28,7 +29,7 @@ pub struct TlsService {
     handshakes: Arc<Handshakes>,
     certificates: Arc<Certificates>,
     reload: Arc<Notify>,
-    _tasks: JoinSet<()>,
+    _running: JoinSet<()>,
 }
 
 impl TlsService {
@@ -45,39 +46,54 @@ impl TlsService {
         http: Vec<TcpListener>,
         https_port: u16,
         metrics: &Arc<Metrics>,
+        tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let files = settings.certificate.len();
         let places = files + settings.domains.len() + usize::from(settings.self_signed);
         let (certificates, challenges) = (Arc::new(Certificates::new(places)), Arc::new(Challenges::default()));
-        let (mut tasks, reload) = (JoinSet::new(), Arc::new(Notify::new()));
+        let (mut running, reload) = (JoinSet::new(), Arc::new(Notify::new()));
 
         let loaded = Files::load(settings, &certificates)?;
         if files > 0 {
-            tasks.spawn(loaded.watch(certificates.clone(), reload.clone()));
+            running.spawn(tasks.watched(Task::TlsFiles, loaded.watch(certificates.clone(), reload.clone())));
         }
         if settings.self_signed {
             let state = StateDirectory::open(&settings.directory)?;
             let made = self_signed::make(&state, self_signed::names_of_this_machine())?;
             log_authority(&made);
             certificates.set(files, made.certificate);
-            tasks.spawn(keep_self_signed(state, certificates.clone(), files));
+            let (state, certificates) = (Arc::new(state), certificates.clone());
+            let keep = move || keep_self_signed(state.clone(), certificates.clone(), files);
+            running.spawn(tasks.restarting(Task::TlsSelfSigned, keep));
         }
         if !settings.domains.is_empty() {
             let state = Arc::new(StateDirectory::open(&settings.directory)?);
             let (certificates, challenges, metrics) = (certificates.clone(), challenges.clone(), metrics.clone());
             let acme = Acme::new(settings, files, state, certificates, challenges, Pace::default(), metrics);
-            tasks.spawn(acme.context("tls.domains")?.run());
+            let acme = Arc::new(Mutex::new(acme.context("tls.domains")?));
+            let run = move || {
+                let acme = acme.clone();
+                async move { acme.lock().await.run().await }
+            };
+            running.spawn(tasks.restarting(Task::Acme, run));
         }
         covers_public_url(settings, public_url, &certificates)?;
 
-        let redirects =
-            Arc::new(Redirects { challenges: challenges.clone(), certificates: certificates.clone(), https_port });
+        let redirects = Arc::new(Redirects {
+            challenges: challenges.clone(),
+            certificates: certificates.clone(),
+            https_port,
+            tasks: tasks.clone(),
+        });
         for listener in http {
-            tasks.spawn(redirect::serve(listener, redirects.clone()));
+            let (listener, redirects) = (Arc::new(listener), redirects.clone());
+            let serve = move || redirect::serve(listener.clone(), redirects.clone());
+            running.spawn(tasks.restarting(Task::Redirect, serve));
         }
-        tasks.spawn(tell_expiry(certificates.clone(), metrics.clone()));
-        let handshakes = Handshakes::new(settings, certificates.clone(), challenges, metrics.clone())?;
-        Ok(Self { handshakes: Arc::new(handshakes), certificates, reload, _tasks: tasks })
+        let (told, expiry) = (certificates.clone(), metrics.clone());
+        running.spawn(tasks.restarting(Task::TlsExpiry, move || tell_expiry(told.clone(), expiry.clone())));
+        let handshakes = Handshakes::new(settings, certificates.clone(), challenges, metrics.clone(), tasks.clone())?;
+        Ok(Self { handshakes: Arc::new(handshakes), certificates, reload, _running: running })
     }
 
     /// Reads the files of certificates as a start would, and serves nothing.
@@ -122,7 +138,7 @@ fn log_authority(made: &SelfSigned) {
 }
 
 /// Renews the certificate when the machine has another address, and in time before it expires. Never ends.
-async fn keep_self_signed(state: StateDirectory, certificates: Arc<Certificates>, place: usize) {
+async fn keep_self_signed(state: Arc<StateDirectory>, certificates: Arc<Certificates>, place: usize) {
     loop {
         tokio::time::sleep(SELF_SIGNED_INTERVAL).await;
         let names = self_signed::names_of_this_machine();

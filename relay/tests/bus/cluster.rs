@@ -12,6 +12,7 @@ use relay::memory::ClientMemory;
 use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use relay::policy::Rules;
 use relay::store::{SharedLog, Store};
+use relay::task::Tasks;
 use relay::telemetry::Metrics;
 use relay::types::{Access, Change, Event, EventId, Filter, Kind, Reply, SubscriptionId, Verdict};
 use std::collections::{HashMap, HashSet};
@@ -217,8 +218,9 @@ impl Instance {
     async fn start(store: Arc<SharedMemory>, redis: Option<&str>) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let log = Log::new(store.head().await.unwrap(), 16 << 20, metrics.clone());
+        let tasks = Tasks::new(metrics.clone());
         let bus: BusHandle = match redis {
-            Some(url) => RedisBus::attach(RedisAddress::parse(url).unwrap(), "test", metrics.clone()),
+            Some(url) => RedisBus::attach(RedisAddress::parse(url).unwrap(), "test", metrics.clone(), &tasks),
             None => NoBus::attach(),
         };
         let up = bus.publisher.up();
@@ -228,7 +230,7 @@ impl Instance {
 
         let links = ClusterLinks { shared_log: store.clone() as Arc<dyn SharedLog>, bus };
         let (ingest, stations) =
-            Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links)).unwrap();
+            Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links), &tasks).unwrap();
         let outbox =
             Outbox::new(OutboxLimits { max_events: 1_000, max_bytes: 1 << 24 }, ClientMemory::unbounded().connect());
         let kinds = [Kind(1), Kind(20_001)];

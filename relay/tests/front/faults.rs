@@ -8,6 +8,10 @@ use deploy::Signal;
 use deploy::local::Wish;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
+#[cfg(debug_assertions)]
+use tokio::io::AsyncWriteExt;
+#[cfg(debug_assertions)]
+use tokio::net::TcpStream;
 
 const SMALL: Size = Size {
     subscribers: 45,
@@ -68,6 +72,10 @@ async fn everything(size: Size) {
     stage.local.kill("relay-1", Signal::KILL).await.unwrap();
     run.acknowledged(50).await;
     dead.raises("SkeinInstanceDown", "up").await.unwrap();
+    stage.local.mend(&stage.quiet).await.unwrap();
+
+    panics(&stage, 2).await;
+    run.acknowledged(50).await;
     stage.local.mend(&stage.quiet).await.unwrap();
 
     drains_by_itself(&mut stage, size).await;
@@ -133,6 +141,26 @@ async fn everything(size: Size) {
 }
 
 /// The number of relays that HAProxy sends clients to, by its exporter.
+/// A task without which the relay cannot go on panics: the process ends by itself, long before it would have drained.
+#[cfg(debug_assertions)]
+async fn panics(stage: &Stage, relay: usize) {
+    let relay = &stage.local.relays()[relay];
+    let mut admin = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.admin_port)).await.unwrap();
+    let path = "/debug/tasks/panic?task=admit";
+    let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    admin.write_all(request.as_bytes()).await.unwrap();
+    let begin = Instant::now();
+    while relay.is_alive() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{} goes on without admission", relay.name);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("{} ended {:?} after its admission had panicked", relay.name, begin.elapsed());
+}
+
+/// A release build has no page that injects a panic.
+#[cfg(not(debug_assertions))]
+async fn panics(_: &Stage, _: usize) {}
+
 async fn active(stage: &Stage) -> f64 {
     stage.local.front_metric(r#"haproxy_backend_active_servers{proxy="relays"}"#).await.unwrap()
 }

@@ -11,6 +11,7 @@ use relay::memory::ClientMemory;
 use relay::policy::Rules;
 use relay::query::Queries;
 use relay::store::{Store, memory::MemoryStore};
+use relay::task::Tasks;
 use relay::telemetry::Metrics;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,6 +98,7 @@ impl Relay {
             information: Arc::new(ArcSwap::from_pointee(setup.information.into())),
             memory: memory.clone(),
             shutdown: signal,
+            tasks: Tasks::new(metrics.clone()),
             metrics,
         };
 

@@ -22,7 +22,7 @@ const JOURNEY: &[&str] = &[
     "store",
 ];
 /// Modules that every station may import; among themselves, each only those before it.
-const LEAVES: &[&str] = &["types", "memory", "outbox", "config", "telemetry", "link", "tls"];
+const LEAVES: &[&str] = &["types", "memory", "outbox", "config", "telemetry", "task", "link", "tls"];
 
 /// The top-level modules that a source names, by `crate::`, `relay::` or `super::`.
 fn imports(source: &Source) -> BTreeSet<String> {

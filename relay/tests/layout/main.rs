@@ -6,7 +6,8 @@
 //! 3. no two files import from each other, directly or through others (`circles`);
 //! 4. files, folders and comment lines stay short enough to be read (`size`);
 //! 5. a type name is defined once a crate; metrics are named in the catalogue alone, and every setting that a source
-//!    names exists (`names`).
+//!    names exists (`names`);
+//! 6. tasks are started by name (`tasks`).
 //!
 //! Each rule is also tested with synthetic sources that break it.
 
@@ -17,3 +18,4 @@ mod journey;
 mod names;
 mod size;
 mod source;
+mod tasks;

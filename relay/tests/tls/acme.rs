@@ -4,6 +4,7 @@ use crate::kit::{Client, Tls, connector, handshake, metric, served, until, wss_a
 use crate::pebble::{Pebble, PebbleSetup, free_port};
 use crate::process::{STEP_TIMEOUT, Setup};
 use relay::config::Config;
+use relay::task::Tasks;
 use relay::telemetry::Exporter;
 use relay::tls::{Acme, Certificates, Challenges, Handshakes, Pace, StateDirectory};
 use std::net::SocketAddr;
@@ -141,12 +142,13 @@ impl Quick {
         };
 
         let (kept, shown) = (certificates.clone(), challenges.clone());
-        let acme = Acme::new(&settings, 0, state, kept, shown, pace, metrics.clone()).unwrap();
-        let handshakes = Arc::new(Handshakes::new(&settings, certificates.clone(), challenges, metrics).unwrap());
+        let mut acme = Acme::new(&settings, 0, state, kept, shown, pace, metrics.clone()).unwrap();
+        let handshakes =
+            Arc::new(Handshakes::new(&settings, certificates.clone(), challenges, metrics, Tasks::detached()).unwrap());
         let listener = TcpListener::bind(("127.0.0.1", tls_port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(acme.run());
+        tasks.spawn(async move { acme.run().await });
         tasks.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();

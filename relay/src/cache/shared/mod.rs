@@ -18,6 +18,8 @@ pub use counts::SharedStatus;
 
 use super::{Answer, FilterKey, Miss, Purge, SharedLayer};
 use crate::config::RedisAddress;
+use crate::task::Tasks;
+use crate::telemetry::Task;
 use crate::types::safeguard::{Safeguard, ablated};
 use codec::MAX_VALUE_BYTES;
 use counts::Counts;
@@ -27,7 +29,7 @@ use redis::cmd;
 use servers::{NoAnswer, Servers};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use write::{PutRequest, WriteCommand};
@@ -54,6 +56,8 @@ pub struct SharedSettings {
     pub lifetime: Duration,
     /// `false`: the layer keeps nothing, and only passes purges on.
     pub keeps: bool,
+    /// Watches the tasks of the layer.
+    pub tasks: Tasks,
 }
 
 /// A shared layer over Redis. Dropping it closes all connections.
@@ -90,9 +94,9 @@ enum Lookup {
 impl RedisLayer {
     /// Starts to connect; reconnects whenever a server fails. The receiver yields the purges of other instances.
     pub fn start(address: RedisAddress, settings: SharedSettings) -> (Arc<Self>, mpsc::Receiver<Purge>) {
-        let SharedSettings { prefix, patience, lifetime, keeps } = settings;
+        let SharedSettings { prefix, patience, lifetime, keeps, tasks } = settings;
         let shared = Arc::new(LayerState {
-            servers: Servers::new(address, patience),
+            servers: Servers::new(address, patience, tasks.clone()),
             purges: Purges::new(&prefix, lifetime),
             prefix,
             lifetime,
@@ -102,10 +106,13 @@ impl RedisLayer {
 
         let (commands, received) = mpsc::channel(QUEUE);
         let (purged, to_purge) = mpsc::channel(PURGES);
-        let follower = shared.clone();
+        let (writer, follower, received) = (shared.clone(), shared.clone(), Arc::new(Mutex::new(received)));
         let tasks = [
-            tokio::spawn(write::run(shared.clone(), received)),
-            tokio::spawn(async move { follower.purges.follow(&follower.servers, &purged).await }),
+            tasks.spawn_restarting(Task::CacheWrite, move || write::run(writer.clone(), received.clone())),
+            tasks.spawn_restarting(Task::CachePurges, move || {
+                let (follower, purged) = (follower.clone(), purged.clone());
+                async move { follower.purges.follow(&follower.servers, &purged).await }
+            }),
         ];
         (Arc::new(Self { shared, commands, tasks }), to_purge)
     }

@@ -43,7 +43,8 @@ fn entry(epoch: Epoch, position: u64) -> Snapshot {
 }
 
 fn settings(patience: Duration) -> SharedSettings {
-    SharedSettings { prefix: "test".to_owned(), patience, lifetime: Duration::from_secs(60), keeps: true }
+    let (prefix, lifetime, tasks) = ("test".to_owned(), Duration::from_secs(60), Tasks::detached());
+    SharedSettings { prefix, patience, lifetime, keeps: true, tasks }
 }
 
 /// A layer that has found all of its servers.

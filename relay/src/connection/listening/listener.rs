@@ -10,7 +10,7 @@ use crate::connection::settings::ConnectionSettings;
 use crate::connection::stream::ClientStream;
 use crate::connection::transport::{buffer, task};
 use crate::memory::Pressure;
-use crate::telemetry::{ConnectionOutcome, Metrics};
+use crate::telemetry::{ConnectionOutcome, Metrics, Task};
 use crate::tls::{HANDSHAKE_RECORD, HandshakeError, Handshakes};
 use futures_util::future::join_all;
 use std::io;
@@ -131,7 +131,8 @@ fn admit(
         // The connections that are open hold nearly all of it: one more would only wait.
         context.refuse(peer.ip(), ConnectionOutcome::Full);
     } else if let Some(slot) = context.slots.enter(settings.max_connections) {
-        tokio::spawn(serve(context.clone(), stream, peer, slot, tls.clone()));
+        let connection = serve(context.clone(), stream, peer, slot, tls.clone());
+        context.services.tasks.spawn(Task::Connection, connection);
         return;
     } else {
         context.refuse(peer.ip(), ConnectionOutcome::Full);
@@ -141,7 +142,7 @@ fn admit(
     if tls.is_none()
         && let Ok(permit) = refusals.clone().try_acquire_owned()
     {
-        tokio::spawn(async move {
+        context.services.tasks.spawn(Task::Refusal, async move {
             // The connection is refused whether or not the client reads the answer.
             let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
             drop(permit);

@@ -5,6 +5,7 @@ use super::error::translate;
 use super::open::{Owner, connect_options, wal_path};
 use super::options::Options;
 use crate::store::StoreError;
+use crate::telemetry::Task;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Row};
@@ -38,7 +39,9 @@ impl Checkpointer {
         let nudged = written.clone();
         let database = Arc::new(File::open(&options.path).map_err(|error| translate(error.into()))?);
         let synced = database.clone();
-        let task = tokio::spawn(async move { run(connection, &synced, &wal, bytes, &writer, &nudged, stopped).await });
+        let task = options.tasks.spawn(Task::Checkpoint, async move {
+            run(connection, &synced, &wal, bytes, &writer, &nudged, stopped).await;
+        });
         Ok(Self { written, stop, task: parking_lot::Mutex::new(Some(task)), _database: database })
     }
 

@@ -33,6 +33,7 @@ pub use pool::PoolStatus;
 use super::hash::Hasher;
 use super::rules::{SelectIds, Vanish};
 use super::{Appended, Counted, Page, Read, Store, StoreError};
+use crate::telemetry::Task;
 use crate::types::{Access, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified, now};
 use bind::{HEAD, head_from};
 use checkpoint::Checkpointer;
@@ -99,7 +100,7 @@ impl SqliteStore {
         let shared = self.shared.clone();
         // The lock is taken before the task, since tasks start in any order: a later call finds this write done.
         let mut owner = shared.writer.clone().lock_owned().await;
-        let task = tokio::spawn(async move {
+        let task = self.shared.options.tasks.spawn(Task::StoreWrite, async move {
             let writer = &mut owner.as_mut().ok_or(StoreError::Closed)?.writer;
             let done = order.run_on(&shared, writer).await;
             shared.checkpointer.nudge();

@@ -95,7 +95,7 @@ impl Acme {
     }
 
     /// Orders and renews certificates. Never ends; to be spawned as a task.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         loop {
             for at in 0..self.names.len() {
                 self.look(at).await;
