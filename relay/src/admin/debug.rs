@@ -4,6 +4,7 @@
 use super::context::query_text;
 use super::context::{PageContext, query_number};
 use super::pprof;
+use crate::memory::AllocatorBytes;
 use crate::task::{OnPanic, TaskFacts};
 #[cfg(debug_assertions)]
 use crate::telemetry::Task;
@@ -84,22 +85,11 @@ fn memory() -> Value {
             told.insert(name.trim_end_matches(':').to_owned(), json!(kib * 1024));
         }
     }
-
-    let (mut heap, mut mapped) = (0, 0);
-    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
-        let mut words = line.split_whitespace();
-        let range = words.next().and_then(|range| range.split_once('-'));
-        let bound = |text| u64::from_str_radix(text, 16).ok();
-        let bytes = range.and_then(|(from, to)| bound(to)?.checked_sub(bound(from)?)).unwrap_or(0);
-        match words.nth(4) {
-            Some("[heap]") => heap += bytes,
-            None => mapped += bytes,
-            Some(_) => {}
-        }
+    if let Some(heap) = AllocatorBytes::read() {
+        told.insert("allocated".to_owned(), json!(heap.allocated));
+        told.insert("active".to_owned(), json!(heap.active));
+        told.insert("resident".to_owned(), json!(heap.resident));
     }
-
-    told.insert("heap".to_owned(), json!(heap));
-    told.insert("mapped".to_owned(), json!(mapped));
     Value::Object(told)
 }
 

@@ -190,6 +190,7 @@ pub(super) const PANELS: &[Panel] = panels! {
     }
     memory "Memory" "machine" bytes {
         "resident": Now(process "resident_memory_bytes");
+        "allocated": Now("allocated_bytes");
         "held for clients": Now("client_bytes");
         "may be held": Now("client_limit_bytes");
         "ring": Now("ring_bytes");

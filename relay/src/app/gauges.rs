@@ -4,7 +4,7 @@ use crate::admin::{Health, Load, Readiness};
 use crate::cache::shared::SharedStatus;
 use crate::ingest::Ingest;
 use crate::log::Log;
-use crate::memory::{ClientMemory, HeldFor};
+use crate::memory::{AllocatorBytes, ClientMemory, HeldFor};
 use crate::store::postgres::{Condition, NodeStatus, PostgresStore, Role};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{Direction, Metrics, ServerRole, ServerState, SharedLook, SharedWrite};
@@ -38,6 +38,9 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, memory: Arc<ClientMemo
             metrics.client_bytes.of(what).set(memory.held_for(what) as f64);
         }
         metrics.client_limit.set(memory.total_bytes() as f64);
+        if let Some(heap) = AllocatorBytes::read() {
+            metrics.allocated.set(heap.allocated as f64);
+        }
         metrics.client_waiting.set(memory.waiting() as f64);
         let ring = log.ring_facts();
         metrics.log_head.set(ring.head.0 as f64);

@@ -9,12 +9,14 @@
 //! A [`Reservation`] counts all bytes and returns them when it is dropped, so an aborted task or a panic returns them
 //! too. docs/decisions/0014 has the measurements.
 
+mod allocator;
 mod limit;
 mod reservation;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
+pub use allocator::AllocatorBytes;
 pub use limit::{MemoryLimit, automatic_clients_bytes, memory_limit};
 pub use reservation::Reservation;
 

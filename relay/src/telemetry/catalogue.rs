@@ -129,6 +129,9 @@ catalogue! {
     client_bytes: By<ClientBytes, Gauge> = "nostr_client_bytes", Bytes, "connection";
     /// The most bytes that may be held for clients (memory.clients_bytes).
     client_limit: Gauge = "nostr_client_limit_bytes", Bytes, "connection";
+    /// Bytes that the program has allocated and not freed; the rest of its resident memory is code, stacks, and pages
+    /// that go back to the system within ten seconds.
+    allocated: Gauge = "nostr_allocated_bytes", Bytes, "connection";
     /// Reads that wait until memory for clients comes free.
     client_waiting: Gauge = "nostr_client_memory_waiting", Count, "connection";
 

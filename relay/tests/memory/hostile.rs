@@ -132,6 +132,8 @@ pub(crate) struct Resident {
     pub(crate) now: u64,
     /// The most since the relay started.
     pub(crate) most: u64,
+    /// Of `now`, what is no file: heap and stacks.
+    pub(crate) anonymous: u64,
 }
 
 impl Resident {
@@ -141,8 +143,14 @@ impl Resident {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim().trim_end_matches("kB").trim().parse().unwrap()
         };
-        Self { now: kib("VmRSS:") << 10, most: kib("VmHWM:") << 10 }
+        Self { now: kib("VmRSS:") << 10, most: kib("VmHWM:") << 10, anonymous: kib("RssAnon:") << 10 }
     }
+}
+
+/// The bytes that the relay has allocated and not freed.
+pub(crate) fn allocated_bytes(relay: &Relay) -> u64 {
+    let (_, page) = http_get(relay.admin_address(), "/debug/memory", "*/*");
+    serde_json::from_str::<Value>(&page).unwrap()["allocated"].as_u64().unwrap()
 }
 
 /// The relay's own figures of the bytes held for clients, by purpose, as of this call or later.
