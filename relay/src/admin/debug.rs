@@ -75,8 +75,8 @@ fn threads() -> BTreeMap<String, (String, u64)> {
     ids.filter_map(|id| Some((id.clone(), read(&id)?))).collect()
 }
 
-/// This process's memory in bytes, by the kernel's names: `Rss`, and of that `Anonymous` (heap and stacks). Adds `heap`
-/// (the main arena) and `mapped` (larger blocks, and the arenas of other threads).
+/// This process's memory in bytes, by the kernel's names: `Rss`, and of that `Anonymous` (heap and stacks). Adds the
+/// allocator's own figures of the heap: `allocated`, `active`, `resident`.
 fn memory() -> Value {
     let mut told = serde_json::Map::new();
     for line in std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default().lines().skip(1) {

@@ -274,7 +274,7 @@ impl Queries {
     /// Brings an answer to the local head. `None`: the ring does not reach back to it, or it is a count for which the
     /// log cannot tell.
     fn bring_up(&self, key: &FilterKey, answer: Answer) -> Option<Answer> {
-        let tail = self.log.tail(answer.head()).ok()?;
+        let tail = self.log.tail_concerning(answer.head(), key.filters()).ok()?;
         answer.advance(key, &tail.entries, tail.head)
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Safeguard {
     Resubmission,
     /// The operator's removals that a failover has cut off are submitted again, too.
     ResubmittedRemovals,
+    /// An entry that is not whole concerns every answer.
+    PartialEntries,
     /// A subscription that has had an event before a failover cut it off does not get the event again.
     SeenBefore,
     /// An event that a replica has counts as stored only if the log has not removed it since.

@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+/// Room for some 2,000 entries.
+const RING_BYTES: usize = 2 << 20;
+
 const LIMITS: QueryLimits =
     QueryLimits { default_limit: 20, max_limit: 20, max_text_bytes: 1 << 20, head_timeout: Duration::from_secs(10) };
 
@@ -105,7 +108,7 @@ impl Scene {
         let head = store.head().await.unwrap();
         let metrics = Arc::new(Metrics::detached());
         let cache = layer.map(|layer| Cache::new(1 << 20, layer, metrics.clone()));
-        let log = Log::with_cache(head, 1 << 20, cache, metrics.clone());
+        let log = Log::with_cache(head, RING_BYTES, cache, metrics.clone());
         let store = Arc::new(Slow { store, reads: 0.into(), gate: Semaphore::new(0), broken: AtomicBool::new(false) });
         let scene = Self { queries: Queries::new(store.clone(), log.clone(), metrics), store, log };
         scene.publish(1, &[], 1).await;
