@@ -1,4 +1,4 @@
-//! What the operator types, and what is shown.
+//! The command line: arguments and output.
 
 use crate::files;
 use anyhow::{Context, bail};
@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Args)]
-struct Place {
+struct ClusterDirectory {
     /// The cluster's directory
     #[arg(long, value_name = "DIR", default_value = "/var/tmp/skein")]
     dir: PathBuf,
@@ -51,7 +51,7 @@ enum Command {
     /// Bring a cluster up, or what is missing of it; returns when all is ready, and everything runs on
     Up {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
         /// How many relays; 0: only Postgres and Redis [default: 3, or as many as there are]
         #[arg(long, value_name = "N")]
         relays: Option<usize>,
@@ -80,7 +80,7 @@ enum Command {
     /// Show what there is: every process, how it does, and where to connect
     Status {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
         /// An array of {name, role, pid, url}; pid is null for what does not run
         #[arg(long)]
         json: bool,
@@ -91,7 +91,7 @@ enum Command {
     /// Send a signal to one process, Postgres's backends included
     Kill {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
         /// A name that `status` shows: relay-1, redis, primary, replica-1, haproxy
         name: String,
         /// KILL, TERM, INT, QUIT, HUP, STOP, CONT, USR1 or USR2
@@ -101,12 +101,12 @@ enum Command {
     /// Stop the primary for good and promote the replica that has received the most
     Failover {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
     },
     /// Change the number of relays; those that go are drained first
     Scale {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
         /// How many there shall be
         #[arg(long, value_name = "K")]
         relays: usize,
@@ -114,7 +114,7 @@ enum Command {
     /// Replace the relays one at a time, each drained first
     Roll {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
         /// Another program from now on [default: the one it was last; the one beside this program is built first under
         /// cargo]
         #[arg(long, value_name = "PROGRAM")]
@@ -125,12 +125,12 @@ enum Command {
     /// Have HAProxy read its file and its certificate (DIR/haproxy.pem) anew; connections stay
     Reload {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
     },
     /// End everything; data and logs stay, and `up` starts from them again
     Down {
         #[command(flatten)]
-        place: Place,
+        cluster: ClusterDirectory,
         /// Remove the directory too, with all events
         #[arg(long)]
         delete: bool,
@@ -158,8 +158,8 @@ enum Command {
 impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Up { place, relays, replicas, port, tls, observe, synchronous, relay, settings } => {
-                let local = Local::open(&place.dir)?;
+            Command::Up { cluster, relays, replicas, port, tls, observe, synchronous, relay, settings } => {
+                let local = Local::open(&cluster.dir)?;
                 let count = relays.unwrap_or(local.as_ref().map_or(3, |local| local.relays().len()));
                 let known = local.as_ref().and_then(Local::relay_program);
                 let relay_program = if count == 0 { relay } else { Some(relay_program(relay, known).await?) };
@@ -177,28 +177,28 @@ impl Cli {
                     guarded: false,
                 };
                 let progress = spinner();
-                let local = Local::up(&place.dir, &wish, &progress).await?;
+                let local = Local::up(&cluster.dir, &wish, &progress).await?;
                 progress.finish_and_clear();
                 show(&local.status().await);
                 Ok(())
             }
-            Command::Status { place, json: true, .. } => {
-                let rows = match Local::open(&place.dir)? {
+            Command::Status { cluster, json: true, .. } => {
+                let rows = match Local::open(&cluster.dir)? {
                     Some(local) => local.status().await,
                     None => Vec::new(),
                 };
                 println!("{}", serde_json::to_string_pretty(&rows)?);
                 Ok(())
             }
-            Command::Status { place, watch: false, .. } => {
-                show(&open(&place.dir)?.status().await);
+            Command::Status { cluster, watch: false, .. } => {
+                show(&open(&cluster.dir)?.status().await);
                 Ok(())
             }
-            Command::Status { place, .. } => watch(&place.dir).await,
-            Command::Kill { place, name, signal } => Ok(open(&place.dir)?.kill(&name, signal).await?),
-            Command::Failover { place } => {
+            Command::Status { cluster, .. } => watch(&cluster.dir).await,
+            Command::Kill { cluster, name, signal } => Ok(open(&cluster.dir)?.kill(&name, signal).await?),
+            Command::Failover { cluster } => {
                 let progress = spinner();
-                let done = open(&place.dir)?.failover(&progress).await?;
+                let done = open(&cluster.dir)?.failover(&progress).await?;
                 progress.finish_and_clear();
                 for (name, received) in &done.received {
                     println!("{name} had received {received} bytes of WAL");
@@ -212,17 +212,17 @@ impl Cli {
                 }
                 Ok(())
             }
-            Command::Scale { place, relays } => {
+            Command::Scale { cluster, relays } => {
                 let progress = spinner();
-                let mut local = open(&place.dir)?;
+                let mut local = open(&cluster.dir)?;
                 local.scale(relays, &progress).await?;
                 progress.finish_and_clear();
                 show(&local.status().await);
                 Ok(())
             }
-            Command::Reload { place } => Ok(open(&place.dir)?.reload().await?),
-            Command::Roll { place, relay, settings } => {
-                let mut local = open(&place.dir)?;
+            Command::Reload { cluster } => Ok(open(&cluster.dir)?.reload().await?),
+            Command::Roll { cluster, relay, settings } => {
+                let mut local = open(&cluster.dir)?;
                 let relay_program = Some(relay_program(relay, local.relay_program()).await?);
                 let Settings { settings, unset } = settings;
                 let wish = Wish { relay_program, settings, unset, ..Wish::default() };
@@ -232,9 +232,9 @@ impl Cli {
                 show(&local.status().await);
                 Ok(())
             }
-            Command::Down { place, delete } => {
-                let Some(mut local) = Local::open(&place.dir)? else {
-                    println!("there is no cluster in {}", place.dir.display());
+            Command::Down { cluster, delete } => {
+                let Some(mut local) = Local::open(&cluster.dir)? else {
+                    println!("there is no cluster in {}", cluster.dir.display());
                     return Ok(());
                 };
                 let progress = spinner();
@@ -261,7 +261,7 @@ async fn watch(folder: &Path) -> anyhow::Result<()> {
     loop {
         interval.tick().await;
         let rows = open(folder)?.status().await;
-        // Clears the screen only when there is something to show.
+        // Clears the screen only when there is a new table to show: so it does not flicker.
         print!("\x1b[2J\x1b[H");
         show(&rows);
     }
@@ -275,7 +275,7 @@ fn show(rows: &[Row]) {
         let pid = row.pid.map_or("-".to_owned(), |pid| pid.to_string());
         table.add_row([row.name.as_str(), row.role, &pid, &row.url, &row.detail]);
     }
-    // Whoever reads it may have gone: `status | head`.
+    // The reader of the pipe may have gone: `status | head`.
     let _ = writeln!(std::io::stdout(), "{table}");
 }
 
@@ -305,6 +305,7 @@ fn signal(name: &str) -> Result<Signal, String> {
         ("USR1", Signal::USR1),
         ("USR2", Signal::USR2),
     ];
+
     let upper = name.to_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
     let found = signals.iter().find(|(known, signal)| *known == short || signal.as_raw().to_string() == name);
@@ -312,8 +313,8 @@ fn signal(name: &str) -> Result<Signal, String> {
     found.map(|(_, signal)| *signal).ok_or_else(|| format!("it is none of {}", names()))
 }
 
-/// The relay's program: the one that was named; else the one that the cluster knows; else the one beside this program,
-/// which cargo makes fresh if it is cargo that runs this.
+/// The relay's program: `named`, else the one that the cluster ran last, else the one beside this program. Cargo builds
+/// that one first where it runs this program.
 async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(program) = named {
         return program.canonicalize().with_context(|| format!("looking for {}", program.display()));
@@ -323,7 +324,8 @@ async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::
     if let Some(other) = known.filter(|known| **known != beside) {
         return Ok(other.to_owned());
     }
-    // `cargo run` says so, and from where.
+
+    // `cargo run` sets these variables.
     if let (Some(cargo), Some(package)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
         let release = this.components().any(|part| part.as_os_str() == "release");
         let mut command = tokio::process::Command::new(cargo);
@@ -333,6 +335,7 @@ async fn relay_program(named: Option<PathBuf>, known: Option<&Path>) -> anyhow::
             bail!("the relay could not be built");
         }
     }
+
     if !beside.exists() {
         bail!(
             "there is no relay at {}: build one (cargo build --release -p relay) or name it by --relay",

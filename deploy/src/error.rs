@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why something could not be started, asked or stopped.
+/// Why a server or a cluster could not be started, asked or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program is not installed.
     #[error("{program} is missing: install Debian's package {package} (as root: apt-get install {package})")]
     Missing {
-        /// What was looked for.
+        /// The program.
         program: String,
-        /// The Debian package that brings it.
+        /// The Debian package that contains it.
         package: &'static str,
     },
     /// A file or process could not be handled.
@@ -30,24 +30,24 @@ pub enum Error {
         /// The last that it wrote.
         output: String,
     },
-    /// A server ended when it should run.
+    /// A server has ended though it should run.
     #[error("{name} has ended; the end of its log, {}:\n{output}", log.display())]
     Ended {
         /// The server's name.
         name: String,
         /// Its log.
         log: PathBuf,
-        /// The last lines of it.
+        /// The last lines of the log.
         output: String,
     },
-    /// Something did not come in time.
+    /// Something did not happen in time.
     #[error("waited {waited:?} for {what}{}", if last.is_empty() { String::new() } else { format!("; the last answer: {last}") })]
     Timeout {
         /// What was waited for.
         what: String,
         /// How long.
         waited: Duration,
-        /// What was heard instead.
+        /// The last answer.
         last: String,
     },
     /// Postgres refused a statement.
@@ -80,19 +80,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// Names what was tried when the system refused.
+    /// Wraps an error of the system, with what was tried.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
 
-    /// Names what was asked of Postgres.
+    /// Wraps an error of Postgres, with what was asked.
     pub(crate) fn sql(what: impl Into<String>) -> impl FnOnce(sqlx::Error) -> Self {
         let what = what.into();
         move |source| Self::Sql { what, source }
     }
 
-    /// Names what was tried with HAProxy.
+    /// Wraps an error of HAProxy, with what was tried.
     pub(crate) fn front<E: std::error::Error + Send + Sync + 'static>(
         what: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
@@ -100,7 +100,7 @@ impl Error {
         move |source| Self::Front { what, source: Box::new(source) }
     }
 
-    /// Names what was asked of Redis.
+    /// Wraps an error of Redis, with what was asked.
     pub(crate) fn redis(what: impl Into<String>) -> impl FnOnce(::redis::RedisError) -> Self {
         let what = what.into();
         move |source| Self::Redis { what, source }

@@ -1,5 +1,4 @@
-//! What does not touch a running cluster: the cluster file, what is rendered from it, and the plan for a number of
-//! clients.
+//! The commands that touch no running cluster: they render a cluster file, and plan for a number of clients.
 
 use anyhow::Context;
 use haproxy::{Cluster, plan, production};
@@ -17,7 +16,7 @@ pub(crate) fn render(cluster: &Path, directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what so many clients need, and what of it runs out first.
+/// Prints the plan for `connections` clients: what they need, and which limit is reached first.
 pub(crate) fn plan(cluster: Option<&Path>, connections: u32) -> anyhow::Result<()> {
     let cluster = cluster.map_or_else(|| Ok(Cluster::example()), read)?;
     print!("{}", plan::plan(&cluster, &plan::Databases::default(), connections));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// The directory that everything of a cluster lies under: `NAME/` for each server, `logs/NAME.log`.
+/// The directory of a cluster: `NAME/` for each server, `logs/NAME.log`.
 ///
-/// A temporary one goes when it is dropped; when a test has failed, its logs stay and their place is printed.
+/// Dropping a temporary one removes it. When a test has failed, its logs stay and their path is printed.
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
@@ -17,10 +17,10 @@ pub struct Home {
 }
 
 impl Home {
-    /// A new directory in the system's place for temporary files.
+    /// A new directory among the system's temporary files.
     ///
     /// # Errors
-    /// [`Error::Io`] if it can't be made.
+    /// [`Error::Io`] if it cannot be made.
     pub fn temporary() -> Result<Arc<Self>, Error> {
         let failed = || Error::io("making a temporary directory");
         let path = tempfile::Builder::new().prefix("skein-").tempdir().map_err(failed())?.keep();
@@ -29,10 +29,10 @@ impl Home {
         Ok(Arc::new(home))
     }
 
-    /// A directory that stays; made if it is missing.
+    /// A directory that stays. Makes it where it is missing.
     ///
     /// # Errors
-    /// [`Error::Io`] if it can't be made.
+    /// [`Error::Io`] if it cannot be made.
     pub fn at(path: &Path) -> Result<Arc<Self>, Error> {
         fs::create_dir_all(path).map_err(Error::io(format!("making {}", path.display())))?;
         let path = path.canonicalize().map_err(Error::io(format!("looking at {}", path.display())))?;
@@ -43,42 +43,42 @@ impl Home {
 
     fn prepare(&self) -> Result<(), Error> {
         self.folder("logs")?;
-        // Postgres runs as another user when root starts it, and must get in.
+        // When root starts Postgres it runs as another user, which must be able to enter the directory.
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o755))
             .map_err(Error::io(format!("opening {} for other users", self.path.display())))
     }
 
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory of a server, made if it is missing.
+    /// The directory of a server. Makes it where it is missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = self.path.join(name);
         fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
         Ok(folder)
     }
 
-    /// The log of a server.
+    /// The path of a server's log.
     pub fn log(&self, name: &str) -> PathBuf {
         self.path.join("logs").join(format!("{name}.log"))
     }
 
-    /// Writes down which process is `name`, so that another run finds it.
+    /// Stores which process `name` is, so that another run finds it.
     pub(crate) fn remember(&self, name: &str, identity: Identity) -> Result<(), Error> {
         let text = serde_json::to_string(&identity).map_err(|error| Error::State(error.to_string()))?;
         write(&self.folder("run")?.join(format!("{name}.json")), &text)
     }
 
-    /// Which process `name` was when it was last started.
+    /// The process that `name` was when it was last started.
     pub(crate) fn remembered(&self, name: &str) -> Option<Identity> {
         let text = fs::read_to_string(self.path.join("run").join(format!("{name}.json"))).ok()?;
         serde_json::from_str(&text).ok()
     }
 }
 
-/// Replaces a file as a whole: a reader, or a crash, sees the old text or the new one.
+/// Replaces a file atomically: a reader, or a crash, sees the old text or the new one.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
     let new = path.with_extension("new");
     let written = fs::write(&new, text).and_then(|()| fs::rename(&new, path));
@@ -103,16 +103,16 @@ impl Drop for Home {
     }
 }
 
-/// From where a port is taken; what lies above is for outgoing connections, so that a port stays free while its server
-/// restarts.
+/// The range of ports for servers. It is below the range of outgoing connections, so that a server's port stays free
+/// while the server restarts.
 const PORTS: std::ops::Range<u32> = 10_000..32_000;
 
-/// Where this process looks for its next port, counted from the first. Ports are the machine's, so this is the
-/// process's: two servers that are given their ports before either listens must not get the same one.
+/// The next port that this process tries, counted from the first of the range. A static, since two servers that get
+/// their ports before either listens must not get the same one.
 static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random_range(PORTS)));
 
-/// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before. Processes begin
-/// anywhere, so that two seldom meet.
+/// A TCP port of 127.0.0.1 on which no program listens, and which this process was not given before. Each process
+/// begins at a random port, so that two rarely try the same one.
 ///
 /// # Errors
 /// [`Error::State`] if none was found.

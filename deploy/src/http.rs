@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Status and body of a GET on a port of this machine, within five seconds; `whom` is for messages.
+/// Status and body of a GET on a port of this machine, within five seconds. `whom` names the server in errors.
 pub(crate) async fn get(whom: &str, port: u16, path: &str) -> Result<(u16, String), Error> {
     let answer = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -13,6 +13,7 @@ pub(crate) async fn get(whom: &str, port: u16, path: &str) -> Result<(u16, Strin
         stream.read_to_string(&mut answer).await?;
         Ok(answer)
     };
+
     let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
     let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let answer = answer.map_err(Error::io(format!("asking {whom} for {path}")))?;

@@ -1,7 +1,7 @@
-//! Starts, watches and stops a Skein cluster of real processes on one machine; also the kit of the tests.
+//! Starts, watches and stops a Skein cluster of real processes on one machine. The tests use it too.
 //!
-//! Whatever a test starts here ends with it: handles stop their processes when dropped, a panic included, and a
-//! watchdog stops them when the test's own process dies. Whatever `deploy up` starts lives on.
+//! All processes that a test starts end with it: dropping a handle stops its process, also in a panic, and a watchdog
+//! stops it when the test's own process dies. The processes that `deploy up` starts keep running.
 
 mod error;
 mod home;

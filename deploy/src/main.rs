@@ -1,4 +1,4 @@
-//! The operator's command: a cluster of real processes on this machine.
+//! `deploy`: the operator's command for a cluster of real processes on this machine.
 
 mod cli;
 mod files;

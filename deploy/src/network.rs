@@ -1,4 +1,4 @@
-//! A network that loses packets: a namespace at the other end of a veth pair, and proxies in it.
+//! A network that loses packets: a network namespace behind a veth pair, with proxies in it.
 
 use crate::process::{Launch, Life, Process};
 use crate::proxy::Proxy;
@@ -13,28 +13,29 @@ use std::process::Stdio;
 use std::sync::Arc;
 use tokio::process::Command;
 
-/// A network of its own, reached over one line, which can be told to drop packets at random, both ways.
+/// A separate network behind one line, on which packets can be dropped at random, in both directions.
 ///
-/// It goes with its one process when it is dropped, or when this process dies.
+/// It ends with its one process: when it is dropped, or when this process dies.
 #[derive(Debug)]
 pub struct LossyNetwork {
-    /// It only keeps the namespace.
+    /// Keeps the namespace alive, and does nothing else.
     process: Process,
     inside: Ipv4Addr,
 }
 
 impl LossyNetwork {
-    /// Whether this process may make one: root may.
+    /// Whether this process may make one; only root may.
     pub fn is_allowed() -> bool {
         geteuid().is_root()
     }
 
-    /// Makes one; nothing is lost yet.
+    /// Makes one, without loss.
     ///
     /// # Errors
     /// [`Error::Missing`] or [`Error::Failed`] without the programs or the rights.
     pub async fn start(home: Arc<Home>) -> Result<Self, Error> {
-        // Of the addresses that are set aside for measuring networks (RFC 2544): four, of which two are used.
+        // A /30 of the addresses that are reserved for benchmarks of networks (RFC 2544): two of its addresses are
+        // used.
         let number: u32 = rand::random_range(0..1 << 15);
         let base = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number * 4;
         let (outside, inside) = (Ipv4Addr::from(base + 1), Ipv4Addr::from(base + 2));
@@ -50,6 +51,7 @@ impl LossyNetwork {
             life: Life::Guarded,
             last_signal: Signal::KILL,
         };
+
         let network = Self { process: launch.start()?, inside };
         let own = fs::read_link("/proc/self/ns/net").map_err(Error::io("looking at the own network"))?;
         until("a network of its own", STEP_TIMEOUT, async || match fs::read_link(network.path()) {
@@ -57,6 +59,7 @@ impl LossyNetwork {
             other => Err(format!("{other:?}")),
         })
         .await?;
+
         let (near, far) = (format!("sk{number}a"), format!("sk{number}b"));
         let pid = network.process.pid().to_string();
         run("ip", &["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &pid]).await?;
@@ -67,13 +70,14 @@ impl LossyNetwork {
         Ok(network)
     }
 
-    /// A proxy that is reached over the line, and itself reaches `target` from this side.
+    /// A proxy that listens behind the line, and connects to `target` on this side.
     ///
     /// # Errors
-    /// [`Error::Io`] if it can't listen.
+    /// [`Error::Io`] if it cannot listen.
     pub fn proxy(&self, target: SocketAddr) -> Result<Proxy, Error> {
         let (path, address) = (self.path(), (self.inside, 0));
-        // A thread of its own, for a thread that has gone over does not come back. What was bound there stays there.
+        // On a thread of its own, since a thread that has entered the namespace cannot leave it. A socket that was
+        // bound there stays there.
         let listen = move || {
             let network = File::open(path)?;
             move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -83,7 +87,7 @@ impl LossyNetwork {
         Proxy::on(listener.map_err(Error::io("listening in another network"))?, target)
     }
 
-    /// Drops this share of the packets from now on, each way; 0 to 1.
+    /// Drops this share of the packets from now on, in each direction; 0 to 1.
     ///
     /// # Errors
     /// [`Error::Failed`] with what iptables said.
@@ -107,7 +111,7 @@ impl LossyNetwork {
         Ok(rules.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum())
     }
 
-    /// Where proxies listen.
+    /// The address on which proxies listen.
     pub fn address(&self) -> IpAddr {
         self.inside.into()
     }

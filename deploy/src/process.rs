@@ -1,4 +1,4 @@
-//! One process of the cluster: how it starts, how it is known again, how it ends.
+//! One process of the cluster: starts it, finds it again in a later run, and ends it.
 
 use crate::{Error, Home, STEP_TIMEOUT, until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -12,12 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a process lives.
+/// How long a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Until its [`Process`] is dropped or the process that started it dies, however it dies.
+    /// Until its [`Process`] is dropped, or the process that started it dies in any way.
     Guarded,
-    /// On its own, in a session of its own, until it is told to end.
+    /// In a session of its own, until a command ends it.
     Detached,
 }
 
@@ -31,8 +31,8 @@ pub struct User {
 }
 
 impl User {
-    /// Who Postgres's programs must run as: `postgres` if root asks, for they refuse to run as root; otherwise whoever
-    /// asks (`None`).
+    /// The user for Postgres's programs: `postgres` where this process runs as root, which they refuse; otherwise the
+    /// same user (`None`).
     ///
     /// # Errors
     /// [`Error::Missing`] if there is no such user.
@@ -49,36 +49,36 @@ impl User {
     }
 }
 
-/// What is to be started.
+/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// What the process is called in messages.
+    /// The name of the process in messages.
     pub name: String,
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// What is added to the environment.
+    /// Variables to add to the environment.
     pub environment: Vec<(String, String)>,
-    /// Variables with these beginnings are not inherited.
+    /// Variables whose names begin with these are not inherited.
     pub hidden: &'static [&'static str],
     /// The working directory.
     pub folder: PathBuf,
-    /// Where its output is appended to `logs/NAME.log`, and where a detached one is written down at once.
+    /// The home: the output is appended to its `logs/NAME.log`, and a detached process is stored there at once.
     pub home: Arc<Home>,
-    /// Who it runs as, if not as this process.
+    /// The user that it runs as; `None`: the user of this process.
     pub user: Option<User>,
-    /// How long it lives.
+    /// How long it runs.
     pub life: Life,
-    /// What ends it at once when its handle is dropped.
+    /// The signal that ends it when its handle is dropped.
     pub last_signal: Signal,
 }
 
 impl Launch {
-    /// Starts it and does not wait for anything.
+    /// Starts it, and does not wait until it is ready.
     ///
     /// # Errors
-    /// [`Error::Io`] if it can't be started.
+    /// [`Error::Io`] if it cannot be started.
     pub fn start(&self) -> Result<Process, Error> {
         let failed = |what: &str| Error::io(format!("{what} {}", self.name));
         let log = self.home.log(&self.name);
@@ -92,8 +92,9 @@ impl Launch {
                 command
             }
         };
+
         if self.life == Life::Guarded {
-            // So that a Ctrl-C reaches the test first.
+            // In a process group of its own: a Ctrl-C must reach the test, which then ends its servers in order.
             command.process_group(0);
         }
         command.args(&self.arguments).current_dir(&self.folder);
@@ -106,7 +107,8 @@ impl Launch {
             Life::Guarded => Some(Guard::new(child, self.last_signal)?),
             Life::Detached => None,
         };
-        // A process that has just been started and is not reaped yet has an entry, dead or alive.
+
+        // A process that is not reaped yet has an entry in /proc, even if it has ended already.
         let identity = Identity::of(pid).ok_or_else(|| ended(&self.name, &log))?;
         if self.life == Life::Detached {
             self.home.remember(&self.name, identity)?;
@@ -127,12 +129,12 @@ pub(crate) fn prepare(command: &mut Command, hidden: &[&str], user: Option<User>
     }
 }
 
-/// What tells a process from another that got the same number later.
+/// Identifies a process, also after its id was given to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The process's number.
+    /// The process id.
     pub pid: i32,
-    /// When it started, in clock ticks since the machine did.
+    /// When it started, in clock ticks since the machine started.
     pub started: u64,
 }
 
@@ -142,13 +144,13 @@ impl Identity {
         Some(Self { pid: stat.pid, started: stat.started })
     }
 
-    /// Whether the process runs. One that has ended and is not reaped does not.
+    /// Whether the process runs. A zombie does not.
     pub fn is_alive(&self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
     }
 }
 
-/// Some of /proc/PID/stat.
+/// Some fields of /proc/PID/stat.
 struct Stat {
     pid: i32,
     state: char,
@@ -159,7 +161,7 @@ struct Stat {
 impl Stat {
     fn read(pid: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold spaces and parentheses; the state comes after the last one.
+        // The name may contain spaces and parentheses; the state comes after the last parenthesis.
         let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
         Some(Self {
             pid,
@@ -180,13 +182,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes hold of a detached process that an earlier run of this program started below `home`, if it runs still.
+    /// Finds a detached process that an earlier run of this program started below `home`, if it still runs.
     pub fn find(name: &str, home: &Home) -> Option<Self> {
         let identity = home.remembered(name).filter(Identity::is_alive)?;
         Some(Self { name: name.to_owned(), log: home.log(name), identity, guard: None })
     }
 
-    /// What it is known by.
+    /// Its identity.
     pub fn identity(&self) -> Identity {
         self.identity
     }
@@ -209,7 +211,7 @@ impl Process {
         if self.is_alive() { Ok(()) } else { Err(ended(&self.name, &self.log)) }
     }
 
-    /// Sends a signal; one that has ended gets none.
+    /// Sends a signal, unless the process has ended.
     pub fn signal(&self, signal: Signal) {
         if self.is_alive() {
             send(self.identity.pid, signal);
@@ -218,7 +220,7 @@ impl Process {
 
     /// Sends a signal to it and to the processes that it started itself.
     ///
-    /// Postgres's backends are such children: stopping the postmaster alone (`SIGSTOP`) would leave them at work.
+    /// Postgres's backends are such children: a `SIGSTOP` to the postmaster alone would leave them running.
     pub fn signal_all(&self, signal: Signal) {
         if !self.is_alive() {
             return;
@@ -241,10 +243,10 @@ impl Process {
         .await
     }
 
-    /// Asks it to end by `signal`, waits for it, and kills it if it does not end in time; whether it ended by itself.
+    /// Asks it to end by `signal`, waits, and kills it if it does not end in time. True: it ended by itself.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if not even that helped.
+    /// [`Error::Timeout`] if it runs even after that.
     pub async fn stop(self, signal: Signal, patience: Duration) -> Result<bool, Error> {
         self.signal(signal);
         if self.ended(patience).await.is_ok() {
@@ -253,7 +255,7 @@ impl Process {
         self.kill().await.map(|()| false)
     }
 
-    /// kill -9, its children too, as when the machine dies; returns when all of them are gone.
+    /// Sends SIGKILL to it and its children, as when the machine dies; returns when all of them are gone.
     ///
     /// # Errors
     /// [`Error::Timeout`] if one does not go.
@@ -289,7 +291,7 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The processes whose working directory this is; those that have ended have none, reaped or not.
+/// The processes with this working directory. Zombies have none.
 pub(crate) fn working_in(folder: &Path) -> Vec<i32> {
     pids().filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)).collect()
 }
@@ -330,8 +332,8 @@ struct Guard {
 
 impl Guard {
     fn new(mut child: Child, last_signal: Signal) -> Result<Self, Error> {
-        // It reads from a pipe that only this process holds open: when this process dies, the shell reads the end.
-        // In a group of its own, so that what ends the test's group does not end the watchdog before its task.
+        // The shell reads from a pipe that only this process holds open: when this process dies, the read ends. It is
+        // in a process group of its own, so that a signal to the test's group does not end the watchdog first.
         let script = "trap '' INT TERM HUP; read _; kill -s \"$1\" \"$2\"; kill -s CONT \"$2\"";
         let watchdog = Command::new("sh")
             .args(["-c", script, "watchdog", &last_signal.as_raw().to_string(), &child.id().to_string()])
@@ -353,7 +355,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // The watchdog first: its target's number is free for others once the target is reaped.
+        // The watchdog first: once its target is reaped, another process may get the target's id.
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
         let pid = Pid::from_child(&self.child);

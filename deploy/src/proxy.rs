@@ -1,4 +1,4 @@
-//! A TCP proxy that makes a network worse: delay, jitter, silence, a narrow line, cut connections.
+//! A TCP proxy that injects faults of a network: delay, jitter, silence, low bandwidth, cut connections.
 
 use crate::Error;
 use std::net::SocketAddr;
@@ -11,27 +11,28 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-/// The most read at once.
+/// The most bytes of one read.
 const CHUNK: usize = 16 << 10;
-/// The chunks under way in one direction of one connection: more, and its sender waits, as on a real line.
+/// How many chunks may be under way in one direction of one connection before the sender waits, as on a real line.
 const CHUNKS: usize = 256;
 
-/// What the line is like. Changes apply to open connections too, from the next chunk on.
+/// The properties of the line. Changes apply to open connections too, from the next chunk on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Line {
-    /// How long each way takes.
+    /// The delay of each direction.
     pub delay: Duration,
-    /// By how much that varies, up and down; the order stays.
+    /// How much the delay varies, up and down; the order of bytes stays.
     pub jitter: Duration,
-    /// Nothing passes, and nobody is told: as when packets are dropped. What was on its way passes afterwards.
+    /// Nothing passes, and neither side gets an error, as when packets are dropped. Bytes that were under way pass
+    /// later.
     pub silent: bool,
     /// New connections are closed as soon as they are made.
     pub refuse: bool,
-    /// The bytes a second for each direction of each connection. `None`: as many as there are.
+    /// The bytes a second in each direction of each connection. `None`: no limit.
     pub bytes_per_second: Option<u64>,
 }
 
-/// A proxy on a port of 127.0.0.1; it ends, with its connections, when it is dropped.
+/// A proxy on a port of 127.0.0.1. Dropping it ends it and its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -41,19 +42,19 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one that leads to `target`, with a perfect line.
+    /// Starts a proxy to `target`, without faults.
     ///
     /// # Errors
-    /// [`Error::Io`] if it can't listen.
+    /// [`Error::Io`] if it cannot listen.
     pub async fn start(target: SocketAddr) -> Result<Self, Error> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Error::io("listening for a proxy"))?;
         Self::on(listener, target)
     }
 
-    /// The same on a listener that there is already, in another network perhaps. To be called within a runtime.
+    /// The same on an existing listener, perhaps in another network. To be called within a runtime.
     ///
     /// # Errors
-    /// [`Error::Io`] if the runtime can't take it.
+    /// [`Error::Io`] if the runtime cannot take it.
     pub fn on(listener: std::net::TcpListener, target: SocketAddr) -> Result<Self, Error> {
         let failed = || Error::io("listening for a proxy");
         listener.set_nonblocking(true).map_err(failed())?;
@@ -65,7 +66,7 @@ impl Proxy {
         Ok(Self { address, line, cut, task })
     }
 
-    /// Where to connect instead of the target.
+    /// The address to connect to instead of the target.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -75,7 +76,7 @@ impl Proxy {
         self.line.send_modify(change);
     }
 
-    /// Delays each way by `delay`, give or take `jitter`.
+    /// Delays each direction by `delay`, plus or minus `jitter`.
     pub fn delay(&self, delay: Duration, jitter: Duration) {
         self.change(|line| (line.delay, line.jitter) = (delay, jitter));
     }
@@ -85,7 +86,7 @@ impl Proxy {
         self.change(|line| line.silent = silent);
     }
 
-    /// Closes all connections that there are now; what was on its way is lost.
+    /// Closes all present connections; bytes under way are lost.
     pub fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
@@ -93,7 +94,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Its connections lie in a JoinSet of the task and end with it.
+        // The connections are in a JoinSet of the task and end with it.
         self.task.abort();
     }
 }
@@ -122,7 +123,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, line: watch::Receiver
 
 async fn connect(client: TcpStream, target: SocketAddr, line: Arc<watch::Receiver<Line>>) -> std::io::Result<()> {
     let server = TcpStream::connect(target).await?;
-    // A proxy that gathers small packets would add a delay of its own.
+    // Nagle's algorithm would add a delay of its own.
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
@@ -130,7 +131,7 @@ async fn connect(client: TcpStream, target: SocketAddr, line: Arc<watch::Receive
     Ok(())
 }
 
-/// One direction, until its sender is done. The two ends run apart, so that delay costs no throughput.
+/// Copies one direction until its sender ends. Reading and writing run concurrently, so that delay costs no throughput.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &watch::Receiver<Line>) -> std::io::Result<()> {
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS);
     let read = async move {
@@ -140,13 +141,14 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &watch::Rec
             if from.read_buf(&mut chunk).await? == 0 {
                 return Ok(());
             }
-            // Never before its elder.
+            // Never before the chunk before it: jitter must not change the order.
             due = due.max(Instant::now() + one_way(&line.borrow()));
             if sender.send((due, chunk)).await.is_err() {
                 return Ok(());
             }
         }
     };
+
     let write = async move {
         let mut line = line.clone();
         let mut free = Instant::now();
@@ -158,7 +160,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &watch::Rec
                 else {
                     return Ok(());
                 };
-                // In steps of about 50 ms.
+                // In steps of about 50 ms, so that a change of the line takes effect soon.
                 let step = bytes_per_second.map_or(rest.len(), |rate| rest.len().min(rate as usize / 20 + 1));
                 let (now, later) = rest.split_at(step);
                 if let Some(rate) = bytes_per_second {
@@ -170,6 +172,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &watch::Rec
         }
         to.shutdown().await
     };
+
     tokio::try_join!(read, write)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! What Prometheus would have seen while a test's fault was on, and whether its alert would have been raised.
+//! Records what Prometheus would have scraped during a test's fault, and checks that the alert would have fired.
 //!
-//! A fault of a test is over long before the minute that most alerts wait for, so it is replayed slower: the half
-//! second between two scrapes becomes half a minute. The values and their order are the recorded ones.
+//! A test's fault is over long before the minute that most alerts wait for, so the recording is replayed more slowly:
+//! the half second between two scrapes becomes half a minute. The values and their order stay.
 
 use crate::{Error, STEP_TIMEOUT, http};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,30 +15,30 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// The rules of production.
 pub(crate) const RULES: &str = include_str!("../observe/rules.yaml");
-/// Between two scrapes.
+/// The time between two scrapes.
 const SCRAPE: Duration = Duration::from_millis(500);
 /// Seconds between two scrapes when they are replayed.
 const STEP: usize = 30;
-/// Who takes longer to answer counts as down.
+/// A target that takes longer to answer counts as down.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How many scrapes before a fault are replayed with it: the longest range of a rule.
 const BEFORE: usize = 20;
 
-/// Somebody to scrape.
+/// A target of scrapes.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Its `job`, as in `prometheus.yaml`.
     pub job: &'static str,
     /// Its `instance`.
     pub instance: String,
-    /// Where its `/metrics` is, on 127.0.0.1.
+    /// The port of its `/metrics`, on 127.0.0.1.
     pub port: u16,
 }
 
-/// One scrape of everybody: series and values, of those that rules speak of.
+/// One scrape of all targets: series and values of the metrics in the rules.
 type Scrape = BTreeMap<String, f64>;
 
-/// Scrapes that go on until it is dropped.
+/// Scrapes its targets until it is dropped.
 #[derive(Debug)]
 pub struct Recording {
     scrapes: watch::Receiver<Vec<Scrape>>,
@@ -46,7 +46,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Begins to scrape them, again and again.
+    /// Begins to scrape the targets periodically.
     pub fn start(targets: Vec<Target>) -> Self {
         let (sender, scrapes) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
@@ -61,17 +61,18 @@ impl Recording {
         Self { scrapes, task }
     }
 
-    /// A fault that begins when this returns, which is right after a scrape.
+    /// Begins a fault. Returns right after a scrape, so that the next scrape is the first with the fault.
     pub async fn fault(&self) -> Fault {
         let mut scrapes = self.scrapes.clone();
         scrapes.mark_unchanged();
-        // An error means that the task has panicked; then nothing fires, and that is told.
+        // An error means that the task has panicked. Then no alert fires, and `raises` fails.
         let _ = scrapes.changed().await;
         let begin = scrapes.borrow().len();
         Fault { scrapes, begin, quiet: None }
     }
 
-    /// A fault that has been there from the start; without it the metric that shows it would be `quiet`.
+    /// A fault that has been on from the first scrape. `quiet` is the value without the fault of the metric that shows
+    /// it.
     pub fn fault_from_the_start(&self, quiet: f64) -> Fault {
         Fault { scrapes: self.scrapes.clone(), begin: 0, quiet: Some(quiet) }
     }
@@ -83,23 +84,24 @@ impl Drop for Recording {
     }
 }
 
-/// A fault that is on, and what is recorded of it.
+/// A fault that is on, and its recording.
 #[derive(Debug)]
 pub struct Fault {
     scrapes: watch::Receiver<Vec<Scrape>>,
-    /// The first scrape that may see it.
+    /// The first scrape that may show it.
     begin: usize,
+    /// The value without the fault of the metric that shows it, for a fault that has no scrape before it.
     quiet: Option<f64>,
 }
 
 impl Fault {
-    /// Waits until what has been recorded raises `alert`, as `promtool test rules` says, so call it while the fault is
-    /// on. Nor may it be raised before the fault; and, which is the control, not at all by the same recording in which
-    /// the series of `metric` have kept the values that they had before.
+    /// Waits until the recording fires `alert`, by `promtool test rules`: so it must be called while the fault is on.
+    /// The alert must not fire before the fault. As the control, it must not fire at all in the same recording where
+    /// the series of `metric` keep their values from before the fault.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the recording and promtool's words where nothing raises it; [`Error::Failed`] where
-    /// something else did; [`Error::Missing`] without promtool.
+    /// [`Error::Timeout`] with the recording and promtool's output where it does not fire; [`Error::Failed`] where it
+    /// fires before the fault or in the control; [`Error::Missing`] without promtool.
     pub async fn raises(&self, alert: &str, metric: &str) -> Result<(), Error> {
         let what = format!("{alert} to be raised");
         let mut scrapes = self.scrapes.clone();
@@ -109,28 +111,29 @@ impl Fault {
                 let test = self.replay(&scrapes.borrow_and_update(), alert, None)?;
                 match judge(&test).await? {
                     Ok(()) => return Ok(()),
-                    Err(said) => last = format!("{said}\n{test}"),
+                    Err(output) => last = format!("{output}\n{test}"),
                 }
                 if scrapes.changed().await.is_err() {
                     return Err(Error::State("the recording has ended".to_owned()));
                 }
             }
         };
+
         match timeout(STEP_TIMEOUT, raised).await {
             Ok(result) => result?,
             Err(_) => return Err(Error::Timeout { what, waited: STEP_TIMEOUT, last }),
         }
         let control = self.replay(&self.scrapes.borrow(), alert, Some(metric))?;
-        let failed = |said| Error::Failed {
+        let failed = |output: String| Error::Failed {
             what: format!("the control of {alert}, which shows by {metric}"),
             status: "raised without the fault".to_owned(),
-            output: format!("{said}\n{control}"),
+            output: format!("{output}\n{control}"),
         };
         judge(&control).await?.map_err(failed)
     }
 
-    /// A test for promtool: that `alert` is raised while the fault is on; or, with a metric that is held at what it was
-    /// before, that it is not, and that it was not before the fault either.
+    /// A test for promtool: `alert` fires while the fault is on. Or, with `held`, a metric that keeps its value from
+    /// before the fault: `alert` fires neither during the fault nor before it.
     fn replay(&self, scrapes: &[Scrape], alert: &str, held: Option<&str>) -> Result<String, Error> {
         let rule = rule(alert).ok_or_else(|| Error::State(format!("there is no alert {alert}")))?;
         let metrics = metrics(rule);
@@ -148,33 +151,35 @@ impl Fault {
                 let before = scrapes.iter().take(begin).rev().find_map(|scrape| scrape.get(*series)).copied();
                 before.or(self.quiet).map_or("stale".to_owned(), |value| value.to_string())
             };
-            let told = |scrape: &Scrape| scrape.get(*series).map_or("stale".to_owned(), f64::to_string);
+            let sample = |scrape: &Scrape| scrape.get(*series).map_or("stale".to_owned(), f64::to_string);
             let values: Vec<_> = match held {
                 Some(held) if name(series) == held => vec![quiet(); scrapes.len()],
-                _ => scrapes.iter().map(told).collect(),
+                _ => scrapes.iter().map(sample).collect(),
             };
-            // Writing into a text cannot fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(inputs, "      - {{series: '{series}', values: '{}'}}", values.join(" "));
         }
+
         let firing = format!(r#"ALERTS{{alertname="{alert}",alertstate="firing"}}"#);
         let end = scrapes.len().saturating_sub(1);
-        // Half a step more: with the scrape at which it begins, without the one before.
+        // Half a step more, so that the range includes the scrape at which it begins but not the one before.
         let (during, now) = (end.saturating_sub(begin) * STEP + STEP / 2, end * STEP);
         let samples = if held.is_none() { "{labels: '{}', value: 1}" } else { "" };
         let ever = format!("count(count_over_time({firing}[{during}s])) > bool 0");
-        let mut asked = format!("      - {{expr: '{ever}', eval_time: {now}s, exp_samples: [{samples}]}}\n");
+        let mut expressions = format!("      - {{expr: '{ever}', eval_time: {now}s, exp_samples: [{samples}]}}\n");
         if held.is_some() && begin > 0 {
             let before = (begin - 1) * STEP;
-            let _ = writeln!(asked, "      - {{expr: '{firing}', eval_time: {before}s, exp_samples: []}}");
+            let _ = writeln!(expressions, "      - {{expr: '{firing}', eval_time: {before}s, exp_samples: []}}");
         }
+
         Ok(format!(
             "rule_files: [rules.yaml]\nevaluation_interval: {STEP}s\ntests:\n  - interval: {STEP}s\n    \
-             input_series:\n{inputs}    promql_expr_test:\n{asked}"
+             input_series:\n{inputs}    promql_expr_test:\n{expressions}"
         ))
     }
 }
 
-/// What `promtool test rules` says of a test.
+/// The verdict of `promtool test rules` on a test.
 async fn judge(test: &str) -> Result<Result<(), String>, Error> {
     let failed = |what: &str| Error::io(format!("{what} a test for promtool"));
     let folder = tempfile::tempdir().map_err(failed("writing"))?;
@@ -187,8 +192,8 @@ async fn judge(test: &str) -> Result<Result<(), String>, Error> {
         std::io::ErrorKind::NotFound => Error::Missing { program: "promtool".to_owned(), package: "prometheus" },
         _ => failed("running")(error),
     })?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) })
+    let text = [output.stdout, output.stderr].concat();
+    Ok(if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&text).into_owned()) })
 }
 
 /// The text of an alert's rule.
@@ -196,7 +201,7 @@ fn rule(alert: &str) -> Option<&'static str> {
     RULES.split("- alert: ").skip(1).find(|rule| rule.lines().next() == Some(alert))
 }
 
-/// The metrics that a part of the rules speaks of.
+/// The metrics that a part of the rules names.
 fn metrics(rules: &str) -> BTreeSet<&str> {
     let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| *word == "up" || word.starts_with("nostr_") || word.starts_with("haproxy_")).collect()
@@ -207,20 +212,21 @@ fn name(series: &str) -> &str {
     series.split(['{', ' ']).next().unwrap_or_default()
 }
 
-/// One look at all of them at the same time.
+/// Scrapes all targets at the same time.
 async fn scrape(targets: &[Target]) -> Scrape {
-    let mut looks = JoinSet::new();
+    let mut requests = JoinSet::new();
     for target in targets.iter().cloned() {
-        looks.spawn(async move {
-            let asked = timeout(ANSWER, http::get(&target.instance, target.port, "/metrics")).await;
-            let text = asked.ok().and_then(Result::ok).filter(|(status, _)| *status == 200).map(|(_, text)| text);
+        requests.spawn(async move {
+            let answer = timeout(ANSWER, http::get(&target.instance, target.port, "/metrics")).await;
+            let text = answer.ok().and_then(Result::ok).filter(|(status, _)| *status == 200).map(|(_, text)| text);
             (target, text)
         });
     }
+
     let mut all = Scrape::new();
     let wanted = metrics(RULES);
-    while let Some(look) = looks.join_next().await {
-        let Ok((target, text)) = look else { continue };
+    while let Some(request) = requests.join_next().await {
+        let Ok((target, text)) = request else { continue };
         let of_target = format!(r#"instance="{}",job="{}""#, target.instance, target.job);
         all.insert(format!("up{{{of_target}}}"), if text.is_some() { 1.0 } else { 0.0 });
         let lines = text.iter().flat_map(|text| text.lines());
@@ -241,7 +247,7 @@ async fn scrape(targets: &[Target]) -> Scrape {
 mod tests {
     use super::*;
 
-    /// Two instances, and what the bus of the first was, scrape by scrape.
+    /// A recording of two instances; `bus` has `nostr_bus_up` of the first, scrape by scrape.
     fn fault(bus: &[u8], begin: usize) -> Fault {
         let scrape = |bus: &u8| {
             let series = |name: &str, instance: &str| format!(r#"{name}{{instance="{instance}",job="skein"}}"#);

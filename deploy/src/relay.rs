@@ -1,4 +1,4 @@
-//! A relay as a process of its own.
+//! A relay process.
 
 use crate::process::{Launch, Life, Process, prepare};
 use crate::recording::Target;
@@ -9,21 +9,21 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Variables of this process that a relay must not take for its settings.
+/// Variables of this process that a relay must not inherit as its settings.
 const HIDDEN: &[&str] = &["RELAY_"];
 
-/// A relay on ports of its own, which it keeps through restarts.
+/// A relay on its own ports, which restarts do not change.
 #[derive(Debug)]
 pub struct Relay {
     /// `relay-1`, ...
     pub name: String,
     /// Where clients connect, on 127.0.0.1.
     pub port: u16,
-    /// Where the operator's pages are, on 127.0.0.1.
+    /// The port of its admin listener, on 127.0.0.1.
     pub admin_port: u16,
-    /// The program; a rolling update changes it between a stop and a start.
+    /// The program; a rolling update changes it between stop and start.
     pub program: PathBuf,
-    /// Its settings as environment variables, `RELAY_...`; changes are in force from the next start on.
+    /// Its settings as environment variables, `RELAY_...`; changes take effect at the next start.
     pub settings: Vec<(String, String)>,
     life: Life,
     process: Option<Process>,
@@ -31,7 +31,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that is not started yet; nothing of this process's own `RELAY_...` variables reaches it.
+    /// A relay that is not started yet. It does not inherit this process's own `RELAY_...` variables.
     ///
     /// # Errors
     /// [`Error::State`] if there are no free ports.
@@ -55,7 +55,7 @@ impl Relay {
         self
     }
 
-    /// How long the process lives; by default as long as its handle. A detached one may run already.
+    /// Sets how long the process runs; by default as long as its handle exists. A detached one may run already.
     pub fn life(mut self, life: Life) -> Self {
         self.life = life;
         if life == Life::Detached {
@@ -69,7 +69,7 @@ impl Relay {
         format!("ws://127.0.0.1:{}", self.port)
     }
 
-    /// Where its log is.
+    /// The path of its log.
     pub fn log(&self) -> PathBuf {
         self.home.log(&self.name)
     }
@@ -84,11 +84,11 @@ impl Relay {
         self.process.as_ref().is_some_and(Process::is_alive)
     }
 
-    /// Starts it, if it does not run, and waits until `/ready` says 200. One that was told to end is started anew when
-    /// it has.
+    /// Starts it, if it does not run, and waits until `/ready` answers 200. A relay that is about to end is started
+    /// again once it has ended.
     ///
     /// # Errors
-    /// [`Error::Ended`] with its log if it does not come up.
+    /// [`Error::Ended`] with its log if it ends.
     pub async fn start(&mut self) -> Result<(), Error> {
         let ran = self.is_alive();
         self.spawn()?;
@@ -109,10 +109,10 @@ impl Relay {
         .await
     }
 
-    /// Whether its program takes its settings; nothing is started.
+    /// Checks that its program accepts its settings; starts nothing.
     ///
     /// # Errors
-    /// [`Error::Failed`] with what it says against them; [`Error::Io`].
+    /// [`Error::Failed`] with the program's problems; [`Error::Io`].
     pub async fn check(&self) -> Result<(), Error> {
         let what = format!("{} check-config", self.program.display());
         let mut command = Command::new(&self.program);
@@ -132,7 +132,7 @@ impl Relay {
         addresses.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(self.settings.iter().cloned()).collect()
     }
 
-    /// Starts it, if it does not run, and does not wait.
+    /// Starts it, if it does not run, and does not wait until it is ready.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -152,6 +152,7 @@ impl Relay {
             life: self.life,
             last_signal: Signal::KILL,
         };
+
         self.process = Some(launch.start()?);
         Ok(())
     }
@@ -164,22 +165,22 @@ impl Relay {
         http::get(&self.name, self.admin_port, path).await
     }
 
-    /// Where its metrics are.
+    /// Its metrics, as a target of scrapes.
     pub fn target(&self) -> Target {
         Target { job: "skein", instance: self.name.clone(), port: self.admin_port }
     }
 
-    /// Sends it a signal: `STOP` and `CONT` make and end a hang, `HUP` has the settings read anew.
+    /// Sends it a signal: `STOP` makes it hang, `CONT` ends that, `HUP` makes it read its settings again.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             process.signal(signal);
         }
     }
 
-    /// SIGTERM: it drains and ends. Whether it did so by itself, within a minute.
+    /// Sends SIGTERM: it drains and ends. True: it ended by itself, within a minute.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it can't be ended.
+    /// [`Error::Timeout`] if it cannot be ended.
     pub async fn stop(&mut self) -> Result<bool, Error> {
         match self.process.take() {
             Some(process) => process.stop(Signal::TERM, STEP_TIMEOUT).await,
@@ -187,7 +188,7 @@ impl Relay {
         }
     }
 
-    /// kill -9.
+    /// Sends SIGKILL and waits for the end.
     ///
     /// # Errors
     /// [`Error::Timeout`] if it does not go.

@@ -2,15 +2,15 @@ use crate::Error;
 use crate::process::Process;
 use std::time::{Duration, Instant};
 
-/// Far longer than anything here takes on a busy machine.
+/// A timeout far longer than any step takes on a busy machine.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks again and again until `ask` gives `Ok`, which is returned.
+/// Calls `ask` until it returns `Ok`, and returns that.
 ///
-/// Between two questions lie 20 ms. Cancel safe as far as `ask` is.
+/// Pauses 20 ms between two calls. Cancel safe as far as `ask` is.
 ///
 /// # Errors
-/// [`Error::Timeout`] with the last refusal when `patience` ends; the question under way is given up then.
+/// [`Error::Timeout`] with the last error when `patience` ends; the call under way is dropped then.
 pub async fn until<T>(
     what: &str,
     patience: Duration,
@@ -37,7 +37,7 @@ pub(crate) async fn ready(
 ) -> Result<(), Error> {
     let what = format!("{name} to be ready");
     until(&what, STEP_TIMEOUT, async || {
-        // The end of its process ends the waiting: that is the inner result.
+        // The inner result: where the process has ended, waiting any longer is in vain.
         if let Some(Err(ended)) = process.map(Process::check) {
             return Ok(Err(ended));
         }

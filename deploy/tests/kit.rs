@@ -1,15 +1,16 @@
-//! The kit itself: servers come up, replicate, fail over and go down, and nothing of them is left.
+//! Checks this crate itself: servers start, replicate, fail over and stop, and leave no process behind.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use deploy::postgres::{Cluster, Role};
+use deploy::postgres::{PostgresCluster, Role};
 use deploy::process::Identity;
-use deploy::{Error, Home, STEP_TIMEOUT, Signal, redis, until};
+use deploy::redis::RedisServer;
+use deploy::{Error, Home, STEP_TIMEOUT, Signal, until};
 use std::time::Duration;
 
 const COUNT: &str = "SELECT count(*) FROM word";
 
-fn identities(cluster: &Cluster) -> Vec<Identity> {
+fn identities(cluster: &PostgresCluster) -> Vec<Identity> {
     cluster.servers.iter().filter_map(|server| Some(server.process()?.identity())).collect()
 }
 
@@ -19,7 +20,7 @@ fn alive(identities: &[Identity]) -> usize {
 
 #[tokio::test]
 async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
-    let mut cluster = Cluster::setup().replicas(2).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).start().await.unwrap();
     let identities = identities(&cluster);
     assert_eq!(alive(&identities), 3);
     let primary = cluster.primary().unwrap();
@@ -30,7 +31,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
         assert!(cluster.server(name).unwrap().execute("DELETE FROM word").await.is_err(), "{name} takes writes");
     }
 
-    // A pause is one: what comes meanwhile is received, not seen.
+    // While replay is paused, new rows are received but not visible.
     cluster.server("replica-1").unwrap().pause_replay().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('two')").await.unwrap();
     until("the other replica to see it", STEP_TIMEOUT, async || {
@@ -46,7 +47,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
     cluster.wait_applied().await.unwrap();
     assert_eq!(cluster.server("replica-1").unwrap().ask::<i64>(COUNT).await.unwrap(), 2);
 
-    // A delay is one, and can be taken back.
+    // A delay of replay takes effect, and can be removed.
     let late = cluster.server_mut("replica-2").unwrap();
     late.apply_delay(Duration::from_secs(3600)).await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('three')").await.unwrap();
@@ -55,7 +56,7 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
     cluster.server_mut("replica-2").unwrap().apply_delay(Duration::ZERO).await.unwrap();
     cluster.wait_applied().await.unwrap();
 
-    // A replica that was killed, with its backends, comes back and catches up.
+    // A replica that was killed with its backends starts again and catches up.
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('four')").await.unwrap();
     cluster.server_mut("replica-1").unwrap().start().await.unwrap();
@@ -69,13 +70,14 @@ async fn a_primary_and_two_replicas_come_up_replicate_and_go_down() {
 
 #[tokio::test]
 async fn a_failover_promotes_whoever_received_the_most() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     let names: String = cluster.primary().unwrap().ask("SHOW synchronous_standby_names").await.unwrap();
     assert_eq!(names, r#"ANY 1 ("replica-1", "replica-2")"#);
     cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
     cluster.wait_applied().await.unwrap();
 
-    // The first replica is away while a commit is acknowledged thanks to the second, and back before the failover.
+    // The first replica is stopped while a commit is acknowledged thanks to the second, and runs again before the
+    // failover.
     cluster.server_mut("replica-1").unwrap().stop().await.unwrap();
     cluster.primary().unwrap().execute("INSERT INTO word VALUES ('kept')").await.unwrap();
     cluster.primary_mut().unwrap().kill().await.unwrap();
@@ -95,7 +97,7 @@ async fn a_failover_promotes_whoever_received_the_most() {
     cluster.wait_applied().await.unwrap();
     assert_eq!(cluster.server("replica-1").unwrap().ask::<i64>(COUNT).await.unwrap(), 2);
 
-    // The old one comes back as a replica, and may lead again one day.
+    // The old primary comes back as a replica, and may become the primary again.
     assert!(cluster.servers[0].start().await.is_err(), "it would be a second primary");
     cluster.start().await.unwrap();
     cluster.wait_applied().await.unwrap();
@@ -111,17 +113,18 @@ async fn a_failover_promotes_whoever_received_the_most() {
 
 #[tokio::test]
 async fn a_second_failover_leaves_the_first_primary_fenced() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     cluster.primary().unwrap().execute("CREATE TABLE word (text text)").await.unwrap();
-    // Of two that have received the same the first is promoted; then only the other is left.
+    // Of two replicas that have received the same, the first is promoted; then only the other is left.
     for promoted in ["replica-1", "replica-2"] {
         cluster.wait_applied().await.unwrap();
         cluster.primary_mut().unwrap().kill().await.unwrap();
         let failover = cluster.failover().await.unwrap();
         assert_eq!((failover.promoted.as_str(), failover.absent), (promoted, Vec::new()));
-        // Nothing hangs for want of somebody who could have it too.
+        // Commits do not wait for a replica where none is left.
         cluster.primary().unwrap().execute("INSERT INTO word VALUES ('new')").await.unwrap();
     }
+
     for name in ["primary", "replica-1"] {
         assert!(cluster.server(name).unwrap().is_fenced(), "{name}");
     }
@@ -136,7 +139,7 @@ async fn a_second_failover_leaves_the_first_primary_fenced() {
 
 #[tokio::test]
 async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     cluster.server_mut("replica-2").unwrap().stop().await.unwrap();
     let failover = cluster.failover().await.unwrap();
     assert_eq!((failover.promoted.as_str(), failover.absent), ("replica-1", vec!["replica-2".to_owned()]));
@@ -146,7 +149,7 @@ async fn after_a_failover_no_commit_waits_for_a_replica_that_is_down() {
 
 #[tokio::test]
 async fn without_a_replica_there_is_no_failover_and_nothing_is_stopped() {
-    let mut cluster = Cluster::setup().start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().start().await.unwrap();
     assert!(matches!(cluster.failover().await, Err(Error::State(_))));
     assert_eq!(cluster.primary().unwrap().ask::<i32>("SELECT 1").await.unwrap(), 1);
 }
@@ -154,7 +157,7 @@ async fn without_a_replica_there_is_no_failover_and_nothing_is_stopped() {
 #[tokio::test]
 async fn a_panic_ends_the_servers() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::setup().home(Home::at(folder.path()).unwrap()).start().await.unwrap();
+    let cluster = PostgresCluster::setup().home(Home::at(folder.path()).unwrap()).start().await.unwrap();
     let identities = identities(&cluster);
     let panicked = tokio::spawn(async move {
         let _cluster = cluster;
@@ -166,14 +169,14 @@ async fn a_panic_ends_the_servers() {
 
 #[tokio::test]
 async fn a_server_that_does_not_start_shows_its_log() {
-    let setup = Cluster::setup().set("shared_buffers", "many");
+    let setup = PostgresCluster::setup().set("shared_buffers", "many");
     let error = setup.start().await.unwrap_err().to_string();
     assert!(error.contains("shared_buffers"), "{error}");
 }
 
 #[tokio::test]
 async fn redis_comes_up_hangs_and_comes_back() {
-    let mut server = redis::Server::temporary().await.unwrap();
+    let mut server = RedisServer::temporary().await.unwrap();
     let ping = ::redis::cmd("PING");
     assert_eq!(server.ask::<String>(&ping).await.unwrap(), "PONG");
     server.signal(Signal::STOP);

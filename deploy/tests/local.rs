@@ -1,4 +1,4 @@
-//! The `deploy` command on a directory: what one call starts, the next finds.
+//! Checks the `deploy` command: each call finds the processes that an earlier one has started.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A cluster's directory; whatever runs in it is ended when the test is over, however it ends.
+/// A cluster's directory. Dropping it ends all processes of the cluster, also after a failed test.
 struct Directory(tempfile::TempDir);
 
 impl Directory {
@@ -23,7 +23,7 @@ impl Directory {
     fn run(&self, arguments: &[&str]) -> Output {
         let (command, rest) = arguments.split_first().unwrap();
         let mut deploy = Command::new(env!("CARGO_BIN_EXE_deploy"));
-        // It would build the relay.
+        // With this variable `deploy` would build the relay.
         deploy.env_remove("CARGO");
         deploy.arg(command).arg("--dir").arg(self.path()).args(rest).output().unwrap()
     }
@@ -100,7 +100,7 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
     assert_eq!(pids(&before).len(), 4);
     assert!(before[1]["url"].as_str().unwrap().starts_with("postgres://postgres@127.0.0.1:"));
 
-    // A second call starts nothing that runs, and starts what does not.
+    // A second call starts only the processes that do not run.
     directory.good(&["up"]);
     assert_eq!(directory.status(), before);
     directory.good(&["kill", "replica-2"]);
@@ -112,7 +112,7 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
     assert_eq!(directory.row("primary"), before[1]);
     assert!(directory.bad(&["up", "--replicas", "1"]).contains("fewer"));
 
-    // A signal that hangs it, and one that wakes it.
+    // STOP makes it hang, CONT ends that.
     directory.good(&["kill", "redis", "--signal", "stop"]);
     directory.good(&["kill", "redis", "--signal", "CONT"]);
 
@@ -123,7 +123,7 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
         (&directory.row("primary")["role"], &directory.row("primary")["pid"]),
         (&"replica".into(), &Value::Null)
     );
-    // Another one that is broken off is taken up, with the first primary stopped still.
+    // An interrupted failover is completed, while the first primary stays stopped.
     directory.change_state("failing_over", true.into());
     assert!(directory.bad(&["up"]).contains("failover"));
     directory.good(&["failover"]);
@@ -143,7 +143,7 @@ fn servers_come_up_are_found_again_fail_over_and_go_down() {
     directory.good(&["down"]);
 }
 
-/// A program that takes every setting but one value. It is none that could serve.
+/// A program that accepts all settings but one value. It cannot serve.
 fn program(directory: &Path) -> PathBuf {
     let path = directory.join("relay");
     std::fs::write(
@@ -173,7 +173,7 @@ fn program_and_settings_are_kept_and_what_is_wrong_is_not() {
     }
     directory.good(&["roll", "--unset", "RELAY_LOG_LEVEL"]);
     assert_eq!(settings(&directory), json!({"RELAY_INFO_NAME": "ours"}));
-    // One that was accepted by another program, say.
+    // As a setting that an older program has accepted.
     directory.change_state("settings", json!({"RELAY_LOG_LEVEL": "lots"}));
     assert!(directory.bad(&["roll"]).contains("bad: RELAY_LOG_LEVEL"), "control");
     directory.good(&["up", "--unset", "RELAY_LOG_LEVEL"]);
@@ -196,7 +196,8 @@ fn what_haproxy_cannot_have_is_refused_before_anything_is_saved() {
         assert!(!directory.path().join("cluster.json").exists());
         assert_eq!(directory.status(), Vec::<Value>::new());
     }
-    // And as long as nobody listens there, another can be chosen.
+
+    // While HAProxy does not run, another port can be chosen.
     let servers = ["up", "--relays", "0", "--replicas", "0", "--port"];
     directory.good(&[&servers[..], &[&port]].concat());
     directory.good(&[&servers[..], &[&free]].concat());

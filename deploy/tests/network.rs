@@ -1,15 +1,15 @@
-//! A bad line, and Redis in its larger forms.
+//! Checks the faults of a network, and Redis with Sentinels and as a Cluster.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use deploy::proxy::Proxy;
-use deploy::redis::{Cluster, Sentinels};
+use deploy::redis::{RedisCluster, Sentinels};
 use deploy::{Home, STEP_TIMEOUT, until};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy before a server that says everything back, and a connection through it.
+/// A proxy in front of an echo server, and a connection through it.
 async fn echo() -> (Proxy, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
@@ -25,7 +25,7 @@ async fn echo() -> (Proxy, TcpStream) {
     (proxy, stream)
 }
 
-/// How long some bytes take there and back.
+/// The round-trip time of some bytes.
 async fn round_trip(stream: &mut TcpStream, bytes: usize) -> Duration {
     let begin = Instant::now();
     stream.write_all(&vec![7; bytes]).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_line_is_slow_narrow_silent_or_cut_when_told_so() {
     assert!(narrow >= Duration::from_millis(400), "{narrow:?}");
     proxy.change(|line| line.bytes_per_second = None);
 
-    // Silence loses nothing.
+    // A silence loses no bytes.
     proxy.silence(true);
     stream.write_all(b"late").await.unwrap();
     let mut back = [0; 4];
@@ -85,7 +85,7 @@ async fn sentinels_replace_a_dead_master() {
 
 #[tokio::test]
 async fn a_cluster_replaces_a_dead_master() {
-    let mut redis = Cluster::start(Home::temporary().unwrap()).await.unwrap();
+    let mut redis = RedisCluster::start(Home::temporary().unwrap()).await.unwrap();
     let before = redis.masters().await.unwrap();
     redis.servers[before[0]].kill().await.unwrap();
     redis.wait_whole().await.unwrap();

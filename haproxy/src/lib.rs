@@ -1,9 +1,9 @@
 //! A typed model of a Skein cluster, rendered into HAProxy's configuration; and a client for its Runtime API.
 //!
 //! - [`Cluster::parse`] reads a cluster file; [`EXAMPLE`] is one, with every key explained.
-//! - [`haproxy_cfg`] renders it; [`process::check`] asks HAProxy what it thinks of the result.
-//! - [`production::files`] renders what runs the cluster: Dockerfile, Compose, systemd, Kubernetes, Redis.
-//! - [`plan::plan`] says what a number of clients needs, and what runs out first.
+//! - [`haproxy_cfg`] renders it; [`process::check`] lets HAProxy check the result.
+//! - [`production::files`] renders the production files: Dockerfile, Compose, systemd, Kubernetes, Redis.
+//! - [`plan::plan`] computes what a number of clients needs, and which limit is reached first.
 //! - [`Runtime`] adds, drains and removes relays and replaces certificates while everything runs;
 //!   [`process::reload`] does what the Runtime API cannot.
 

@@ -1,11 +1,11 @@
-//! What a number of clients needs, and what of it a cluster runs out of first. docs/capacity.md says how the costs were
-//! measured and what they leave out.
+//! Computes what a number of clients needs, and which limit a cluster reaches first. docs/capacity.md says how the
+//! costs were measured and what they leave out.
 
 use crate::model::{CONNECTIONS_PER_PORT, Cluster, Production};
 use std::fmt;
 
-/// Memory of a relay before its first client: 12 MiB for itself, the ring (queues.ring_bytes) and the cache (cache.l1_bytes)
-/// when they are full.
+/// Memory of a relay before its first client: 12 MiB for itself, the ring (queues.ring_bytes) and the cache
+/// (cache.l1_bytes) when they are full.
 pub const RELAY_BASE_BYTES: u64 = (12 << 20) + (64 << 20) + (64 << 20);
 /// Memory of a relay for a client with three subscriptions; an idle one takes 8.2 KiB.
 pub const RELAY_CLIENT_BYTES: u64 = 14_440;
@@ -18,7 +18,7 @@ pub const FRONT_TLS_CLIENT_BYTES: u64 = 19_310;
 /// Descriptors of a process beside those of its clients.
 const OTHER_DESCRIPTORS: u64 = 1_000;
 
-/// What stands behind the relays: numbers that the cluster file does not know.
+/// The limits of the databases, which the cluster file does not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Databases {
     /// Connections of one relay to the primary.
@@ -30,25 +30,25 @@ pub struct Databases {
 }
 
 impl Default for Databases {
-    /// The pools' upper ends, and `deploy/postgres/primary.conf`.
+    /// The maxima of the pools, and the limit in `deploy/postgres/primary.conf`.
     fn default() -> Self {
         Self { primary_pool: 20, replica_pool: 50, max_connections: 300 }
     }
 }
 
-/// One thing that is limited.
+/// One limited resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// What, and where it is set.
+    /// Its name, and where it is set.
     pub what: &'static str,
-    /// What the clients need of it.
+    /// How much of it the clients need.
     pub need: u64,
-    /// What there is.
+    /// How much of it there is.
     pub have: u64,
 }
 
 impl Limit {
-    /// The share that is used; above 1 it is not enough.
+    /// The share that is needed; above 1 it is not enough.
     pub fn share(&self) -> f64 {
         self.need as f64 / (self.have.max(1)) as f64
     }
@@ -59,11 +59,11 @@ impl Limit {
 pub struct Plan {
     /// The clients.
     pub connections: u64,
-    /// Relays: as many as hold all clients while one of them is away.
+    /// The number of relays that can hold all clients while one of them is down.
     pub relays: u64,
-    /// Clients of one relay while one of them is away.
+    /// The clients of one relay while another one is down.
     pub connections_per_relay: u64,
-    /// Ports that each relay must be reached on.
+    /// The ports that each relay must listen on.
     pub ports_per_relay: u64,
     /// Descriptors of each relay (LimitNOFILE).
     pub relay_descriptors: u64,
@@ -79,19 +79,19 @@ pub struct Plan {
     pub primary_connections: u64,
     /// Connections of all relays to each standby.
     pub replica_connections: u64,
-    /// Everything of which the cluster has so much and no more; what runs out first comes first.
+    /// The limited resources, the one that runs out first at the beginning.
     pub limits: Vec<Limit>,
 }
 
-/// The memory limit of one relay, in MiB: what it takes with as many clients as it may have that hold all they may, and a
-/// quarter more, for the store's pages, the allocator and the kernel's share.
+/// The memory limit of one relay, in MiB: its memory with the most clients, which hold as much as they may, and a
+/// quarter more for the store's pages, the allocator and the kernel.
 pub fn relay_memory_mib(cluster: &Cluster, production: &Production) -> u64 {
     let clients = u64::from(cluster.relay.max_connections) * RELAY_CLIENT_BYTES;
     let bytes = RELAY_BASE_BYTES + clients + (u64::from(production.clients_memory_mib) << 20);
     (bytes / 4 * 5).div_ceil(64 << 20) * 64
 }
 
-/// The plan for so many clients of this cluster, all of them on `wss://` where it has `[front.tls]`.
+/// The plan for `connections` clients of this cluster, all of them on `wss://` where it has `[front.tls]`.
 pub fn plan(cluster: &Cluster, databases: &Databases, connections: u32) -> Plan {
     let connections = u64::from(connections);
     let (relay, front) = (&cluster.relay, &cluster.front);
@@ -156,6 +156,7 @@ impl fmt::Display for Plan {
             self.relay_descriptors,
             mib(self.relay_bytes)
         )?;
+
         writeln!(
             f,
             "  HAProxy         maxconn {}, {} descriptors, {} MiB",
@@ -163,11 +164,13 @@ impl fmt::Display for Plan {
             self.front_descriptors,
             mib(self.front_bytes)
         )?;
+
         writeln!(
             f,
             "  Postgres        {} connections on the primary, {} on each standby",
             self.primary_connections, self.replica_connections
         )?;
+
         writeln!(f, "\nwhat runs out first")?;
         for limit in &self.limits {
             let percent = limit.share() * 100.0;

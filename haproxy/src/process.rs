@@ -1,4 +1,4 @@
-//! HAProxy as a process: checking a file, starting, reloading.
+//! HAProxy as a process: checks a file, starts it, reloads it.
 
 use crate::runtime::{Runtime, RuntimeError, ask};
 use std::ffi::OsString;
@@ -8,47 +8,47 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-/// How often the master is asked whether the new process is there.
+/// The pause between two questions to the master whether the new process is there.
 const LOOK: Duration = Duration::from_millis(50);
 /// The most time for a reload.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why HAProxy does not run as it should.
+/// Why HAProxy could not be checked, started or reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// The program is not there.
+    /// The program is not installed.
     #[error("haproxy cannot be started: {0}; Debian's package is `haproxy`")]
     Start(#[from] io::Error),
-    /// It refused the file; these are its words.
+    /// It refused the file.
     #[error("haproxy refuses {}:\n{words}", .file.display())]
     Refused {
         /// The file.
         file: PathBuf,
-        /// What it said.
+        /// Its messages.
         words: String,
     },
     /// A socket did not answer as it should.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// No new process came within 20 s. The old one serves on.
+    /// No new process came within 20 s. The old one keeps serving.
     #[error("the reload brought no new process: haproxy's log says why")]
     NotReloaded,
 }
 
-/// The program. Debian puts it where only root's PATH looks.
+/// The program. Debian installs it in a directory that only root's PATH has.
 pub fn program() -> &'static Path {
     let debian = Path::new("/usr/sbin/haproxy");
     if debian.exists() { debian } else { Path::new("haproxy") }
 }
 
-/// The arguments that start HAProxy, as a master that keeps a worker and can be told to [`reload`].
+/// The arguments that start HAProxy as a master with a worker, which can [`reload`].
 pub fn arguments(config: &Path, master_socket: &Path) -> Vec<OsString> {
     let mut socket = master_socket.as_os_str().to_owned();
     socket.push(",mode,600,level,admin");
     vec!["-W".into(), "-S".into(), socket, "-f".into(), config.into()]
 }
 
-/// Whether HAProxy takes a file (`haproxy -c`). Files that it names, certificates say, must be there.
+/// Checks that HAProxy accepts a file (`haproxy -c`). Files that it names, such as certificates, must exist.
 pub async fn check(config: &Path) -> Result<(), ProcessError> {
     let output = Command::new(program()).arg("-c").arg("-f").arg(config).output().await?;
     if output.status.success() {
@@ -58,8 +58,8 @@ pub async fn check(config: &Path) -> Result<(), ProcessError> {
     Err(ProcessError::Refused { file: config.to_owned(), words })
 }
 
-/// Has a new process serve what the file says now, with the servers' states as they are. Connections that are open
-/// stay with the old process until they end, or `front.keep_after_reload_seconds`. A file that HAProxy refuses changes
+/// Lets a new process serve with the present file, and with the present states of the servers. Open connections stay
+/// with the old process until they end, or for `front.keep_after_reload_seconds`. A file that HAProxy refuses changes
 /// nothing.
 pub async fn reload(
     config: &Path,
@@ -70,11 +70,11 @@ pub async fn reload(
     check(config).await?;
     runtime.save_state(state_file).await?;
     let before = worker(master_socket).await?;
-    // The master becomes another program while it answers.
+    // The master executes itself again while it answers, so the answer may be cut off.
     let _ = ask(master_socket, "reload").await;
     let deadline = Instant::now() + RELOAD_TIMEOUT;
     while Instant::now() < deadline {
-        // Between two masters the socket answers nobody.
+        // While the master restarts, its socket does not answer.
         if let Ok(Some(now)) = worker(master_socket).await
             && Some(now) != before
         {
@@ -85,7 +85,7 @@ pub async fn reload(
     Err(ProcessError::NotReloaded)
 }
 
-/// The process that takes new connections, or none while there is none.
+/// The process that takes new connections; `None` while there is none.
 async fn worker(master_socket: &Path) -> Result<Option<u32>, RuntimeError> {
     Ok(current_worker(&ask(master_socket, "show proc").await?))
 }

@@ -1,4 +1,4 @@
-//! Everything else that is rendered from a cluster file: how its processes are built, started, watched and stopped.
+//! Renders the production files of a cluster: they build, start, watch and stop its processes.
 
 use crate::model::{ClientAddress, Cluster, Discovery, Production};
 use crate::plan::relay_memory_mib;
@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use tera::Context;
 
-/// Seconds between the end of the drain and the moment when a relay may be killed: 5 for goodbyes, 30 to finish what
-/// was accepted, and some to spare.
+/// Seconds between the end of the drain and the moment when a relay may be killed: 5 for Close frames, 30 to commit the
+/// accepted events, and some to spare.
 const AFTER_DRAIN_SECONDS: u32 = 45;
 /// Descriptors of a relay or of HAProxy beside those of its clients.
 const OTHER_DESCRIPTORS: u32 = 1_000;
@@ -23,9 +23,9 @@ const DOCKER_DNS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::ne
 /// One rendered file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Relative to the directory that holds them all; the repository has them in `deploy/production`.
+    /// The path relative to the directory of all files, which is `deploy/production` in the repository.
     pub path: String,
-    /// What is in it.
+    /// The content.
     pub text: String,
 }
 
@@ -42,7 +42,7 @@ struct Port {
     inside: u16,
 }
 
-/// Every file; only `haproxy.cfg` where the cluster has no `[production]`.
+/// All files; only `haproxy.cfg` where the cluster has no `[production]`.
 pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
     cluster.validate()?;
     let mut files = vec![File { path: "haproxy.cfg".to_owned(), text: haproxy_cfg(cluster)? }];
@@ -70,6 +70,7 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
         let template = template.replace("{% include \"hardening\" %}\n", hardening);
         files.push(File { path: path.to_owned(), text: render(path, &template, &context)? });
     }
+
     files.extend(cluster.instances.iter().map(|instance| {
         let (clients, admin) = (instance.ports.first().copied().unwrap_or(CLIENTS_PORT), instance.admin_port);
         let mut text = format!(
@@ -86,8 +87,8 @@ pub fn files(cluster: &Cluster) -> Result<Vec<File>, RenderError> {
     Ok(files)
 }
 
-/// Prometheus' configuration: it scrapes the relays and HAProxy, and, where clients come by `wss://`, has somebody look at
-/// the certificate. It reads its rules from a `rules.yaml` beside it.
+/// Prometheus' configuration: it scrapes the relays and HAProxy and, where clients use `wss://`, lets the blackbox
+/// exporter check the certificate. It reads its rules from a `rules.yaml` beside it.
 pub fn prometheus(cluster: &Cluster) -> Result<String, RenderError> {
     cluster.validate()?;
     let mut context = Context::new();
@@ -98,8 +99,8 @@ pub fn prometheus(cluster: &Cluster) -> Result<String, RenderError> {
     render("prometheus.yaml", include_str!("../templates/observe/prometheus.yaml"), &context)
 }
 
-/// The same cluster with its relays in containers: found by name, each on the ports of the image; and with statistics
-/// that the container's host can reach.
+/// The same cluster with its relays in containers: DNS finds them by name, each has the ports of the image, and the
+/// container's host can reach the statistics.
 fn in_containers(cluster: &Cluster, name: &str, resolvers: Vec<SocketAddr>) -> Cluster {
     let mut cluster = cluster.clone();
     cluster.instances = Vec::new();
@@ -139,7 +140,7 @@ fn context(cluster: &Cluster, production: &Production) -> Context {
     context
 }
 
-/// The relays' settings that the cluster file repeats, as they are set for a process.
+/// The relays' settings that the cluster file contains, as environment variables.
 fn variables(cluster: &Cluster, production: &Production) -> Vec<Variable> {
     let relay = &cluster.relay;
     let proxy_v2 = relay.client_address == ClientAddress::ProxyV2;
@@ -158,7 +159,7 @@ fn variables(cluster: &Cluster, production: &Production) -> Vec<Variable> {
     ]
 }
 
-/// HAProxy's ports, as a container has them. Its statistics are for the host alone.
+/// HAProxy's ports in a container. Only the host can reach its statistics.
 fn ports(cluster: &Cluster) -> Vec<Port> {
     let front = &cluster.front;
     let numbered = |kind: &str, addresses: &[SocketAddr]| {
@@ -176,13 +177,13 @@ fn ports(cluster: &Cluster) -> Vec<Port> {
     ports
 }
 
-/// As a block of YAML below a key of a `data` map.
+/// Indents a text as a block of YAML below a key of a `data` map.
 fn indented(text: &str) -> String {
     let line = |line: &str| if line.is_empty() { String::new() } else { format!("    {line}") };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// FNV-1a: tells one configuration from another.
+/// An FNV-1a hash, which tells configurations apart.
 fn digest(text: &str) -> String {
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))

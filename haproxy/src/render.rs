@@ -1,19 +1,19 @@
-//! From the model to texts. The templates are compiled into the program; strict: a name they lack is an error.
+//! Renders the model with templates, which are embedded in the program. An unknown name in a template is an error.
 
 use crate::model::{ClientAddress, Cluster, ModelError, Server};
 use serde::Serialize;
 use tera::{Context, Tera};
 
-/// The backend that holds the relays; the Runtime API names servers with it.
+/// The name of the relays' backend; the Runtime API needs it to name servers.
 pub const BACKEND: &str = "relays";
 
-/// Connections to the statistics and the Runtime API, beyond those of clients.
+/// Connections to the statistics and the Runtime API, beside those of clients.
 const OPERATORS: u32 = 100;
 
 /// Why nothing was rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The cluster does not hold together.
+    /// The cluster is not valid.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A template and the model do not fit.
@@ -30,6 +30,7 @@ pub fn haproxy_cfg(cluster: &Cluster) -> Result<String, RenderError> {
         server: Server,
         arguments: String,
     }
+
     let line = |server: Server| Ok::<_, RenderError>(Line { arguments: server_arguments(&server)?, server });
     let servers = cluster.servers().into_iter().map(line).collect::<Result<Vec<_>, _>>()?;
     let front = &cluster.front;
@@ -48,12 +49,13 @@ pub fn haproxy_cfg(cluster: &Cluster) -> Result<String, RenderError> {
         }
         None => None,
     };
+
     context.insert("asks_dns", &(discovered.is_some() || servers.iter().any(|line| line.server.named)));
     context.insert("discovery", &discovered);
     render("haproxy.cfg", include_str!("../templates/haproxy.cfg"), &context)
 }
 
-/// Everything that stands after a server's name and address, in a configuration file as in the Runtime API.
+/// The arguments after a server's name and address, in a configuration file and in the Runtime API alike.
 pub fn server_arguments(server: &Server) -> Result<String, RenderError> {
     let mut context = Context::new();
     context.insert("server", server);

@@ -1,4 +1,4 @@
-//! What can be changed while clients stay connected.
+//! Changes while clients stay connected: relays, certificates, the configuration.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -88,6 +88,7 @@ async fn ten_reloads_refuse_nobody() {
         reloaded.unwrap();
         sockets.extend(came);
     }
+
     for socket in &mut sockets {
         assert!(socket.lives().await);
     }
@@ -109,7 +110,7 @@ async fn wss_speaks_http_1_alone_and_its_certificate_is_replaced_while_clients_s
     let stream = handshake(listen, &old, &["h2", "http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]), "never h2");
     let mut before = Socket::open(stream, "").await.unwrap();
-    assert_eq!(before.told, " x-forwarded-for: 127.0.0.1 x-forwarded-proto: https");
+    assert_eq!(before.forwarded, " x-forwarded-for: 127.0.0.1 x-forwarded-proto: https");
     assert!(handshake(listen, &new, &[]).await.is_err(), "control: not yet");
 
     front.runtime.replace_certificate(&certificate, &new.pem).await.unwrap();

@@ -1,4 +1,4 @@
-//! Relays that DNS names, and relays with several ports.
+//! Relays that HAProxy finds by DNS, and relays with several ports.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -49,7 +49,7 @@ impl Dns {
     }
 }
 
-/// What the name stands for: relays on these ports.
+/// The discovery of relays with the ports of `relay`.
 fn discovery(relay: &FakeRelay, slots: u16) -> Discovery {
     let Instance { ports, admin_port, agent_port, .. } = &relay.instance;
     let (port, admin_port, agent_port) = (ports[0], *admin_port, *agent_port);
@@ -65,7 +65,7 @@ fn answer(question: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
     let count = u8::try_from(addresses.len()).unwrap();
     let mut answer = [&question[..2], &[0x84, 0, 0, 1, 0, count, 0, 0, 0, 0], &question[12..end]].concat();
     for address in addresses {
-        // A pointer to the name in the question; A; IN; a second to live; four bytes.
+        // A pointer to the name in the question; type A; class IN; a TTL of one second; four bytes.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
         answer.extend(address.octets());
     }
@@ -86,6 +86,7 @@ async fn relays_that_dns_names_get_clients_as_soon_as_it_does() {
         cluster.discovery = Some(discovery(&one, 4));
     })
     .await;
+
     let names = ["relay-1", "relay-2", "relay-3"];
     until("two relays are up", async || up(&front.runtime.servers().await.unwrap()) == 2).await;
     let (mut sockets, counts) = front.spread(6, &names).await;
@@ -99,7 +100,7 @@ async fn relays_that_dns_names_get_clients_as_soon_as_it_does() {
     }
 }
 
-/// The other front has one second where the rendered file has a day, so that the silence is long for it.
+/// The other front has a timeout of one second where the rendered file has a day, so that the silence exceeds it.
 #[tokio::test]
 async fn clients_stay_when_dns_falls_silent() {
     let relay = FakeRelay::start("relay-1").await;
@@ -110,6 +111,7 @@ async fn clients_stay_when_dns_falls_silent() {
             cluster.discovery = Some(discovery(&relay, 1));
         })
     };
+
     let (front, hasty) = (start().await, start().await);
     hasty.reload_as(&haproxy_cfg(&hasty.cluster).unwrap().replace(" 24h", " 1s")).await.unwrap();
     for front in [&front, &hasty] {

@@ -1,4 +1,4 @@
-//! What the rendered configuration makes a real HAProxy do.
+//! Checks the rendered configuration with a real HAProxy.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -19,16 +19,16 @@ async fn clients_are_spread_and_their_own_words_about_their_address_are_replaced
         assert!(socket.lives().await);
     }
     let liar = "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\n";
-    let told = front.try_open(liar).await.unwrap().told;
-    assert_eq!(told, " x-forwarded-for: 127.0.0.1 x-forwarded-proto: http");
+    let forwarded = front.try_open(liar).await.unwrap().forwarded;
+    assert_eq!(forwarded, " x-forwarded-for: 127.0.0.1 x-forwarded-proto: http");
 }
 
 #[tokio::test]
 async fn proxy_v2_tells_the_address_before_the_first_byte() {
     let relay = FakeRelay::start_with("relay-1", true).await;
     let front = Front::start(&[&relay], |cluster| cluster.relay.client_address = ClientAddress::ProxyV2).await;
-    let told = front.try_open("X-Forwarded-For: 1.2.3.4\r\n").await.unwrap().told;
-    assert_eq!(told, "proxy [127, 0, 0, 1] x-forwarded-proto: http");
+    let forwarded = front.try_open("X-Forwarded-For: 1.2.3.4\r\n").await.unwrap().forwarded;
+    assert_eq!(forwarded, "proxy [127, 0, 0, 1] x-forwarded-proto: http");
 }
 
 /// The control is the second half: 503 in place of 404 ends the same sockets.
@@ -57,7 +57,7 @@ async fn a_404_drains_and_a_503_sends_away() {
     }
 }
 
-/// Between a relay's first refusal and the next check HAProxy still believes in it.
+/// Between a relay's first refusal and the next check HAProxy still takes it for ready.
 #[tokio::test]
 async fn a_client_that_a_relay_refuses_goes_to_another() {
     let (one, two) = (FakeRelay::start("relay-1").await, FakeRelay::start("relay-2").await);
@@ -86,7 +86,7 @@ async fn no_client_notices_that_a_relay_has_just_died() {
     front.sees("relay-1", Status::Down).await;
 }
 
-/// With leastconn, a relay of a tenth of the weight gets a tenth of the others' connections.
+/// With leastconn, a relay with a tenth of the weight gets a tenth of the connections of another one.
 #[tokio::test]
 async fn a_relay_gets_the_share_that_it_asks_for() {
     let (one, two) = (FakeRelay::start("relay-1").await, FakeRelay::start("relay-2").await);

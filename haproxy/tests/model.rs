@@ -1,4 +1,5 @@
-//! The model is strict, and what is rendered from it is what was reviewed. `UPDATE_GOLDEN=1` rewrites the golden files.
+//! The model is strict, and the rendered files are those that were reviewed. `UPDATE_GOLDEN=1` rewrites the golden
+//! files.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -19,8 +20,8 @@ fn local() -> Cluster {
     cluster
 }
 
-/// Each says something else: all there is; PROXY v2, several ways to an instance, names and IPv6; as little as
-/// possible.
+/// Different clusters, by the names of their golden files. `example` has every key. `ways` has PROXY v2, several ports
+/// and source addresses (several ways to each relay), names and IPv6. `local` is minimal.
 fn variants() -> [(&'static str, Cluster); 3] {
     let mut ways = local();
     ways.relay.client_address = ClientAddress::ProxyV2;
@@ -41,7 +42,7 @@ fn rendered_files_are_the_reviewed_ones() {
     }
 }
 
-/// The production files lie in the repository, so their golden files are they themselves.
+/// The production files are in the repository, so they are their own golden files.
 #[test]
 fn production_files_are_the_reviewed_ones() {
     let files = production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap();
@@ -52,7 +53,7 @@ fn production_files_are_the_reviewed_ones() {
     assert_eq!(production::files(&local()).unwrap().len(), 1, "without [production] there is HAProxy's alone");
 }
 
-/// What an operator writes into a file must outlive the next rendering, and a relay without it must not start.
+/// Rendering must not overwrite the operator's own file, and a relay without that file must not start.
 #[test]
 fn the_unit_reads_its_secrets_from_a_file_that_is_not_rendered() {
     let files = production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap();
@@ -77,6 +78,7 @@ fn the_relays_variables_are_settings() {
         };
         settings.contains_key(&key) || settings.iter().any(inside)
     };
+
     let mut found = 0;
     for file in production::files(&Cluster::parse(EXAMPLE).unwrap()).unwrap() {
         let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -106,7 +108,7 @@ async fn haproxy_takes_every_rendered_file() {
     }
 }
 
-/// Each key of the example is taken away, and each section gets one more.
+/// Removes each key of the example, and adds a key to each section: both are errors.
 #[test]
 fn a_missing_or_unknown_key_is_named() {
     let lines: Vec<_> = EXAMPLE.lines().collect();
@@ -114,27 +116,28 @@ fn a_missing_or_unknown_key_is_named() {
     for (at, line) in lines.iter().enumerate() {
         let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
         keys += 1;
-        let mut less = lines.clone();
-        less.remove(at);
-        let error = Cluster::parse(&less.join("\n")).unwrap_err().to_string();
+        let mut without = lines.clone();
+        without.remove(at);
+        let error = Cluster::parse(&without.join("\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("missing field `{key}`")), "{error}");
-        let more = format!("{key}_too = 1");
-        let mut longer = lines.clone();
-        longer.insert(at, &more);
-        let error = Cluster::parse(&longer.join("\n")).unwrap_err().to_string();
+        let unknown = format!("{key}_too = 1");
+        let mut with_unknown = lines.clone();
+        with_unknown.insert(at, &unknown);
+        let error = Cluster::parse(&with_unknown.join("\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("unknown field `{key}_too`")), "{error}");
     }
+
     assert!(keys > 40, "{keys}");
     let without_tls = EXAMPLE.replace("[front.tls]", "[front.tsl]");
     assert!(Cluster::parse(&without_tls).unwrap_err().to_string().contains("tsl"));
 }
 
-fn produced(cluster: &mut Cluster) -> &mut Production {
+fn production_of(cluster: &mut Cluster) -> &mut Production {
     cluster.production.get_or_insert(Cluster::example().production.unwrap())
 }
 
 #[test]
-fn what_does_not_hold_together_is_named() {
+fn a_contradiction_is_named() {
     type Change = fn(&mut Cluster);
     let cases: [(&str, Change); 20] = [
         ("name", |c| c.name = "Skein relay".into()),
@@ -153,11 +156,12 @@ fn what_does_not_hold_together_is_named() {
         ("instances.relay-2.ports", |c| c.instances.push(instance("relay-2", "127.0.0.1", &[7777]))),
         ("instances.relay-1.ports", |c| c.instances[0].ports.clear()),
         ("instances.relay-1.ports", |c| (c.relay.max_connections, c.front.max_connections) = (40_000, 40_000)),
-        ("production.public_url", |c| produced(c).public_url = "https://relay.example.com".into()),
-        ("production.most_relays", |c| produced(c).most_relays = 2),
-        ("production.connections_per_relay", |c| produced(c).connections_per_relay = 0),
-        ("production.redis_image", |c| produced(c).redis_image = "redis }}".into()),
+        ("production.public_url", |c| production_of(c).public_url = "https://relay.example.com".into()),
+        ("production.most_relays", |c| production_of(c).most_relays = 2),
+        ("production.connections_per_relay", |c| production_of(c).connections_per_relay = 0),
+        ("production.redis_image", |c| production_of(c).redis_image = "redis }}".into()),
     ];
+
     local().validate().unwrap();
     for (key, change) in cases {
         let mut cluster = local();

@@ -1,4 +1,4 @@
-//! Production files at work.
+//! Runs parts of the production files.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -23,40 +23,42 @@ fn program(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A pg_basebackup that keeps to the order of the real one, and refuses what that refuses: a directory with something
-/// in it. It is killed before the last file where BROKEN_OFF is set.
-const COPY: &str = r#"
+/// A fake pg_basebackup that writes files in the order of the real one, and refuses a directory that is not empty, as
+/// the real one does. It is killed before the last file where INTERRUPTED is set.
+const FAKE_BASEBACKUP: &str = r#"
 while [ "$1" != -D ]; do shift; done
 [ -z "$(ls -A "$2" 2>/dev/null)" ] || exit 1
 mkdir -p "$2/global" "$2/base" && echo 15 >"$2/PG_VERSION"
-[ -z "$BROKEN_OFF" ] || kill -KILL $PPID $$
+[ -z "$INTERRUPTED" ] || kill -KILL $PPID $$
 touch "$2/global/pg_control" "$2/standby.signal"
 echo copied >>"$COPIES""#;
 
 #[test]
-fn a_standby_whose_first_copy_was_broken_off_copies_again() {
+fn a_standby_whose_first_copy_was_interrupted_copies_again() {
     let directory = tempfile::tempdir().unwrap();
     let (programs, data) = (directory.path().join("bin"), directory.path().join("data"));
     for folder in [&programs, &data] {
         fs::create_dir(folder).unwrap();
     }
-    program(&programs.join("pg_basebackup"), COPY);
+    program(&programs.join("pg_basebackup"), FAKE_BASEBACKUP);
     program(&programs.join("postgres"), r#"[ -e "$PGDATA/global/pg_control" ] && [ -e "$PGDATA/standby.signal" ]"#);
     let script = directory.path().join("standby.sh");
     fs::write(&script, rendered("postgres-standby.sh")).unwrap();
     let copies = directory.path().join("copies");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let run = |broken_off: &str| {
+    let run = |interrupted: &str| {
         let mut bash = Command::new("bash");
         bash.arg(&script).env("PATH", &path).env("PGDATA", &data).env("SKEIN_STANDBY", "replica-1");
-        bash.env("COPIES", &copies).env("BROKEN_OFF", broken_off).status().unwrap().success()
+        bash.env("COPIES", &copies).env("INTERRUPTED", interrupted).status().unwrap().success()
     };
+
     assert!(!run("yes"), "control");
-    assert!(run(""), "the second start copies anew");
+    assert!(run(""), "the second start copies again");
     assert!(run(""), "the third has a copy");
     assert_eq!(fs::read_to_string(&copies).unwrap(), "copied\n");
     assert!(!data.join("copy").exists());
-    // A standby that was promoted is one no more, and keeps what it has.
+
+    // A promoted standby is no standby any more, and must keep its data.
     fs::remove_file(data.join("standby.signal")).unwrap();
     assert!(!run(""), "control: the stub wants a standby");
     assert_eq!(fs::read_to_string(&copies).unwrap(), "copied\n");
@@ -71,26 +73,27 @@ impl Drop for Redis {
     }
 }
 
-/// An address of this machine that other machines may know; `None` on one that has no network.
+/// An address of this machine that other machines can reach; `None` without a network.
 fn own_address() -> Option<IpAddr> {
-    // Nothing is sent: the system only says from which address it would be.
+    // Sends nothing: the system only tells the source address that it would use.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("198.18.0.1:9").ok()?;
     let own = socket.local_addr().unwrap().ip();
     (!own.is_loopback()).then_some(own)
 }
 
-/// What a node with this file answers a client that comes to `own`, and so from there.
+/// The answer of a node with this file to a client that connects to `own`, and so comes from that address.
 async fn answer_of_redis(configuration: &str, own: IpAddr) -> String {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("redis.conf");
-    // A cluster's node listens 10,000 above its port as well.
+    // A cluster's node also listens on its port plus 10,000.
     let port = loop {
         let port = kit::free_address().port();
         if port < 55_000 {
             break port;
         }
     };
+
     fs::write(&file, configuration.replace("port 6379\n", &format!("port {port}\n"))).unwrap();
     let child = Command::new("redis-server").arg(&file).current_dir(&directory).stdout(Stdio::null()).spawn().unwrap();
     let _redis = Redis(child);
@@ -106,7 +109,7 @@ async fn answer_of_redis(configuration: &str, own: IpAddr) -> String {
 async fn a_node_of_redis_cluster_answers_other_hosts() {
     let file = rendered("redis-cluster.conf");
     assert!(file.contains("\nprotected-mode no\n"), "{file}");
-    // Without a network there is nobody to be answered.
+    // Without a network no client can come from another address.
     let Some(own) = own_address() else { return };
     assert_eq!(answer_of_redis(&file, own).await, "+PONG\r\n");
     let protected = answer_of_redis(&file.replace("protected-mode no", ""), own).await;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::{Bench, Measurement, Relay, Where, progress};
 use loadtest::events::{Authors, Kinds, Plan, fill};
-use loadtest::hot::{self, Bound, Hot};
+use loadtest::hot::{self, Hot, PhaseBound};
 use loadtest::report::{Report, SCHEMA, compare, draw_both};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -17,9 +17,9 @@ mod cli;
 
 use cli::{at_least_one, cluster::ClusterArguments, load::LoadArguments, positive};
 
-/// It ran, and something was lost, doubled, out of order or the like.
+/// Exit status: the run found faults, such as lost, doubled or reordered deliveries.
 const EXIT_FAULTS: u8 = 1;
-/// It could not run.
+/// Exit status: the run could not take place.
 const EXIT_FAILED: u8 = 3;
 
 #[derive(Parser)]
@@ -155,12 +155,13 @@ impl CacheArguments {
             instances: self.instances,
             replicas: self.replicas,
             connections: self.connections,
-            phase: Bound { lasts: self.lasts, questions: self.at_most },
-            warming: Bound { lasts: self.warming, questions: 2 * self.at_most },
+            phase: PhaseBound { lasts: self.lasts, questions: self.at_most },
+            warming: PhaseBound { lasts: self.warming, questions: 2 * self.at_most },
             rate: self.rate,
             fourth: self.fourth,
             settings: self.settings,
         };
+
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = tokio::task::LocalSet::new().block_on(&runtime, hot.run())?;
         hot::write(&report, &self.report)?;
@@ -264,6 +265,7 @@ fn compare_files(arguments: &CompareArguments) -> anyhow::Result<()> {
         );
         Ok(report)
     };
+
     let (one, other) = (read(&arguments.one)?, read(&arguments.other)?);
     print!("{}", compare(("one", &one), ("other", &other)));
     draw_both(("one", &one), ("other", &other), &arguments.out)?;
@@ -284,11 +286,12 @@ fn fill_file(arguments: &FillArguments) -> anyhow::Result<()> {
 
 fn bench(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
     let json = arguments.json.clone();
-    // Dropped, and so removed, after the relay in it was stopped.
+    // Declared before the relay, so that it is dropped, and removed, after the relay was stopped.
     let temporary = match &arguments.place.directory {
         Some(directory) => tempfile::tempdir_in(directory),
         None => tempfile::tempdir(),
     }?;
+
     let bench = arguments.into_bench(temporary.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
@@ -298,6 +301,7 @@ fn bench(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
     })?;
+
     if let Some(path) = json {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
@@ -318,6 +322,7 @@ impl BenchArguments {
             }),
             (None, None) => anyhow::bail!("give --url or --spawn"),
         };
+
         Ok(Bench {
             place,
             measurements: self.only,

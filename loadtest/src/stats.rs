@@ -1,10 +1,10 @@
-//! Latencies, rates, and what several rounds say together.
+//! Distributions of latencies, and the spread of a figure over several rounds.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The longest latency kept apart from longer ones, in nanoseconds.
+/// The longest latency that the histogram can hold, in nanoseconds; a longer one counts as this.
 const MAX_NANOS: u64 = 300_000_000_000;
 
 /// A distribution of durations, exact to 0.1 %.
@@ -14,7 +14,7 @@ pub struct Latency(Histogram<u64>);
 /// A [`Latency`] in a report, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many durations.
+    /// The number of durations.
     pub count: u64,
     /// Their mean.
     pub mean: f64,
@@ -44,7 +44,7 @@ pub struct Percentiles {
 }
 
 impl Latency {
-    /// An empty one.
+    /// An empty distribution.
     ///
     /// # Panics
     /// Never: the bounds are constants that the histogram takes.
@@ -60,11 +60,11 @@ impl Latency {
 
     /// Adds all that `other` holds.
     pub fn merge(&mut self, other: &Self) {
-        // It fails for other bounds only, and all have the same.
+        // It fails only where the bounds differ, and all have the same.
         let _ = self.0.add(&other.0);
     }
 
-    /// The same for a report; `None` while nothing was recorded.
+    /// The distribution in a report's form; `None` while nothing was recorded.
     pub fn summary(&self) -> Option<Summary> {
         let millis = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e6;
         (!self.0.is_empty()).then(|| Summary {
@@ -110,7 +110,7 @@ impl Percentiles {
 /// The middle and the ends of one figure over several rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// The middle figure; of an even number of figures, the mean of the two in the middle.
     pub median: f64,
     /// The least.
     pub min: f64,

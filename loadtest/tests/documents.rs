@@ -1,4 +1,4 @@
-//! The commands of `loadtest` that README.md and docs tell people to type.
+//! Checks the `loadtest` commands in README.md and docs.
 
 #![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 

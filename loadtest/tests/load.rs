@@ -1,5 +1,5 @@
-//! The load tester against relays whose every lie is known: each must be found and counted exactly, and an honest
-//! relay must come out clean.
+//! Runs the load tester against relays that count their own violations: it must find and count each exactly, and must
+//! find none in a correct relay.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -30,7 +30,7 @@ fn options(urls: Vec<String>) -> Options {
         authors: 50,
         threads: 2,
         sources: Vec::new(),
-        // Nothing comes later, so what has not come never does; a run that misses something takes this much longer.
+        // Short, since these relays deliver at once or never: a run with a lost delivery takes this much longer.
         patience: Duration::from_secs(3),
         late_after: Duration::from_secs(2),
         replay: None,
@@ -53,7 +53,7 @@ async fn loaded(lie: Lie, change: impl FnOnce(Options) -> Options) -> (Run, Arc<
     (run, store)
 }
 
-/// The faults that a run found; none is named twice.
+/// The faults that a run found, each once.
 fn faults(run: &Run) -> Vec<(&'static str, u64)> {
     run.ledger.faults().into_iter().filter(|(_, times)| *times > 0).collect()
 }
@@ -79,7 +79,7 @@ async fn several_addresses_are_one_relay() {
     assert_eq!(run.ledger.delivered, EVENTS * SUBSCRIBERS);
 }
 
-/// Two relays that do not know of each other: half of the subscribers of each event are at the other one.
+/// Two separate relays: half of the subscribers of each event are at the other one.
 #[tokio::test]
 async fn what_does_not_cross_over_is_lost() {
     let urls = vec![lying("", Lie::None).await.0, lying("", Lie::None).await.0];
@@ -108,7 +108,7 @@ async fn doubled_deliveries_are_counted() {
 #[tokio::test]
 async fn late_deliveries_are_counted_and_are_no_violation() {
     let delay = Duration::from_millis(2_500);
-    // So few events that nothing overtakes what comes late.
+    // Few events, so that no event overtakes a late one.
     let change = |options| Options { events: Some(10), patience: Duration::from_secs(10), ..options };
     let (run, store) = loaded(Lie::Delay(delay), change).await;
     assert_eq!((run.ledger.late, run.ledger.delivered), (store.told(), 10 * SUBSCRIBERS));
@@ -126,7 +126,7 @@ async fn late_deliveries_are_counted_and_are_no_violation() {
 async fn reordered_deliveries_are_counted() {
     let (run, store) = loaded(Lie::Reorder, |options| options).await;
     assert!(store.told() > 40, "{}", store.told());
-    // What was held when the publisher stopped never came.
+    // Deliveries that were held back when the publisher stopped never came.
     let held = EVENTS * SUBSCRIBERS - run.ledger.delivered;
     assert_eq!(run.ledger.lost, held);
     assert_eq!(run.ledger.out_of_order, store.told());
@@ -145,12 +145,14 @@ async fn lies_in_oks_are_counted() {
         let (run, store) = loaded(lie, change).await;
         assert_eq!((store.told(), faults(&run)), (lies, expected), "{lie:?}");
     }
-    // One that comes again after its events are settled finds nothing that it could answer.
+
+    // A second OK after the event's account was settled answers nothing.
     let (run, store) = loaded(Lie::OkTwice, change).await;
     let again = run.ledger.answered_again + run.ledger.answers_to_nothing;
     assert_eq!((store.told(), again), (lies, lies), "{:?}", faults(&run));
     assert!(faults(&run).iter().all(|(fault, _)| ["answered_again", "answers_to_nothing"].contains(fault)));
-    // A missing OK holds its connection's next event back, so this one keeps a schedule.
+
+    // In a closed loop a missing OK would hold back the next event, so this run has a rate.
     let (run, store) = loaded(Lie::NoOk, |options| Options { pace: Pace::Rate(200.0), ..change(options) }).await;
     assert_eq!((store.told(), faults(&run)), (lies, vec![("unanswered", lies)]));
 }
@@ -160,23 +162,26 @@ async fn a_standard_run_is_clean_through_reconnects_and_finds_what_goes_astray()
     let standard = |options| Options {
         workload: Workload::Standard,
         connections: 60,
-        // Little enough for a relay that looks at every event for every question.
+        // Slow enough for a relay that compares every event with every question.
         pace: Pace::Rate(50.0),
         events: None,
         duration: Duration::from_secs(4),
         patience: Duration::from_secs(8),
         ..options
     };
+
     let (run, _) = loaded(Lie::None, standard).await;
     assert_eq!(faults(&run), []);
     assert_eq!(run.ledger.sent, 200);
     assert_eq!(run.counts.asked, 4 * 200);
-    // A question under way when its connection leaves is forgotten.
+
+    // A question that is under way when its connection reconnects is not counted.
     assert!(run.latency_ms["query"].count + 10 > run.counts.asked, "{:?}", run.counts);
     assert!(run.ledger.due > 700 && run.ledger.delivered == run.ledger.due, "{:?}", run.ledger);
     let (run, store) = loaded(Lie::NoEose, standard).await;
     assert!(store.told() >= 5);
     assert_eq!(faults(&run), [("questions_unanswered", store.told())]);
+
     // Without questions, since those get the stray events too.
     let (run, store) = loaded(Lie::Misdeliver, |options| Options {
         workload: Workload::Storm,
@@ -184,6 +189,7 @@ async fn a_standard_run_is_clean_through_reconnects_and_finds_what_goes_astray()
         ..standard(options)
     })
     .await;
+
     assert!(run.counts.reconnected >= 60, "{:?}", run.counts);
     assert!(store.told() > 50);
     // Some of the strays went to connections that had just left.
@@ -215,7 +221,7 @@ async fn a_broken_connection_excuses_what_it_had_under_way() {
     let (run, _) =
         loaded(Lie::HangUp, |options| Options { pace: Pace::Rate(100.0), events: Some(50), ..options }).await;
     assert!(run.errors.0["connection: the server hung up"] >= SUBSCRIBERS);
-    // They come back, ask for what they missed, and have it all in the end.
+    // The connections reconnect, ask for the events that they missed, and have all in the end.
     assert_eq!(faults(&run), []);
     assert!(run.ledger.caught_up > 0);
     assert_eq!(run.ledger.delivered, 50 * SUBSCRIBERS);
@@ -223,7 +229,7 @@ async fn a_broken_connection_excuses_what_it_had_under_way() {
 
 #[tokio::test]
 async fn nobody_there_is_an_error() {
-    // A port that was free a moment ago.
+    // A port without a listener: it was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let options = Options { events: Some(10), connections: 2, ..options(vec![format!("ws://127.0.0.1:{port}")]) };
     let error = run(options, &Surroundings::default(), &mut Silent).await.unwrap_err();
@@ -240,6 +246,7 @@ async fn real_events_are_replayed() {
         span_seconds: 1_000_000,
         kinds: loadtest::events::Kinds::Mixed,
     };
+
     let file = tempfile::NamedTempFile::new().unwrap();
     loadtest::events::fill(plan, &authors, true, &mut file.as_file(), || ()).unwrap();
     let change = |options| Options {
@@ -249,6 +256,7 @@ async fn real_events_are_replayed() {
         events: None,
         ..options
     };
+
     let (run, _) = loaded(Lie::None, change).await;
     assert_eq!((faults(&run), run.ledger.accepted), (vec![], 200));
     assert!(run.ledger.delivered > 500, "{:?}", run.ledger);

@@ -1,11 +1,13 @@
-//! The measurements against a relay whose truth is known: they must count right, and see every lie.
+//! Runs the measurements against a relay that counts its own violations: they must count right, and find each.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod kit;
 
 use kit::{Lie, matches, relay};
-use loadtest::bench::{Agenda, Live, Pace, Publish, Question, Round, Shape, Site, live, publish, query, questions};
+use loadtest::bench::{
+    Live, LivePace, Publish, Question, QuestionSchedule, Round, Shape, Site, live, publish, query, questions,
+};
 use loadtest::client::ClientError;
 use loadtest::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill, sign_all};
 use serde_json::Value;
@@ -59,7 +61,9 @@ async fn every_shape_of_question_finds_as_many_rows_as_there_are() {
             let site = relay(&text, Lie::None).await;
             for shape in Shape::ALL {
                 let asked: Rc<[Question]> = questions(shape, 1, &keys, &authors, &mut Random::new(5)).into();
-                let round = query(&site, 2, Duration::from_millis(100), Agenda::in_turn(asked.clone())).await.unwrap();
+                let round = query(&site, 2, Duration::from_millis(100), QuestionSchedule::in_turn(asked.clone()))
+                    .await
+                    .unwrap();
                 let filter: Value = serde_json::from_str(&asked[0].filter).unwrap();
                 let limit = filter["limit"].as_u64().unwrap_or(u64::MAX);
                 let there = events.iter().filter(|event| matches(&filter, event)).count() as u64;
@@ -79,14 +83,14 @@ async fn a_refused_question_is_a_fault_and_no_answer() {
         .run_until(async {
             let site = relay(&text, Lie::RefuseQuestions).await;
             let asked = questions(Shape::Id, 5, &keys, &authors, &mut Random::new(5)).into();
-            let round = query(&site, 2, Duration::from_millis(50), Agenda::in_turn(asked)).await.unwrap();
+            let round = query(&site, 2, Duration::from_millis(50), QuestionSchedule::in_turn(asked)).await.unwrap();
             assert_eq!(round.operations, 0);
             assert!(round.faults.0["CLOSED error: no"] > 0);
         })
         .await;
 }
 
-async fn delivered(lie: Lie, pace: Pace) -> Result<Round, ClientError> {
+async fn delivered(lie: Lie, pace: LivePace) -> Result<Round, ClientError> {
     let authors = Authors::derive(1, 50);
     let events = fresh(&authors, 30, Kinds::NotesOf(3));
     LocalSet::new()
@@ -100,7 +104,7 @@ async fn delivered(lie: Lie, pace: Pace) -> Result<Round, ClientError> {
 
 #[tokio::test]
 async fn every_delivery_is_counted_once() {
-    for pace in [Pace::Flood { under_way: 5 }, Pace::Steady { per_second: 200.0 }] {
+    for pace in [LivePace::Flood { under_way: 5 }, LivePace::Steady { per_second: 200.0 }] {
         let round = delivered(Lie::None, pace).await.unwrap();
         assert_eq!((round.operations, round.faults.is_empty()), (20 * 30, true), "{:?}", round.faults);
         assert!(round.latency.percentiles().is_some());
@@ -109,9 +113,9 @@ async fn every_delivery_is_counted_once() {
 
 #[tokio::test]
 async fn doubled_and_lost_deliveries_are_faults() {
-    let round = delivered(Lie::DoubleDeliveries, Pace::Flood { under_way: 5 }).await.unwrap();
+    let round = delivered(Lie::DoubleDeliveries, LivePace::Flood { under_way: 5 }).await.unwrap();
     assert_eq!((round.operations, round.faults.0["delivered twice"]), (20 * 30, 20 * 10));
-    let round = delivered(Lie::HangUp, Pace::Steady { per_second: 200.0 }).await.unwrap();
+    let round = delivered(Lie::HangUp, LivePace::Steady { per_second: 200.0 }).await.unwrap();
     assert_eq!((round.operations, round.faults.0["deliveries lost"]), (20 * 4, 20 * 26));
     assert_eq!(round.faults.0["subscriber: the server hung up"], 20);
 }

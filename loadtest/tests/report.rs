@@ -1,4 +1,4 @@
-//! A report as a person gets it: the files of a run, read back, drawn, and opened in a browser where there is one.
+//! Checks a run's report: its files are written, read back, drawn, and opened in a browser where there is one.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
 }
 
-/// Runs the program against a relay of the test's own.
+/// Runs the program against a relay that the test starts.
 async fn report(lie: Lie, directory: &Path, more: &[&str]) -> Output {
     let (url, _) = lying("", lie).await;
     let directory = directory.to_str().unwrap();
@@ -27,7 +27,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The page's elements once its script has run; none where there is no browser.
+/// The page's elements after its script has run; `None` without a browser.
 fn opened(page: &Path) -> Option<String> {
     let profile = tempfile::tempdir().unwrap();
     let mut command = Command::new("chromium");
@@ -48,6 +48,7 @@ async fn steps_make_a_page_pictures_and_a_comparison() {
         let bytes = std::fs::read(path.join(picture)).unwrap();
         assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "{picture}: {} bytes", bytes.len());
     }
+
     assert!(std::fs::read_to_string(path.join("loadtest.log")).unwrap().contains("running"));
     let page = std::fs::read_to_string(path.join("report.html")).unwrap();
     assert!(!page.contains("src=") && !page.contains("href="), "the page asks somebody for something");
@@ -56,6 +57,7 @@ async fn steps_make_a_page_pictures_and_a_comparison() {
         assert!(dom.matches("<svg").count() >= 2 * 5 + 2 && dom.matches("<path").count() >= 20);
         assert!(dom.contains("class=\"verdict good\"") && !dom.contains("NaN"));
     }
+
     let (json, out) = (path.join("report.json"), path.join("both.png"));
     let (json, out) = (json.to_str().unwrap(), out.to_str().unwrap());
     let compared = loadtest(&["compare", json, json, "--out", out]);

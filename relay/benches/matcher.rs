@@ -1,4 +1,4 @@
-//! The cost of one event in the matcher as the number of subscribed filters grows and the number of matches does not.
+//! Measures the cost of one event in the matcher while the number of filters grows and the number of matches stays.
 //!
 //! The mix: 60 % feeds (authors + kinds), 20 % mentions (#p + kinds), 10 % threads (#e), 5 % ids, 5 % topics (kinds +
 //! #t). The population of authors, topics and threads grows with the filters, so that an event always matches about
@@ -17,14 +17,14 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-/// The numbers of distinct events that come in turn. With few, their filters stay in the processor's caches, and the
-/// figure is the work alone; with many, an event's filters out of a million are in main memory when it comes.
+/// The numbers of distinct events that come in turn. With few of them, their filters stay in the processor's caches,
+/// and the figure is the work alone. With many, an event's filters out of a million are in main memory when it comes.
 const EVENTS: [u32; 2] = [256, 1 << 14];
 
 const FEW: RangeInclusive<usize> = 1..=5;
 const MANY: RangeInclusive<usize> = 50..=300;
 
-/// The population that filters and events of one size draw from.
+/// The authors, topics and threads of one size, from which filters and events are drawn.
 struct World {
     filters: u32,
     authors: u32,
@@ -49,7 +49,7 @@ fn tag(letter: u8, value: String) -> Box<[TagFilter]> {
 }
 
 impl World {
-    /// Each author is in about six feeds; each mention, thread and topic is in about one filter.
+    /// A population in which each author is in about six feeds, and each mention, thread and topic in about one filter.
     fn new(filters: u32, authors_per_feed: RangeInclusive<usize>) -> Self {
         let mean = (authors_per_feed.start() + authors_per_feed.end()) as u32 / 2;
         Self { filters, authors: (filters * 6 / 10 * mean / 6).max(1), authors_per_feed }
@@ -94,14 +94,14 @@ impl World {
     }
 }
 
-/// Bytes of this process that are resident; 0 where the system does not say.
+/// The resident memory of this process in bytes; 0 where the system does not tell.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
-/// The processor time of this thread, so that a busy machine does not spoil the figures; the clock's time where the
-/// system does not say.
+/// The processor time of this thread, which other programs disturb less than the clock's time; the latter where the
+/// system does not tell.
 fn processor_time(started: Instant) -> Duration {
     let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = status.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
@@ -115,7 +115,7 @@ fn measure(criterion: &mut Criterion, filters: u32, authors_per_feed: RangeInclu
     let before = resident();
     let mut matcher = Matcher::new();
     for number in 0..filters {
-        // The target is a number, so that the figure does not include a delivery.
+        // The subscriber is a number, so that the figure does not include a delivery.
         let _ = matcher.insert(&[world.filter(&mut rng)], number);
     }
     let per_filter = resident().saturating_sub(before) / filters as usize;
@@ -144,6 +144,7 @@ fn run(criterion: &mut Criterion, label: &str, matcher: &mut Matcher<u32>, event
             start.elapsed()
         });
     });
+
     let stats = matcher.stats();
     let (time, rounds) = total.get();
     let nanoseconds = time.as_nanos() as f64 / rounds as f64;
@@ -161,7 +162,7 @@ fn main() {
         .sample_size(20)
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(2));
-    // The largest first: the later sizes reuse memory that is resident already.
+    // The largest size first: later sizes reuse memory that is resident already, which would hide their growth.
     let large = measure(&mut criterion, 1_000_000, FEW);
     let small = measure(&mut criterion, 10_000, FEW);
     measure(&mut criterion, 10_000, MANY);

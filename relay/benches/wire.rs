@@ -1,4 +1,4 @@
-//! The cost of parsing a message and of writing one: `cargo bench -p relay --bench wire`.
+//! Measures the cost of parsing and of writing a message: `cargo bench -p relay --bench wire`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -29,6 +29,7 @@ fn events(c: &mut Criterion) {
             max_req_bytes: 8 << 20,
             max_subscription_id_chars: 64,
         };
+
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(format!("parse {name}"), |b| b.iter(|| Event::parse(black_box(text)).unwrap()));
         group
@@ -36,6 +37,7 @@ fn events(c: &mut Criterion) {
         group.bench_function(format!("client message {name}"), |b| {
             b.iter(|| ClientMessage::parse(black_box(&message), &limits).unwrap());
         });
+
         let subscription = SubscriptionId("timeline-1".into());
         group.bench_function(format!("splice {name}"), |b| b.iter(|| message::event(&subscription, black_box(text))));
     }

@@ -1,6 +1,6 @@
-//! Skein: a Nostr relay that scales horizontally; one log is its thread.
+//! Skein: a Nostr relay that scales horizontally, built around one log.
 //!
-//! The modules stand in the order in which an event travels; `ARCHITECTURE.md` tells the two journeys.
+//! `ARCHITECTURE.md` describes the two journeys through the modules, that of an event and that of a query.
 
 pub mod admin;
 pub mod app;
@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod policy;
 pub mod query;
 pub mod store;
+pub mod task;
 pub mod telemetry;
 pub mod tls;
 pub mod transfer;

@@ -1,7 +1,7 @@
 //! Real client libraries against the real binary: nostr-tools on Node and nostr-sdk on Python publish, query, count,
-//! follow, delete and authenticate, and hold every answer against a model of their own (`relay/tests/clients/`). Each
-//! library that people's clients are built from goes through a session as its users have it
-//! (`relay/tests/clients/libraries/`, docs/clients.md).
+//! follow, delete and authenticate, and compare every answer with a model of their own (`relay/tests/clients/`). Each
+//! library that popular clients use goes through a session as its users do (`relay/tests/clients/libraries/`,
+//! docs/clients.md).
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ fn nostr_sdk_agrees_with_the_relay() {
     agrees(&mut python("nostr_sdk_check.py"));
 }
 
-/// The control: the check sees a relay that hands gift wraps to strangers.
+/// The control: the check finds a relay that sends gift wraps to strangers.
 #[test]
 fn nostr_tools_disagrees_with_a_relay_that_keeps_nothing_private() {
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ fn nostr_tools_disagrees_with_a_relay_that_keeps_nothing_private() {
 
 fn agrees(script: &mut Command) {
     let folder = tempfile::tempdir().unwrap();
-    // The events of the corpus, ephemeral ones too, are of many days.
+    // The events of the corpus, also ephemeral ones, have dates of many days.
     let relay = Setup::new(folder.path()).set("limits-max-ephemeral-age-seconds", "0").start();
     let (succeeded, said) = run(script, &relay);
     println!("{said}");
@@ -46,7 +46,7 @@ fn agrees(script: &mut Command) {
     relay.stop();
 }
 
-/// Whether a script is content with a relay, and what it said.
+/// Whether a script succeeds with a relay, and its output.
 fn run(script: &mut Command, relay: &Relay) -> (bool, String) {
     let output = script.arg(relay.url()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

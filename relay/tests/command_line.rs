@@ -1,4 +1,4 @@
-//! The program as an operator runs it: exit codes, what it prints, and what it never prints.
+//! The command line: exit codes, output, and secrets that are never printed.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -59,6 +59,7 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
         assert!(text.contains("limits.max_limit (from --limits-max-limit): expected a whole number"), "{text}");
         assert!(stdout(&output).is_empty());
     }
+
     let output = relay(&["check-config"], &environment[1..]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -66,8 +67,10 @@ fn wrong_settings_exit_with_2_and_name_every_fault() {
         "{}",
         stderr(&output)
     );
+
     assert!(!stderr(&output).contains("hunter2"));
-    // The systemd unit rests on this: without secrets the relay must not open a file instead of the servers.
+    // The systemd unit relies on this: without its secrets the relay must not open a SQLite file instead of the
+    // servers.
     let output = relay(&["check-config"], &[("RELAY_DATABASE_URLS", "")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("database.urls (from RELAY_DATABASE_URLS): must name a database"));
@@ -90,6 +93,7 @@ fn serve_is_ready_and_stops_when_told() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
+
     let address = loop {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended early");
@@ -99,6 +103,7 @@ fn serve_is_ready_and_stops_when_told() {
             break address.to_owned();
         }
     };
+
     let live = {
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -106,6 +111,7 @@ fn serve_is_ready_and_stops_when_told() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
+
     assert!(live.starts_with("HTTP/1.1 200"), "{live}");
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();

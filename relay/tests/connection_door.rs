@@ -1,4 +1,4 @@
-//! Admission: limits on connections, proxies, and a listener that survives being overrun.
+//! Admission: limits on connections, proxies, and a listener that survives an overload.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -37,7 +37,7 @@ async fn never_more_connections_than_allowed_however_many_try() {
     let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
     assert!(raw::status(&answer) == 503 && answer.contains("retry-after: "), "{answer}");
 
-    // All slots are free again once their holders have left.
+    // All slots are free again once their connections have ended.
     let mut served: Vec<_> = served.into_iter().map(Result::unwrap).collect();
     served[0].assert_served().await;
     drop(served);
@@ -92,11 +92,13 @@ async fn the_proxy_protocol_names_the_client() {
         setup.settings.proxy_protocol = true;
     })
     .await;
+
     let connect = async |header: &[u8]| {
         let mut stream = TcpStream::connect(relay.address).await.unwrap();
         stream.write_all(header).await.unwrap();
         Client::request(stream, relay.address, &[]).await
     };
+
     let mut ann = connect(&proxy_header(0x21, [192, 0, 2, 1])).await.unwrap();
     let mut bob = connect(&proxy_header(0x21, [192, 0, 2, 2])).await.unwrap();
     ann.assert_served().await;
@@ -105,6 +107,7 @@ async fn the_proxy_protocol_names_the_client() {
     for (what, header) in [("no header", Vec::new()), ("nonsense", proxy_header(0x2f, [192, 0, 2, 3]))] {
         assert!(connect(&header).await.is_err(), "{what}");
     }
+
     // The proxy's own health check.
     connect(&proxy_header(0x20, [0; 4])).await.unwrap().assert_served().await;
     // From any other address the header would be a forgery.
@@ -123,7 +126,7 @@ async fn a_handshake_has_a_deadline() {
         let mut stream = TcpStream::connect(relay.address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // Closing with or without an answer are both fine.
+        // The relay may close with or without an answer.
         let _ = patiently("the relay to hang up", stream.read_to_end(&mut answer)).await;
     }
     relay.connect().await.assert_served().await;
@@ -139,12 +142,13 @@ async fn child() {
 async fn running_out_of_descriptors_is_survived() {
     let child = Child::start(50).await;
     let mut held = Vec::new();
-    // More than the child has descriptors for: some are served, the rest wait in the kernel.
+    // More connections than the child has descriptors for: some are served, the rest wait in the kernel.
     for _ in 0..80 {
         let mut stream = TcpStream::connect(child.address).await.unwrap();
         stream.write_all(raw::get("/", raw::UPGRADE).as_bytes()).await.unwrap();
         held.push(stream);
     }
+
     let mut byte = [0];
     patiently("the first to be served", held[0].read_exact(&mut byte)).await.unwrap();
     let unserved = tokio::time::timeout(Duration::from_millis(300), held[79].read_exact(&mut byte)).await;
@@ -154,7 +158,8 @@ async fn running_out_of_descriptors_is_survived() {
     drop(held);
     let mut client = Client::connect(child.address).await;
     client.assert_served().await;
-    // It did not spin meanwhile.
+
+    // The listener has not spun meanwhile.
     let worked = child.processor_time();
     assert!(worked < Duration::from_secs(1), "{worked:?} of processor time");
 }

@@ -1,5 +1,5 @@
-//! What a client may ask for: odd filters are answered in their honest meaning, great ones within bounds, and where
-//! something is refused the words say what to do.
+//! The filters that a client may send: unusual ones are answered by their literal meaning, large ones within bounds,
+//! and a refusal says what to do.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ async fn send(client: &mut Client, verb: &str, id: &str, filters: &[Value]) {
     client.send(json!(message)).await;
 }
 
-/// A client's probe of a quiet relay is one of these, and it counts EOSE as a sign of life.
+/// Some clients probe a silent relay with such a filter, and take EOSE as a sign of life.
 #[tokio::test]
 async fn what_no_event_can_match_gets_eose_and_stays_open() {
     let relay = Relay::start().await;
@@ -42,6 +42,7 @@ async fn what_no_event_can_match_gets_eose_and_stays_open() {
         json!({"since": 2, "until": 1}),
         json!({"since": u64::MAX}),
     ];
+
     for (number, filter) in never.iter().enumerate() {
         assert_eq!(bob.subscribe(&number.to_string(), filter.clone()).await, [] as [Value; 0], "{filter}");
         assert_eq!(count(&mut bob, std::slice::from_ref(filter)).await, 0, "{filter}");
@@ -90,7 +91,7 @@ async fn as_many_events_come_as_ids_are_named() {
     assert_eq!(client.subscribe("kind", json!({"kinds": [1]})).await.len(), 500, "control: the default");
 }
 
-/// The public part of a mixed REQ is answered; of the private part its live events come as soon as the client may read
+/// The public part of a mixed REQ is answered; the live events of the private part come as soon as the client may read
 /// them.
 #[tokio::test]
 async fn a_private_filter_does_not_take_its_neighbours_along() {
@@ -123,7 +124,7 @@ async fn a_private_filter_does_not_take_its_neighbours_along() {
     assert!(reader.unexpected().is_empty(), "{:?}", reader.unexpected());
 }
 
-/// What a follow list of 2,500 people takes, as a client asks for it in one piece.
+/// A follow list of 2,500 people, in one filter, as some clients ask for it.
 #[tokio::test]
 async fn a_great_follow_list_is_served_as_a_whole() {
     let relay = Relay::start().await;
@@ -162,7 +163,7 @@ async fn two_hundred_filters_are_served_and_no_more() {
     assert_eq!(client.closed("s").await, "invalid: more than 200 filters");
 }
 
-/// Small requests that would cost much are refused, whatever they are made of.
+/// Small messages that would cost much memory are refused, whichever fields they use.
 #[tokio::test]
 async fn the_cost_of_one_req_and_of_all_subscriptions_is_bounded() {
     let relay = Relay::start().await;
@@ -205,11 +206,13 @@ async fn clients_find_the_words_that_they_look_for() {
         client.closed("b").await,
         "rate-limited: too many subscriptions: a connection may hold at most 1, close some first"
     );
+
     for verb in ["NEG-OPEN", "NEG-MSG", "NEG-CLOSE"] {
         client.send(json!([verb, "n", {"kinds": [1]}, "6100"])).await;
         let words = client.notice().await;
         assert!(words.starts_with("unsupported: ") && words.contains("negentropy"), "{words}");
     }
+
     for (filter, words) in [
         (json!({"kinds": ["1"]}), "invalid: kinds must be integers from 0 to 65535"),
         (json!({"kinds": 1}), "invalid: kinds must be a list of integers from 0 to 65535"),
@@ -222,6 +225,7 @@ async fn clients_find_the_words_that_they_look_for() {
             assert_eq!(client.closed("w").await, words);
         }
     }
+
     client.send(json!(["EVENT", {"id": "00".repeat(32), "kind": "1"}])).await;
     let ok = client.next_where(|value| value[0] == "OK").await;
     assert_eq!(ok, json!(["OK", "00".repeat(32), false, "invalid: kind must be an integer from 0 to 65535"]));
@@ -241,6 +245,7 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
         author.event(30_004, &[&["d", "x"]], "another"),
         author.event(1, &[], "a note has no identifier"),
     ];
+
     for event in &events {
         assert!(ann.publish(event).await.0);
     }
@@ -249,6 +254,7 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
     for _ in &found {
         live.insert(bob.event("live").await["id"].clone());
     }
+
     assert_eq!(live, found);
     // The second time from the cache.
     for id in ["stored", "cached"] {
@@ -257,6 +263,7 @@ async fn the_empty_identifier_is_found_where_there_is_none() {
         assert_eq!(stored, found, "{id}");
         assert_eq!(count(&mut bob, std::slice::from_ref(&asked)).await, 3, "{id}");
     }
+
     bob.assert_served().await;
     assert!(bob.unexpected().is_empty(), "{:?}", bob.unexpected());
 }

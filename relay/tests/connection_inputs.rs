@@ -1,4 +1,4 @@
-//! Every bad input gets its answer, and the next message is served, unless the connection is closed with a reason.
+//! Every invalid input gets its answer, and the next message is served, unless the connection is closed with a reason.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -86,6 +86,7 @@ async fn a_message_that_is_too_large_is_refused_in_kind() {
     client.send(json!(["REQ", "large", {"#t": ["x".repeat(10_000)]}])).await;
     assert!(client.closed("large").await.contains("10000"));
     client.assert_served().await;
+
     // A message of the allowed size is taken, in one frame or in many.
     let event = Author::new().note(&"x".repeat(9_000));
     let text = format!("[\"EVENT\",{}]", event.text());
@@ -101,7 +102,7 @@ async fn a_message_that_is_too_large_is_refused_in_kind() {
 async fn a_message_far_too_large_ends_the_connection_with_a_reason() {
     let relay = Relay::with(|setup| setup.settings.max_message_bytes = 10_000).await;
     let mut client = relay.connect().await;
-    // The client is still sending when it is refused, and must get the refusal all the same.
+    // The client is still sending when it is refused, and must get the refusal nevertheless.
     let bytes = frame(TEXT, &vec![b'x'; 4_000_000]);
     client.stream().write_all(&bytes).await.unwrap();
     assert_eq!(client.goodbye().await, Goodbye::Closed(1009, "message too large".to_owned()));
@@ -152,6 +153,7 @@ async fn http_is_answered_at_the_root_only() {
     for header in ["origin", "headers", "methods"] {
         assert!(document.contains(&format!("access-control-allow-{header}: ")), "{document}");
     }
+
     let preflight = raw::http(relay.address, "OPTIONS / HTTP/1.1\r\nHost: relay.example\r\n\r\n").await;
     assert!(raw::status(&preflight) == 204 && preflight.contains("access-control-allow-origin: *"));
     assert!(!preflight.contains("content-type:") && !preflight.contains("content-length:"), "{preflight}");
@@ -217,7 +219,7 @@ async fn a_handshake_must_be_a_whole_one() {
         (KEY, &*format!("{KEY}Content-Length: 5\r\n"), 400),
         (KEY, &*format!("{KEY}Transfer-Encoding: chunked\r\n"), 400),
         ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\n", 400),
-        // 15 bytes, and 16 that are not in base64.
+        // A key of 15 bytes, and one of 16 bytes that are not in base64.
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j", 400),
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j_-==", 400),
         ("Version: 13", "Version: 12", 426),
@@ -233,6 +235,7 @@ async fn a_handshake_must_be_a_whole_one() {
         assert!(status != 426 || answer.contains("sec-websocket-version: 13"), "{answer}");
         assert!(answer.contains("content-type: text/plain") && !answer.ends_with("\r\n\r\n"), "words: {answer}");
     }
+
     let empty_body = raw::UPGRADE.replace(KEY, &format!("{KEY}Content-Length: 0\r\n"));
     let mut stream = tokio::net::TcpStream::connect(relay.address).await.unwrap();
     stream.write_all(raw::get("/", &empty_body).as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The deadlines of a client: silence, slowness, and the end.
+//! The deadlines of a connection: silence, slow messages, slow reading, and the drain.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -19,8 +19,9 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
         setup.settings.pong_timeout = Duration::from_millis(500);
     })
     .await;
+
     let mut alive = relay.connect().await;
-    // It reads, but nobody answers its pings: a half-open connection looks like this.
+    // This client never answers pings, as on a half-open connection.
     let mut dead = TcpStream::connect(relay.address).await.unwrap();
     dead.write_all(raw::get("/", raw::UPGRADE).as_bytes()).await.unwrap();
     let mut heard = Vec::new();
@@ -37,26 +38,28 @@ async fn a_silent_client_is_pinged_and_a_dead_one_dropped() {
 async fn a_message_must_not_trickle_in() {
     let relay = Relay::with(|setup| setup.settings.message_timeout = Duration::from_millis(300)).await;
     let message = frame(TEXT, b"[\"REQ\",\"slow\",{\"limit\":0}]");
-    // Whole messages never hit the deadline for a message, however many they are.
+    // Many whole messages never reach the deadline of a single message.
     let mut brisk = relay.connect().await;
     let mut slow = relay.connect().await;
     let trickle = async {
         for byte in &message {
-            // A byte at a time; the pace is what is tested, and nothing waits for it.
+            // A byte at a time: the test is about this pace, so the pause is no synchronisation.
             tokio::time::sleep(Duration::from_millis(100)).await;
             if slow.stream().write_all(&[*byte]).await.is_err() {
                 break;
             }
         }
     };
+
     tokio::select! {
         () = trickle => panic!("control: {} bytes take longer than the timeout", message.len()),
         () = async { loop { brisk.assert_served().await } } => {}
         () = tokio::time::sleep(Duration::from_millis(1_000)) => {}
     }
+
     assert_eq!(slow.goodbye().await, Goodbye::Closed(1008, "a message took too long to arrive".to_owned()));
     brisk.assert_served().await;
-    // The same in fragments, with pings between them to look busy.
+    // The same in fragments, with pings between them.
     let mut sly = relay.connect().await;
     let poke = async {
         sly.stream().write_all(&frame(0x01, b"[")).await.unwrap();
@@ -67,6 +70,7 @@ async fn a_message_must_not_trickle_in() {
             }
         }
     };
+
     let _ = tokio::time::timeout(Duration::from_millis(1_000), poke).await;
     assert!(matches!(sly.goodbye().await, Goodbye::Closed(1008, _) | Goodbye::Gone));
 }
@@ -87,6 +91,7 @@ async fn a_client_that_never_reads_is_dropped_and_harms_nobody() {
     let mut deaf = Client::connect_with_buffer(relay.address, 4096).await;
     deaf.subscribe("all", json!({"kinds": [20_001], "limit": 0})).await;
     flood(&relay, 200, 50_000).await;
+
     // The relay closed it long before everything was sent.
     patiently("the relay to hang up on the one that does not read", async {
         loop {
@@ -108,10 +113,12 @@ async fn a_slow_client_gets_everything_later_once_and_in_order() {
         setup.ring_bytes = 64 << 20;
     })
     .await;
+
     let mut slow = Client::connect_with_buffer(relay.address, 4096).await;
     slow.subscribe("all", json!({"kinds": [1], "limit": 0})).await;
     let (author, mut publisher) = (Author::new(), relay.connect().await);
     let padding = "x".repeat(30_000);
+
     // More than the socket's buffers take.
     for number in 0..400 {
         assert!(publisher.publish(&author.note(&format!("{number} {padding}"))).await.0);
@@ -154,10 +161,11 @@ async fn when_the_relay_drains_every_client_is_told_to_come_back() {
     clients[0].send_event(&event).await;
     let address = relay.address;
     let probe = async {
-        // Open connections are served while they wait for their turn; new ones are turned away.
+        // Open connections are served until their turn to be closed comes; new ones are refused.
         let answer = raw::http(address, &raw::get("/", raw::UPGRADE)).await;
         assert_eq!(raw::status(&answer), 503);
     };
+
     relay.shutdown.drain(Duration::from_millis(400));
     probe.await;
     let stopped = tokio::spawn(relay.stop(Duration::from_millis(400)));

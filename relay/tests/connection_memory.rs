@@ -55,8 +55,8 @@ async fn measure_idle_connections() {
     println!("{:.1} KiB per idle connection, of 5,000", kib_per_idle_connection(5_000).await);
 }
 
-/// A client that does not read costs what its outbox may hold, not what was sent to it; and a client that once sent
-/// much costs no more than others afterwards.
+/// A client that does not read costs as much memory as its outbox may hold, however much was sent to it. A client that
+/// has once sent much costs no more than others afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
     let child = Child::start(1_000).await;
@@ -69,6 +69,7 @@ async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
             assert!(publisher.publish(&event).await.0);
         }
     };
+
     publish(20).await;
     let before = child.resident_kib();
     let mut deaf = Vec::new();
@@ -77,9 +78,10 @@ async fn a_client_that_never_reads_costs_no_more_than_its_outbox() {
         client.subscribe("all", json!({"kinds": [20_001], "limit": 0})).await;
         deaf.push(client);
     }
+
     publish(600).await;
     let grown = child.resident_kib().saturating_sub(before);
-    // Each was sent 30 MB and may have 1 MB wait, which they share; the kernel's buffers are not the process's.
+    // Each was sent 30 MB, of which 1 MB may wait; the texts are shared. The kernel's buffers do not count.
     assert!(grown < 12 * 1024, "{grown} KiB for four clients that were sent 30 MB each");
     drop(deaf);
 }
@@ -99,7 +101,7 @@ async fn large_messages_leave_no_large_buffers_behind() {
     clients[0].assert_served().await;
 }
 
-/// What waited for a client that has gone is freed, however it went.
+/// The outbox of a client that has gone is freed, however the connection ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
     let child = Child::start(1_000).await;
@@ -117,6 +119,7 @@ async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
         }
         drop(client);
     }
+
     // A megabyte waited for each.
     let grown = || child.resident_kib().saturating_sub(before);
     until("memory to be given back", || grown() < 12 * 1024).await;

@@ -61,7 +61,7 @@ async fn subscriptions_are_limited_and_the_limit_can_change() {
     client.subscribe("c", json!({"limit": 0})).await;
 }
 
-/// The operator has the settings reloaded: a client that has not authenticated gets nothing more, and a reason.
+/// A reload makes reading need authentication: a client without it gets a CLOSED with the reason, and no more events.
 #[tokio::test]
 async fn a_rule_that_closes_the_door_holds_for_open_subscriptions() {
     let relay = Relay::start().await;
@@ -89,7 +89,7 @@ async fn a_rule_that_closes_the_door_holds_for_open_subscriptions() {
     for id in ["a", "b"] {
         assert!(stranger.closed(id).await.starts_with("auth-required: "));
     }
-    // Each was closed once, and a client with the rights can open it again.
+    // Each subscription was closed once, and a client with the rights can open it again.
     assert!(stranger.authenticate(&reader).await.0);
     assert_eq!(stranger.subscribe("a", json!({"kinds": [1]})).await.len(), 3);
     assert!(stranger.unexpected().is_empty(), "{:?}", stranger.unexpected());
@@ -178,7 +178,7 @@ async fn the_relay_may_be_known_by_a_public_url() {
     }
 }
 
-/// A relay in the middle passes our challenge on to its own clients, who name it, and connects here by its own name.
+/// A man in the middle passes our challenge on to its own clients, whose answers name its address, not ours.
 #[tokio::test]
 async fn without_a_public_url_a_name_that_may_be_another_relays_authenticates_nobody() {
     let relay = Relay::with(|setup| setup.settings.trusted_networks = vec!["127.0.0.0/8".parse().unwrap()]).await;
@@ -192,7 +192,7 @@ async fn without_a_public_url_a_name_that_may_be_another_relays_authenticates_no
         (&[("host", "evil.example"), ("x-forwarded-proto", "https")], "wss://evil.example"),
         (&[("host", "203.0.113.9:7777")], "ws://203.0.113.9:7777"),
         (&[("host", "localhost.evil.example")], "ws://localhost.evil.example"),
-        // What the host says and what the client says must be the same, too.
+        // The Host header and the client's answer must agree, too.
         (&[("host", "localhost")], "ws://evil.example"),
     ] {
         let mut client = connect(headers).await;
@@ -200,6 +200,7 @@ async fn without_a_public_url_a_name_that_may_be_another_relays_authenticates_no
         assert!(!accepted && words.starts_with("invalid: ") && words.contains("public_url"), "{url}: {words}");
         client.assert_served().await;
     }
+
     for (headers, url) in [
         (&[][..], &*relay.url()),
         (&[("host", "localhost:7777")], "ws://LOCALHOST:7777/"),
@@ -227,14 +228,15 @@ async fn who_talks_too_fast_is_told_in_kind() {
     assert!(client.publish(&event).await.0);
 }
 
-/// What it ends is gone for good: no event comes under its id, and its place is free.
+/// A CLOSE ends a subscription for good: no event comes under its id, and its place is free.
 #[tokio::test]
 async fn a_close_is_obeyed_however_fast_it_comes() {
     let relay = Relay::with(|setup| setup.settings.max_subscriptions = 2).await;
     let (mut client, mut publisher) = (relay.connect().await, relay.connect().await);
     client.subscribe("open", json!({})).await;
     client.subscribe("closed", json!({})).await;
-    // The bucket of one is empty after the first CLOSE, which ends nothing.
+
+    // The bucket holds one message, and is empty after the first CLOSE, which ends no subscription.
     relay.change(|settings| settings.messages = RateLimit::new(1, 1));
     client.send(json!(["CLOSE", "unknown"])).await;
     client.send(json!(["CLOSE", "closed"])).await;
@@ -258,7 +260,7 @@ async fn an_address_publishes_within_its_rate_over_all_connections() {
     second.assert_served().await;
 }
 
-/// A client may send as much as it likes before it reads: answers are owed, kept within their bound, and none is lost.
+/// A client may send any number of messages before it reads: their answers wait, within their bound, and none is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_is_lost_however_late_it_is_read() {
     for max_pending_replies in [1, 256] {
@@ -267,6 +269,7 @@ async fn no_answer_is_lost_however_late_it_is_read() {
             setup.ingest.queue = 16;
         })
         .await;
+
         let mut client = relay.connect().await;
         let author = Author::new();
         let events: Vec<_> = (0..600).map(|number| author.note(&number.to_string())).collect();
@@ -274,10 +277,11 @@ async fn no_answer_is_lost_however_late_it_is_read() {
             client.send_event(event).await;
         }
         for number in 0..600 {
-            // For a kind that no test publishes here: a note could be committed between a REQ and its CLOSE.
+            // For a kind without events here: a note could be committed between a REQ and its CLOSE.
             client.send(json!(["REQ", number.to_string(), {"kinds": [7], "limit": 0}])).await;
             client.send(json!(["CLOSE", number.to_string()])).await;
         }
+
         client.send(json!(["COUNT", "last", {"kinds": [1]}])).await;
         let mut waiting: HashSet<String> = events.iter().map(|event| event.id().to_hex()).collect();
         loop {
@@ -305,6 +309,7 @@ async fn after_closed_nothing_comes_under_that_id() {
         json!(["REQ", "s", {"kinds": [1]}, {}, {}]),
         json!(["REQ", "s", {"ids": ["short"]}]),
     ];
+
     for (number, request) in refused.into_iter().enumerate() {
         bob.subscribe("s", json!({"kinds": [1], "limit": 0})).await;
         assert!(ann.publish(&author.note(&format!("heard {number}"))).await.0);
@@ -345,6 +350,7 @@ async fn no_more_queries_run_than_one_client_may_have() {
         setup.settings.max_running_queries = 4;
     })
     .await;
+
     let (mut busy, mut other) = (relay.connect().await, relay.connect().await);
     for number in 0..50 {
         busy.send(json!(["REQ", number.to_string(), {"kinds": [number]}])).await;
@@ -354,13 +360,14 @@ async fn no_more_queries_run_than_one_client_may_have() {
         other.assert_served().await;
         assert_eq!(store.reads(), 4);
     }
+
     store.release();
     for number in 0..50 {
         busy.stored(&number.to_string()).await;
     }
 }
 
-/// A client that reads much does not keep others from writing.
+/// A client with many reads does not delay the writes of others.
 #[tokio::test]
 async fn events_are_stored_while_readers_have_the_store() {
     let store = Arc::new(Held::new());

@@ -1,4 +1,4 @@
-//! What EOSE says of the rest (NIP-67), over the wire and against what is stored.
+//! The hints of EOSE about further events (NIP-67), over the wire and compared with the store.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ static ASKED: AtomicUsize = AtomicUsize::new(0);
 
 /// Asks for some filters; returns the contents of the stored events, and the hints. `None`: the EOSE has two elements.
 async fn ask(client: &mut Client, filters: &[Value]) -> (Vec<String>, Option<BTreeSet<String>>) {
-    // A name of its own, or what came live for the last one would be taken for stored.
+    // A new id each time: else live events of the last subscription would be taken for stored ones.
     let name = ASKED.fetch_add(1, Ordering::Relaxed).to_string();
     let mut request = vec![json!("REQ"), json!(name)];
     request.extend_from_slice(filters);
@@ -72,7 +72,7 @@ async fn eose_says_whether_there_is_more() {
     for (limit, found, told) in [(1, 1, "more"), (2, 3, "more"), (3, 3, "more"), (4, 6, "more"), (11, 12, "finish")] {
         let (contents, given) = ask(&mut client, &[json!({"kinds": [1], "limit": limit})]).await;
         assert_eq!((contents.len(), given), (found, hints(&[told])), "limit {limit}");
-        // The seconds that came are whole, unless one event alone was asked for.
+        // The returned seconds are complete, unless one event alone was asked for.
         let seconds: BTreeSet<_> = contents.iter().map(|n| n.parse::<usize>().unwrap() / 3).collect();
         assert!(limit == 1 || seconds.len() * 3 == contents.len(), "limit {limit}: {contents:?}");
     }
@@ -114,8 +114,8 @@ async fn without_the_setting_an_eose_has_two_elements_and_limits_are_exact() {
     assert_eq!(ask(&mut client, &[json!({"kinds": [1], "limit": 3})]).await.1, hints(&["finish"]));
 }
 
-/// Random events and filters, asked for again and again while events come and go: what EOSE says is true of what is
-/// stored.
+/// Random events and filters, asked for repeatedly while events come and go: the hints of EOSE are true of the stored
+/// events.
 #[tokio::test]
 async fn hints_are_true_of_what_is_stored() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,6 +135,7 @@ async fn hints_are_true_of_what_is_stored() {
             assert!(client.publish(&note).await.0);
             stored.push(note);
         }
+
         let filters: Vec<Value> = (0..rng.random_range(1..3))
             .map(|_| {
                 let (kind, limit) = ([1, 7][rng.random_range(0..2)], rng.random_range(1..12));
@@ -146,6 +147,7 @@ async fn hints_are_true_of_what_is_stored() {
             })
             .collect();
         let (contents, given) = ask(&mut client, &filters).await;
+
         let parsed: Vec<Filter> = filters.iter().map(|filter| Filter::parse(&filter.to_string()).unwrap()).collect();
         let matches = stored.iter().filter(|event| parsed.iter().any(|filter| filter.matches(event))).count();
         let asked: usize = parsed.iter().filter_map(|filter| filter.limit).map(|limit| limit as usize).sum();

@@ -1,4 +1,4 @@
-//! What becomes of an EVENT, over the wire: its order among others, when it is a duplicate, when it is refused.
+//! EVENT over the wire: the order of events, duplicates, refusals.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -78,7 +78,7 @@ async fn an_ephemeral_event_that_comes_thrice_is_delivered_once() {
     assert!(ann.publish(&author.event_at(now() - 400, 20_001, &[], "")).await.0);
 }
 
-/// What a known event gets whose sender or time the rules turn away: the answer of the rules.
+/// A known event whose sender or date the rules refuse gets the refusal of the rules.
 #[tokio::test]
 async fn a_duplicate_is_told_only_to_whom_the_rules_let_in() {
     let relay = Relay::start().await;

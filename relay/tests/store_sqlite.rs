@@ -44,6 +44,7 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(put(&store, &event(1, 0, 19, &[], "")).await, Outcome::Superseded);
     assert_eq!(put(&store, &event(1, 0, 21, &[tag("expiration", "99999999999")], "")).await, Outcome::Stored);
     assert_eq!(stored(&store, &all()).await.len(), 2);
+
     // Dropped without a close, as after a crash.
     drop(store);
     let mut again = SqliteStore::open(options(&folder)).await;
@@ -104,6 +105,7 @@ async fn a_full_disk_changes_nothing_and_heals() {
             Err(error) => break error,
         }
     };
+
     assert!(matches!(error, StoreError::Full), "{error}");
     assert_eq!(stored(&store, &all()).await.len(), taken);
     assert_eq!(store.head().await.unwrap(), head);
@@ -166,7 +168,7 @@ async fn an_overloaded_store_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let impatient = Options { readers: 1, acquire_timeout: Duration::ZERO, ..options(&folder) };
     let store = SqliteStore::open(impatient).await.unwrap();
-    // Begun one right after the other: while the first has the only connection, the others find none.
+    // All begin at once: while the first has the only connection, the others find none.
     let answers = futures_util::future::join_all((0..3_000).map(|_| store.head())).await;
     assert!(answers[0].is_ok());
     assert!(answers.iter().any(|answer| matches!(answer, Err(StoreError::Overloaded))));

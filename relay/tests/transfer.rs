@@ -1,4 +1,4 @@
-//! An operator's data in and out: exports beside writers, imports of any file from anywhere.
+//! Export and import: exports beside writers, imports of arbitrary files.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -61,6 +61,7 @@ async fn an_export_by_pages_has_a_version_of_what_is_replaced_meanwhile() {
                 }
                 pieces += 1;
             });
+
             let report = report.await.unwrap();
             let versions = found(&lines, &[&old, &new]);
             assert!(versions.contains(&true), "from {old_at} to {new_at}, after piece {piece}: neither");
@@ -76,7 +77,7 @@ async fn an_export_by_pages_has_a_version_of_what_is_replaced_meanwhile() {
 #[tokio::test]
 async fn an_export_by_pages_is_whole_and_begins_with_the_oldest() {
     let store = MemoryStore::new();
-    // Many in one second, gaps, and the far end of time.
+    // Many notes in one second, gaps, and the largest date.
     let at = |n: i64| if n < 1_500 { 7 } else { 1_000 * n };
     let mut events: Vec<_> = (0..2_500).map(|n| event(1, 1, at(n), &[], &n.to_string())).collect();
     events.push(event(1, 1, Timestamp::MAX, &[], "last"));
@@ -87,6 +88,7 @@ async fn an_export_by_pages_is_whole_and_begins_with_the_oldest() {
         let lines = std::str::from_utf8(&lines).unwrap();
         lines.lines().map(|line| Event::parse(line).unwrap()).collect::<Vec<_>>()
     };
+
     let all = lines_of(None).await;
     assert_eq!(all.len(), events.len());
     assert!(all.is_sorted_by_key(Event::created_at));
@@ -115,12 +117,14 @@ async fn an_export_of_a_file_has_a_version_of_what_is_replaced_meanwhile() {
                 let runtime = tokio::runtime::Handle::current();
                 tokio::task::block_in_place(|| runtime.block_on(append(&store, &[&new])))
             };
+
             let report = export(&mut archive, None, &mut lines, |_| {
                 if pieces == piece {
                     replace();
                 }
                 pieces += 1;
             });
+
             let report = report.await.unwrap();
             assert!(pieces > 4, "{pieces}");
             let versions = found(&lines, &[&old, &new]);
@@ -144,7 +148,7 @@ async fn a_batch_of_long_lines_is_a_short_one() {
     assert!((1 << 20..6 << 20).contains(&largest), "{largest} bytes in one transaction");
 }
 
-/// What an import does not keep, whatever the store knows; what it rejects, and with which words.
+/// The events that an import leaves out, whatever the store has; those that it rejects, and with which words.
 #[tokio::test]
 async fn an_import_takes_neither_what_has_expired_nor_what_says_no_time() {
     let expires = |value: &str| event(1, 1, 1, &[tag("expiration", value)], value);

@@ -29,6 +29,7 @@ async fn until_left(relay: &Relay, wanted: &[&Event]) {
                 now: now(),
                 max_text_bytes: usize::MAX,
             };
+
             let mut left: Vec<_> = relay.store.read(&read).await.unwrap().rows.iter().map(|row| row.key.id).collect();
             left.sort();
             if left == wanted {
@@ -63,7 +64,8 @@ async fn a_person_vanishes_whatever_keeps_them_out() {
     assert!(client.publish(&wrap).await.0 && client.publish(&other).await.0);
     client.subscribe("cached", json!({"authors": [leaving.pubkey().to_hex()], "limit": 10})).await;
 
-    // The operator has denied them, wants authentication and proof of work: none of it counts here.
+    // The operator has denied the author, and demands authentication and proof of work: a request to vanish needs none
+    // of that.
     let mut rules = (*relay.rules.load_full()).clone();
     rules.denied_authors = HashSet::from([leaving.pubkey()]);
     (rules.auth_to_write, rules.min_pow_bits, rules.max_age_seconds) = (true, 20, Some(1));
@@ -104,8 +106,8 @@ async fn only_a_request_to_this_relay_counts() {
     until_left(&relay, &[&vanish]).await;
 }
 
-/// What a crash has left half done is done after the next start, and requests that an older program has stored for
-/// other relays stay without effect.
+/// A removal that a crash has interrupted is completed after the next start. Requests for other relays, which an older
+/// program has stored, have no effect.
 #[tokio::test]
 async fn a_request_that_was_left_half_done_is_finished() {
     let (leaving, staying) = (Author::new(), Author::new());

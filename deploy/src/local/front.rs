@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(super) const NAME: &str = "haproxy";
 
-/// The most time until a relay that has ended has no connections left.
+/// How long a relay that has ended may keep connections in HAProxy's count.
 const REMOVAL: Duration = Duration::from_secs(30);
 
 /// HAProxy in front of the relays.
@@ -27,7 +27,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// As an earlier run left it, or not started yet.
+    /// A handle for the process that an earlier run left, or for one that is not started yet.
     pub(super) fn new(place: FrontPlace, home: Arc<Home>, life: Life) -> Self {
         let process = (life == Life::Detached).then(|| Process::find(NAME, &home)).flatten();
         Self { place, process, home, life }
@@ -57,7 +57,7 @@ impl Front {
         Runtime::new(self.home.path().join("haproxy.sock"))
     }
 
-    /// What its Prometheus exporter says.
+    /// The text of its Prometheus exporter.
     pub(super) async fn metrics(&self) -> Result<String, Error> {
         http::get(NAME, self.place.stats_port, "/metrics").await.map(|(_, text)| text)
     }
@@ -78,15 +78,16 @@ impl Front {
         self.home.path().join("haproxy.pem")
     }
 
-    /// What HAProxy is to be with these relays behind it.
+    /// The model of a cluster with these relays behind HAProxy.
     pub(super) fn model(&self, relays: &[RelayPlace]) -> Cluster {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut cluster = Cluster::local(self.home.path(), local(self.place.port), local(self.place.stats_port));
-        // Two descriptors a client, and some of its own.
+        // Two descriptors for each client, and some of its own.
         if let Some(limit) = getrlimit(Resource::Nofile).maximum {
             let possible = u32::try_from(limit.saturating_sub(400) / 2).unwrap_or(u32::MAX);
             cluster.front.max_connections = cluster.front.max_connections.min(possible).max(1);
         }
+
         if self.place.tls {
             let example = Cluster::example().front.tls;
             cluster.front.tls = example.map(|example| Tls {
@@ -95,6 +96,7 @@ impl Front {
                 ..example
             });
         }
+
         cluster.instances = relays.iter().map(instance).collect();
         cluster
     }
@@ -105,7 +107,7 @@ impl Front {
         write(&self.configuration(), &text)
     }
 
-    /// Whether it could be started, unless it runs.
+    /// Checks that HAProxy could start, unless it runs.
     pub(super) fn check(&self, relays: &[RelayPlace]) -> Result<(), Error> {
         if self.is_alive() {
             return Ok(());
@@ -116,8 +118,8 @@ impl Front {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(taken)
     }
 
-    /// Starts it, if it does not run, and waits until every relay gets clients from it. One that runs is brought to
-    /// what the relays are: a command that was broken off may have left one drained, or not known to it yet.
+    /// Starts it, if it does not run, and waits until every relay gets clients from it. Brings one that runs to the
+    /// present relays: a command that was interrupted may have left a relay drained, or unknown to HAProxy.
     pub(super) async fn start(&mut self, relays: &[RelayPlace]) -> Result<(), Error> {
         if !self.is_alive() {
             self.check(relays)?;
@@ -125,7 +127,8 @@ impl Front {
                 self.make_certificate()?;
             }
             self.configure(relays)?;
-            // What a reload left there is of another life: relays may have other ports since.
+
+            // The state that a reload has saved is of an earlier process: relays may have other ports since.
             let _ = fs::remove_file(self.state_file());
             let (path, master) = (self.configuration(), self.master_socket());
             haproxy::process::check(&path).await.map_err(Error::front("checking haproxy.cfg"))?;
@@ -146,13 +149,14 @@ impl Front {
             self.configure(relays)?;
             self.reconcile(relays).await?;
         }
+
         for relay in relays {
             self.wait_up(&relay.name).await?;
         }
         Ok(())
     }
 
-    /// The relays that it knows. It may have been launched a moment ago by a command that was broken off.
+    /// The relays that it knows. Waits for its socket: an interrupted command may have started it a moment ago.
     pub(super) async fn servers(&self) -> Result<Vec<ServerState>, Error> {
         until("HAProxy to say which relays it has", STEP_TIMEOUT, async || {
             match self.process.as_ref().map(Process::check) {
@@ -166,17 +170,18 @@ impl Front {
     async fn reconcile(&self, relays: &[RelayPlace]) -> Result<(), Error> {
         let servers = self.servers().await?;
         let address = |relay: &RelayPlace| SocketAddr::from((Ipv4Addr::LOCALHOST, relay.port)).to_string();
-        // In maintenance is what was not wholly added, or not wholly removed: it may not be checked.
+        // A server in maintenance was not completely added, or not completely removed: it may lack its checks.
         let fits = |server: &ServerState, relay: &RelayPlace| {
             server.name == relay.name && server.address == address(relay) && server.status != Status::Maintenance
         };
         for server in servers.iter().filter(|server| !relays.iter().any(|relay| fits(server, relay))) {
             self.remove(&server.name).await?;
         }
+
         for relay in relays {
             match servers.iter().find(|server| fits(server, relay)) {
                 None => self.add(relay).await?,
-                // One that is down does not show whether it was drained as well.
+                // A server that is down does not show whether it was drained too.
                 Some(server) if server.status != Status::Up => self.ready(&relay.name).await?,
                 Some(_) => {}
             }
@@ -184,18 +189,18 @@ impl Front {
         Ok(())
     }
 
-    /// Sends a relay no new clients.
+    /// Stops sending new clients to a relay.
     pub(super) async fn drain(&self, relay: &str) -> Result<(), Error> {
         self.runtime().drain(relay).await.map_err(Error::front(format!("draining {relay}")))
     }
 
-    /// Sends it clients again.
+    /// Sends clients to a relay again.
     pub(super) async fn ready(&self, relay: &str) -> Result<(), Error> {
         self.runtime().ready(relay).await.map_err(Error::front(format!("taking in {relay}")))?;
         self.wait_up(relay).await
     }
 
-    /// Forgets a relay that has ended.
+    /// Removes a relay that has ended.
     pub(super) async fn remove(&self, relay: &str) -> Result<(), Error> {
         self.runtime().remove(relay, REMOVAL).await.map_err(Error::front(format!("removing {relay}")))
     }
@@ -215,7 +220,7 @@ impl Front {
         .await?
     }
 
-    /// Gives a relay clients.
+    /// Adds a relay, which then gets clients.
     pub(super) async fn add(&self, relay: &RelayPlace) -> Result<(), Error> {
         let cluster = self.model(&[]);
         for server in cluster.servers_of(&instance(relay)) {
@@ -224,8 +229,7 @@ impl Front {
         self.wait_up(&relay.name).await
     }
 
-    /// Has a new process take over, with the file and the certificate as they are now; connections stay with the old
-    /// one.
+    /// Lets a new process take over, with the present file and certificate. Open connections stay with the old process.
     pub(super) async fn reload(&self, relays: &[RelayPlace]) -> Result<(), Error> {
         self.configure(relays)?;
         haproxy::process::reload(&self.configuration(), &self.runtime(), &self.master_socket(), &self.state_file())

@@ -1,4 +1,5 @@
-//! A whole cluster on this machine: Postgres, Redis, relays, HAProxy, in one directory, alive between commands.
+//! A whole cluster on this machine: Postgres, Redis, relays and HAProxy, in one directory. It keeps running between
+//! commands.
 
 mod front;
 mod observe;
@@ -8,11 +9,12 @@ mod status;
 
 pub use status::Row;
 
-use crate::postgres::{self, Failover, Role};
+use crate::postgres::{Failover, PostgresCluster, PostgresServer, Role};
 use crate::process::{Life, Process};
 use crate::recording::Recording;
+use crate::redis::RedisServer;
 use crate::relay::Relay;
-use crate::{Error, Home, Signal, redis};
+use crate::{Error, Home, Signal};
 use front::Front;
 pub use indicatif::ProgressBar;
 use observe::Prometheus;
@@ -24,29 +26,30 @@ use std::sync::Arc;
 /// The database that the relays use.
 pub const DATABASE: &str = "skein";
 
-/// What [`Local::up`] is to bring about. `None` leaves what is there, and stands for the default where nothing is.
+/// What [`Local::up`] must bring about. `None` keeps the present value, or takes the default in a new cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// Relays; by default 3. With none there is no HAProxy either.
+    /// The number of relays; by default 3. With 0 there is no HAProxy either.
     pub relays: Option<usize>,
-    /// Streaming replicas; by default 2. They can't become fewer.
+    /// The number of streaming replicas; by default 2. It cannot become smaller.
     pub replicas: Option<usize>,
     /// HAProxy's port; by default 8080.
     pub port: Option<u16>,
-    /// Whether HAProxy speaks TLS there, with a certificate of its own making.
+    /// Whether HAProxy uses TLS there, with a self-signed certificate.
     pub tls: bool,
     /// Whether a commit waits for a replica.
     pub synchronous: bool,
     /// The relays' program; needed once there is a relay.
     pub relay_program: Option<PathBuf>,
-    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster; kept, and
-    /// in force from each relay's next start on.
+    /// Settings of all relays as environment variables, `RELAY_...`, beside those that make them a cluster. They are
+    /// stored, and take effect at each relay's next start.
     pub settings: Vec<(String, String)>,
-    /// Those of them that are no more, by name.
+    /// The names of stored settings to remove.
     pub unset: Vec<String>,
-    /// Whether Prometheus watches it; once it does, it stays.
+    /// Whether Prometheus scrapes the cluster; later calls cannot turn it off.
     pub observe: bool,
-    /// Whether all processes end with the handle that [`Local::up`] gives, as tests want it; by default they live on.
+    /// Whether all processes end with the handle that [`Local::up`] returns, as tests need it; by default they keep
+    /// running.
     pub guarded: bool,
 }
 
@@ -55,8 +58,8 @@ pub struct Wish {
 pub struct Local {
     home: Arc<Home>,
     state: State,
-    postgres: postgres::Cluster,
-    redis: redis::Server,
+    postgres: PostgresCluster,
+    redis: RedisServer,
     relays: Vec<Relay>,
     front: Front,
     prometheus: Option<Prometheus>,
@@ -64,21 +67,21 @@ pub struct Local {
 }
 
 impl Local {
-    /// Takes hold of the cluster in a directory, whatever of it runs; `None` if there is none.
+    /// Opens the cluster in a directory, whichever of its processes run; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::State`] if its state can't be read; [`Error::Missing`] without Postgres's programs.
+    /// [`Error::State`] if its state cannot be read; [`Error::Missing`] without Postgres's programs.
     pub fn open(folder: &Path) -> Result<Option<Self>, Error> {
         let Some(state) = State::read(folder)? else { return Ok(None) };
         let servers = state.servers.len();
         Self::resume(Home::at(folder)?, state, servers, Life::Detached).map(Some)
     }
 
-    /// `servers`: how many Postgres servers will share the machine's memory.
+    /// Makes the handles. `servers` is the number of Postgres servers that will share the machine's memory.
     fn resume(home: Arc<Home>, state: State, servers: usize, life: Life) -> Result<Self, Error> {
-        let setup = postgres::Cluster::setup_for_machine(servers)?;
+        let setup = PostgresCluster::setup_for_machine(servers)?;
         let setup = setup.synchronous(state.synchronous).home(home.clone()).life(life);
-        let mut redis = redis::Server::new("redis", home.clone())?.life(life);
+        let mut redis = RedisServer::new("redis", home.clone())?.life(life);
         redis.port = state.redis_port;
         let front = Front::new(state.front.clone(), home.clone(), life);
         let prometheus = state.prometheus_port.map(|port| Prometheus::new(port, home.clone(), life));
@@ -90,12 +93,12 @@ impl Local {
         Ok(local)
     }
 
-    /// Brings a cluster up, or what is missing of one that is there already, and waits until all of it is ready.
+    /// Starts a cluster, or the missing parts of one, and waits until all of it is ready.
     ///
-    /// Broken off, it is taken up where it was by another call; [`down`](Self::down) ends what had been started.
+    /// After an interruption another call continues; [`down`](Self::down) ends the processes that were started.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from coming up.
+    /// Any [`Error`] of a step.
     pub async fn up(folder: &Path, wish: &Wish, progress: &ProgressBar) -> Result<Self, Error> {
         let state = State::read(folder)?;
         if state.is_none() {
@@ -107,11 +110,13 @@ impl Local {
             Some(state) => state,
             None => State::new(wish.synchronous, wish.port.unwrap_or(8080), wish.tls)?,
         };
+
         let settled = Process::find(front::NAME, &home).is_some()
             || state.relays.iter().any(|relay| Process::find(&relay.name, &home).is_some());
         let promised =
             |state: &State| (state.settings.clone(), state.relay_program.clone(), state.front.port, state.front.tls);
         let before = Some(promised(&state)).filter(|_| !state.servers.is_empty());
+
         state.accept(wish, settled)?;
         let is_new = before != Some(promised(&state));
         let relays = wish.relays.unwrap_or(if state.servers.is_empty() { 3 } else { state.relays.len() });
@@ -120,29 +125,31 @@ impl Local {
             (None, 0) => 3,
             (None, servers) => servers,
         };
+
         let life = if wish.guarded { Life::Guarded } else { Life::Detached };
         let mut local = Self::resume(home, state, servers, life)?;
         while local.postgres.servers.len() < servers {
             local.postgres.add()?;
         }
-        // Nothing is saved before it is known to be possible: the next call would stumble over it again. What is saved
-        // already keeps nothing else down.
+
+        // The wish is checked before it is saved: else the next call would fail at it again.
         if is_new {
             if relays > 0 {
                 local.front.check(&local.state.relays)?;
             }
             local.check_relays().await?;
         }
+
         local.start_servers(progress).await?;
         local.scale_to(relays, progress).await?;
         Ok(local)
     }
 
-    /// Starts again whatever of the cluster does not run, as another [`up`](Self::up) would, and waits until all is
+    /// Starts all processes of the cluster that do not run, as another [`up`](Self::up) would, and waits until all are
     /// ready.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from coming up.
+    /// Any [`Error`] of a step.
     pub async fn mend(&mut self, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         self.state.accept(&Wish::default(), true)?;
@@ -171,19 +178,20 @@ impl Local {
     }
 
     /// Fences the primary and promotes the replica that has received the most; the others follow it. See
-    /// [`postgres::Cluster::failover`].
+    /// [`PostgresCluster::failover`].
     ///
     /// # Errors
-    /// As there. Broken off, it must be taken up by another call.
+    /// As there. After an interruption another call must complete it.
     pub async fn failover(&mut self, progress: &ProgressBar) -> Result<Failover, Error> {
         let _lock = Lock::take(&self.home)?;
         if self.state.failing_over {
             progress.set_message("taking up a failover that was broken off");
-            let replica = |server: &&mut postgres::Server| server.role() == Role::Replica && !server.is_fenced();
+            let replica = |server: &&mut PostgresServer| server.role() == Role::Replica && !server.is_fenced();
             for server in self.postgres.servers.iter_mut().filter(replica) {
                 server.start().await?;
             }
         }
+
         self.postgres.check_survivors()?;
         self.state.failing_over = true;
         self.save()?;
@@ -209,7 +217,7 @@ impl Local {
             return Err(Error::State(format!("{name} does not run")));
         };
         match signal {
-            // Its backends are gone then too: they would keep another start from the shared memory.
+            // With its backends: they would block the shared memory for the next start.
             Signal::KILL => process.kill().await?,
             Signal::STOP | Signal::CONT => process.signal_all(signal),
             _ => process.signal(signal),
@@ -217,7 +225,7 @@ impl Local {
         Ok(())
     }
 
-    /// Has HAProxy read its file and its certificate anew; connections stay where they are.
+    /// Lets HAProxy read its file and its certificate again; open connections stay.
     ///
     /// # Errors
     /// [`Error::Front`] if it refuses the file, which changes nothing.
@@ -226,17 +234,17 @@ impl Local {
         self.front.reload(&self.state.relays).await
     }
 
-    /// The relays, to look at.
+    /// The relays.
     pub fn relays(&self) -> &[Relay] {
         &self.relays
     }
 
-    /// Postgres, to look at.
-    pub fn postgres(&self) -> &postgres::Cluster {
+    /// The Postgres servers.
+    pub fn postgres(&self) -> &PostgresCluster {
         &self.postgres
     }
 
-    /// What the relays run, once that was said.
+    /// The program of the relays, once it was given.
     pub fn relay_program(&self) -> Option<&Path> {
         self.state.relay_program.as_deref()
     }
@@ -246,12 +254,12 @@ impl Local {
         self.front.runtime()
     }
 
-    /// Records what Prometheus would see of the relays that there are now, and of HAProxy.
+    /// Records what Prometheus would scrape from the present relays and from HAProxy.
     pub fn record(&self) -> Recording {
         Recording::start(self.relays.iter().map(Relay::target).chain([self.front.target()]).collect())
     }
 
-    /// A figure of HAProxy's Prometheus exporter; `series` with its labels, if it has some.
+    /// The value of a series of HAProxy's Prometheus exporter; `series` includes the labels.
     ///
     /// # Errors
     /// [`Error::State`] if there is none; [`Error::Io`] if HAProxy does not answer.
@@ -260,12 +268,12 @@ impl Local {
         status::metric(&text, series).ok_or_else(|| Error::State(format!("HAProxy has no {series}")))
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         self.front.url()
     }
 
-    /// Every name, with the process if it was started.
+    /// The name of every process, with the process where it was started.
     fn processes(&self) -> Vec<(&str, Option<&Process>)> {
         let servers = self.postgres.servers.iter().map(|server| (server.name(), server.process()));
         let relays = self.relays.iter().map(|relay| (relay.name.as_str(), relay.process()));
@@ -274,10 +282,11 @@ impl Local {
         servers.chain(relays).chain(others).chain(prometheus).collect()
     }
 
-    /// Ends everything, the relays drained, the replicas complete. Data and logs stay; `up` starts from them again.
+    /// Ends all processes: drains the relays first, and lets the replicas receive everything. Data and logs stay; `up`
+    /// starts from them again.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if something can't be ended.
+    /// [`Error::Timeout`] if something cannot be ended.
     pub async fn down(&mut self, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         progress.set_message("draining the relays");
@@ -287,6 +296,7 @@ impl Local {
         for relay in &mut self.relays {
             relay.stop().await?;
         }
+
         progress.set_message("HAProxy, Redis");
         if let Some(prometheus) = &mut self.prometheus {
             prometheus.stop().await?;

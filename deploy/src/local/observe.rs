@@ -19,7 +19,7 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// As an earlier run left it, or not started yet.
+    /// A handle for the process that an earlier run left, or for one that is not started yet.
     pub(super) fn new(port: u16, home: Arc<Home>, life: Life) -> Self {
         let process = (life == Life::Detached).then(|| Process::find(NAME, &home)).flatten();
         Self { port, process, home, life }
@@ -37,7 +37,7 @@ impl Prometheus {
         self.process.as_ref()
     }
 
-    /// Starts it, if it does not run, and has it scrape what the cluster consists of now.
+    /// Starts it, if it does not run, and lets it scrape the present members of the cluster.
     pub(super) async fn follow(&mut self, cluster: &Cluster) -> Result<(), Error> {
         let folder = self.home.folder(NAME)?;
         let text = production::prometheus(cluster).map_err(Error::front("rendering prometheus.yaml"))?;
@@ -60,6 +60,7 @@ impl Prometheus {
             .find(|program| program.exists())
             .ok_or_else(|| Error::Missing { program: NAME.to_owned(), package: NAME })?;
         let address = format!("--web.listen-address=127.0.0.1:{}", self.port);
+
         let arguments = ["--config.file=prometheus.yaml", "--storage.tsdb.path=data", &address, "--log.level=warn"];
         Ok(Launch {
             name: NAME.to_owned(),

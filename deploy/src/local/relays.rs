@@ -1,4 +1,4 @@
-//! The relays of a local cluster: more, fewer, others.
+//! Scales and replaces the relays of a local cluster.
 
 use super::state::{Lock, RelayPlace};
 use super::{DATABASE, Local, ProgressBar, Wish};
@@ -6,15 +6,15 @@ use crate::relay::Relay;
 use crate::{Error, free_port};
 use haproxy::Status;
 
-/// The least and the most connections of one relay to each server, by the machine's cores: all servers share them, so
-/// more that work at a time only wait for each other.
+/// The pool settings of a relay, in connections for each core of the machine. All servers share the cores, so further
+/// connections would only wait for each other.
 const CONNECTIONS: [(&str, usize); 3] = [
     ("RELAY_POSTGRES_PRIMARY_CONNECTIONS_MIN", 1),
     ("RELAY_POSTGRES_REPLICA_CONNECTIONS_MIN", 1),
     ("RELAY_POSTGRES_REPLICA_CONNECTIONS_MAX", 5),
 ];
 
-/// Where a relay is told of the others.
+/// The setting that names the other relays' admin listeners.
 const PEERS: &str = "RELAY_ADMIN_PEERS";
 
 impl Local {
@@ -29,6 +29,7 @@ impl Local {
             .set(PEERS, self.peers())
             .life(self.life);
         let cores = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 10);
+
         for (variable, per_core) in CONNECTIONS {
             relay = relay.set(variable, (cores * per_core).to_string());
         }
@@ -39,7 +40,7 @@ impl Local {
         Ok(relay)
     }
 
-    /// Whether the program takes the settings: no relay would start any more.
+    /// Checks that the program accepts the settings: else no relay would start any more.
     pub(super) async fn check_relays(&self) -> Result<(), Error> {
         if self.state.relay_program.is_none() {
             return Ok(());
@@ -54,10 +55,11 @@ impl Local {
         self.state.relays.iter().map(peer).collect::<Vec<_>>().join(",")
     }
 
-    /// Changes the number of relays: new ones get clients when they are ready, those that go are drained first.
+    /// Changes the number of relays. New ones get clients when they are ready; those that are removed are drained
+    /// first.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from that.
+    /// Any [`Error`] of a step.
     pub async fn scale(&mut self, relays: usize, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         if relays > 0 {
@@ -75,13 +77,15 @@ impl Local {
             self.relays.push(self.relay(&place)?);
             self.state.relays.push(place);
         }
+
         self.save()?;
-        // Those that run already learn of the new ones when they are started anew.
+        // Relays that run already learn the new peers at their next start.
         let peers = self.peers();
         for relay in &mut self.relays {
             relay.settings.retain(|(variable, _)| variable != PEERS);
             relay.settings.push((PEERS.to_owned(), peers.clone()));
         }
+
         progress.set_message(format!("{wanted} relays"));
         for relay in &mut self.relays {
             relay.spawn()?;
@@ -89,6 +93,7 @@ impl Local {
         for relay in &mut self.relays {
             relay.start().await?;
         }
+
         if wanted == 0 {
             self.front.stop().await?;
             return self.observe(progress).await;
@@ -109,7 +114,7 @@ impl Local {
         progress.set_message(format!("draining {}", place.name));
         if self.front.is_alive() {
             self.front.configure(&self.state.relays)?;
-            // One that never came up is not known there.
+            // HAProxy does not know a relay that never became ready.
             let known = self.front.servers().await?.iter().any(|server| server.name == place.name);
             if known {
                 self.front.drain(&place.name).await?;
@@ -124,11 +129,11 @@ impl Local {
         self.save()
     }
 
-    /// Replaces the relays one at a time, each drained first: with the program and the settings of `wish`, where it has
-    /// any; nothing else of it counts.
+    /// Restarts the relays one at a time, each drained first, with the program and the settings of `wish` where it has
+    /// any. Ignores everything else in `wish`.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from that; the relays that were not reached run on as they were.
+    /// Any [`Error`] of a step; the relays that were not reached keep running as they were.
     pub async fn roll(&mut self, wish: &Wish, progress: &ProgressBar) -> Result<(), Error> {
         let _lock = Lock::take(&self.home)?;
         let before = self.state.clone();
@@ -137,12 +142,14 @@ impl Local {
             self.state = before;
             return Err(refused);
         }
+
         self.save()?;
         let servers = if self.front.is_alive() { Some(self.front.servers().await?) } else { None };
         let server = |place: &RelayPlace| servers.iter().flatten().find(|server| server.name == place.name);
         let up = |place: &RelayPlace| server(place).is_some_and(|server| server.status == Status::Up);
         let mut order: Vec<_> = (0..self.state.relays.len()).collect();
-        // Those that serve nobody first: a roll that was broken off has left one of them, and the others are needed.
+
+        // First the relays that serve no clients: an interrupted roll has left one of them, and the others are needed.
         order.sort_by_key(|index| self.relays[*index].is_alive() && up(&self.state.relays[*index]));
         for (nth, index) in order.into_iter().enumerate() {
             let place = &self.state.relays[index];

@@ -1,6 +1,6 @@
 use super::Wish;
 use crate::home::write;
-use crate::postgres::Place;
+use crate::postgres::ServerPlace;
 use crate::{Error, Home, free_port};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -8,24 +8,24 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "cluster.json";
-/// Another number when an older program could not read the file.
+/// The version of the file's format; it changes when an older program could not read the file.
 const VERSION: u32 = 1;
 
-/// What a cluster consists of, as `cluster.json` keeps it from one command to the next. Which process each server is
-/// stands in `run/NAME.json`, written as soon as it has been started.
+/// The members of a cluster, which `cluster.json` stores between commands. `run/NAME.json` stores the process of each
+/// server, and is written as soon as the process has been started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct State {
     version: u32,
     /// Whether a commit waits for a replica.
     pub(super) synchronous: bool,
-    /// Set before a failover stops anything, cleared when it is complete: in between, starting the old primary again
+    /// Set before a failover stops anything, cleared when it is complete: in between, to start the old primary again
     /// could make a second one.
     pub(super) failing_over: bool,
-    pub(super) servers: Vec<Place>,
+    pub(super) servers: Vec<ServerPlace>,
     pub(super) redis_port: u16,
     /// The program that the relays run.
     pub(super) relay_program: Option<PathBuf>,
-    /// What the relays are told beside that, `RELAY_...`.
+    /// Further settings of the relays, `RELAY_...`.
     #[serde(default)]
     pub(super) settings: BTreeMap<String, String>,
     pub(super) relays: Vec<RelayPlace>,
@@ -79,8 +79,8 @@ impl State {
         if state.version == VERSION { Ok(Some(state)) } else { Err(unreadable(format!("version {}", state.version))) }
     }
 
-    /// Takes from a wish what can change, and refuses what can't. `settled`: HAProxy or a relay runs, so where clients
-    /// connect can't change any more.
+    /// Takes over the parts of a wish that can change, and refuses the others. With `settled` HAProxy or a relay runs,
+    /// so the address for clients cannot change any more.
     pub(super) fn accept(&mut self, wish: &Wish, settled: bool) -> Result<(), Error> {
         if self.failing_over {
             return Err(Error::State("a failover was broken off: run `failover` again first".to_owned()));
@@ -89,6 +89,7 @@ impl State {
         if wish.replicas.is_some_and(|wanted| wanted < replicas) {
             return Err(Error::State(format!("there are {replicas} replicas already, and they can't become fewer")));
         }
+
         let (port, tls) = (wish.port.unwrap_or(self.front.port), wish.tls || self.front.tls);
         if settled && (port, tls) != (self.front.port, self.front.tls) {
             return Err(Error::State(format!(
@@ -97,6 +98,7 @@ impl State {
                 if self.front.tls { " with TLS" } else { " without TLS" }
             )));
         }
+
         (self.front.port, self.front.tls) = (port, tls);
         if wish.observe && self.prometheus_port.is_none() {
             self.prometheus_port = Some(free_port()?);
@@ -105,7 +107,7 @@ impl State {
         self.accept_for_relays(wish)
     }
 
-    /// The part of it that concerns relays.
+    /// Takes over the part of a wish that concerns relays.
     pub(super) fn accept_for_relays(&mut self, wish: &Wish) -> Result<(), Error> {
         if let Some((variable, _)) = wish.settings.iter().find(|(variable, _)| !variable.starts_with("RELAY_")) {
             return Err(Error::State(format!(
@@ -128,7 +130,7 @@ impl State {
     }
 }
 
-/// Holds a cluster's directory for one command that changes it.
+/// Locks a cluster's directory for one command that changes it.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -136,8 +138,8 @@ pub(super) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file alone would leave the lock, for a moment, with any process that another thread is starting:
-        // it has a copy of the file until it runs its own program.
+        // Unlocked explicitly: a process that another thread is starting has a copy of the file until it executes its
+        // program, and would keep the lock for that moment.
         let _ = self.file.unlock();
     }
 }
@@ -153,7 +155,7 @@ impl Lock {
     }
 }
 
-/// Refuses a directory that holds something else: `down --delete` would remove it.
+/// Refuses a directory with other files in it: `down --delete` would remove them.
 pub(super) fn check_new(folder: &Path) -> Result<(), Error> {
     let ours = ["logs", "run", "lock"];
     let Ok(mut entries) = fs::read_dir(folder) else { return Ok(()) };

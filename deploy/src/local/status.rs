@@ -1,9 +1,10 @@
 use super::front::Front;
 use super::{DATABASE, Local};
-use crate::postgres::{Role, Server};
+use crate::Error;
+use crate::postgres::{PostgresServer, Role};
 use crate::process::Process;
+use crate::redis::RedisServer;
 use crate::relay::Relay;
-use crate::{Error, redis};
 use serde::Serialize;
 
 /// One process of a cluster.
@@ -11,20 +12,20 @@ use serde::Serialize;
 pub struct Row {
     /// `relay-1`, ..., `haproxy`, `redis`, `primary`, `replica-1`, ...
     pub name: String,
-    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role is not its
-    /// name's.
+    /// `relay`, `haproxy`, `redis`, `primary`, `replica` or `prometheus`. After a failover a server's role differs from
+    /// its name.
     pub role: &'static str,
-    /// Its number, if it runs.
+    /// Its process id, if it runs.
     pub pid: Option<i32>,
-    /// Where to connect.
+    /// Its address.
     pub url: String,
-    /// What it says of itself, for people.
+    /// Its state, as text for people.
     #[serde(skip)]
     pub detail: String,
 }
 
 impl Local {
-    /// What there is and how it does. Who does not answer within seconds is shown with the reason.
+    /// The state of every process. One that does not answer within seconds is shown with the reason.
     pub async fn status(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         if !self.relays.is_empty() {
@@ -34,6 +35,7 @@ impl Local {
         for relay in &self.relays {
             rows.push(row(&relay.name, "relay", relay.process(), relay.url(), of_relay(relay)).await);
         }
+
         let redis = &self.redis;
         rows.push(row(&redis.name, "redis", redis.process(), redis.url(), of_redis(redis)).await);
         for server in &self.postgres.servers {
@@ -45,6 +47,7 @@ impl Local {
             }
             rows.push(row);
         }
+
         if let Some(prometheus) = &self.prometheus {
             let detail = prometheus.detail();
             rows.push(row(prometheus.name(), "prometheus", prometheus.process(), prometheus.url(), detail).await);
@@ -75,7 +78,7 @@ async fn of_front(front: &Front) -> Result<String, Error> {
     Ok(format!("{clients} connections, {up} of {} relays up", servers.len()))
 }
 
-async fn of_redis(redis: &redis::Server) -> Result<String, Error> {
+async fn of_redis(redis: &RedisServer) -> Result<String, Error> {
     let info: String = redis.ask(&::redis::cmd("INFO").arg("clients").to_owned()).await?;
     let clients = info.lines().find_map(|line| line.strip_prefix("connected_clients:"));
     Ok(format!("{} connections", clients.unwrap_or("?")))
@@ -104,13 +107,14 @@ pub(super) fn metric(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-async fn of_server(server: &Server) -> Result<String, Error> {
+async fn of_server(server: &PostgresServer) -> Result<String, Error> {
     if server.role() == Role::Primary {
         let query = "SELECT count(*) || ' connections, WAL at ' || pg_current_wal_lsn() FROM pg_stat_activity \
                      WHERE backend_type = 'client backend'";
         return server.ask(query).await;
     }
-    // All that was received is applied: then the age of the last commit says nothing of lag.
+
+    // Where all that was received is applied, the age of the last commit is no lag: the primary has been idle.
     server
         .ask(
             "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') || ' connections, '

@@ -6,7 +6,7 @@ mod server;
 
 pub use failover::Failover;
 pub use programs::Programs;
-pub use server::{Place, Role, Server};
+pub use server::{PostgresServer, Role, ServerPlace};
 
 use crate::process::{Life, Process};
 use crate::{Error, Home, STEP_TIMEOUT, free_port, until};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-/// Little memory and a log that shows what happened: many of these run side by side on one machine.
+/// Settings for tests, where many servers share one machine: little memory, and a detailed log.
 const SMALL: &[(&str, &str)] = &[
     ("shared_buffers", "32MB"),
     ("effective_cache_size", "256MB"),
@@ -25,7 +25,7 @@ const SMALL: &[(&str, &str)] = &[
     ("huge_pages", "off"),
 ];
 
-/// How a cluster is to be made.
+/// The options of a new cluster.
 #[derive(Debug)]
 pub struct Setup {
     replicas: usize,
@@ -39,7 +39,7 @@ pub struct Setup {
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), deploy::Error> {
-/// let mut cluster = deploy::postgres::Cluster::setup().replicas(2).synchronous(true).start().await?;
+/// let mut cluster = deploy::postgres::PostgresCluster::setup().replicas(2).synchronous(true).start().await?;
 /// let urls = cluster.database_urls("postgres");
 /// cluster.server("replica-1")?.pause_replay().await?;
 /// cluster.primary_mut()?.kill().await?;
@@ -48,9 +48,9 @@ pub struct Setup {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Cluster {
-    /// The primary first when the cluster is new; a failover changes roles, not places.
-    pub servers: Vec<Server>,
+pub struct PostgresCluster {
+    /// In a new cluster the primary is first; a failover changes the roles, not the order.
+    pub servers: Vec<PostgresServer>,
     synchronous: bool,
     settings: BTreeMap<String, String>,
     life: Life,
@@ -59,41 +59,41 @@ pub struct Cluster {
 }
 
 impl Setup {
-    /// How many replicas; by default none.
+    /// Sets the number of replicas; by default 0.
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// Whether a commit waits until one replica, of those named, has it on disk; by default it does not.
+    /// Sets whether a commit waits until one of the replicas has it on disk; by default it does not.
     pub fn synchronous(mut self, synchronous: bool) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// A setting of postgresql.conf for all servers, over those of deploy/postgres.
+    /// Sets a setting of postgresql.conf for all servers; it overrides deploy/postgres.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// Where its files go; by default into a temporary directory of its own.
+    /// Sets the directory of its files; by default a temporary directory of its own.
     pub fn home(mut self, home: Arc<Home>) -> Self {
         self.home = Some(home);
         self
     }
 
-    /// How long the servers live; by default as long as their handles.
+    /// Sets how long the servers run; by default as long as their handles exist.
     pub fn life(mut self, life: Life) -> Self {
         self.life = life;
         self
     }
 
-    /// The cluster as it will be, on free ports; nothing is started.
+    /// Plans the cluster on free ports; starts nothing.
     ///
     /// # Errors
     /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
-    pub fn plan(self) -> Result<Cluster, Error> {
+    pub fn plan(self) -> Result<PostgresCluster, Error> {
         let replicas = self.replicas;
         let mut cluster = self.resume(&[])?;
         for _ in 0..=replicas {
@@ -102,15 +102,15 @@ impl Setup {
         Ok(cluster)
     }
 
-    /// The cluster that an earlier run described; servers that run are found again.
+    /// Opens the cluster that an earlier run has described; finds its running servers.
     ///
     /// # Errors
     /// [`Error::Missing`] without Postgres's programs; [`Error::Io`].
-    pub fn resume(self, places: &[Place]) -> Result<Cluster, Error> {
+    pub fn resume(self, places: &[ServerPlace]) -> Result<PostgresCluster, Error> {
         let (synchronous, settings, life) = (self.synchronous, self.settings, self.life);
         let home = self.home.map_or_else(Home::temporary, Ok)?;
         let programs = Programs::find()?;
-        let mut cluster = Cluster { servers: Vec::new(), synchronous, settings, life, programs, home };
+        let mut cluster = PostgresCluster { servers: Vec::new(), synchronous, settings, life, programs, home };
         for place in places {
             cluster.servers.push(cluster.server_at(place.clone()));
         }
@@ -120,24 +120,24 @@ impl Setup {
     /// Makes the databases, starts the servers and waits until all answer and every replica streams.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from coming up, with the end of the log concerned.
-    pub async fn start(self) -> Result<Cluster, Error> {
+    /// Any [`Error`] of a step, with the end of the server's log.
+    pub async fn start(self) -> Result<PostgresCluster, Error> {
         let mut cluster = self.plan()?;
         cluster.start().await?;
         Ok(cluster)
     }
 }
 
-impl Cluster {
-    /// A cluster with small memory, as tests want it.
+impl PostgresCluster {
+    /// The options of a cluster with little memory, for tests.
     pub fn setup() -> Setup {
         Self::with_settings(SMALL.iter().map(|(key, value)| (*key, (*value).to_owned())))
     }
 
-    /// A cluster of `servers` that together take a quarter of this machine's memory.
+    /// The options of a cluster of `servers` that together take a quarter of this machine's memory.
     ///
     /// # Errors
-    /// [`Error::Io`] if the machine does not tell how much it has.
+    /// [`Error::Io`] if the size of the memory cannot be read.
     pub fn setup_for_machine(servers: usize) -> Result<Setup, Error> {
         let text = fs::read_to_string("/proc/meminfo").map_err(Error::io("reading /proc/meminfo"))?;
         let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
@@ -148,7 +148,7 @@ impl Cluster {
             ("shared_buffers", megabytes((share / 4).clamp(32, 4096))),
             ("effective_cache_size", megabytes((share * 3 / 4).max(64))),
             ("maintenance_work_mem", megabytes((share / 16).clamp(16, 1024))),
-            // One disk for all of them.
+            // All servers share one disk.
             ("min_wal_size", megabytes(128)),
             ("max_wal_size", megabytes(2048)),
             ("wal_keep_size", megabytes(128)),
@@ -161,38 +161,38 @@ impl Cluster {
         Setup { replicas: 0, synchronous: false, settings, home: None, life: Life::Guarded }
     }
 
-    /// What [`Setup::resume`] takes.
-    pub fn places(&self) -> Vec<Place> {
+    /// The description that [`Setup::resume`] takes.
+    pub fn places(&self) -> Vec<ServerPlace> {
         self.servers.iter().map(|server| server.place.clone()).collect()
     }
 
-    /// Adds a server, the first as the primary, others as replicas; [`start`](Self::start) makes and starts it.
+    /// Adds a server: the first is the primary, others are replicas. [`start`](Self::start) makes and starts it.
     ///
     /// # Errors
     /// [`Error::State`] if there is no free port.
     pub fn add(&mut self) -> Result<(), Error> {
         let port = free_port()?;
         let place = if self.servers.is_empty() {
-            Place { name: "primary".to_owned(), port, role: Role::Primary, upstream: None }
+            ServerPlace { name: "primary".to_owned(), port, role: Role::Primary, upstream: None }
         } else {
             let name = format!("replica-{}", self.servers.len());
-            Place { name, port, role: Role::Replica, upstream: Some(self.primary()?.place.port) }
+            ServerPlace { name, port, role: Role::Replica, upstream: Some(self.primary()?.place.port) }
         };
         self.servers.push(self.server_at(place));
         Ok(())
     }
 
-    fn server_at(&self, place: Place) -> Server {
+    fn server_at(&self, place: ServerPlace) -> PostgresServer {
         let process = (self.life == Life::Detached).then(|| Process::find(&place.name, &self.home)).flatten();
         let (settings, programs, home) = (self.settings.clone(), self.programs.clone(), self.home.clone());
-        Server { place, deaf: false, settings, programs, life: self.life, process, home }
+        PostgresServer { place, receives: true, settings, programs, life: self.life, process, home }
     }
 
-    /// Makes what is missing, rebuilds what was fenced, starts what does not run, and waits until all answer and every
+    /// Makes missing servers, rebuilds fenced ones, starts those that do not run, and waits until all answer and every
     /// replica streams.
     ///
     /// # Errors
-    /// Whatever of [`Error`] kept it from coming up, with the end of the log concerned.
+    /// Any [`Error`] of a step, with the end of the server's log.
     pub async fn start(&mut self) -> Result<(), Error> {
         let primary = self.primary_index()?;
         self.start_server(primary).await?;
@@ -201,11 +201,11 @@ impl Cluster {
             self.start_server(index).await?;
         }
         self.wait_streaming().await?;
-        // Only now: the first commits would have had nobody to wait for.
+        // Last: commits before the replicas stream would have waited in vain.
         self.set_synchronous(primary, &replicas).await
     }
 
-    /// Starts one server, from nothing if it has no data.
+    /// Starts one server; makes its data where it has none.
     async fn start_server(&mut self, index: usize) -> Result<(), Error> {
         let server = &self.servers[index];
         let empty = !server.data().join("PG_VERSION").exists();
@@ -223,7 +223,7 @@ impl Cluster {
         self.make_data(server, "initdb", &arguments).await
     }
 
-    /// Makes a replica's data anew by a base backup of the primary; it is stopped then.
+    /// Replaces a replica's data by a base backup of the primary. Leaves the replica stopped.
     ///
     /// # Errors
     /// [`Error::Failed`] with what pg_basebackup said.
@@ -240,8 +240,8 @@ impl Cluster {
         self.make_data(server, "pg_basebackup", &[&from[..], &how[..]].concat()).await
     }
 
-    /// Has a program make a server's data directory. One that is broken off leaves none.
-    async fn make_data(&self, server: &Server, program: &str, arguments: &[&str]) -> Result<(), Error> {
+    /// Lets a program make a server's data directory. An interrupted program leaves none behind.
+    async fn make_data(&self, server: &PostgresServer, program: &str, arguments: &[&str]) -> Result<(), Error> {
         let folder = self.home.folder(&server.place.name)?;
         self.programs.own(&folder)?;
         let (new, data) = (folder.join("new"), server.data());
@@ -252,8 +252,8 @@ impl Cluster {
         fs::rename(&new, &data).map_err(Error::io(format!("making {}", data.display())))
     }
 
-    /// Makes sure that `on` keeps the WAL which the owner of `slot` has not got yet.
-    async fn create_slot(&self, on: &Server, slot: &str) -> Result<(), Error> {
+    /// Makes sure that `on` keeps the WAL that the owner of `slot` has not received yet.
+    async fn create_slot(&self, on: &PostgresServer, slot: &str) -> Result<(), Error> {
         on.execute(&format!(
             "SELECT pg_create_physical_replication_slot('{slot}', true)
              WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')"
@@ -261,7 +261,7 @@ impl Cluster {
         .await
     }
 
-    /// Where the primary stands in [`servers`](Self::servers).
+    /// The index of the primary in [`servers`](Self::servers).
     fn primary_index(&self) -> Result<usize, Error> {
         let place = self.servers.iter().position(|server| server.place.role == Role::Primary);
         place.ok_or_else(|| Error::State("the cluster has no primary".to_owned()))
@@ -270,8 +270,8 @@ impl Cluster {
     /// The server that takes writes.
     ///
     /// # Errors
-    /// [`Error::State`] if a failover did not come to its end.
-    pub fn primary(&self) -> Result<&Server, Error> {
+    /// [`Error::State`] if a failover was not completed.
+    pub fn primary(&self) -> Result<&PostgresServer, Error> {
         Ok(&self.servers[self.primary_index()?])
     }
 
@@ -279,7 +279,7 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`primary`](Self::primary).
-    pub fn primary_mut(&mut self) -> Result<&mut Server, Error> {
+    pub fn primary_mut(&mut self) -> Result<&mut PostgresServer, Error> {
         let index = self.primary_index()?;
         Ok(&mut self.servers[index])
     }
@@ -288,7 +288,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::State`] if there is none.
-    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+    pub fn server(&self, name: &str) -> Result<&PostgresServer, Error> {
         self.servers.iter().find(|server| server.place.name == name).ok_or_else(|| unknown(name))
     }
 
@@ -296,7 +296,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::State`] if there is none.
-    pub fn server_mut(&mut self, name: &str) -> Result<&mut Server, Error> {
+    pub fn server_mut(&mut self, name: &str) -> Result<&mut PostgresServer, Error> {
         self.servers.iter_mut().find(|server| server.place.name == name).ok_or_else(|| unknown(name))
     }
 
@@ -322,7 +322,7 @@ impl Cluster {
         .await
     }
 
-    /// Waits until every replica that runs has applied what the primary has written by now.
+    /// Waits until every replica that runs has applied everything that the primary has written before the call.
     ///
     /// # Errors
     /// [`Error::Timeout`], as when a replica's replay is paused.
@@ -342,9 +342,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Names the replicas of which one must have a commit, where the cluster is synchronous.
+    /// Where the cluster is synchronous, sets the replicas of which one must have a commit before it is acknowledged.
     ///
-    /// By name: `ANY 1 (*)` would count a server that a failover never asks.
+    /// They are named: `ANY 1 (*)` would also count a server that a failover never asks.
     async fn set_synchronous(&mut self, primary: usize, replicas: &[usize]) -> Result<(), Error> {
         let names: Vec<_> = replicas.iter().map(|index| format!("\"{}\"", self.servers[*index].place.name)).collect();
         let value =
@@ -352,10 +352,10 @@ impl Cluster {
         self.servers[primary].set(&[("synchronous_standby_names", &value)]).await
     }
 
-    /// Stops all servers, the primary first, so that the replicas get everything.
+    /// Stops all servers, the primary first, so that the replicas receive all of its WAL.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if one can't be ended.
+    /// [`Error::Timeout`] if one cannot be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
         self.primary_mut()?.stop().await?;
         for server in &mut self.servers {

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where Debian puts a version's programs.
+/// The directory in which Debian installs the programs of each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Postgres's programs, and who runs them.
+/// Postgres's programs, and the user that runs them.
 #[derive(Clone, Debug)]
 pub struct Programs {
     folder: PathBuf,
@@ -16,7 +16,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The newest that Debian's packages brought, else those in `PATH`.
+    /// Finds the newest programs of Debian's packages, else those in `PATH`.
     ///
     /// # Errors
     /// [`Error::Missing`] if there are none.
@@ -31,7 +31,7 @@ impl Programs {
         Ok(Self { folder: debian.or_else(in_path).ok_or_else(missing)?, user: User::for_postgres()? })
     }
 
-    /// Where a program is.
+    /// The path of a program.
     pub(crate) fn path(&self, program: &str) -> PathBuf {
         self.folder.join(program)
     }
@@ -39,7 +39,7 @@ impl Programs {
     /// Runs a program to its end.
     ///
     /// # Errors
-    /// [`Error::Failed`] with what it wrote.
+    /// [`Error::Failed`] with its output.
     pub(crate) async fn run(&self, program: &str, folder: &Path, arguments: &[&str]) -> Result<(), Error> {
         let mut command = Command::new(self.path(program));
         command.args(arguments).current_dir(folder).stdin(Stdio::null());
@@ -55,10 +55,10 @@ impl Programs {
         Err(Error::Failed { what: program.to_owned(), status: output.status.to_string(), output: text })
     }
 
-    /// Gives a path to the user that the servers run as, and makes sure that this user can get there.
+    /// Makes the user that runs the servers the owner of a path, and makes sure that this user can reach it.
     ///
     /// # Errors
-    /// [`Error::State`] if a directory on the way is closed to it.
+    /// [`Error::State`] if this user may not enter a directory on the way.
     pub(crate) fn own(&self, path: &Path) -> Result<(), Error> {
         use std::os::unix::fs::{MetadataExt, chown};
         let Some(user) = self.user else { return Ok(()) };
@@ -71,6 +71,7 @@ impl Programs {
             } else {
                 0o001
             };
+
             if data.mode() & class == 0 {
                 let (path, above) = (path.display(), above.display());
                 return Err(Error::State(format!(

@@ -14,10 +14,10 @@ use std::time::Duration;
 const PRIMARY_CONF: &str = include_str!("../../postgres/primary.conf");
 const REPLICA_CONF: &str = include_str!("../../postgres/replica.conf");
 
-/// After so long a shutdown becomes a kill.
+/// How long a shutdown may take before it becomes a kill.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a server is for.
+/// The role of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -27,10 +27,10 @@ pub enum Role {
     Replica,
 }
 
-/// Where a server stands in its cluster.
+/// A server's place in its cluster.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Place {
-    /// `primary`, `replica-1`, ...: it stays the same when the role changes.
+pub struct ServerPlace {
+    /// `primary`, `replica-1`, ...; a change of role does not change it.
     pub name: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
@@ -42,10 +42,10 @@ pub struct Place {
 
 /// One Postgres server.
 #[derive(Debug)]
-pub struct Server {
-    pub(super) place: Place,
-    /// It gets nothing from the server that it follows.
-    pub(super) deaf: bool,
+pub struct PostgresServer {
+    pub(super) place: ServerPlace,
+    /// True while it receives nothing from the server that it follows.
+    pub(super) receives: bool,
     pub(super) settings: BTreeMap<String, String>,
     pub(super) programs: Programs,
     pub(super) life: Life,
@@ -53,8 +53,8 @@ pub struct Server {
     pub(super) home: Arc<Home>,
 }
 
-impl Server {
-    /// Its name: it stays the same when the role changes.
+impl PostgresServer {
+    /// Its name; a change of role does not change it.
     pub fn name(&self) -> &str {
         &self.place.name
     }
@@ -74,7 +74,7 @@ impl Server {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.place.port)
     }
 
-    /// The same for the database `postgres`, which always is there.
+    /// The same for the database `postgres`, which every server has.
     pub fn url(&self) -> String {
         self.database_url("postgres")
     }
@@ -82,7 +82,7 @@ impl Server {
     /// A connection to the database `postgres`.
     ///
     /// # Errors
-    /// [`Error::Sql`] if there is none to be had within two seconds.
+    /// [`Error::Sql`] if none can be opened within two seconds.
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         let options =
             PgConnectOptions::new().host("127.0.0.1").port(self.place.port).username("postgres").database("postgres");
@@ -126,12 +126,12 @@ impl Server {
         self.process.as_ref()
     }
 
-    /// Whether it was the primary before a failover and has not been rebuilt since: it must not run as it is.
+    /// Whether it was the primary before a failover and has not been rebuilt since: until then it must not run.
     pub fn is_fenced(&self) -> bool {
         self.place.role == Role::Replica && self.place.upstream.is_none()
     }
 
-    /// Sends a signal to the server and all its backends: `STOP` and `CONT` make and end a hang.
+    /// Sends a signal to the server and all its backends: `STOP` makes it hang, `CONT` ends that.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             process.signal_all(signal);
@@ -141,7 +141,7 @@ impl Server {
     /// Starts it, if it does not run, and waits until it answers queries.
     ///
     /// # Errors
-    /// [`Error::Ended`] with its log if it does not come up; [`Error::State`] if it is fenced.
+    /// [`Error::Ended`] with its log if it ends; [`Error::State`] if it is fenced.
     pub async fn start(&mut self) -> Result<(), Error> {
         if !self.is_alive() {
             if self.is_fenced() {
@@ -170,8 +170,8 @@ impl Server {
 
     /// Removes the lock of a server that was killed, once none of its processes is left.
     ///
-    /// Postgres refuses to start while a process has the number in the lock, though it be one that has ended and that
-    /// nobody reaps, as happens in containers.
+    /// Postgres refuses to start while a process has the id in the lock, even a process that has ended and is not
+    /// reaped, as happens in containers.
     async fn clear_lock(&self) -> Result<(), Error> {
         let data = self.data();
         let lock = data.join("postmaster.pid");
@@ -189,7 +189,7 @@ impl Server {
     /// A fast shutdown: open transactions are rolled back, replicas get the last of the WAL.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it can't be ended.
+    /// [`Error::Timeout`] if it cannot be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
         let Some(process) = self.process.take() else { return Ok(()) };
         process.stop(Signal::INT, STOP_TIMEOUT).await?;
@@ -199,10 +199,10 @@ impl Server {
     /// An immediate shutdown, as a fence: nothing is acknowledged or sent any more.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it can't be ended.
+    /// [`Error::Timeout`] if it cannot be ended.
     pub async fn fence(&mut self) -> Result<(), Error> {
         let Some(process) = self.process.take() else { return Ok(()) };
-        // One that hangs finds the signal pending when it goes on, and acknowledges nothing more.
+        // A server that hangs gets the pending signal first when it goes on, and acknowledges nothing more.
         process.signal_all(Signal::QUIT);
         process.signal_all(Signal::CONT);
         process.stop(Signal::QUIT, STOP_TIMEOUT).await?;
@@ -212,7 +212,7 @@ impl Server {
     /// kill -9 of the server and all its backends; returns when they are gone.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if they don't go.
+    /// [`Error::Timeout`] if they do not go.
     pub async fn kill(&mut self) -> Result<(), Error> {
         match self.process.take() {
             Some(process) => process.kill().await,
@@ -245,6 +245,7 @@ impl Server {
             if now == before { Err(now) } else { Ok(()) }
         })
         .await?;
+
         let wrong = "SELECT coalesce(string_agg(name || ': ' || error, ', '), '') FROM pg_file_settings \
                      WHERE error IS NOT NULL AND error NOT LIKE '%without restarting%'";
         match self.ask::<String>(wrong).await?.as_str() {
@@ -253,13 +254,13 @@ impl Server {
         }
     }
 
-    /// Stops applying what it receives; reads see no newer state until [`resume_replay`](Self::resume_replay).
+    /// Stops to apply WAL; reads see no newer state until [`resume_replay`](Self::resume_replay).
     ///
     /// # Errors
     /// [`Error::Sql`] if it is not a replica; [`Error::Timeout`] if it does not pause.
     pub async fn pause_replay(&self) -> Result<(), Error> {
         self.execute("SELECT pg_wal_replay_pause()").await?;
-        // A replica notices the wish when the next record comes, or within its next nap.
+        // A replica notices the request at its next record, or at its next wake-up.
         until(&format!("{} to pause", self.place.name), STEP_TIMEOUT, async || {
             let state = self.ask::<String>("SELECT pg_get_wal_replay_pause_state()").await;
             match state.map_err(|error| error.to_string())?.as_str() {
@@ -270,7 +271,7 @@ impl Server {
         .await
     }
 
-    /// Applies again.
+    /// Applies WAL again.
     ///
     /// # Errors
     /// [`Error::Sql`] if it is not a replica.
@@ -278,18 +279,18 @@ impl Server {
         self.execute("SELECT pg_wal_replay_resume()").await
     }
 
-    /// Ends or begins the receiving of what its primary writes: as when the line between them is cut. Nothing of it
-    /// is lost, unless a failover makes this server the primary meanwhile; after one, every server receives again.
+    /// Stops or resumes to receive its primary's WAL, as when the line between them is cut. The WAL is not lost, unless
+    /// a failover makes this server the primary meanwhile. After a failover every server receives again.
     ///
     /// # Errors
     /// [`Error::Timeout`] if it goes on receiving.
     pub async fn receive(&mut self, receives: bool) -> Result<(), Error> {
-        self.deaf = !receives;
+        self.receives = receives;
         self.reload().await?;
         if receives { Ok(()) } else { self.wait_silent().await }
     }
 
-    /// Waits until nothing is received: the receiver ends when it has written everything that it has.
+    /// Waits until the receiver has ended: it first writes everything that it has received.
     pub(super) async fn wait_silent(&self) -> Result<(), Error> {
         until(&format!("{} to end receiving", self.place.name), STEP_TIMEOUT, async || {
             let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
@@ -302,7 +303,7 @@ impl Server {
         .await
     }
 
-    /// Applies each commit so long after the primary's clock said it happened (`recovery_min_apply_delay`).
+    /// Applies each commit this long after its time by the primary's clock (`recovery_min_apply_delay`).
     ///
     /// # Errors
     /// As [`set`](Self::set).
@@ -328,7 +329,7 @@ impl Server {
         self.home.path().join(&self.place.name).join("data")
     }
 
-    /// Its name where Postgres allows no hyphen, as for slots.
+    /// Its name without a hyphen, which Postgres does not allow in names of slots.
     pub(super) fn slot(&self) -> String {
         self.place.name.replace('-', "_")
     }
@@ -342,11 +343,12 @@ impl Server {
             format!("port = {}", self.place.port),
             "unix_socket_directories = ''".to_owned(),
         ];
+
         let signal = data.join("standby.signal");
         let done = match self.place.upstream {
             Some(port) => {
                 let name = &self.place.name;
-                if !self.deaf {
+                if self.receives {
                     lines.push(format!(
                         "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres application_name={name}'"
                     ));
@@ -357,6 +359,7 @@ impl Server {
             None if signal.exists() => fs::remove_file(&signal),
             None => Ok(()),
         };
+
         done.map_err(Error::io(format!("writing {}", signal.display())))?;
         lines.extend(self.settings.iter().map(|(key, value)| format!("{key} = '{}'", value.replace('\'', "''"))));
         lines.push(String::new());

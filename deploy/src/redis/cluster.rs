@@ -1,35 +1,37 @@
-use super::{Server, program};
+use super::{RedisServer, program};
 use crate::{Error, Home, STEP_TIMEOUT, free_port, until};
 use std::process::Stdio;
 use std::sync::Arc;
 
 /// A Redis Cluster: three masters, each with a replica.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct RedisCluster {
     /// `redis-1` to `redis-6`.
-    pub servers: Vec<Server>,
+    pub servers: Vec<RedisServer>,
 }
 
-impl Cluster {
-    /// Starts one and waits until every server says that the cluster is whole.
+impl RedisCluster {
+    /// Starts a Cluster and waits until every server reports that it is complete.
     ///
     /// A master that is silent for a second is replaced by its replica.
     ///
     /// # Errors
-    /// [`Error::Missing`] without Redis; otherwise what kept it from coming up.
+    /// [`Error::Missing`] without Redis; otherwise the error of a step.
     pub async fn start(home: Arc<Home>) -> Result<Self, Error> {
         let mut cluster = Self { servers: Vec::new() };
         for number in 1..=6 {
             let bus = free_port()?.to_string();
             let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
-            // A replica that has never got its master's data can't replace it, and by default that takes five seconds.
+            // Replicate at once: a replica cannot replace its master before it has the data, and the default delay is
+            // five seconds.
             let at_once = ["--repl-diskless-sync-delay", "0"];
-            let server = Server::new(&format!("redis-{number}"), home.clone())?;
+            let server = RedisServer::new(&format!("redis-{number}"), home.clone())?;
             let mut server = server.options(&options).options(&at_once);
             server.start().await?;
             cluster.servers.push(server);
         }
-        let addresses = cluster.servers.iter().map(Server::address);
+
+        let addresses = cluster.servers.iter().map(RedisServer::address);
         let mut command = tokio::process::Command::new(program("redis-cli")?);
         command.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
@@ -42,17 +44,18 @@ impl Cluster {
                 output: text,
             });
         }
+
         cluster.wait_whole().await?;
         Ok(cluster)
     }
 
-    /// Waits until three masters run, and every server that runs finds all slots served and knows every other.
+    /// Waits until three masters run, and every running server sees all slots served and knows every other server.
     ///
     /// # Errors
     /// [`Error::Timeout`].
     pub async fn wait_whole(&self) -> Result<(), Error> {
-        // First: until the death of a master is noticed, all slots seem to be served. And a replica that never was
-        // connected does not stand for election.
+        // The roles first: until the servers notice that a master is dead, all slots seem to be served. And a replica
+        // that was never connected cannot be elected.
         until("three masters and connected replicas", STEP_TIMEOUT, async || match self.roles().await {
             Ok(roles)
                 if roles.iter().filter(|(_, role)| *role == "master").count() == 3
@@ -63,6 +66,7 @@ impl Cluster {
             other => Err(format!("{other:?}")),
         })
         .await?;
+
         for server in self.servers.iter().filter(|server| server.is_alive()) {
             until(&format!("{} to see a whole cluster", server.name), STEP_TIMEOUT, async || {
                 let command = |name| redis::cmd("CLUSTER").arg(name).to_owned();
@@ -78,21 +82,21 @@ impl Cluster {
 
     /// `redis+cluster://` with all addresses.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.servers.iter().map(Server::address).collect();
+        let addresses: Vec<_> = self.servers.iter().map(RedisServer::address).collect();
         format!("redis+cluster://{}", addresses.join(","))
     }
 
-    /// Where the masters that run stand in [`servers`](Self::servers).
+    /// The indexes of the running masters in [`servers`](Self::servers).
     ///
     /// # Errors
-    /// [`Error::Redis`] if one that runs does not answer.
+    /// [`Error::Redis`] if a running server does not answer.
     pub async fn masters(&self) -> Result<Vec<usize>, Error> {
         let roles = self.roles().await?.into_iter();
         Ok(roles.filter(|(_, role)| *role == "master").map(|(index, _)| index).collect())
     }
 
-    /// Waits until somebody listens on the channel of a master that a replica could replace, and tells where that one
-    /// stands in [`servers`](Self::servers).
+    /// Waits until a client has subscribed to a channel at a master that a replica could replace; returns the index of
+    /// that master in [`servers`](Self::servers).
     ///
     /// # Errors
     /// [`Error::Timeout`].
@@ -112,7 +116,7 @@ impl Cluster {
         .await
     }
 
-    /// For each server that runs `master`, or how a replica's link to its master is: `connected`, say.
+    /// For each running server its index, and `master` or the state of the replica's link, such as `connected`.
     async fn roles(&self) -> Result<Vec<(usize, String)>, Error> {
         let mut roles = Vec::new();
         for (index, server) in self.servers.iter().enumerate().filter(|(_, server)| server.is_alive()) {

@@ -3,7 +3,7 @@
 mod cluster;
 mod sentinel;
 
-pub use cluster::Cluster;
+pub use cluster::RedisCluster;
 pub use sentinel::Sentinels;
 
 use crate::process::{Launch, Life, Process};
@@ -15,15 +15,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One Redis server, which keeps nothing on disk: the relay's bus and cache need nothing kept.
+/// One Redis server, which stores nothing on disk: the relay's bus and cache do not need that.
 #[derive(Debug)]
-pub struct Server {
+pub struct RedisServer {
     /// `redis`, or `redis-1`, ...
     pub name: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     options: Vec<String>,
-    /// A file that it reads, and writes if it likes.
+    /// Its configuration file, which it may rewrite.
     configuration: Option<PathBuf>,
     /// Where it listens for TLS.
     tls_port: Option<u16>,
@@ -32,7 +32,7 @@ pub struct Server {
     home: Arc<Home>,
 }
 
-impl Server {
+impl RedisServer {
     /// A server that is not started yet.
     ///
     /// # Errors
@@ -43,10 +43,10 @@ impl Server {
         Ok(Self { name: name.to_owned(), port, options, configuration, tls_port: None, life, process: None, home })
     }
 
-    /// A server that runs, its few files in a temporary directory.
+    /// Starts a server, with its few files in a temporary directory.
     ///
     /// # Errors
-    /// [`Error::Missing`] without Redis; [`Error::Ended`] with its log if it does not come up.
+    /// [`Error::Missing`] without Redis; [`Error::Ended`] with its log if it ends.
     pub async fn temporary() -> Result<Self, Error> {
         let mut server = Self::new("redis", Home::temporary()?)?;
         server.start().await?;
@@ -59,10 +59,10 @@ impl Server {
         self
     }
 
-    /// Has it listen for TLS too, with a [`certificate`](Self::certificate) of its own for 127.0.0.1.
+    /// Makes it listen for TLS too, with a [`certificate`](Self::certificate) of its own for 127.0.0.1.
     ///
     /// # Errors
-    /// [`Error::Io`] if the certificate can't be written.
+    /// [`Error::Io`] if the certificate cannot be written.
     pub fn with_tls(mut self) -> Result<Self, Error> {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
         let made = made.map_err(|error| Error::State(format!("making a certificate: {error}")))?;
@@ -77,20 +77,20 @@ impl Server {
         Ok(self.options(&options).options(&["--tls-auth-clients", "no"]))
     }
 
-    /// What clients trust, to connect to [`tls_url`](Self::tls_url).
+    /// The certificate that clients of [`tls_url`](Self::tls_url) must trust.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is no place for it.
+    /// [`Error::Io`] if its directory cannot be made.
     pub fn certificate(&self) -> Result<PathBuf, Error> {
         Ok(self.home.folder(&self.name)?.join("certificate.pem"))
     }
 
-    /// What clients connect to with TLS, as `user:password`; `None` without TLS.
+    /// The URL for TLS, with `user` as `user:password`; `None` without TLS.
     pub fn tls_url(&self, user: &str) -> Option<String> {
         self.tls_port.map(|port| format!("rediss://{user}@127.0.0.1:{port}"))
     }
 
-    /// How long the process lives; by default as long as its handle. A detached one may run already.
+    /// Sets how long the process runs; by default as long as its handle exists. A detached one may run already.
     pub fn life(mut self, life: Life) -> Self {
         self.life = life;
         if life == Life::Detached {
@@ -122,14 +122,14 @@ impl Server {
     /// Starts it, if it does not run, and waits until it answers.
     ///
     /// # Errors
-    /// [`Error::Missing`] without Redis; [`Error::Ended`] with its log if it does not come up.
+    /// [`Error::Missing`] without Redis; [`Error::Ended`] with its log if it ends.
     pub async fn start(&mut self) -> Result<(), Error> {
         if !self.is_alive() {
             self.process = Some(self.launch()?.start()?);
         }
         ready(&self.name, self.process.as_ref(), async || {
             match self.ask::<String>(&redis::cmd("PING")).await {
-                // It answers, though not without a password.
+                // It answers, though it wants a password.
                 Err(Error::Redis { source, .. }) if source.code() == Some("NOAUTH") => Ok(()),
                 answer => answer.map(drop),
             }
@@ -173,17 +173,17 @@ impl Server {
         answer.map_err(Error::redis(format!("asking {}", self.name)))
     }
 
-    /// Sends it a signal: `STOP` and `CONT` make and end a hang.
+    /// Sends it a signal: `STOP` makes it hang, `CONT` ends that.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             process.signal(signal);
         }
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it can't be ended.
+    /// [`Error::Timeout`] if it cannot be ended.
     pub async fn stop(&mut self) -> Result<(), Error> {
         match self.process.take() {
             Some(process) => process.stop(Signal::TERM, STEP_TIMEOUT).await.map(drop),
@@ -191,7 +191,7 @@ impl Server {
         }
     }
 
-    /// kill -9.
+    /// Sends SIGKILL and waits for the end.
     ///
     /// # Errors
     /// [`Error::Timeout`] if it does not go.

@@ -1,4 +1,4 @@
-use super::Server;
+use super::RedisServer;
 use crate::{Error, Home, STEP_TIMEOUT, until};
 use std::fs;
 use std::sync::Arc;
@@ -10,40 +10,41 @@ const MASTER: &str = "skein";
 #[derive(Debug)]
 pub struct Sentinels {
     /// `redis-1`, the first master, and `redis-2`.
-    pub servers: Vec<Server>,
+    pub servers: Vec<RedisServer>,
     /// `sentinel-1` to `sentinel-3`.
-    pub sentinels: Vec<Server>,
+    pub sentinels: Vec<RedisServer>,
 }
 
 impl Sentinels {
     /// Starts them and waits until the Sentinels know the replica and each other.
     ///
-    /// A master that is silent for a second is replaced.
+    /// The Sentinels replace a master that is silent for a second.
     ///
     /// # Errors
-    /// [`Error::Missing`] without Redis; otherwise what kept it from coming up.
+    /// [`Error::Missing`] without Redis; otherwise the error of a step.
     pub async fn start(home: Arc<Home>) -> Result<Self, Error> {
-        let mut master = Server::new("redis-1", home.clone())?;
+        let mut master = RedisServer::new("redis-1", home.clone())?;
         master.start().await?;
         let port = master.port.to_string();
         let options = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
-        let mut replica = Server::new("redis-2", home.clone())?.options(&options);
+        let mut replica = RedisServer::new("redis-2", home.clone())?.options(&options);
         replica.start().await?;
         let mut started = Self { servers: vec![master, replica], sentinels: Vec::new() };
         for number in 1..=3 {
             let name = format!("sentinel-{number}");
-            // Sentinels write what they learn into it.
+            // Each Sentinel has its own file, since it writes its state into it.
             let path = home.folder(&name)?.join("sentinel.conf");
             let text = format!(
                 "sentinel monitor {MASTER} 127.0.0.1 {port} 2\nsentinel down-after-milliseconds {MASTER} 1000\n\
                  sentinel failover-timeout {MASTER} 5000\n"
             );
             fs::write(&path, text).map_err(Error::io(format!("writing {}", path.display())))?;
-            let mut sentinel = Server::new(&name, home.clone())?.options(&["--sentinel"]);
+            let mut sentinel = RedisServer::new(&name, home.clone())?.options(&["--sentinel"]);
             sentinel.configuration = Some(path);
             sentinel.start().await?;
             started.sentinels.push(sentinel);
         }
+
         started.wait_whole().await?;
         Ok(started)
     }
@@ -62,14 +63,14 @@ impl Sentinels {
 
     /// `redis+sentinel://` with the Sentinels' addresses and the master's name as its path.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.sentinels.iter().map(Server::address).collect();
+        let addresses: Vec<_> = self.sentinels.iter().map(RedisServer::address).collect();
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
-    /// Where the server that the Sentinels hold to be the master stands in [`servers`](Self::servers).
+    /// The index in [`servers`](Self::servers) of the server that the Sentinels call the master.
     ///
     /// # Errors
-    /// [`Error::State`] if they name another.
+    /// [`Error::State`] if they name another server.
     pub async fn master(&self) -> Result<usize, Error> {
         let [first, ..] = self.sentinels.as_slice() else { return Err(Error::State("no Sentinel".to_owned())) };
         let command = redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(MASTER).to_owned();

@@ -1,4 +1,5 @@
-//! What a cluster is, as an operator writes it down: TOML, strict in both directions. [`EXAMPLE`] documents every key.
+//! The model of a cluster, which an operator writes as TOML: unknown and missing keys are errors. [`EXAMPLE`] documents
+//! every key.
 
 mod production;
 mod server;
@@ -24,19 +25,19 @@ pub const CONNECTIONS_PER_PORT: u32 = 28_000;
 pub struct Cluster {
     /// Lowercase letters, digits and dashes.
     pub name: String,
-    /// What is the same for all relays.
+    /// The settings that all relays share.
     pub relay: Relay,
     /// HAProxy.
     pub front: Front,
     /// The relays, by name.
     pub instances: Vec<Instance>,
-    /// Relays that DNS names.
+    /// Relays that HAProxy finds by DNS.
     pub discovery: Option<Discovery>,
-    /// What the production files need beyond that.
+    /// Further values for the production files.
     pub production: Option<Production>,
 }
 
-/// What HAProxy must know of all relays.
+/// The settings of all relays that HAProxy must know.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Relay {
@@ -50,11 +51,11 @@ pub struct Relay {
     pub write_stall_seconds: u32,
     /// The relays' own setting, in seconds.
     pub drain_seconds: u32,
-    /// Connections that one instance takes.
+    /// The most connections of one instance.
     pub max_connections: u32,
     /// How a relay learns a client's address.
     pub client_address: ClientAddress,
-    /// Over how many seconds an instance that has come back takes up its share; 0: at once.
+    /// How many seconds an instance that has come back takes to reach its full share; 0: none.
     pub slowstart_seconds: u32,
     /// Milliseconds between two checks of an instance.
     pub check_interval_ms: u32,
@@ -62,7 +63,7 @@ pub struct Relay {
 
 impl Relay {
     /// Seconds of silence, in both directions, after which the front ends a connection. A relay that pings every
-    /// `ping_interval` and gives up after `pong_timeout` is always quicker, unless it is gone without a word.
+    /// `ping_interval` and gives up after `pong_timeout` is always quicker, unless its machine is gone.
     pub fn tunnel_timeout_seconds(&self) -> u64 {
         2 * u64::from(self.ping_interval_seconds) + u64::from(self.pong_timeout_seconds)
     }
@@ -72,7 +73,7 @@ impl Relay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientAddress {
-    /// The `X-Forwarded-For` header, which the front deletes and sets anew.
+    /// The `X-Forwarded-For` header, which the front replaces.
     XForwardedFor,
     /// A PROXY protocol header, version 2, at the start of each connection.
     ProxyV2,
@@ -82,25 +83,25 @@ pub enum ClientAddress {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Front {
-    /// Where it takes `ws://`.
+    /// The addresses for `ws://`.
     pub listen: Vec<SocketAddr>,
-    /// Clients at the same time.
+    /// The most clients at the same time.
     pub max_connections: u32,
-    /// Clients of one address at the same time; 0: no limit.
+    /// The most clients of one address at the same time; 0: no limit.
     pub max_connections_per_address: u32,
-    /// New connections of one address in 10 seconds; 0: no limit.
+    /// The most new connections of one address in 10 seconds; 0: no limit.
     pub new_connections_per_address_in_10_seconds: u32,
-    /// From where it connects to the relays; empty: the system chooses.
+    /// The source addresses of connections to the relays; empty: the system chooses.
     pub source_addresses: Vec<IpAddr>,
-    /// How many seconds a process that a reload replaced may live on.
+    /// How many seconds a process that a reload has replaced may keep running.
     pub keep_after_reload_seconds: u32,
-    /// Statistics, metrics and its own health.
+    /// The address for statistics, metrics and its own health.
     pub stats_listen: SocketAddr,
     /// The Runtime API's Unix socket.
     pub runtime_socket: PathBuf,
-    /// Where a reload leaves the servers' states.
+    /// The file in which a reload saves the servers' states.
     pub state_file: PathBuf,
-    /// DNS servers for relays that have names; empty: those in `/etc/resolv.conf`.
+    /// DNS servers that resolve the relays' names; empty: those in `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
     /// `stdout`, a socket's path, or an address.
     pub log: String,
@@ -112,13 +113,13 @@ pub struct Front {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// Where it takes `wss://`.
+    /// The addresses for `wss://`.
     pub listen: Vec<SocketAddr>,
     /// A PEM file of certificate, chain and key.
     pub certificate: PathBuf,
-    /// Sessions kept for clients that come back.
+    /// How many TLS sessions are kept for clients that come back.
     pub sessions: u32,
-    /// For how many seconds.
+    /// How many seconds a session is kept.
     pub session_seconds: u32,
 }
 
@@ -134,33 +135,33 @@ pub struct Instance {
     pub ports: Vec<u16>,
     /// Where `/ready` answers.
     pub admin_port: u16,
-    /// Where it tells its weight; 0: it does not.
+    /// The port on which it answers its weight; 0: none.
     pub agent_port: u16,
 }
 
-/// Relays that DNS names.
+/// Relays that HAProxy finds by DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Discovery {
     /// The name whose addresses are relays.
     pub name: String,
-    /// The most relays it may name.
+    /// The most relays that the name may have.
     pub slots: u16,
     /// Where clients' connections go.
     pub port: u16,
     /// Where `/ready` answers.
     pub admin_port: u16,
-    /// Where a relay tells its weight; 0: it does not.
+    /// The port on which a relay answers its weight; 0: none.
     pub agent_port: u16,
 }
 
-/// Why a cluster is none.
+/// Why a cluster file is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// It is not TOML, or a key is missing, unknown, or of another type; the message names key and line.
     #[error(transparent)]
     Syntax(#[from] toml::de::Error),
-    /// What the values say does not hold together: every problem, each beginning with its key, a line each.
+    /// The values contradict each other. Lists all problems, one a line, each with its key first.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
 }
@@ -178,13 +179,13 @@ impl Cluster {
         toml::from_str(EXAMPLE).expect("a test reads the example")
     }
 
-    /// A cluster of processes on this machine, without instances yet: HAProxy listens on `listen` alone, sets no limits
-    /// per address (all clients have the same), keeps its sockets and states in `directory`, and looks often.
+    /// A cluster of processes on this machine, without instances yet. HAProxy listens on `listen` alone, has no limits
+    /// per address (all clients have the same), keeps its sockets and states in `directory`, and checks relays often.
     pub fn local(directory: &Path, listen: SocketAddr, stats_listen: SocketAddr) -> Self {
         let example = Self::example();
         let front = Front {
             listen: vec![listen],
-            // Two descriptors each: HAProxy does not start where the system's hard limit is lower.
+            // Each takes two descriptors. Not more: HAProxy does not start where the system's hard limit is lower.
             max_connections: 8_000,
             max_connections_per_address: 0,
             new_connections_per_address_in_10_seconds: 0,
@@ -198,18 +199,18 @@ impl Cluster {
         Self { name: "local".to_owned(), relay, front, instances: Vec::new(), discovery: None, production: None }
     }
 
-    /// Whether the values hold together, and whether all texts may stand in a configuration file as they are.
+    /// Checks that the values do not contradict each other, and that no text needs escapes in a configuration file.
     pub fn validate(&self) -> Result<(), ModelError> {
         let problems = validate::problems(self);
         if problems.is_empty() { Ok(()) } else { Err(ModelError::Invalid(problems)) }
     }
 
-    /// Every server line of the instances, in their order: one for each port and each source address.
+    /// The server lines of all instances, in their order: one for each port and each source address.
     pub fn servers(&self) -> Vec<Server> {
         self.instances.iter().flat_map(|instance| self.servers_of(instance)).collect()
     }
 
-    /// What the servers that DNS names have in common, if there are any. Its name and host mean nothing.
+    /// The common arguments of the servers that DNS names, if there are any. Its name and host have no meaning.
     pub fn discovered(&self) -> Option<Server> {
         let discovery = self.discovery.as_ref()?;
         let instance = Instance {
@@ -222,7 +223,7 @@ impl Cluster {
         self.servers_of(&instance).into_iter().next()
     }
 
-    /// The server lines of one instance, which need not be among `instances`.
+    /// The server lines of one instance, which may be missing in `instances`.
     pub fn servers_of(&self, instance: &Instance) -> Vec<Server> {
         Server::of(&self.relay, &self.front.source_addresses, instance)
     }

@@ -1,4 +1,4 @@
-//! What the production files need beyond what HAProxy needs.
+//! Values that only the production files need.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 pub struct Production {
     /// The relays' own setting.
     pub public_url: String,
-    /// Relays to start with.
+    /// The number of relays at the start.
     pub relays: u16,
-    /// Relays that autoscaling may start.
+    /// The most relays that autoscaling may start.
     pub most_relays: u16,
-    /// Clients of one relay above which autoscaling starts another.
+    /// The number of clients of one relay above which autoscaling starts another.
     pub connections_per_relay: u32,
-    /// What one relay may hold for its clients, in MiB (memory.clients_bytes): its memory limit follows from that.
+    /// The most that one relay may hold for its clients, in MiB (memory.clients_bytes): its memory limit follows from
+    /// it.
     pub clients_memory_mib: u32,
     /// Postgres standbys that Compose starts.
     pub replicas: u16,
@@ -26,9 +27,9 @@ pub struct Production {
     pub postgres_image: String,
     /// Redis' image.
     pub redis_image: String,
-    /// The image that the relay is built in.
+    /// The image in which the relay is built.
     pub rust_image: String,
-    /// The image that the relay's and HAProxy's are made from.
+    /// The base image of the relay's and HAProxy's images.
     pub debian_image: String,
 }
 

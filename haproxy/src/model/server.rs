@@ -1,4 +1,4 @@
-//! One `server` line: the same words in the configuration file and in the Runtime API's `add server`.
+//! One `server` line: the same arguments in the configuration file and in the Runtime API's `add server`.
 
 use super::{ClientAddress, Instance, Relay};
 use serde::Serialize;
@@ -17,11 +17,11 @@ pub struct Server {
     pub admin_port: u16,
     /// Where it tells its weight; 0: it does not.
     pub agent_port: u16,
-    /// Connections to it at the same time: its part of what the instance takes.
+    /// The most connections to it at the same time: its part of the instance's limit.
     pub max_connections: u32,
     /// Whether the host is a name.
     pub named: bool,
-    /// From where it is reached.
+    /// The source address of connections to it.
     pub source: Option<IpAddr>,
     /// Whether connections begin with a PROXY protocol header.
     pub proxy_v2: bool,
@@ -38,7 +38,7 @@ impl Server {
         let count = u32::try_from(ways().count()).unwrap_or(u32::MAX).max(1);
         let server = |(index, (port, source))| Self {
             name: if index == 0 { instance.name.clone() } else { format!("{}.{}", instance.name, index + 1) },
-            // In brackets where a port follows, as an IPv6 address must be.
+            // An IPv6 address must be in brackets, since a port follows.
             host: if instance.host.contains(':') { format!("[{}]", instance.host) } else { instance.host.clone() },
             named: instance.host.parse::<IpAddr>().is_err(),
             port,

@@ -1,11 +1,11 @@
-//! What no single value's type can say.
+//! Checks how values relate, and bounds that no type can express.
 
 use super::{CONNECTIONS_PER_PORT, Cluster, Discovery, Instance, Production};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-/// Everything that is wrong, each beginning with the key it is about.
+/// All problems, each with its key first.
 pub(super) fn problems(cluster: &Cluster) -> Vec<String> {
     let mut check = Check(Vec::new());
     check.that(is_label(&cluster.name), "name", "must be lowercase letters, digits and dashes");
@@ -60,6 +60,7 @@ fn front(cluster: &Cluster, check: &mut Check) {
         check.that(address.port() != 0, key, "must name a port");
         check.that(taken.insert(address), key, &format!("names {address}, which is taken already"));
     }
+
     check.that(taken.len() > 1, "front.listen", "must name an address where no [front.tls] does");
     for (key, path) in [("front.runtime_socket", &front.runtime_socket), ("front.state_file", &front.state_file)] {
         check.that(is_plain_path(path), key, PLAIN_PATH);
@@ -70,6 +71,7 @@ fn front(cluster: &Cluster, check: &mut Check) {
         "front.log",
         "must be \"stdout\", a socket's path or an address with a port",
     );
+
     if let Some(tls) = &front.tls {
         check.that(!tls.listen.is_empty(), "front.tls.listen", "must name an address");
         check.that(is_plain_path(&tls.certificate), "front.tls.certificate", PLAIN_PATH);
@@ -85,7 +87,8 @@ fn instances(cluster: &Cluster, check: &mut Check) {
         let key = |field: &str| format!("instances.{name}.{field}");
         check.that(is_label(name), &key("name"), "must be lowercase letters, digits and dashes");
         check.that(names.insert(name), &key("name"), "is there twice");
-        // Its file would be that of the secrets, which nothing may write.
+
+        // The file of an instance has its name, and `secrets` is the operator's file, which must not be overwritten.
         check.that(name != "secrets", &key("name"), "must not be \"secrets\"");
         check.that(is_host(host), &key("host"), "must be a name or an IP address");
         check.that(!ports.is_empty(), &key("ports"), "must name a port");
@@ -127,11 +130,13 @@ fn for_production(cluster: &Cluster, production: &Production, check: &mut Check)
         "production.most_relays",
         "must be at least production.relays",
     );
+
     check.that(
         (1..=cluster.relay.max_connections).contains(&production.connections_per_relay),
         "production.connections_per_relay",
         "must be at least 1 and at most relay.max_connections: another relay is to start before one is full",
     );
+
     check.that(production.clients_memory_mib >= 16, "production.clients_memory_mib", "must be at least 16");
     for (key, image) in production.images() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte);
@@ -140,7 +145,7 @@ fn for_production(cluster: &Cluster, production: &Production, check: &mut Check)
     }
 }
 
-/// Whether all of an instance's connections find a free local port.
+/// Checks that there is a free local port for each of an instance's connections.
 fn reachable(cluster: &Cluster, key: &str, ports: usize, check: &mut Check) {
     let ways = ports * cluster.front.source_addresses.len().max(1);
     let reach = u64::from(CONNECTIONS_PER_PORT) * ways as u64;
@@ -167,7 +172,7 @@ fn is_host(text: &str) -> bool {
 
 const PLAIN_PATH: &str = "must be an absolute path of letters, digits and the characters / . _ - +";
 
-/// True for what means itself in HAProxy's, systemd's and YAML's syntax.
+/// True for a path that needs no escapes in the syntax of HAProxy, systemd and YAML.
 fn is_plain_path(path: &Path) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
     path.is_absolute() && path.to_str().is_some_and(|path| path.bytes().all(plain))

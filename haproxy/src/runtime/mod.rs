@@ -1,4 +1,4 @@
-//! HAProxy's Runtime API: what can be changed without a reload, over its Unix socket.
+//! A client for HAProxy's Runtime API: changes without a reload, over its Unix socket.
 
 mod socket;
 mod state;
@@ -14,29 +14,29 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How often a state is looked at that something waits for.
+/// The pause between two looks at a state.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Why HAProxy did not do what it was asked to.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// Its socket could not be used.
     #[error("HAProxy's socket {}: {error}", .socket.display())]
     Socket {
-        /// Which one.
+        /// The socket's path.
         socket: PathBuf,
-        /// What happened.
+        /// The system's error.
         error: io::Error,
     },
-    /// It refused; these are its words.
+    /// It refused a command.
     #[error("HAProxy refused `{command}`: {answer}")]
     Refused {
-        /// What it was asked.
+        /// The command.
         command: String,
-        /// What it said.
+        /// The answer.
         answer: String,
     },
-    /// Its answer has another shape than that of the versions we know.
+    /// Its answer does not have the format of the known versions.
     #[error("HAProxy's answer to `{0}` cannot be read")]
     Answer(&'static str),
     /// A relay's host has no address.
@@ -47,7 +47,7 @@ pub enum RuntimeError {
         /// What happened.
         error: io::Error,
     },
-    /// The server still had this many connections when the time was up. It stays drained: it gets no new ones.
+    /// The server still had connections when the time was up. It stays drained.
     #[error("{server} still has {connections} connections")]
     Busy {
         /// The server.
@@ -60,36 +60,36 @@ pub enum RuntimeError {
     Render(#[from] RenderError),
 }
 
-/// A client of one HAProxy process. Every call is a connection of its own and takes at most some seconds.
+/// A client of one HAProxy process. Every call opens a connection and takes at most a few seconds.
 ///
-/// A call that is cancelled may or may not have happened; all but [`add`](Self::add) and [`remove`](Self::remove) may
-/// be made again without harm.
+/// A cancelled call may have taken effect or not. All calls but [`add`](Self::add) and [`remove`](Self::remove) are
+/// idempotent.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     socket: PathBuf,
 }
 
 impl Runtime {
-    /// For the socket that the cluster's `front.runtime_socket` names.
+    /// A client for the socket that the cluster's `front.runtime_socket` names.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
 
-    /// What HAProxy answers to one command.
+    /// Sends one command and returns the answer.
     pub async fn ask(&self, command: &str) -> Result<String, RuntimeError> {
         ask(&self.socket, command).await
     }
 
-    /// The relays, as HAProxy sees them.
+    /// The relays' states in HAProxy.
     pub async fn servers(&self) -> Result<Vec<ServerState>, RuntimeError> {
         let table = self.ask(&format!("show stat {BACKEND} 4 -1")).await?;
         state::parse(&table).ok_or(RuntimeError::Answer("show stat"))
     }
 
-    /// Adds a server and lets it take clients once it has passed a check. Its host must have an address now. A reload
-    /// keeps it only where the configuration file has it too: render that as well.
+    /// Adds a server, which gets clients once it has passed a check. Its host must have an address now. A reload keeps
+    /// it only where the configuration file has it too: the caller must render that as well.
     pub async fn add(&self, server: &Server) -> Result<(), RuntimeError> {
-        // Servers of the Runtime API are never looked up.
+        // HAProxy does not resolve the names of servers that the Runtime API adds.
         let address = (server.host.trim_matches(['[', ']']), server.port);
         let found = tokio::net::lookup_host(address).await.and_then(|mut found| {
             found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
@@ -99,26 +99,26 @@ impl Runtime {
         self.order(&format!("add server {id} {address} {}", server_arguments(server)?)).await?;
         self.order(&format!("enable health {id}")).await?;
         if server.agent_port > 0 {
-            // Down until the agent says "up", which a weight alone does not.
+            // The server stays down until its agent answers "up", which a weight alone does not do.
             self.order(&format!("enable agent {id}")).await?;
         }
         self.order(&format!("enable server {id}")).await
     }
 
-    /// Sends a server no new clients; those it has stay. Until [`ready`](Self::ready).
+    /// Stops new clients for a server, until [`ready`](Self::ready); its present clients stay.
     pub async fn drain(&self, server: &str) -> Result<(), RuntimeError> {
         self.order(&format!("set server {} state drain", id(server))).await
     }
 
-    /// Takes a [`drain`](Self::drain) back.
+    /// Ends a [`drain`](Self::drain).
     pub async fn ready(&self, server: &str) -> Result<(), RuntimeError> {
         self.order(&format!("set server {} state ready", id(server))).await
     }
 
-    /// Sends a server no new clients, waits up to `patience` until it has none left, and removes it.
+    /// Drains a server, waits up to `patience` until it has no clients left, and removes it.
     pub async fn remove(&self, server: &str, patience: Duration) -> Result<(), RuntimeError> {
         let deadline = Instant::now() + patience;
-        // Not maintenance at once: that ends its connections.
+        // Drained first, since maintenance ends its connections.
         self.drain(server).await?;
         loop {
             let found = self.servers().await?.into_iter().find(|state| state.name == server);
@@ -131,12 +131,13 @@ impl Runtime {
             }
             sleep(LOOK).await;
         }
-        // Else the agent could bring it back to life; refused where there is none.
+
+        // Else its agent could make it ready again. HAProxy refuses this for a server without an agent.
         let _ = self.order(&format!("disable agent {}", id(server))).await;
         self.order(&format!("set server {} state maint", id(server))).await?;
         loop {
             match self.order(&format!("del server {}", id(server))).await {
-                // An idle connection to the relay, kept for later use, is closed first.
+                // HAProxy may still have an idle connection to the relay, which it closes first.
                 Err(RuntimeError::Refused { answer, .. })
                     if answer.contains("connections") && Instant::now() < deadline => {}
                 done => return done,
@@ -150,11 +151,11 @@ impl Runtime {
         self.order(&format!("shutdown sessions server {}", id(server))).await
     }
 
-    /// New TLS handshakes get this certificate (PEM: certificate, chain, key). `certificate` is the path in the
-    /// configuration; write the file as well, or the next reload brings the old one back.
+    /// Sets the certificate (PEM: certificate, chain, key) for new TLS handshakes. `certificate` is the path in the
+    /// configuration. The caller must write that file as well: else the next reload brings the old one back.
     pub async fn replace_certificate(&self, certificate: &Path, pem: &str) -> Result<(), RuntimeError> {
         let path = certificate.display();
-        // An empty line would end the command.
+        // In the Runtime API an empty line ends the command.
         let lines: Vec<_> = pem.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let set = self.ask(&format!("set ssl cert {path} <<\n{}\n", lines.join("\n"))).await?;
         let refused =
@@ -162,16 +163,18 @@ impl Runtime {
         if !set.contains("Transaction created") && !set.contains("Transaction updated") {
             return Err(refused("set", set.trim().to_owned()));
         }
+
         let commit = self.ask(&format!("commit ssl cert {path}")).await?;
         if commit.contains("Success!") {
             return Ok(());
         }
-        // Else the next try would build on this one.
+
+        // Else the next call would continue this transaction.
         let _ = self.ask(&format!("abort ssl cert {path}")).await;
         Err(refused("commit", commit.trim().to_owned()))
     }
 
-    /// Writes the servers' states to where the next process reads them (`front.state_file`).
+    /// Writes the servers' states to the file from which the next process reads them (`front.state_file`).
     pub async fn save_state(&self, state_file: &Path) -> Result<(), RuntimeError> {
         let states = self.ask("show servers state").await?;
         let written = async {
@@ -182,7 +185,7 @@ impl Runtime {
         written.await.map_err(|error| RuntimeError::Socket { socket: state_file.to_owned(), error })
     }
 
-    /// A command that answers nothing, or a word of success.
+    /// Sends a command that answers nothing, or only that it succeeded.
     async fn order(&self, command: &str) -> Result<(), RuntimeError> {
         let answer = self.ask(command).await?;
         let answer = answer.trim();

@@ -1,4 +1,4 @@
-//! One command, one answer.
+//! Sends one command over the Unix socket and reads its answer.
 
 use super::RuntimeError;
 use std::io;
@@ -13,13 +13,13 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of one answer: the statistics of 10,000 servers.
 const LONGEST_ANSWER: u64 = 16 << 20;
 
-/// HAProxy closes the connection after its answer.
+/// Sends a command and returns the answer, after which HAProxy closes the connection.
 pub(crate) async fn ask(socket: &Path, command: &str) -> Result<String, RuntimeError> {
     let talk = async {
         let mut stream = UnixStream::connect(socket).await?;
         stream.write_all(command.as_bytes()).await?;
         stream.write_all(b"\n").await?;
-        // The master, unlike a worker, answers one command after the other until its client is done.
+        // The end of the commands: the master, unlike a worker, waits for further ones.
         stream.shutdown().await?;
         let mut answer = String::new();
         stream.take(LONGEST_ANSWER).read_to_string(&mut answer).await?;

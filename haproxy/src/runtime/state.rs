@@ -1,43 +1,43 @@
-//! The table of `show stat`: CSV, with the columns' names in the first line.
+//! Parses the table of `show stat`: CSV, with the columns' names in the first line.
 
 use crate::render::BACKEND;
 
-/// One relay, as HAProxy sees it.
+/// A relay's state in HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerState {
-    /// As in the configuration.
+    /// The server's name in the configuration.
     pub name: String,
-    /// Its address and port; empty where DNS has not named one yet.
+    /// Its address and port; empty where DNS has not resolved it yet.
     pub address: String,
     /// Whether it gets clients.
     pub status: Status,
-    /// 0 to 100, as its agent wants it.
+    /// The weight that its agent asks for, 0 to 100.
     pub weight: u32,
-    /// Clients it has.
+    /// The number of its clients.
     pub connections: u64,
-    /// Clients that wait for a place.
+    /// The number of clients in its queue.
     pub waiting: u64,
-    /// Clients it has been sent since this process started.
+    /// The number of clients that it got since this process started.
     pub total: u64,
-    /// The last check, as HAProxy abbreviates it: `L7OK` say.
+    /// HAProxy's code for the last check, such as `L7OK`.
     pub check: String,
 }
 
 /// Whether a server gets clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It does.
+    /// It gets clients.
     Up,
-    /// It failed its checks.
+    /// It gets none: it failed its checks.
     Down,
-    /// It gets no new ones: it answered 404, an operator drains it, or its weight is 0.
+    /// It gets no new clients: it answered 404, an operator drains it, or its weight is 0.
     Draining,
-    /// It gets none and is not checked.
+    /// It gets no clients and is not checked.
     Maintenance,
 }
 
 impl Status {
-    /// HAProxy's words have numbers or reasons after them: `UP 1/3`, `DOWN (agent)`.
+    /// Reads HAProxy's word, which numbers or a reason may follow: `UP 1/3`, `DOWN (agent)`.
     fn parse(text: &str) -> Option<Self> {
         Some(match text.split(' ').next()? {
             "UP" | "no" => Self::Up,
@@ -67,6 +67,7 @@ pub(super) fn parse(table: &str) -> Option<Vec<ServerState>> {
             check: get("check_status")?.trim_start_matches("* ").to_owned(),
         })
     };
+
     let ours = |line: &&str| line.split(',').next() == Some(BACKEND);
     lines.filter(ours).map(server).collect()
 }

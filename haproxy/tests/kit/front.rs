@@ -1,4 +1,4 @@
-//! HAProxy as a process of its own, and clients of it.
+//! A HAProxy process, and clients of it.
 
 use super::{FakeRelay, free_address, until};
 use haproxy::{Cluster, Runtime, ServerState, Status, haproxy_cfg, process};
@@ -19,7 +19,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// In front of these relays, each up; `change` is made to the model first.
+    /// Starts HAProxy in front of these relays, and waits until all are up; `change` edits the model first.
     pub async fn start(relays: &[&FakeRelay], change: impl FnOnce(&mut Cluster)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut cluster = Cluster::local(directory.path(), free_address(), free_address());
@@ -38,6 +38,7 @@ impl Front {
             .spawn()
             .unwrap();
         let runtime = Runtime::new(&cluster.front.runtime_socket);
+
         let front = Self { cluster, runtime, directory, master };
         until("haproxy is up", async || front.runtime.servers().await.is_ok()).await;
         for relay in relays {
@@ -60,7 +61,7 @@ impl Front {
         until(&format!("{server} is {status:?}"), seen).await;
     }
 
-    /// Renders the model anew and reloads.
+    /// Renders the model again and reloads.
     pub async fn reload(&self) -> Result<(), process::ProcessError> {
         self.reload_as(&haproxy_cfg(&self.cluster).unwrap()).await
     }
@@ -80,7 +81,7 @@ impl Front {
         Socket::open(TcpStream::connect(self.address()).await?, headers).await
     }
 
-    /// As many sockets, and how many of them each of the named relays got.
+    /// Opens `sockets` connections; returns them, and how many each of the named relays got.
     pub async fn spread(&self, sockets: usize, relays: &[&str]) -> (Vec<Socket<TcpStream>>, Vec<usize>) {
         let mut open = Vec::new();
         for _ in 0..sockets {
@@ -98,7 +99,7 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        // The master ends its workers, old ones too.
+        // A signal to the master ends its workers too, also old ones.
         let _ = Command::new("kill").arg("-TERM").arg(self.master.id().to_string()).status();
         let _ = self.master.wait();
         if std::thread::panicking() {
@@ -107,17 +108,17 @@ impl Drop for Front {
     }
 }
 
-/// A client that has been upgraded.
+/// A client after its upgrade.
 pub struct Socket<S> {
     stream: BufReader<S>,
     /// The relay that has it.
     pub relay: String,
-    /// What that relay was told about it.
-    pub told: String,
+    /// The client's address, as HAProxy has forwarded it to the relay.
+    pub forwarded: String,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Upgrades; `headers` go with the request.
+    /// Upgrades a stream; the request has `headers` too.
     pub async fn open(stream: S, headers: &str) -> io::Result<Self> {
         let mut stream = BufReader::new(stream);
         let request = format!(
@@ -131,16 +132,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+
         if !head.starts_with("HTTP/1.1 101 ") {
             return Err(io::Error::other(head));
         }
         let mut line = String::new();
         stream.read_line(&mut line).await?;
-        let (relay, told) = line.trim_end().split_once(':').unwrap();
-        Ok(Self { stream, relay: relay.to_owned(), told: told.to_owned() })
+        let (relay, forwarded) = line.trim_end().split_once(':').unwrap();
+        Ok(Self { stream, relay: relay.to_owned(), forwarded: forwarded.to_owned() })
     }
 
-    /// True when a word comes back.
+    /// True when a word is echoed.
     pub async fn lives(&mut self) -> bool {
         let talk = async {
             self.stream.write_all(b"word\n").await?;

@@ -1,4 +1,4 @@
-//! A real HAProxy, and relays that do only what HAProxy sees of one.
+//! A real HAProxy, and fake relays that do only what HAProxy sees of a relay.
 
 #![allow(dead_code, unreachable_pub, unused_imports)] // each test file uses a part
 
@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-/// The most time for anything.
+/// The timeout of each step.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Compares with a file under `tests/golden`.
@@ -32,7 +32,7 @@ pub fn reviewed(path: &Path, text: &str) {
     assert!(reviewed == text, "{} is not the reviewed one; UPDATE_GOLDEN=1 rewrites it:\n{text}", path.display());
 }
 
-/// Looks until `what` holds.
+/// Polls until `what` holds.
 pub async fn until(name: &str, what: impl AsyncFn() -> bool) {
     let look = async {
         while !what().await {
@@ -42,7 +42,7 @@ pub async fn until(name: &str, what: impl AsyncFn() -> bool) {
     tokio::time::timeout(STEP_TIMEOUT, look).await.unwrap_or_else(|_| panic!("not within {STEP_TIMEOUT:?}: {name}"));
 }
 
-/// An address that nobody listens on.
+/// An address on which no program listens.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

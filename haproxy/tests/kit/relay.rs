@@ -1,4 +1,4 @@
-//! What HAProxy sees of a relay: an upgrade, `/ready`, a weight.
+//! A fake relay, with the parts that HAProxy sees: the upgrade, `/ready`, the weight.
 
 use haproxy::Instance;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio::task::JoinSet;
 #[derive(Clone)]
 struct Answers {
     name: String,
-    /// What `/ready` answers.
+    /// The status of `/ready`.
     ready: Arc<AtomicU16>,
-    /// What an upgrade is answered.
+    /// The status of an upgrade.
     upgrade: Arc<AtomicU16>,
-    /// In percent.
+    /// The weight in percent.
     weight: Arc<AtomicU16>,
     proxy_v2: bool,
 }
 
-/// Dropped, it is as dead as after a kill -9.
+/// A fake relay. Dropping it is like a SIGKILL.
 pub struct FakeRelay {
     pub instance: Instance,
     answers: Answers,
@@ -31,17 +31,17 @@ impl FakeRelay {
         Self::start_with(name, false).await
     }
 
-    /// `proxy_v2`: a connection begins with that header, or gets no answer.
+    /// With `proxy_v2` a connection must begin with that header, or gets no answer.
     pub async fn start_with(name: &str, proxy_v2: bool) -> Self {
         Self::start_on(name, proxy_v2, "127.0.0.1", &[0, 0, 0]).await
     }
 
-    /// Clients may come by so many ports.
+    /// A relay with `ports` ports for clients.
     pub async fn start_with_ports(name: &str, ports: usize) -> Self {
         Self::start_on(name, false, "127.0.0.1", &vec![0; ports + 2]).await
     }
 
-    /// On another address and the same ports, as all relays have them that one name in DNS stands for.
+    /// Another relay with another address and the same ports, as relays that one name in DNS has.
     pub async fn beside(&self, name: &str, host: &str) -> Self {
         let instance = &self.instance;
         let ports = [&instance.ports[..], &[instance.admin_port, instance.agent_port]].concat();
@@ -65,6 +65,7 @@ impl FakeRelay {
             bound.push(listener.local_addr().unwrap().port());
             tasks.spawn(accept(listener, answers.clone(), door));
         }
+
         let (agent_port, admin_port) = (bound.pop().unwrap(), bound.pop().unwrap());
         let instance = Instance { name: name.to_owned(), host: host.to_owned(), ports: bound, admin_port, agent_port };
         Self { instance, answers, _tasks: tasks }
@@ -96,7 +97,7 @@ async fn accept(listener: TcpListener, answers: Answers, door: Door) {
         let (stream, _) = listener.accept().await.unwrap();
         let answers = answers.clone();
         connections.spawn(async move {
-            // Whoever has gone does not matter.
+            // An error means that the client has gone.
             let _ = match door {
                 Door::Clients => client(stream, answers).await,
                 Door::Admin => admin(stream, answers).await,
@@ -106,7 +107,7 @@ async fn accept(listener: TcpListener, answers: Answers, door: Door) {
     }
 }
 
-/// The head of an HTTP message.
+/// Reads the head of an HTTP message.
 async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -117,28 +118,30 @@ async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Result<St
     Ok(head)
 }
 
-/// After the upgrade: one line with its name and what it was told of the client; then an echo.
+/// Serves a client: after the upgrade it sends one line with its name and the client's address, then echoes.
 async fn client(stream: TcpStream, answers: Answers) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let mut told = String::new();
+    let mut forwarded = String::new();
     if answers.proxy_v2 {
         let mut header = [0; 28];
         stream.read_exact(&mut header).await?;
         assert!(header.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11"), "{header:?}");
-        told = format!("proxy {:?}", &header[16..20]);
+        forwarded = format!("proxy {:?}", &header[16..20]);
     }
+
     let head = head(&mut stream).await?;
     for line in head.lines().filter(|line| line.to_lowercase().starts_with("x-") || line.contains("orwarded")) {
-        told = format!("{told} {}", line.to_lowercase());
+        forwarded = format!("{forwarded} {}", line.to_lowercase());
     }
     let status = answers.upgrade.load(Ordering::Relaxed);
     if status != 101 {
         let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return stream.write_all(answer.as_bytes()).await;
     }
+
     let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                   Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    stream.write_all(format!("{answer}{}:{told}\n", answers.name).as_bytes()).await?;
+    stream.write_all(format!("{answer}{}:{forwarded}\n", answers.name).as_bytes()).await?;
     let (mut from, mut to) = stream.into_inner().into_split();
     tokio::io::copy(&mut from, &mut to).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Certificates, and a client that trusts exactly one.
+//! Certificates, and a TLS client that trusts exactly one.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 pub struct Certificate {
-    /// Certificate and key, as HAProxy reads them.
+    /// Certificate and key in HAProxy's format.
     pub pem: String,
     der: CertificateDer<'static>,
 }
 
 impl Certificate {
-    /// For `localhost`.
+    /// A self-signed certificate for `localhost`.
     pub fn new() -> Self {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         Self { pem: cert.pem() + "\n" + &signing_key.serialize_pem(), der: cert.der().clone() }

@@ -1,5 +1,5 @@
-//! Several instances, started for the purpose with Postgres, two replicas and Redis: how soon an event published on one
-//! is delivered on another, and what an event costs the more of them there are.
+//! Measures a cluster that it starts: instances, Postgres with two replicas, and Redis. How soon an event published on
+//! one instance is delivered on another, and how the cost of an event grows with the number of instances.
 
 use crate::load::{Options, Pace, Surroundings, Watcher, Workload, run};
 use crate::report::Run;
@@ -7,8 +7,8 @@ use crate::stats::{Spread, Summary};
 use crate::system::Machine;
 use anyhow::Context;
 use deploy::Home;
-use deploy::postgres::Cluster;
-use deploy::redis::Server;
+use deploy::postgres::PostgresCluster;
+use deploy::redis::RedisServer;
 use deploy::relay::Relay;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const SCHEMA: &str = "skein-cluster/1";
 const INSTANCES: usize = 3;
 /// Publishers of the fanout workload, which come first among its connections.
 const PUBLISHERS: usize = 4;
-/// Subscribers while it is measured how soon events come.
+/// The number of subscribers of [`Part::Across`].
 const LISTENERS: usize = 12;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,15 +47,15 @@ pub struct ClusterBench {
     pub rounds: usize,
     /// Events a second of [`Part::Cost`].
     pub rate: f64,
-    /// Numbers of subscribers of [`Part::Cost`], each to everything: what an event costs an instance is shared among
-    /// its.
+    /// Numbers of subscribers of [`Part::Cost`], each of which subscribes to all events: with more of them, an event's
+    /// fixed cost on an instance is divided among more deliveries.
     pub subscribers: Vec<usize>,
 }
 
-/// What it found.
+/// The findings.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClusterReport {
-    /// The name and version of this form.
+    /// The name and version of the JSON's schema.
     pub schema: &'static str,
     /// The machine of all processes.
     pub machine: Machine,
@@ -74,9 +74,9 @@ pub struct Across {
     pub accepted: u64,
     /// Deliveries that did not come, came twice, or out of order.
     pub faults: u64,
-    /// From when an event should have been sent to its reading on another instance, in milliseconds.
+    /// From the time at which an event was due to its reading on another instance, in milliseconds.
     pub latency_ms: Option<Summary>,
-    /// The same to the event's OK: what of it is the database's.
+    /// From the same time to the event's OK: the database's part of the latency.
     pub ok_ms: Option<Summary>,
     /// Bytes that Redis received for each event.
     pub redis_bytes_in: f64,
@@ -86,7 +86,7 @@ pub struct Across {
     pub log_rows_per_second: f64,
 }
 
-/// What deliveries cost.
+/// The cost of deliveries.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cost {
     /// How many clients subscribed, on all instances together.
@@ -101,17 +101,17 @@ pub struct Cost {
     pub more_percent: f64,
 }
 
-struct Stage {
-    postgres: Cluster,
-    redis: Server,
+struct ClusterStage {
+    postgres: PostgresCluster,
+    redis: RedisServer,
     relays: Vec<Relay>,
 }
 
-impl Stage {
+impl ClusterStage {
     async fn start(program: &Path) -> anyhow::Result<Self> {
         let home = Home::temporary()?;
-        let postgres = Cluster::setup_for_machine(3)?.replicas(2).home(home.clone()).start().await?;
-        let mut redis = Server::new("redis", home.clone())?;
+        let postgres = PostgresCluster::setup_for_machine(3)?.replicas(2).home(home.clone()).start().await?;
+        let mut redis = RedisServer::new("redis", home.clone())?;
         redis.start().await?;
         let urls = postgres.database_urls("postgres").join(",");
         let relay = |number| {
@@ -122,7 +122,7 @@ impl Stage {
         Ok(Self { postgres, redis, relays })
     }
 
-    /// Has the first so many relays run, and no other.
+    /// Makes the first `instances` relays run, and no other.
     async fn run(&mut self, instances: usize) -> anyhow::Result<()> {
         for (at, relay) in self.relays.iter_mut().enumerate() {
             if at < instances {
@@ -165,6 +165,7 @@ impl Stage {
             warm: false,
             check_stored: false,
         };
+
         let pids = self.alive().filter_map(|relay| u32::try_from(relay.process()?.pid()).ok()).collect();
         let name = format!("{} instances, {rate}/s", self.alive().count());
         let around = Surroundings { name, pids, ..Surroundings::default() };
@@ -210,9 +211,9 @@ impl ClusterBench {
     /// Starts everything, measures, and stops it.
     ///
     /// # Errors
-    /// What kept something from coming up, or a load from running.
+    /// A server or a relay that does not start, or a load that cannot run.
     pub async fn run(&self, watcher: &mut dyn Watcher) -> anyhow::Result<ClusterReport> {
-        let mut stage = Stage::start(&self.program).await?;
+        let mut stage = ClusterStage::start(&self.program).await?;
         let mut report = ClusterReport { schema: SCHEMA, machine: Machine::look(), across: vec![], cost: vec![] };
         if self.parts.contains(&Part::Across) {
             stage.run(INSTANCES).await?;
@@ -229,10 +230,10 @@ impl ClusterBench {
         Ok(report)
     }
 
-    /// The rounds take turns, so that what else the machine does falls on all alike.
+    /// The numbers of instances take turns in each round, so that other work on the machine affects all of them alike.
     async fn cost(
         &self,
-        stage: &mut Stage,
+        stage: &mut ClusterStage,
         subscribers: usize,
         watcher: &mut dyn Watcher,
     ) -> anyhow::Result<Vec<Cost>> {
@@ -246,6 +247,7 @@ impl ClusterBench {
                 *delivered = run.counts.delivered;
             }
         }
+
         let mut cost: Vec<Cost> = Vec::new();
         for (at, (each, delivered)) in rounds.into_iter().enumerate() {
             let spread = Spread::of(each).context("no round")?;
@@ -272,6 +274,7 @@ impl ClusterReport {
             "B out",
             "log rows/s",
         ];
+
         let mut across = crate::report::table(&head);
         for row in &self.across {
             let latency = |of: fn(&Summary) -> f64| row.latency_ms.as_ref().map_or(0.0, of);
@@ -288,6 +291,7 @@ impl ClusterReport {
                 format!("{:.0}", row.log_rows_per_second),
             ]);
         }
+
         let mut cost = crate::report::table(&[
             "subscribers",
             "instances",
@@ -297,6 +301,7 @@ impl ClusterReport {
             "greatest",
             "more %",
         ]);
+
         for row in &self.cost {
             let spread = &row.cpu_us_per_delivery;
             cost.add_row([
@@ -309,6 +314,7 @@ impl ClusterReport {
                 format!("{:+.1}", row.more_percent),
             ]);
         }
+
         let mut text = String::new();
         if !self.across.is_empty() {
             text += &format!("published on one of {INSTANCES} instances, delivered on another:\n{across}\n");

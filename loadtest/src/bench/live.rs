@@ -1,4 +1,4 @@
-//! How fast an event reaches those who subscribed to it. Every delivery is counted: lost ones and doubled ones too.
+//! Measures how fast an event reaches its subscribers. Counts every delivery, also lost and doubled ones.
 
 use super::{Meter, Round, SILENCE, Site};
 use crate::client::{Client, ClientError, Reply, event_id, unhex};
@@ -11,16 +11,16 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How the publisher goes on.
+/// The publisher's pace.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
-    /// As fast as deliveries allow: at most this many events have not reached every subscriber yet. It measures what a
-    /// relay sustains, not how much it buffers.
+pub enum LivePace {
+    /// As fast as deliveries allow: at most this many events have not reached every subscriber yet. This measures the
+    /// rate that a relay sustains, not how much it buffers.
     Flood {
         /// The events under way.
         under_way: usize,
     },
-    /// This many events a second, whatever comes back.
+    /// This many events a second, whatever has been delivered.
     Steady {
         /// Events a second.
         per_second: f64,
@@ -33,17 +33,17 @@ pub struct Live {
     /// How many connections subscribe. Each has a filter of its own that every event matches: ten authors and kind 1.
     pub subscribers: usize,
     /// The publisher's pace.
-    pub pace: Pace,
+    pub pace: LivePace,
     /// Notes of one author, unknown to the relay.
     pub events: Vec<Signed>,
     /// The rank of that author.
     pub author: usize,
-    /// What has not come when nothing came for this long is lost.
+    /// Once nothing has come for this long, the missing deliveries are lost.
     pub silence: Duration,
 }
 
-struct Shared {
-    /// Which event an id is.
+struct LiveShared {
+    /// The index of an event, by its id.
     index: FxHashMap<[u8; 32], usize>,
     /// When each was handed to the socket.
     sent: RefCell<Vec<Instant>>,
@@ -56,16 +56,16 @@ struct Shared {
     round: RefCell<Round>,
 }
 
-/// Subscribes, waits for every EOSE, then publishes all events and waits until everyone has everything, or until
-/// nothing has come for the plan's silence. Latency runs from handing the event to the socket to its reading at each
-/// subscriber, on one clock; with many subscribers, it contains the reading of those read before. Run it in a
+/// Subscribes, waits for every EOSE, then publishes all events. Waits until every subscriber has every event, or until
+/// nothing has come for the plan's silence. Latency is the time from handing an event to the socket to its reading at
+/// each subscriber, on one clock; it includes the reading of the subscribers before that one. To be run in a
 /// `LocalSet`.
 ///
 /// # Errors
-/// A connection that can't be opened, or the publisher's breaking. A subscriber's breaking is counted as a fault.
+/// A connection that cannot be opened, or the publisher's breaking. A subscriber's breaking is counted as a fault.
 pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Random) -> Result<Round, ClientError> {
     let events = Rc::<[Signed]>::from(plan.events);
-    let shared = Rc::new(Shared {
+    let shared = Rc::new(LiveShared {
         index: events.iter().enumerate().map(|(index, event)| (event.id, index)).collect(),
         sent: RefCell::default(),
         missing: RefCell::new(vec![plan.subscribers; events.len()]),
@@ -74,6 +74,7 @@ pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Rando
         last: Cell::new(Instant::now()),
         round: RefCell::default(),
     });
+
     let mut subscribers = JoinSet::new();
     for index in 0..plan.subscribers {
         let mut filter = format!(r#"["REQ","live",{{"kinds":[1],"limit":1,"authors":["{}""#, authors.hex(plan.author));
@@ -86,6 +87,7 @@ pub async fn live(site: &Site, plan: Live, authors: &Authors, random: &mut Rando
         await_eose(&mut client, site).await?;
         subscribers.spawn_local(subscribe(client, site.clone(), shared.clone()));
     }
+
     let mut publisher = site.connect(plan.subscribers).await?;
     let meter = Meter::start(site.pid);
     let published = send(&mut publisher, site, (plan.pace, plan.silence), &events, &shared).await;
@@ -112,10 +114,10 @@ async fn await_eose(client: &mut Client, site: &Site) -> Result<(), ClientError>
     answered.unwrap_or(Ok(())).map_err(ClientError::Refused)
 }
 
-async fn subscribe(mut client: Client, site: Site, shared: Rc<Shared>) {
+async fn subscribe(mut client: Client, site: Site, shared: Rc<LiveShared>) {
     let mut seen = vec![0u64; shared.index.len().div_ceil(64)];
     loop {
-        // One clock reading for all that one read brought.
+        // The clock is read once for all messages of one read: they have arrived together.
         let mut now = None;
         let received = client.receive(&site.scratch, |message| {
             let now = *now.get_or_insert_with(Instant::now);
@@ -125,13 +127,14 @@ async fn subscribe(mut client: Client, site: Site, shared: Rc<Shared>) {
                 _ => {}
             }
         });
+
         if let Err(error) = received.await {
             return shared.fault(&format!("subscriber: {error}"));
         }
     }
 }
 
-impl Shared {
+impl LiveShared {
     fn fault(&self, fault: &str) {
         self.round.borrow_mut().faults.add(fault, 1);
     }
@@ -144,6 +147,7 @@ impl Shared {
         if seen[word] & bit != 0 {
             return self.fault("delivered twice");
         }
+
         seen[word] |= bit;
         let mut round = self.round.borrow_mut();
         round.operations += 1;
@@ -160,33 +164,35 @@ impl Shared {
     }
 }
 
-/// Publishes at the plan's pace until everything has arrived, or nothing does any more.
+/// Publishes at the plan's pace until all deliveries have come, or none comes any more.
 async fn send(
     client: &mut Client,
     site: &Site,
-    (pace, silence): (Pace, Duration),
+    (pace, silence): (LivePace, Duration),
     events: &[Signed],
-    shared: &Shared,
+    shared: &LiveShared,
 ) -> Result<(), ClientError> {
-    let per_second = if let Pace::Steady { per_second } = pace { per_second } else { 1.0 };
+    let per_second = if let LivePace::Steady { per_second } = pace { per_second } else { 1.0 };
     let mut ticks = interval(Duration::from_secs_f64(1.0 / per_second));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let is_steady = matches!(pace, Pace::Steady { .. });
+    let is_steady = matches!(pace, LivePace::Steady { .. });
     let (mut sent, mut heard) = (0, 0);
     while shared.complete.get() < events.len() {
         let until = match pace {
-            Pace::Flood { under_way } => events.len().min(shared.complete.get() + under_way),
-            Pace::Steady { .. } => sent,
+            LivePace::Flood { under_way } => events.len().min(shared.complete.get() + under_way),
+            LivePace::Steady { .. } => sent,
         };
         for event in &events[sent..until.max(sent)] {
             publish(client, event, shared);
         }
+
         sent = sent.max(until);
         let answers = client.receive(&site.scratch, |message| {
             if let Reply::Ok { accepted: false, words, .. } = Reply::parse(message) {
                 shared.fault(&format!("refused: {}", String::from_utf8_lossy(words)));
             }
         });
+
         tokio::select! {
             answers = answers => answers.map(drop)?,
             () = shared.progress.notified() => {}
@@ -206,7 +212,7 @@ async fn send(
     Ok(())
 }
 
-fn publish(client: &mut Client, event: &Signed, shared: &Shared) {
+fn publish(client: &mut Client, event: &Signed, shared: &LiveShared) {
     client.queue(&[b"[\"EVENT\",", event.text.as_bytes(), b"]"]);
     shared.sent.borrow_mut().push(Instant::now());
 }

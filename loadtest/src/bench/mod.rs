@@ -13,12 +13,12 @@ mod spawn;
 
 pub use cluster::{Across, ClusterBench, ClusterReport, Cost, Part};
 pub use idle::idle;
-pub use live::{Live, Pace, live};
+pub use live::{Live, LivePace, live};
 pub use meter::{Faults, Meter, Round};
 pub use plan::{Bench, Measurement, Where, progress};
 pub use publish::{Publish, publish};
-pub use query::{Agenda, query};
-pub use report::{Bound, Report, Row};
+pub use query::{QuestionSchedule, query};
+pub use report::{BenchReport, Bound, Row};
 pub use shapes::{Question, Shape, questions};
 pub use spawn::{Relay, Running, SpawnError};
 
@@ -29,14 +29,14 @@ use std::time::Duration;
 /// How long a relay may be silent while an answer is due.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Where a measurement connects to, and from.
+/// The relay that a measurement connects to, and the source addresses that it connects from.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The relay.
     pub target: Target,
     /// Source addresses, taken in turn; the system's choice where there is none.
     pub sources: Vec<IpAddr>,
-    /// The relay's process, where it is known: its CPU time and memory can be told then.
+    /// The relay's process, where it is known, for its CPU time and memory.
     pub pid: Option<u32>,
     /// The read buffer of this thread.
     pub scratch: Scratch,

@@ -1,8 +1,9 @@
-//! A whole run: the data, the relay, the measurements one after the other.
+//! A whole run: makes the data, starts the relay, and takes the measurements one after the other.
 
 use super::spawn::Running;
 use super::{
-    Agenda, Live, Pace, Publish, Relay, Report, Row, SILENCE, Shape, Site, idle, live, publish, query, questions,
+    BenchReport, Live, LivePace, Publish, QuestionSchedule, Relay, Row, SILENCE, Shape, Site, idle, live, publish,
+    query, questions,
 };
 use crate::client::{Scratch, Target};
 use crate::events::{Authors, Generator, Keys, Kinds, Plan, Random, Signed, fill, sign_all};
@@ -22,7 +23,7 @@ const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 100;
 /// Different questions of a shape.
 const QUESTIONS: usize = 2_000;
-/// Events that a flood has under way.
+/// The number of events that a flood has under way.
 const UNDER_WAY: usize = 20;
 /// The author whose notes the live measurements deliver.
 const PUBLISHER: usize = 0;
@@ -46,14 +47,14 @@ pub enum Measurement {
 /// The relay to measure.
 #[derive(Debug, Clone)]
 pub enum Where {
-    /// One that runs and holds the events that `loadtest fill` wrote with the same seed and number.
+    /// A relay that runs already, and holds the events that `loadtest fill` wrote with the same seed and number.
     Running {
         /// Its URL.
         url: String,
         /// Its process, where it is on this machine.
         pid: Option<u32>,
     },
-    /// One to start, fill, and stop; its `directory` is temporary.
+    /// A relay to start, fill and stop; its `directory` is temporary.
     Spawned(Relay),
 }
 
@@ -66,9 +67,9 @@ pub struct Bench {
     pub measurements: Vec<Measurement>,
     /// The stored events.
     pub data: Plan,
-    /// How many people write them.
+    /// The number of their authors.
     pub authors: usize,
-    /// A file of them, to be read, or to be written where it is missing.
+    /// A file with these events; written where it is missing.
     pub data_file: Option<PathBuf>,
     /// Rounds of each figure.
     pub rounds: usize,
@@ -85,7 +86,7 @@ pub struct Bench {
 }
 
 /// What measurements share.
-struct Run<'a> {
+struct PlanRun<'a> {
     bench: &'a Bench,
     authors: Authors,
     keys: Keys,
@@ -98,12 +99,12 @@ struct Run<'a> {
 }
 
 impl Bench {
-    /// Runs everything, prints each row as it is there, and returns them all. Run it in a `LocalSet`.
+    /// Takes all measurements, prints each row as soon as it is there, and returns all rows. To be run in a `LocalSet`.
     ///
     /// # Errors
-    /// Too few descriptors, a relay that can't be started or reached, a connection that breaks, a data set too small
-    /// to ask about.
-    pub async fn run(&self) -> anyhow::Result<Report> {
+    /// Too few descriptors, a relay that cannot be started or reached, a connection that breaks, a data set that is too
+    /// small for the questions.
+    pub async fn run(&self) -> anyhow::Result<BenchReport> {
         raise_open_files(self.subscribers.max(self.idle_connections).max(2 * BARE_SOCKETS) as u64 + 100)?;
         let directory = match &self.place {
             Where::Spawned(relay) => relay.directory.clone(),
@@ -116,24 +117,27 @@ impl Bench {
             "limits: signature {:.1} µs of a core, fdatasync {:.0} µs, loopback send {:.1} µs, echo {:.1} µs",
             limits.verify_us, limits.fsync_us, limits.send_us, limits.echo_us
         );
+
         let authors = Authors::derive(self.data.seed, self.authors);
         let keys = self.load(&authors, &directory)?;
         ensure!(!keys.is_thin(), "{} events are too few to ask about: take 1000 or more", self.data.events);
-        // A relay that lives on has seen the events of the last run: those of this one must be others.
+        // A relay that keeps running has seen the events of the last run: this run must publish others.
         let salt = match &self.place {
             Where::Running { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as u64,
             Where::Spawned(_) => 1,
         };
+
         let fresh = Random::new(self.data.seed ^ salt);
-        let mut run = Run { bench: self, authors, keys, limits, rows: Vec::new(), fresh, signed: FxHashSet::default() };
+        let mut run =
+            PlanRun { bench: self, authors, keys, limits, rows: Vec::new(), fresh, signed: FxHashSet::default() };
         println!("{}", Row::head());
         for measurement in &self.measurements {
             run.measure(*measurement).await?;
         }
-        Ok(Report { machine, limits, stored_events: self.data.events, seed: self.data.seed, rows: run.rows })
+        Ok(BenchReport { machine, limits, stored_events: self.data.events, seed: self.data.seed, rows: run.rows })
     }
 
-    /// Makes the stored events again, for their keys, and loads them into a relay of our own.
+    /// Makes the stored events, for their keys, and loads them into the relay that the run starts.
     fn load(&self, authors: &Authors, directory: &Path) -> anyhow::Result<Keys> {
         let bar = progress(self.data.events, "events made");
         let Where::Spawned(relay) = &self.place else {
@@ -153,6 +157,7 @@ impl Bench {
             out.flush()?;
             keys
         };
+
         bar.finish_and_clear();
         let start = std::time::Instant::now();
         relay.import(&file)?;
@@ -162,9 +167,9 @@ impl Bench {
     }
 }
 
-impl Run<'_> {
-    /// Takes one measurement. A relay of our own is started for it and stopped after it, so that none finds the
-    /// caches, the memory or the backlog of the one before.
+impl PlanRun<'_> {
+    /// Takes one measurement. Starts a relay for it and stops it afterwards, so that no measurement finds the caches,
+    /// the memory or the backlog of the one before.
     async fn measure(&mut self, measurement: Measurement) -> anyhow::Result<()> {
         let (running, url, pid) = match &self.bench.place {
             Where::Running { url, pid } => (None, url.clone(), *pid),
@@ -174,6 +179,7 @@ impl Run<'_> {
                 (Some(running), url, Some(pid))
             }
         };
+
         let target = Target::resolve(&url)?;
         let site = Site { target, sources: self.bench.sources.clone(), pid, scratch: Scratch::new() };
         match measurement {
@@ -185,12 +191,13 @@ impl Run<'_> {
                 idle(&site, Process(pid), self.bench.idle_connections).await?.into_iter().for_each(|row| self.row(row));
             }
         }
+
         running.map_or(Ok(Duration::ZERO), Running::stop).context("stopping the relay")?;
         Ok(())
     }
 
-    /// Makes and signs `events` that no relay has seen, dated now. One that says the same as one of an earlier round,
-    /// in the same second, is that one: it is left out.
+    /// Makes and signs `events` that no relay has seen, dated now. Leaves out an event that equals one of an earlier
+    /// round: the same words in the same second make the same id.
     fn sign(&mut self, events: usize, kinds: Kinds) -> anyhow::Result<Vec<Signed>> {
         let until = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         let plan = Plan { seed: self.fresh.bits(), events, until, span_seconds: 60, kinds };
@@ -205,16 +212,17 @@ impl Run<'_> {
     }
 
     async fn query(&mut self, site: &Site) -> anyhow::Result<()> {
-        // Nothing answers faster than an echo does on as many connections as there are cores to turn them round.
+        // No relay answers faster than an echo does, on as many connections as there are cores to answer.
         let bound = CONNECTIONS.min(2) as f64 * 1e6 / self.limits.echo_us;
         for shape in Shape::ALL {
             let mut random = Random::new(self.bench.data.seed ^ shape as u64);
             let asked = Rc::<[_]>::from(questions(shape, QUESTIONS, &self.keys, &self.authors, &mut random));
             let mut rounds = Vec::new();
             for _ in 0..self.bench.rounds {
-                let agenda = Agenda::in_turn(asked.clone());
-                rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, agenda).await?);
+                let schedule = QuestionSchedule::in_turn(asked.clone());
+                rounds.push(query(site, CONNECTIONS, self.bench.round_lasts, schedule).await?);
             }
+
             let mut row = Row::rate(shape.name(), "queries/s", &rounds).with_rows(&rounds);
             row = row.with_bound(bound, "loopback echo on 2 cores");
             if row.rows_per_answer == Some(0.0) {
@@ -230,13 +238,14 @@ impl Run<'_> {
         let events = |seconds: f64| ((STEADY_PER_SECOND * seconds) as usize).max(10);
         let flood = (400_000 / subscribers.max(1)).clamp(20, 2_000);
         let paces = [
-            ("flood", Pace::Flood { under_way: UNDER_WAY }, flood),
+            ("flood", LivePace::Flood { under_way: UNDER_WAY }, flood),
             (
                 "10 events/s",
-                Pace::Steady { per_second: STEADY_PER_SECOND },
+                LivePace::Steady { per_second: STEADY_PER_SECOND },
                 events(self.bench.round_lasts.as_secs_f64()),
             ),
         ];
+
         for (name, pace, count) in paces {
             let mut rounds = Vec::new();
             for _ in 0..self.bench.rounds {
@@ -246,9 +255,9 @@ impl Run<'_> {
             }
             let row = Row::rate(format!("{name}, {subscribers} subscribers"), "deliveries/s", &rounds);
             self.row(match pace {
-                Pace::Flood { .. } => row.with_bound(1e6 / self.limits.send_us, "one core sends each in a write"),
-                // Its rate is the publisher's; what it measures is the latency.
-                Pace::Steady { .. } => {
+                LivePace::Flood { .. } => row.with_bound(1e6 / self.limits.send_us, "one core sends each in a write"),
+                // The publisher sets the rate; this measures the latency.
+                LivePace::Steady { .. } => {
                     let bare = fan_out(subscribers.min(BARE_SOCKETS))?.summary().context("no subscribers")?;
                     row.with_bound(bare.p50, format!("ms p50, {:.2} p99 from one bare thread to another", bare.p99))
                 }
@@ -277,7 +286,7 @@ impl Run<'_> {
     }
 }
 
-/// A bar on standard error; nothing where that is no terminal.
+/// A progress bar on standard error; hidden where that is no terminal.
 pub fn progress(length: usize, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {msg} {per_sec} {eta}") {

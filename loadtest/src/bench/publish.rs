@@ -1,4 +1,4 @@
-//! How many new events a second a relay accepts, and how long each waits for its OK.
+//! Measures how many new events a second a relay accepts, and how long each waits for its OK.
 
 use super::{Meter, Round, SILENCE, Site};
 use crate::client::{Client, ClientError, Reply, unhex};
@@ -15,28 +15,28 @@ use tokio::time::timeout;
 pub struct Publish {
     /// How many connections publish.
     pub connections: usize,
-    /// How many events each has sent without an OK.
+    /// How many events without an OK each connection has.
     pub in_flight: usize,
     /// Nothing new is sent after this long; the round ends sooner when it runs out of events.
     pub at_most: Duration,
 }
 
 /// What the connections of a round share.
-struct Shared {
-    /// Events nobody has sent yet, so that no connection idles while another has a backlog.
+struct PublishShared {
+    /// The events still to send. All connections take from it, so that none idles while another has a backlog.
     next: std::vec::IntoIter<Signed>,
     ends: Instant,
     last: Instant,
     round: Round,
 }
 
-/// Publishes `events`, which the relay must not know, over connections that are open before the clock starts. Each is
-/// closed-loop: an OK makes room for the next event. Run it in a `LocalSet`.
+/// Publishes `events`, which the relay must not know, over connections that are open before the clock starts. Each is a
+/// closed loop: an OK makes room for the next event. To be run in a `LocalSet`.
 ///
 /// Only an OK that is true and no duplicate counts.
 ///
 /// # Errors
-/// A connection that can't be opened or breaks.
+/// A connection that cannot be opened or breaks.
 pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<Round, ClientError> {
     let mut clients = Vec::with_capacity(plan.connections);
     for index in 0..plan.connections {
@@ -44,12 +44,13 @@ pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<
     }
     let meter = Meter::start(site.pid);
     let (start, ends) = (meter.started(), meter.started() + plan.at_most);
-    let shared = Shared { next: events.into_iter(), ends, last: start, round: Round::default() };
+    let shared = PublishShared { next: events.into_iter(), ends, last: start, round: Round::default() };
     let shared = Rc::new(RefCell::new(shared));
     let mut publishers = JoinSet::new();
     for client in clients {
         publishers.spawn_local(one(client, site.clone(), plan.in_flight, shared.clone()));
     }
+
     while let Some(done) = publishers.join_next().await {
         done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     }
@@ -59,7 +60,12 @@ pub async fn publish(site: &Site, plan: Publish, events: Vec<Signed>) -> Result<
     Ok(round)
 }
 
-async fn one(mut client: Client, site: Site, in_flight: usize, shared: Rc<RefCell<Shared>>) -> Result<(), ClientError> {
+async fn one(
+    mut client: Client,
+    site: Site,
+    in_flight: usize,
+    shared: Rc<RefCell<PublishShared>>,
+) -> Result<(), ClientError> {
     let mut pending = FxHashMap::<[u8; 32], Instant>::default();
     loop {
         {
@@ -71,6 +77,7 @@ async fn one(mut client: Client, site: Site, in_flight: usize, shared: Rc<RefCel
                 pending.insert(event.id, now);
             }
         }
+
         if pending.is_empty() {
             return Ok(());
         }
@@ -93,6 +100,7 @@ async fn one(mut client: Client, site: Site, in_flight: usize, shared: Rc<RefCel
                 _ => {}
             }
         });
+
         match timeout(SILENCE, answers).await {
             Ok(answers) => answers.map(drop)?,
             Err(_) => {

@@ -1,4 +1,4 @@
-//! How many questions a second a relay answers, and how long each takes.
+//! Measures how many questions a second a relay answers, and how long each takes.
 
 use super::{Meter, Question, Round, SILENCE, Site};
 use crate::client::{Client, ClientError, Reply};
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What to ask, in which order, and how far that has come: several rounds may share it, and then go on where the last
-/// one ended.
+/// The questions to ask, their order, and how many were asked. Rounds that share an agenda go on where the last one
+/// ended.
 #[derive(Debug, Clone)]
-pub struct Agenda {
-    /// What there is to ask.
+pub struct QuestionSchedule {
+    /// The different questions.
     pub questions: Rc<[Question]>,
-    /// Which of them to ask, one after the other; from the first again after the last.
+    /// Which of them to ask, one after the other; begins again after the last.
     pub order: Rc<[u32]>,
     /// How many were asked.
     pub asked: Rc<Cell<usize>>,
-    /// Ask no more than so many.
+    /// The most questions to ask.
     pub at_most: usize,
 }
 
-impl Agenda {
+impl QuestionSchedule {
     /// All questions in turn, for ever.
     pub fn in_turn(questions: Rc<[Question]>) -> Self {
         let order = (0..questions.len() as u32).collect();
@@ -39,27 +39,34 @@ impl Agenda {
     }
 }
 
-struct Shared {
-    agenda: Agenda,
+struct QueryShared {
+    schedule: QuestionSchedule,
     ends: Instant,
     last: Cell<Instant>,
     round: RefCell<Round>,
 }
 
-/// Asks what is on the agenda over `connections` that each wait for one answer before they ask on (REQ, rows, EOSE,
-/// CLOSE), for `lasts`. Latency runs from the REQ to its EOSE. Run it in a `LocalSet`.
+/// Asks the agenda's questions for `lasts`, over `connections` that each wait for an answer before the next question
+/// (REQ, rows, EOSE, CLOSE). Latency is the time from the REQ to its EOSE. To be run in a `LocalSet`.
 ///
 /// # Errors
-/// A connection that can't be opened or breaks.
-pub async fn query(site: &Site, connections: usize, lasts: Duration, agenda: Agenda) -> Result<Round, ClientError> {
+/// A connection that cannot be opened or breaks.
+pub async fn query(
+    site: &Site,
+    connections: usize,
+    lasts: Duration,
+    schedule: QuestionSchedule,
+) -> Result<Round, ClientError> {
     let mut clients = Vec::with_capacity(connections);
     for index in 0..connections {
         clients.push(site.connect(index).await?);
     }
     let meter = Meter::start(site.pid);
     let start = meter.started();
-    let shared = Rc::new(Shared { agenda, ends: start + lasts, last: Cell::new(start), round: RefCell::default() });
+    let shared =
+        Rc::new(QueryShared { schedule, ends: start + lasts, last: Cell::new(start), round: RefCell::default() });
     let mut askers = JoinSet::new();
+
     for client in clients {
         askers.spawn_local(ask(client, site.clone(), shared.clone()));
     }
@@ -71,13 +78,13 @@ pub async fn query(site: &Site, connections: usize, lasts: Duration, agenda: Age
     Ok(round)
 }
 
-async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), ClientError> {
+async fn ask(mut client: Client, site: Site, shared: Rc<QueryShared>) -> Result<(), ClientError> {
     let mut asked = Instant::now();
     for number in 0u64.. {
         if asked >= shared.ends {
             break;
         }
-        let Some(Question { verb, filter }) = shared.agenda.next() else { break };
+        let Some(Question { verb, filter }) = shared.schedule.next() else { break };
         let subscription = number.to_string();
         let sub = subscription.as_bytes();
         client.queue(&[b"[\"", verb.as_bytes(), b"\",\"", sub, b"\",", filter.as_bytes(), b"]"]);
@@ -105,8 +112,9 @@ async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), C
                 }
             }
         }
+
         if *verb == "REQ" {
-            // It leaves together with the next question.
+            // Queued only: it is sent together with the next question.
             client.queue(&[b"[\"CLOSE\",\"", sub, b"\"]"]);
         }
         let now = Instant::now();
@@ -118,6 +126,7 @@ async fn ask(mut client: Client, site: Site, shared: Rc<Shared>) -> Result<(), C
             round.rows += rows;
             round.latency.record(now - asked);
         }
+
         shared.last.set(now);
         asked = now;
     }

@@ -1,4 +1,4 @@
-//! Figures for a person to read and for a program to compare.
+//! Figures as a table for people and as JSON for programs.
 
 use super::{Faults, Round};
 use crate::stats::{Percentiles, Spread};
@@ -7,12 +7,12 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// What the hardware allows at best, and why.
+/// The best that the hardware allows, and why.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bound {
-    /// In the unit of the figure it stands next to.
+    /// The bound, in the unit of its row.
     pub value: f64,
-    /// What it follows from.
+    /// How it is derived.
     pub why: String,
 }
 
@@ -21,29 +21,29 @@ pub struct Bound {
 pub struct Row {
     /// What was measured.
     pub name: String,
-    /// Of `value` and `bound`.
+    /// The unit of `value` and `bound`.
     pub unit: &'static str,
     /// The figure over all rounds.
     pub value: Spread,
     /// How many rounds.
     pub rounds: usize,
-    /// In microseconds: the median over rounds of each percentile.
+    /// Each percentile's median over the rounds, in microseconds.
     pub latency_us: Option<Percentiles>,
-    /// Rows of an answer on average: an answer without any measures nothing.
+    /// The average number of rows in an answer. With 0 the figure measures nothing: the questions found no events.
     pub rows_per_answer: Option<f64>,
     /// CPU of the relay for one operation, in microseconds, where its process is known.
     pub server_cpu_us: Option<f64>,
-    /// CPU of this process for one operation, in microseconds: what it took from the relay on a shared machine.
+    /// CPU of this process for one operation, in microseconds: on a shared machine the relay could not use it.
     pub client_cpu_us: Option<f64>,
-    /// What the machine allows at best.
+    /// The best that the machine allows.
     pub bound: Option<Bound>,
-    /// What went wrong over all rounds. A figure with faults is not worth comparing.
+    /// The faults of all rounds. A figure with faults is not worth comparing.
     pub faults: Faults,
 }
 
-/// Everything one run found.
+/// The findings of one run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// The machine.
     pub machine: Machine,
     /// Its limits.
@@ -56,15 +56,15 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
-impl Report {
-    /// True when nothing went wrong anywhere.
+impl BenchReport {
+    /// True when no figure has faults.
     pub fn is_clean(&self) -> bool {
         self.rows.iter().all(|row| row.faults.is_empty())
     }
 }
 
 impl Row {
-    /// A bare figure of one round.
+    /// A figure of one round, without latencies, costs and a bound.
     pub fn new(name: String, unit: &'static str, value: Spread) -> Self {
         Self {
             name,
@@ -103,7 +103,7 @@ impl Row {
         }
     }
 
-    /// Adds the rows of an answer on average.
+    /// Adds the average number of rows in an answer.
     #[must_use]
     pub fn with_rows(mut self, rounds: &[Round]) -> Self {
         let operations = rounds.iter().map(|round| round.operations).sum::<u64>();
@@ -112,14 +112,14 @@ impl Row {
         self
     }
 
-    /// Adds what the machine allows at best.
+    /// Adds the best that the machine allows.
     #[must_use]
     pub fn with_bound(mut self, value: f64, why: impl Into<String>) -> Self {
         self.bound = Some(Bound { value, why: why.into() });
         self
     }
 
-    /// The table's head, for lines as [`Row`]'s `Display` writes them.
+    /// The header line of the table, whose other lines are the `Display` of each [`Row`].
     pub fn head() -> String {
         format!(
             "{:<32} {:>9} {:>19} {:<12} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  {}",
@@ -165,7 +165,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Three digits that matter: 0.57, 5.71, 57.1, 571, 5712.
+/// Three significant digits: 0.57, 5.71, 57.1, 571, 5712.
 fn short(value: f64) -> String {
     match value.abs() {
         below if below < 10.0 => format!("{value:.2}"),

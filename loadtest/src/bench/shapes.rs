@@ -1,4 +1,4 @@
-//! Questions that clients ask, with keys drawn from the stored events so that the answers are not empty.
+//! The queries that clients send. Their keys are drawn from the stored events, so that the answers are not empty.
 
 use crate::events::{Authors, Keys, Random, Zipf};
 use std::fmt::Write;
@@ -16,17 +16,17 @@ pub enum Shape {
     Feed50,
     /// The newest 500 of them.
     Feed500,
-    /// The newest 100 events that mention someone popular.
+    /// The newest 100 events that mention a popular author.
     Mentions,
-    /// What points at 50 events: replies, reactions, zaps.
+    /// The events that refer to 50 events: replies, reactions, zaps.
     Thread,
     /// The newest 100 notes of all.
     Global,
-    /// How many events mention someone popular (NIP-45).
+    /// How many events mention a popular author (NIP-45).
     CountMentions,
 }
 
-/// A message that asks, in parts around the subscription id.
+/// A REQ or COUNT, in parts around the subscription id.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// `REQ` or `COUNT`.
@@ -49,7 +49,7 @@ impl Shape {
         Self::CountMentions,
     ];
 
-    /// What a report calls it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Id => "by id",
@@ -73,6 +73,7 @@ impl Shape {
             }
             text
         };
+
         let feed = |limit: usize, random: &mut Random| {
             let follows = keys.follows(300, people, random).into_iter().map(|author| authors.hex(author).to_owned());
             format!(r#"{{"authors":[{}],"kinds":[1,6],"limit":{limit}}}"#, quoted(follows.collect()))
@@ -95,7 +96,7 @@ impl Shape {
     }
 }
 
-/// Draws `count` questions of a shape about the data set of `keys`; they repeat as life does, popular keys more often.
+/// Draws `count` questions of a shape about the data set of `keys`. Some repeat: popular keys are drawn more often.
 ///
 /// # Panics
 /// When the data set [is thin](Keys::is_thin).

@@ -1,4 +1,4 @@
-//! A relay of our own: started on free ports with a database of its own, and stopped by its process id.
+//! Starts a relay on free ports with a database of its own, and stops it by its process id.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -25,7 +25,7 @@ pub enum SpawnError {
     /// It ended by itself.
     #[error("{what} ended with {status}; the end of its log:\n{log}")]
     Ended {
-        /// What it was doing.
+        /// Which command it ran.
         what: &'static str,
         /// Its exit status.
         status: String,
@@ -35,25 +35,25 @@ pub enum SpawnError {
     /// It did not become ready in time.
     #[error("the relay was not ready after {READY_WITHIN:?}; the end of its log:\n{0}")]
     NotReady(String),
-    /// A file or a port.
+    /// An error of a file or a port.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// How to run a relay: its program and where its data lie.
+/// How to run a relay: its program and the place of its data.
 #[derive(Debug, Clone)]
 pub struct Relay {
     /// The relay's binary.
     pub program: PathBuf,
-    /// Its configuration file, where the defaults won't do.
+    /// Its configuration file, where the defaults do not suit.
     pub config: Option<PathBuf>,
-    /// Its database's URL; an SQLite file in `directory` where there is none.
+    /// Its database's URL; `None`: an SQLite file in `directory`.
     pub database: Option<String>,
-    /// For its log and its database.
+    /// The directory of its log and its database.
     pub directory: PathBuf,
 }
 
-/// A relay that runs; dropped, it is stopped.
+/// A running relay. Dropping it stops it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -86,7 +86,7 @@ impl Relay {
     /// Loads a file of events without checking their signatures (`relay import --no-verify FILE`).
     ///
     /// # Errors
-    /// The program can't be started or fails.
+    /// The program cannot be started or fails.
     pub fn import(&self, file: &Path) -> Result<(), SpawnError> {
         let mut command = self.command("import");
         command.arg("--no-verify").arg(std::path::absolute(file)?);
@@ -97,7 +97,7 @@ impl Relay {
     /// Starts serving on free ports of 127.0.0.1 and waits until its `/ready` is 200.
     ///
     /// # Errors
-    /// The program can't be started, ends, or isn't ready within a minute.
+    /// The program cannot be started, ends, or is not ready within a minute.
     pub fn serve(&self) -> Result<Running, SpawnError> {
         let (listen, admin) = free_ports()?;
         let mut command = self.command("serve");
@@ -137,7 +137,7 @@ impl Running {
     /// Asks it to stop and waits until it has; kills it when that takes more than 30 s. Returns how long it took.
     ///
     /// # Errors
-    /// The process can't be waited for.
+    /// The process cannot be waited for.
     pub fn stop(mut self) -> io::Result<Duration> {
         let start = Instant::now();
         self.end(STOP_WITHIN)?;
@@ -146,7 +146,7 @@ impl Running {
 
     fn end(&mut self, within: Duration) -> io::Result<()> {
         let ends = Instant::now() + within;
-        // Until it is waited for, its id can't become another process's.
+        // The id is still its own: the system gives it to no other process before `wait` returns.
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         }
@@ -164,7 +164,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After `stop` it has ended; else an error is on its way and nobody waits for a slow farewell.
+        // After `stop` the process has ended. Without `stop` an error is being reported, which must not wait for long.
         let _ = self.end(Duration::from_secs(2));
     }
 }
@@ -176,7 +176,7 @@ fn free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
     Ok((one.local_addr()?, other.local_addr()?))
 }
 
-/// Between two looks at a process, which has no way to wake this one.
+/// Pauses between two looks at a process: the process cannot wake this one.
 #[expect(clippy::disallowed_methods, reason = "the callers wait on a state, with a deadline")]
 fn pause() {
     std::thread::sleep(LOOK_EVERY);
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_relay_that_can_t_run_is_told_with_its_last_words() {
         let directory = tempfile::tempdir().unwrap();
-        // A program that does not know the subcommand, says so and fails.
+        // A program that does not know the subcommand fails and says so.
         let error = relay(directory.path(), "/bin/sh").serve().unwrap_err();
         assert!(matches!(&error, SpawnError::Ended { log, .. } if log.contains("serve")), "{error}");
         let error = relay(directory.path(), "/bin/ls").import(Path::new("none.jsonl")).unwrap_err();
@@ -220,7 +220,7 @@ mod tests {
         let child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
         let running = Running { child, url: String::new() };
         assert!(running.stop().unwrap() < STOP_WITHIN);
-        // One that does not listen is killed after the time it is given; dash keeps the trap, so TERM changes nothing.
+        // A process that ignores TERM is killed after its time; dash keeps the trap, so TERM changes nothing.
         let mut child = Command::new("/bin/sh");
         child.args(["-c", "trap '' TERM; echo on; exec sleep 600"]).stdout(Stdio::piped());
         let mut running = Running { child: child.spawn().unwrap(), url: String::new() };

@@ -1,4 +1,4 @@
-//! `loadtest cluster`: several instances, started for the purpose.
+//! `loadtest cluster`: measures several instances, which it starts.
 
 use super::show::Show;
 use anyhow::Context;
@@ -47,6 +47,7 @@ impl ClusterArguments {
             rate: self.rate,
             subscribers: self.subscribers,
         };
+
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(bench.run(&mut Show::new(None)?))?;
         print!("{}", report.print());

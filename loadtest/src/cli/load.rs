@@ -1,4 +1,4 @@
-//! The default command: load a relay and tell what it held.
+//! The default command: loads a relay and reports how it did.
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -89,7 +89,7 @@ pub(crate) struct LoadArguments {
     filled: usize,
 }
 
-/// Publishing connections of the publish workload, where not told.
+/// How many connections publish in the publish workload, unless the command line says.
 const PUBLISHERS: usize = 4;
 const PUBLISH_IN_FLIGHT: usize = 100;
 
@@ -104,6 +104,7 @@ impl LoadArguments {
             (None, None, Workload::Publish) => Pace::InFlight(PUBLISH_IN_FLIGHT),
             (None, None, _) => Pace::Rate(100.0),
         };
+
         Options {
             urls: self.urls.clone(),
             workload: self.workload,
@@ -126,7 +127,7 @@ impl LoadArguments {
         }
     }
 
-    /// The runs to make: their names, their connections and what is done to caches before.
+    /// The runs to make: their names, their connections, and how caches are treated before.
     fn plan(&self) -> Vec<(String, usize, Option<Cache>)> {
         let closed = self.rate.is_none() && self.workload == Workload::Publish;
         let alone = if closed && self.connections == 1_000 { PUBLISHERS } else { self.connections };
@@ -151,6 +152,7 @@ impl LoadArguments {
             "--cache {:?} needs --admin-url and --admin-token to purge the caches",
             self.cache
         );
+
         let warms = matches!(self.cache, Some(Cache::Warm | Cache::Both));
         ensure!(!warms || self.workload == Workload::Query, "caches are warmed with the questions of --workload query");
         if let Some(directory) = &self.report {
@@ -178,6 +180,7 @@ impl LoadArguments {
                 break;
             }
         }
+
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut report =
             Report { schema: SCHEMA.to_owned(), version, started_at, machine, runs, verdict: Verdict::default() };

@@ -6,11 +6,11 @@ mod show;
 
 use std::time::Duration;
 
-/// The number of events that `fill` writes, and that questions are about, where not told.
+/// The number of events that `fill` writes and that questions are about, unless the command line says.
 pub(crate) const FILLED: usize = 300_000;
-/// How many people write them.
+/// The number of their authors.
 pub(crate) const FILL_AUTHORS: usize = 50_000;
-/// When the newest of them is from: 2026-11-01.
+/// The date of the newest of them: 2026-11-01.
 pub(crate) const FILL_UNTIL: u64 = 1_793_491_200;
 
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
@@ -28,7 +28,7 @@ pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     Ok((variable.to_owned(), value.to_owned()))
 }
 
-/// A number with ms, s, m or h; a bare one is seconds.
+/// A duration: a number with ms, s, m or h; seconds without a unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);

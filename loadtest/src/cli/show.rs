@@ -1,4 +1,4 @@
-//! A run as it goes: a progress bar on the terminal, and every second in a log.
+//! Shows the progress of a run: a bar on the terminal, and a line a second in a log.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::load::Watcher;
@@ -13,7 +13,7 @@ pub(crate) struct Show {
     bar: ProgressBar,
     log: Option<BufWriter<File>>,
     start: Instant,
-    /// What was logged last: only what differs is worth a line.
+    /// The last line of the log: the same line is not logged twice.
     last: String,
     phase: String,
 }
@@ -30,7 +30,7 @@ impl Show {
         })
     }
 
-    /// A log that can't be written does not spoil the measurement.
+    /// A log that cannot be written does not spoil the measurement.
     fn line(&mut self, words: &str) {
         if let Some(log) = &mut self.log {
             let _ = writeln!(log, "{:9.3} {words}", self.start.elapsed().as_secs_f64());

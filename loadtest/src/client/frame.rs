@@ -1,4 +1,4 @@
-//! WebSocket frames: what a client writes and what it may read.
+//! WebSocket frames: encodes those of a client and decodes those of a server.
 
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
@@ -7,10 +7,10 @@ const PONG: u8 = 10;
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
-/// The longest message taken from a server; longer ones mean that framing was lost.
+/// The longest message from a server; a longer one says that framing is broken.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// What this client refuses to read.
+/// A frame that this client refuses to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A message in several frames.
@@ -22,7 +22,7 @@ pub enum FrameError {
     /// A reserved bit is set, though no extension was agreed on.
     #[error("the server set a reserved bit without an extension")]
     Reserved,
-    /// Only clients mask.
+    /// A masked frame: only clients mask.
     #[error("the server masked a frame")]
     Masked,
     /// Longer than any message of the protocol; carries the length in bytes.
@@ -38,11 +38,11 @@ pub enum FrameError {
 pub enum Frame<'a> {
     /// A whole text message. Its UTF-8 is not checked.
     Text(&'a [u8]),
-    /// To be answered with the same payload.
+    /// A ping, to be answered with the same payload.
     Ping(&'a [u8]),
-    /// The answer to a ping nobody sent.
+    /// A pong, which answers no ping: this client sends none.
     Pong,
-    /// The end.
+    /// The end of the connection.
     Close {
         /// RFC 6455's status code, 1005 where there was none.
         code: u16,
@@ -54,7 +54,7 @@ pub enum Frame<'a> {
 /// Reads the first frame of `bytes`; `None` while it is incomplete. Also returns how many bytes it took.
 ///
 /// # Errors
-/// See [`FrameError`]; the stream can't be read on after one.
+/// See [`FrameError`]; after one the stream cannot be read any further.
 pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
     if first & 0x70 != 0 {
@@ -63,6 +63,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     if second & MASKED != 0 {
         return Err(FrameError::Masked);
     }
+
     let opcode = first & 0x0f;
     if first & FIN == 0 || opcode == 0 {
         return Err(FrameError::Fragmented);
@@ -78,11 +79,13 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
         },
         short => (u64::from(short), 0),
     };
+
     let length = usize::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_MESSAGE_BYTES)
         .ok_or(FrameError::TooLong(length))?;
     let Some(payload) = rest.get(extra..extra + length) else { return Ok(None) };
+
     let frame = match opcode {
         TEXT => Frame::Text(payload),
         PING => Frame::Ping(payload),
@@ -129,6 +132,7 @@ fn encode(opcode: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+
     out.extend_from_slice(&[0; 4]);
     for part in parts {
         out.extend_from_slice(part);

@@ -1,9 +1,9 @@
-//! A minimal WebSocket client (RFC 6455) for measuring: it shares its cores with the server, so what it costs
-//! falsifies the result.
+//! A minimal WebSocket client (RFC 6455) for measurements. It shares its cores with the server, so its own cost
+//! distorts the result.
 //!
-//! What makes it cheap: many frames go out in one write, many come in with one read, a message is handed to a
-//! callback where it lies in a buffer that all connections of a thread share, and an idle connection owns nothing
-//! but its socket. What it leaves out: TLS, compression, and fragmented messages, which it refuses by name.
+//! It is cheap: one write sends many frames, one read receives many, a callback gets each message in place, inside a
+//! buffer that all connections of a thread share, and an idle connection owns nothing but its socket. It does not
+//! support TLS, compression, and fragmented messages, which it refuses with a clear error.
 
 mod frame;
 mod reply;
@@ -20,14 +20,14 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The room that each read finds at least.
+/// The least free space in the buffer before each read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A write buffer that has grown beyond this is given back once it is empty.
+/// A write buffer that has grown beyond this is freed once it is empty.
 const KEPT_WRITE_BYTES: usize = 4 * 1024;
 
-/// The handshake's nonce. It guards against caches that answer in a server's place; over loopback there is none, so
-/// RFC 6455's own example does, and the answer to expect is a constant too.
+/// The handshake's nonce. It guards against caches that answer in place of a server, of which loopback has none. So the
+/// example of RFC 6455 suffices, and the expected answer is a constant too.
 const NONCE: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const NONCE_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const MAX_RESPONSE_HEAD_BYTES: usize = 16 * 1024;
@@ -41,7 +41,7 @@ pub enum ClientError {
     /// The server did not switch to WebSocket.
     #[error("the server refused the upgrade: {0}")]
     Upgrade(String),
-    /// The server sent what this client does not take.
+    /// The server sent a frame that this client refuses.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The server sent a Close frame.
@@ -52,7 +52,7 @@ pub enum ClientError {
         /// The server's words.
         reason: String,
     },
-    /// The server did not do what it was asked; carries its words.
+    /// The server refused a request; carries its words.
     #[error("the server refused: {0}")]
     Refused(String),
     /// The server ended the connection without a Close frame.
@@ -82,9 +82,9 @@ impl Default for Scratch {
 pub struct Client {
     stream: TcpStream,
     partial: Partial,
-    /// True until the bytes that came with the handshake's answer were looked at.
+    /// True until the bytes behind the handshake's answer were read.
     fresh: bool,
-    /// Frames queued and not yet taken by the kernel, from `sent` on.
+    /// Queued frames; the kernel has not taken those from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
 }
@@ -111,8 +111,7 @@ impl Client {
         Ok(Self { stream, partial, fresh: true, unsent: Vec::new(), sent: 0 })
     }
 
-    /// Queues one text message, given in parts. It leaves with the next [`flush`](Self::flush) or
-    /// [`receive`](Self::receive).
+    /// Queues one text message, given in parts. The next [`flush`](Self::flush) or [`receive`](Self::receive) sends it.
     pub fn queue(&mut self, parts: &[&[u8]]) {
         encode_text(parts, &mut self.unsent);
     }
@@ -131,10 +130,10 @@ impl Client {
         self.unsent.len() - self.sent
     }
 
-    /// Hands queued frames to the kernel. Cancel safe: what is left goes out with the next call.
+    /// Hands queued frames to the kernel. Cancel safe: the next call sends the rest.
     ///
-    /// It does not read meanwhile; a server that answers before it reads on could stall it. Use it for a few
-    /// messages, and [`receive`](Self::receive) for streams of them.
+    /// It does not read meanwhile, so a server that writes its answers before it reads more could stall it. Use it for
+    /// a few messages, and [`receive`](Self::receive) for streams.
     ///
     /// # Errors
     /// The socket's.
@@ -145,8 +144,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what is queued and waits until at least one whole text message is there; `on` sees each where it lies.
-    /// Returns how many there were. Pings are answered. Cancel safe.
+    /// Sends what is queued, and waits until at least one whole text message has come; calls `on` with each, in place.
+    /// Returns how many there were. Answers pings. Cancel safe.
     ///
     /// # Errors
     /// The socket's; a frame this client refuses; the server's Close.
@@ -159,6 +158,7 @@ impl Client {
                 return Ok(messages);
             }
         }
+
         loop {
             let interest =
                 if self.write_ready()? { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
@@ -200,12 +200,12 @@ impl Client {
     }
 }
 
-/// The start of a message whose rest has not come yet; empty, and without memory, most of the time.
+/// The beginning of a message whose rest has not come yet. Mostly empty, and then without memory.
 #[derive(Debug, Default)]
 struct Partial(Vec<u8>);
 
 impl Partial {
-    /// Where in `buffer` the next read belongs: behind the room for what is kept.
+    /// The part of `buffer` for the next read: behind the space for the kept bytes.
     fn room<'a>(&self, buffer: &'a mut Vec<u8>) -> &'a mut [u8] {
         if buffer.len() < self.0.len() + READ_BYTES {
             buffer.resize(self.0.len() + READ_BYTES, 0);
@@ -213,7 +213,7 @@ impl Partial {
         &mut buffer[self.0.len()..]
     }
 
-    /// Takes the whole messages out of what is kept and the `read` bytes in [`room`](Self::room).
+    /// Takes the whole messages out of the kept bytes and the `read` bytes in [`room`](Self::room).
     fn take(
         &mut self,
         buffer: &mut [u8],
@@ -258,7 +258,7 @@ fn take_messages(
     Ok((messages, consumed))
 }
 
-/// Reads the answer to the upgrade; returns what came behind it.
+/// Reads the answer to the upgrade; returns the bytes behind it.
 async fn read_response(stream: &mut TcpStream) -> Result<Vec<u8>, ClientError> {
     let mut head = Vec::with_capacity(1024);
     let end = loop {
@@ -272,6 +272,7 @@ async fn read_response(stream: &mut TcpStream) -> Result<Vec<u8>, ClientError> {
             return Err(ClientError::HungUp);
         }
     };
+
     let text = String::from_utf8_lossy(&head[..end]).into_owned();
     let mut lines = text.split("\r\n");
     let status = lines.next().unwrap_or_default();

@@ -1,15 +1,15 @@
-//! What a relay says (NIP-01, NIP-45), read without parsing JSON: a look at the first words of each message.
+//! Reads a relay's messages (NIP-01, NIP-45) without parsing JSON: it looks only at the first elements of each.
 
 use memchr::{memchr, memchr2, memmem};
 
-/// One message of a relay, in place. Strings are as they stand in the JSON, still escaped.
+/// One message of a relay, in place. Strings are still escaped as in the JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// `EVENT`: a subscription's event.
     Event {
         /// The subscription.
         subscription: &'a [u8],
-        /// The event's JSON and what closes the message.
+        /// The event's JSON, and the end of the message.
         event: &'a [u8],
     },
     /// `OK`: the answer to an event.
@@ -39,19 +39,19 @@ pub enum Reply<'a> {
     },
     /// `NOTICE`, with its words.
     Notice(&'a [u8]),
-    /// Anything else, an `AUTH` challenge among it.
+    /// Anything else, such as an `AUTH` challenge.
     Other,
 }
 
 impl<'a> Reply<'a> {
-    /// Reads a message; what has not the shape of its first word is [`Reply::Other`].
+    /// Reads a message. One without the shape that its first element demands is [`Reply::Other`].
     pub fn parse(message: &'a [u8]) -> Self {
         read(message).unwrap_or(Reply::Other)
     }
 }
 
-/// The id of the event that `json` starts with, in hex. Where an event's content speaks of `"id":"`, JSON escapes the
-/// quotes, so the first hit is the real one.
+/// The id of the event at the start of `json`, in hex. Where an event's content contains `"id":"`, JSON escapes the
+/// quotes, so the first match is the field.
 pub fn event_id(json: &[u8]) -> Option<&[u8]> {
     let at = memmem::find(json, b"\"id\"")?;
     string(json.get(at + 4..)?).map(|(id, _)| id).filter(|id| id.len() == 64)

@@ -1,8 +1,8 @@
-//! Where to connect.
+//! The address to connect to.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Why a URL can't be connected to.
+/// Why a URL cannot be connected to.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// Not `ws://`.

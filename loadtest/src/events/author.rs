@@ -1,4 +1,4 @@
-//! The people who write: key pairs derived from the seed.
+//! The authors of events: key pairs derived from the seed.
 
 use super::random::Random;
 use secp256k1::{Keypair, Secp256k1, SecretKey};
@@ -31,6 +31,7 @@ impl Authors {
                 pairs.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
         });
+
         let hex = pairs.iter().map(|pair| hex_of(&pair.x_only_public_key().0.serialize())).collect();
         Self { pairs, hex }
     }
@@ -60,7 +61,7 @@ fn secret(seed: u64, author: usize) -> SecretKey {
     loop {
         let mut bytes = [0; 32];
         bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.bits().to_be_bytes()));
-        // Almost every 32 bytes are a key; the next ones are where these are not.
+        // Almost all 32-byte strings are valid keys; where one is not, the next one is tried.
         if let Ok(secret) = SecretKey::from_slice(&bytes) {
             return secret;
         }

@@ -1,4 +1,4 @@
-//! What people write: words, now and then with what JSON must escape and what is not ASCII.
+//! The content of events: words, some with characters that JSON must escape or that are not ASCII.
 
 use super::random::Random;
 

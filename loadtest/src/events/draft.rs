@@ -20,7 +20,7 @@ pub struct Draft {
     head: String,
 }
 
-/// What an event says, its tags and content already JSON.
+/// The fields of an event; tags and content are already JSON.
 pub(super) struct Parts<'a> {
     pub(super) author: u32,
     pub(super) pubkey: &'a str,
@@ -53,7 +53,7 @@ impl Draft {
         text
     }
 
-    /// The event's JSON with the id, twice, in the signature's place: it has the right shape and does not hold.
+    /// The event's JSON with the id, twice, as signature: it has the right length but is not valid.
     pub fn with_made_up_signature(self) -> String {
         let mut signature = [0; 64];
         signature[..32].copy_from_slice(&self.id);

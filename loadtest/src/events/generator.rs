@@ -1,4 +1,4 @@
-//! The events themselves, one after the other in the order of their time.
+//! Generates events, one after the other in the order of their dates.
 
 use super::author::Authors;
 use super::content::{push_profile, push_reaction, push_words};
@@ -8,18 +8,18 @@ use super::random::{Random, Zipf};
 use std::fmt::Write;
 
 const HASHTAGS: usize = 2_000;
-/// How skewed authors, and whom and what they point at, are.
+/// The Zipf exponent of authors, and of the authors and events that they refer to.
 const SKEW: f64 = 0.9;
-/// A prime, so that the events pointed at most lie all over the data set.
+/// A prime, so that the events with most references are spread over the whole data set.
 const STRIDE: usize = 2_654_435_761;
 
 /// Which kinds to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kinds {
-    /// What a relay holds: notes 60 %, reactions 20 %, and reposts, comments, zaps, profiles, follow lists, relay
-    /// lists and articles.
+    /// The mix of a public relay: notes 60 %, reactions 20 %, and reposts, comments, zaps, profiles, follow lists,
+    /// relay lists and articles.
     Mixed,
-    /// Only kinds of which every event is kept (NIP-01's regular ones), so that every one accepted is one stored.
+    /// Only regular kinds (NIP-01), of which a relay keeps every event: so each accepted event is one stored event.
     Regular,
     /// Only notes of this one author, by rank.
     NotesOf(usize),
@@ -28,13 +28,13 @@ pub enum Kinds {
 /// What to make.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// The seed of all that is random.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// How many events.
     pub events: usize,
     /// The newest event's time in unix seconds.
     pub until: u64,
-    /// How long before that the oldest one was, in seconds.
+    /// How long before that the oldest one is dated, in seconds.
     pub span_seconds: u64,
     /// Which kinds.
     pub kinds: Kinds,
@@ -79,13 +79,13 @@ impl<'a> Generator<'a> {
         self.now = Some(unix);
     }
 
-    /// What can be asked of the events made so far.
+    /// The keys of the events made so far, to ask questions about them.
     pub fn into_keys(self) -> Keys {
         self.keys
     }
 
-    /// Half of all events lie in the newest quarter of the span (time left grows with the square of what is left to
-    /// make), each with up to ten minutes of disorder.
+    /// Half of all events have dates in the newest quarter of the span: the time left grows with the square of the
+    /// number of events left. Each date is off by up to ten minutes, so that the events are not quite in order.
     fn created_at(&mut self, made: usize) -> u64 {
         let left = 1.0 - (made as f64 + 0.5) / self.plan.events as f64;
         let before = (self.plan.span_seconds as f64 * left * left) as u64;
@@ -106,6 +106,7 @@ impl<'a> Generator<'a> {
             (992, 10_002),
             (1_000, 30_023),
         ];
+
         let kind = mixed.iter().find(|(end, _)| at < *end).map_or(1, |(_, kind)| *kind);
         match self.plan.kinds {
             Kinds::Mixed => kind,
@@ -129,7 +130,7 @@ impl<'a> Generator<'a> {
         self.push_tag(name, authors.hex(person));
     }
 
-    /// Points at an event made before: mostly one of the newest, else one that many point at.
+    /// Appends a tag that refers to an earlier event: mostly one of the newest, else a popular one.
     fn push_event(&mut self, name: &str) {
         let made = self.keys.len();
         let popular = self.targets.draw(&mut self.random).wrapping_mul(STRIDE) % self.plan.events.max(1);
@@ -224,6 +225,7 @@ impl Iterator for Generator<'_> {
             Kinds::NotesOf(author) => author,
             _ => self.people.draw(&mut self.random),
         };
+
         let kind = self.kind();
         let dated = self.created_at(made);
         let created_at = self.now.unwrap_or(dated);

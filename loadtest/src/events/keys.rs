@@ -1,11 +1,11 @@
-//! What can be asked of a generated data set so that the answers are not empty.
+//! Keys of a generated data set, for questions whose answers are not empty.
 
 use super::Draft;
 use super::draft::hex_text;
 use super::random::{Random, Zipf};
 use rustc_hash::FxHashSet;
 
-/// Ids, authors and targets of the events made so far, 50 bytes an event.
+/// Ids, authors and references of the events made so far, 50 bytes an event.
 #[derive(Debug)]
 pub struct Keys {
     ids: Vec<[u8; 32]>,
@@ -60,17 +60,17 @@ impl Keys {
         self.event_targets.push(event as u32);
     }
 
-    /// True when the set is too small to ask every kind of question of it.
+    /// True when the set is too small for some shapes of questions.
     pub fn is_thin(&self) -> bool {
         self.notes.is_empty() || self.profile_authors.is_empty() || self.event_targets.is_empty()
     }
 
-    /// The id of a note, all alike likely.
+    /// The id of a note, drawn evenly.
     pub fn note_id(&self, random: &mut Random) -> String {
         hex_text(&self.ids[random.pick(&self.notes) as usize])
     }
 
-    /// The author of a note, by their share of notes.
+    /// An author of notes, drawn by their share of notes.
     pub fn note_author(&self, random: &mut Random) -> usize {
         random.pick(&self.note_authors) as usize
     }
@@ -80,18 +80,18 @@ impl Keys {
         random.pick(&self.profile_authors) as usize
     }
 
-    /// `count` different event ids that `e` tags point at, by their share of tags; fewer where there are fewer.
+    /// `count` different event ids that `e` tags refer to, drawn by their share of tags; fewer where there are fewer.
     pub fn event_targets(&self, count: usize, random: &mut Random) -> Vec<String> {
         let drawn = distinct(count, || random.pick(&self.event_targets) as usize);
         drawn.into_iter().map(|event| hex_text(&self.ids[event])).collect()
     }
 
-    /// A list to follow: `count` different authors, the popular ones likelier; fewer where there are fewer.
+    /// A follow list: `count` different authors, drawn by popularity; fewer where there are fewer.
     pub fn follows(&self, count: usize, people: &Zipf, random: &mut Random) -> Vec<usize> {
         distinct(count, || people.draw(random))
     }
 
-    /// The `count` authors that most `p` tags name, most first.
+    /// The `count` authors with most `p` tags, in descending order.
     pub fn most_mentioned(&self, count: usize) -> Vec<usize> {
         let mut authors = (0..self.person_counts.len()).collect::<Vec<_>>();
         authors.sort_by_key(|author| std::cmp::Reverse(self.person_counts[*author]));

@@ -1,7 +1,7 @@
 //! Repeatable events: the same seed makes the same events on every machine.
 //!
-//! The mix follows what a general relay holds: a few authors write most of it, a few events and people are pointed at
-//! most, most of it is notes and reactions, and half of it is younger than nine months out of 36.
+//! The mix is that of a public relay: a few authors write most events, a few events and authors have most references,
+//! most events are notes and reactions, and half of them are younger than nine months out of 36.
 
 mod author;
 mod content;
@@ -25,8 +25,8 @@ use std::io::{self, Write};
 /// The span of `loadtest fill`'s events: 36 months of 30 days, in seconds.
 pub const FILL_SPAN_SECONDS: u64 = 36 * 30 * 86_400;
 
-/// Writes the plan's events to `out` as JSON lines and calls `on` after each. Signatures are made up unless `signed`:
-/// they are a relay's dearest step and a query needs none that hold. Returns what can be asked of them.
+/// Writes the plan's events to `out` as JSON lines, and calls `on` after each. Signatures are not valid unless
+/// `signed`: signing is the slowest step, and queries need no valid signatures. Returns the keys of the events.
 ///
 /// # Errors
 /// The writer's.

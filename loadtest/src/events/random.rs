@@ -1,12 +1,12 @@
-//! Random numbers that stay the same across versions of any library, and the skew of what people do.
+//! Random numbers that stay the same whatever the version of a library, and Zipf's distribution.
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): small and good enough for
-/// data sets, never for secrets that matter.
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): small, and good enough for
+/// data sets. Not for secrets.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// A stream of numbers of its own for each seed.
+    /// The stream of numbers of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -47,7 +47,7 @@ impl Random {
 /// Ranks from 0 on, each drawn in proportion to `1 / (rank + 1) ^ exponent`.
 #[derive(Debug, Clone)]
 pub struct Zipf {
-    /// The share of all ranks up to each.
+    /// For each rank, the share of all ranks up to it.
     cumulative: Vec<f64>,
 }
 
@@ -70,7 +70,7 @@ impl Zipf {
         Self { cumulative }
     }
 
-    /// The share of a rank, from 0 to 1; 0 for one that there is not.
+    /// The share of a rank, from 0 to 1; 0 for a rank beyond the last.
     pub fn share(&self, rank: usize) -> f64 {
         let up_to = |rank: usize| self.cumulative.get(rank).copied().unwrap_or(0.0);
         up_to(rank) - if rank == 0 { 0.0 } else { up_to(rank - 1) }

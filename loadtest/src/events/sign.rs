@@ -1,4 +1,4 @@
-//! Signatures (BIP-340), all made before a clock starts.
+//! Signs events (BIP-340) before the clock starts.
 
 use super::{Authors, Draft};
 use secp256k1::Secp256k1;
@@ -31,13 +31,14 @@ pub fn sign_all(drafts: Vec<Draft>, authors: &Authors) -> Vec<Signed> {
                 let secp = Secp256k1::signing_only();
                 let sign = |draft: Draft| {
                     let pair = authors.pair(draft.author as usize);
-                    // No randomness: the same seed must give the same bytes.
+                    // Without auxiliary randomness: the same seed must give the same bytes.
                     let signature = secp.sign_schnorr_no_aux_rand(&draft.id, pair).to_byte_array();
                     Signed { id: draft.id, text: draft.with_signature(&signature) }
                 };
                 chunk.into_iter().map(sign).collect::<Vec<_>>()
             }));
         }
+
         for worker in workers {
             signed.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }

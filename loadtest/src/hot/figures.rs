@@ -1,4 +1,4 @@
-//! What the instances say of themselves, at one moment.
+//! Figures from the instances' own metrics, at one moment.
 
 use super::stage::Stage;
 use crate::load::{get, series};
@@ -13,7 +13,7 @@ pub(super) struct Figures {
     pub(super) l2_hits: f64,
     pub(super) asked: f64,
     pub(super) store_reads: f64,
-    /// How long all of these took together, in seconds.
+    /// The sum of their times, in seconds.
     pub(super) store_seconds: f64,
     /// Open connections to the database, as of now.
     pub(super) connections: f64,
@@ -21,13 +21,13 @@ pub(super) struct Figures {
     /// Reads by where the rows came from, counted up to each bound in seconds.
     pub(super) from_l1: Buckets,
     pub(super) from_l2: Buckets,
-    /// What both layers missed, from the question to the rows.
+    /// Reads that both layers missed, from the request to the rows.
     pub(super) missed: Buckets,
-    /// The database's part of that.
+    /// The database's part of those reads.
     pub(super) from_store: Buckets,
 }
 
-/// A histogram: bounds in seconds, and how many were at most so long.
+/// A histogram: bounds in seconds, and how many values are at most each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Buckets(Vec<(f64, f64)>);
 
@@ -44,7 +44,7 @@ impl Buckets {
         Self(self.0.iter().map(|(bound, count)| (*bound, count - then(*bound))).collect())
     }
 
-    /// About how many milliseconds so many of a hundred took at most; none where there is nothing.
+    /// The percentile in milliseconds, estimated from the buckets; `None` where there is no value.
     pub(super) fn percentile(&self, percent: f64) -> Option<f64> {
         let all = self.0.iter().map(|(_, count)| *count).fold(0.0, f64::max);
         let wanted = all * percent / 100.0;
@@ -62,7 +62,7 @@ impl Buckets {
 }
 
 impl Figures {
-    /// Asks the relays of these numbers.
+    /// Reads the metrics of the relays with these numbers.
     pub(super) fn look(stage: &Stage, relays: &[usize]) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         for relay in relays {
@@ -136,6 +136,7 @@ mod tests {
             before.take(line);
             after.take(line);
         }
+
         for line in [
             "nostr_cache_requests_total{layer=\"l1\",result=\"hit\"} 7",
             "nostr_cache_requests_total{layer=\"l1\",result=\"miss\"} 3",
@@ -146,6 +147,7 @@ mod tests {
         ] {
             after.take(line);
         }
+
         let grown = after.since(&before);
         assert_eq!((grown.l1_hits, grown.l2_hits, grown.asked), (7.0, 2.0, 0.0));
         let percentile = |percent| (grown.from_store.percentile(percent).unwrap() * 1e3).round() / 1e3;

@@ -1,5 +1,5 @@
-//! What the relay's cache is worth: the same questions to a cluster of its own with the caches off, cold, warm, and to
-//! an instance that has just started beside warm ones, while events are published.
+//! Measures the benefit of the relay's cache. It asks the same questions of a cluster with the caches off, cold and
+//! warm, then of an instance that has just started beside warm ones, while events are published.
 
 mod figures;
 mod phase;
@@ -7,7 +7,7 @@ mod report;
 mod stage;
 mod work;
 
-pub use phase::Bound;
+pub use phase::PhaseBound;
 pub use report::{HotReport, PhaseReport, TargetReport};
 
 use crate::bench::progress;
@@ -28,38 +28,38 @@ use work::{Work, publish};
 pub struct Hot {
     /// The relay's binary.
     pub program: PathBuf,
-    /// Events that lie in the database.
+    /// The number of events in the database.
     pub events: usize,
-    /// How many people wrote them.
+    /// The number of their authors.
     pub authors: usize,
-    /// When the newest of them is from.
+    /// The date of the newest of them, in unix seconds.
     pub until: u64,
-    /// Of all that is random.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// Different filters.
+    /// The number of different filters.
     pub filters: usize,
-    /// How skewed they are: Zipf's exponent.
+    /// The Zipf exponent of the filters.
     pub skew: f64,
-    /// Instances.
+    /// The number of instances.
     pub instances: usize,
-    /// Replicas of the database.
+    /// The number of the database's replicas.
     pub replicas: usize,
-    /// Connections to each instance, each of which waits for its answer before it asks on.
+    /// Connections to each instance, each of which waits for an answer before its next question.
     pub connections: usize,
-    /// When each phase ends.
-    pub phase: Bound,
-    /// When the warming ends.
-    pub warming: Bound,
+    /// The bound of each phase.
+    pub phase: PhaseBound,
+    /// The bound of the warming.
+    pub warming: PhaseBound,
     /// Events published a second meanwhile.
     pub rate: f64,
-    /// Questions to the instance that starts cold.
+    /// The number of questions to the instance that starts cold.
     pub fourth: usize,
-    /// More settings of the relays: variable and value.
+    /// Further settings of the relays: variable and value.
     pub settings: Vec<(String, String)>,
 }
 
 impl Hot {
-    /// Runs all phases. Run it in a `LocalSet` of a runtime with one thread.
+    /// Runs all phases. To be run in a `LocalSet` of a runtime with one thread.
     ///
     /// # Errors
     /// A server or a relay that does not start, a connection that breaks.
@@ -71,11 +71,11 @@ impl Hot {
         let (work, import_seconds) = self.fill(&stage, &authors).await?;
         println!("{} different filters, {} but for their limits", work.different(), work.keys());
         let all: Vec<usize> = (0..self.instances).collect();
-        let run = Running { hot: self, work: &work, authors: &authors };
+        let run = RunningPhase { hot: self, work: &work, authors: &authors };
 
         stage.relays_with(self.instances, &[("RELAY_CACHE_L1", "off"), ("RELAY_CACHE_L2", "off")]).await?;
         let (off, _) = run.phase("caches off", &stage, &all, 0, self.phase).await?;
-        // The same questions in the same order; the phases after that go on where the one before has ended.
+        // Off and cold ask the same questions in the same order; later phases go on where the one before has ended.
         stage.relays_with(self.instances, &[]).await?;
         let (cold, next) = run.phase("cold", &stage, &all, 0, self.phase).await?;
         let (warming, next) = run.phase("warming", &stage, &all, next, self.warming).await?;
@@ -83,7 +83,7 @@ impl Hot {
         println!("{filters_warmed} of {} filters were asked by now", work.different());
         let (warm, next) = run.phase(WARM, &stage, &all, next, self.phase).await?;
         stage.add().await?;
-        let fourth = Bound { questions: self.fourth, ..self.warming };
+        let fourth = PhaseBound { questions: self.fourth, ..self.warming };
         let (fourth, _) = run.phase(FOURTH, &stage, &[self.instances], next, fourth).await?;
 
         stage.stop().await?;
@@ -93,7 +93,8 @@ impl Hot {
         Ok(report)
     }
 
-    /// Makes the events and loads them into the database; the questions about them, and how long the import took.
+    /// Makes the events and loads them into the database. Returns the questions about them, and the import's time in
+    /// seconds.
     async fn fill(&self, stage: &Stage, authors: &Authors) -> anyhow::Result<(Work, f64)> {
         let plan = Plan {
             seed: self.seed,
@@ -102,6 +103,7 @@ impl Hot {
             span_seconds: FILL_SPAN_SECONDS,
             kinds: Kinds::Mixed,
         };
+
         let path = stage.folder().join("events.jsonl");
         let bar = progress(self.events, "events made");
         let mut out = BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?);
@@ -113,6 +115,7 @@ impl Hot {
             "{} events are made; they are loaded into the database, which is vacuumed and analysed then",
             self.events
         );
+
         let start = Instant::now();
         stage.import(&path)?;
         let import_seconds = start.elapsed().as_secs_f64();
@@ -124,21 +127,21 @@ impl Hot {
 }
 
 /// A run under way.
-struct Running<'a> {
+struct RunningPhase<'a> {
     hot: &'a Hot,
     work: &'a Work,
     authors: &'a Authors,
 }
 
-impl Running<'_> {
-    /// Asks these relays, from the draw of that number on; the report, and the number of the next draw.
+impl RunningPhase<'_> {
+    /// Runs a phase on `relays`, from draw number `first` on. Returns its report, and the number of the next draw.
     async fn phase(
         &self,
         name: &str,
         stage: &Stage,
         relays: &[usize],
         first: usize,
-        bound: Bound,
+        bound: PhaseBound,
     ) -> anyhow::Result<(PhaseReport, usize)> {
         println!("{name}: for {} s or {} REQs", bound.lasts.as_secs(), bound.questions);
         let publishing = publish(stage, self.hot, self.authors, bound.lasts)?;

@@ -1,10 +1,10 @@
-//! One phase: the same questions, second by second.
+//! One phase: asks questions and records figures second by second.
 
 use super::figures::Figures;
 use super::report::{Measured, PhaseReport, Second};
 use super::stage::Stage;
 use super::work::Work;
-use crate::bench::{Agenda, Faults, Site, query};
+use crate::bench::{Faults, QuestionSchedule, Site, query};
 use crate::stats::Latency;
 use crate::system::machine_busy;
 use futures_util::future::try_join_all;
@@ -13,15 +13,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Between two lines that tell how it goes, in seconds.
-const TOLD_EVERY: u64 = 10;
+/// The time between two lines of progress, in seconds.
+const PROGRESS_EVERY: u64 = 10;
 
-/// When a phase ends.
+/// The bound of a phase.
 #[derive(Debug, Clone, Copy)]
-pub struct Bound {
-    /// After so long.
+pub struct PhaseBound {
+    /// The longest time.
     pub lasts: Duration,
-    /// After so many questions, where that comes first.
+    /// The most questions, where they are asked sooner.
     pub questions: usize,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Phase<'a> {
     begun: Figures,
     last: Figures,
     busy: Duration,
-    /// Which draw is next, and which was the first.
+    /// The number of the next draw, and of the first.
     next: Rc<Cell<usize>>,
     first: usize,
     latency: Latency,
@@ -43,7 +43,7 @@ pub(super) struct Phase<'a> {
 }
 
 impl<'a> Phase<'a> {
-    /// Begins a phase on these relays, with the draw of that number.
+    /// Begins a phase on `relays`, with draw number `first`.
     pub(super) fn begin(name: &str, stage: &'a Stage, relays: &[usize], first: usize) -> anyhow::Result<Self> {
         let sites = relays.iter().map(|relay| stage.site(*relay)).collect::<anyhow::Result<_>>()?;
         let begun = Figures::look(stage, relays)?;
@@ -64,13 +64,13 @@ impl<'a> Phase<'a> {
         })
     }
 
-    /// Asks until the bound, whichever comes first of the two.
-    pub(super) async fn ask(&mut self, connections: usize, work: &Work, bound: Bound) -> anyhow::Result<()> {
+    /// Asks until the phase reaches its bound.
+    pub(super) async fn ask(&mut self, connections: usize, work: &Work, bound: PhaseBound) -> anyhow::Result<()> {
         let seconds = bound.lasts.as_secs().max(1);
         for second in 1..=seconds {
             self.second(connections, work, bound.questions).await?;
             let done = self.next.get() - self.first >= bound.questions;
-            if second % TOLD_EVERY == 0 && second < seconds && !done {
+            if second % PROGRESS_EVERY == 0 && second < seconds && !done {
                 self.tell();
             }
             if done {
@@ -93,14 +93,15 @@ impl<'a> Phase<'a> {
     }
 
     async fn second(&mut self, connections: usize, work: &Work, at_most: usize) -> anyhow::Result<()> {
-        let agenda = Agenda {
+        let schedule = QuestionSchedule {
             questions: work.ranked.clone(),
             order: work.drawn.clone(),
             asked: self.next.clone(),
             at_most: self.first.saturating_add(at_most),
         };
+
         let start = Instant::now();
-        let rounds = self.sites.iter().map(|site| query(site, connections, SECOND, agenda.clone()));
+        let rounds = self.sites.iter().map(|site| query(site, connections, SECOND, schedule.clone()));
         let rounds = try_join_all(rounds).await?;
         let wall = start.elapsed();
         let mut latency = Latency::new();
@@ -108,6 +109,7 @@ impl<'a> Phase<'a> {
             latency.merge(&round.latency);
             self.faults.merge(&round.faults);
         }
+
         self.latency.merge(&latency);
         self.wall += wall;
         let now = Figures::look(self.stage, &self.relays)?;
@@ -117,7 +119,7 @@ impl<'a> Phase<'a> {
         Ok(())
     }
 
-    /// The report, after so many events were published meanwhile, and the number of the next draw.
+    /// Ends the phase, in which `published` events were published. Returns its report, and the number of the next draw.
     pub(super) fn end(self, published: u64) -> (PhaseReport, usize) {
         let grown = self.last.since(&self.begun);
         let busy = machine_busy().saturating_sub(self.busy);

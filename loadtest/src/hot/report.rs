@@ -1,4 +1,4 @@
-//! What was measured, for people, machines and a picture.
+//! The findings as text, JSON and a picture.
 
 use super::Hot;
 use super::figures::{Buckets, Figures};
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) const WARM: &str = "warm";
 pub(super) const FOURTH: &str = "one more, cold";
 
-/// What came of a run.
+/// The raw findings of a run.
 pub(super) struct Ran {
     pub(super) keys: usize,
     pub(super) filters_warmed: usize,
@@ -22,18 +22,18 @@ pub(super) struct Ran {
     pub(super) phases: Vec<PhaseReport>,
 }
 
-/// Everything.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct HotReport {
-    /// Where it ran.
+    /// The machine of all processes.
     pub machine: Machine,
     /// Events in the database.
     pub events: usize,
     /// Different filters.
     pub filters: usize,
-    /// The different questions that they are to the cache: it answers a filter with every limit from one entry.
+    /// How many different keys they have in the cache, which answers a filter with any limit from one entry.
     pub keys: usize,
-    /// Those of the filters that were asked at least once before the warm phase.
+    /// How many of the filters were asked at least once before the warm phase.
     pub filters_warmed: usize,
     /// Zipf's exponent.
     pub skew: f64,
@@ -45,12 +45,11 @@ pub struct HotReport {
     pub connections: usize,
     /// Events published a second.
     pub rate: f64,
-    /// How long the import took, in seconds, its VACUUM (ANALYZE) included: without that, an index alone can answer
-    /// nothing.
+    /// How long the import took, in seconds, with its VACUUM (ANALYZE): index-only scans need that.
     pub import_seconds: f64,
-    /// One after the other.
+    /// The phases in their order.
     pub phases: Vec<PhaseReport>,
-    /// What was to be reached, and was or was not.
+    /// The targets, and whether they were met.
     pub targets: Vec<TargetReport>,
 }
 
@@ -59,18 +58,18 @@ pub struct HotReport {
 pub struct TargetReport {
     /// What was measured.
     pub what: &'static str,
-    /// What it should be, in words.
+    /// The target, in words.
     pub wanted: &'static str,
-    /// What it was.
+    /// The measured value.
     pub measured: f64,
-    /// Whether that is enough.
+    /// Whether it meets the target.
     pub met: bool,
 }
 
 /// One phase.
 #[derive(Debug, Serialize)]
 pub struct PhaseReport {
-    /// Which.
+    /// Its name.
     pub name: String,
     /// Answered REQs.
     pub answers: u64,
@@ -78,7 +77,7 @@ pub struct PhaseReport {
     pub per_second: f64,
     /// From the REQ to its EOSE, at the client.
     pub latency_ms: Option<Summary>,
-    /// The share of filters that were answered in the process.
+    /// The share of filters that the cache in the process answered.
     pub l1_hit_rate: f64,
     /// The share that the shared cache answered.
     pub l2_hit_rate: f64,
@@ -86,20 +85,20 @@ pub struct PhaseReport {
     pub hit_rate: f64,
     /// Reads of the database.
     pub database_reads: f64,
-    /// What there would have been without a cache, less what there were.
+    /// The reads that there would have been without a cache, less `database_reads`.
     pub reads_saved: f64,
     /// Open connections to the database at the end.
     pub database_connections: f64,
-    /// How many reads were under way on them, on the average over the phase.
+    /// How many of them had a read under way, on average over the phase.
     pub database_connections_busy: f64,
-    /// Getting the rows in the process, in milliseconds.
-    pub l1_read_ms: Percentiles,
-    /// Getting them from the shared cache.
-    pub l2_read_ms: Percentiles,
-    /// Getting what both layers missed, the looks into them included.
-    pub miss_ms: Percentiles,
-    /// The database's part of that, or all of it where the caches are off.
-    pub database_read_ms: Percentiles,
+    /// The time to get rows from the cache in the process, in milliseconds.
+    pub l1_read_ms: PhasePercentiles,
+    /// The time to get rows from the shared cache.
+    pub l2_read_ms: PhasePercentiles,
+    /// The time to get rows that both layers missed, with the looks into them.
+    pub miss_ms: PhasePercentiles,
+    /// The database's part of the misses, or of all reads where the caches are off.
+    pub database_read_ms: PhasePercentiles,
     /// Processor time of the instances for each answer.
     pub relay_cpu_us: f64,
     /// Processor time of the whole machine for each answer: database, Redis and this tester too.
@@ -108,13 +107,13 @@ pub struct PhaseReport {
     pub published: u64,
     /// Second by second.
     pub seconds: Vec<Second>,
-    /// What went wrong.
+    /// The faults.
     pub faults: Vec<(String, u64)>,
 }
 
 /// Two percentiles, from the bounds of a histogram.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Percentiles {
+pub struct PhasePercentiles {
     /// The median.
     pub p50: Option<f64>,
     /// 95 of 100 took at most this long.
@@ -130,11 +129,11 @@ pub struct Second {
     pub hit_rate: f64,
     /// Reads of the database a second.
     pub database_reads: f64,
-    /// 95 of 100 answers took at most so many milliseconds.
+    /// 95 of 100 answers took at most this many milliseconds.
     pub p95_ms: Option<f64>,
 }
 
-impl From<&Buckets> for Percentiles {
+impl From<&Buckets> for PhasePercentiles {
     fn from(buckets: &Buckets) -> Self {
         Self { p50: buckets.percentile(50.0), p95: buckets.percentile(95.0) }
     }
@@ -156,7 +155,7 @@ impl Second {
     }
 }
 
-/// What a phase has measured.
+/// The raw figures of a phase.
 pub(super) struct Measured {
     pub(super) name: String,
     pub(super) wall: Duration,
@@ -210,7 +209,7 @@ impl fmt::Display for PhaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, per_second, answers, database_reads, relay_cpu_us, machine_cpu_us, .. } = self;
         let latency = self.latency_ms.map_or((0.0, 0.0), |summary| (summary.p50, summary.p95));
-        let millis = |of: Percentiles| format!("{:.3}/{:.3}", of.p50.unwrap_or(0.0), of.p95.unwrap_or(0.0));
+        let millis = |of: PhasePercentiles| format!("{:.3}/{:.3}", of.p50.unwrap_or(0.0), of.p95.unwrap_or(0.0));
         writeln!(
             f,
             "{name}: {answers} answers, {per_second:.0} REQ/s, p50 {:.2} ms, p95 {:.2} ms; {database_reads:.0} reads of \
@@ -222,6 +221,7 @@ impl fmt::Display for PhaseReport {
             self.database_connections_busy,
             self.published
         )?;
+
         write!(
             f,
             "  hits {:.1} % (in the process {:.1} %, shared {:.1} %); rows in p50/p95 ms: process {}, shared {}, miss {}, \
@@ -251,6 +251,7 @@ impl HotReport {
             target("the same on one more instance, cold", "above 70 %", percent(FOURTH), percent(FOURTH) > 70.0),
             target("p95 of a hit in the process, warm", "below 1 ms", l1_p95, l1_p95 < 1.0),
         ];
+
         Self {
             machine,
             events,
@@ -268,7 +269,7 @@ impl HotReport {
         }
     }
 
-    /// The phases against each other, second by second.
+    /// Charts that compare the phases second by second.
     pub fn charts(&self) -> Vec<Chart> {
         let longest = self.phases.iter().map(|phase| phase.seconds.len()).max().unwrap_or(0);
         let x: Vec<f64> = (1..=longest).map(|second| second as f64).collect();

@@ -1,12 +1,12 @@
-//! PostgreSQL, Redis and relays of our own.
+//! Starts PostgreSQL, Redis and the relays to measure.
 
 use super::Hot;
 use crate::bench::{Relay as Importer, Site};
 use crate::client::{Scratch, Target};
 use anyhow::Context;
 use deploy::Home;
-use deploy::postgres::Cluster;
-use deploy::redis::Server;
+use deploy::postgres::PostgresCluster;
+use deploy::redis::RedisServer;
 use deploy::relay::Relay;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub(super) struct Stage {
     home: Arc<Home>,
     program: PathBuf,
     settings: Vec<(String, String)>,
-    postgres: Cluster,
-    redis: Server,
+    postgres: PostgresCluster,
+    redis: RedisServer,
     pub(super) relays: Vec<Relay>,
 }
 
@@ -26,9 +26,9 @@ impl Stage {
     /// Starts the database and Redis.
     pub(super) async fn start(hot: &Hot) -> anyhow::Result<Self> {
         let home = Home::temporary()?;
-        let setup = Cluster::setup_for_machine(1 + hot.replicas)?.replicas(hot.replicas).home(home.clone());
+        let setup = PostgresCluster::setup_for_machine(1 + hot.replicas)?.replicas(hot.replicas).home(home.clone());
         let postgres = setup.start().await?;
-        let mut redis = Server::new("redis", home.clone())?;
+        let mut redis = RedisServer::new("redis", home.clone())?;
         redis.start().await?;
         let program = std::path::absolute(&hot.program)?;
         Ok(Self { home, program, settings: hot.settings.clone(), postgres, redis, relays: Vec::new() })
@@ -38,8 +38,8 @@ impl Stage {
         self.home.path()
     }
 
-    /// Waits until what the import has written is on disk, and on the replicas. It ends with VACUUM (ANALYZE), so that
-    /// what an index alone can answer is so answered, as in a database that has run for a while.
+    /// Waits until the import's rows are on disk and on the replicas. Then runs VACUUM (ANALYZE), so that index-only
+    /// scans work, as in a database that has run for a while.
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
         self.postgres.primary()?.execute("CHECKPOINT").await?;
         self.postgres.wait_applied().await?;
@@ -57,7 +57,7 @@ impl Stage {
         importer.import(file).context("loading the events")
     }
 
-    /// Starts so many relays anew, with an empty Redis.
+    /// Starts `count` fresh relays, with an empty Redis.
     pub(super) async fn relays_with(&mut self, count: usize, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         self.stop_relays().await?;
         self.redis.kill().await?;
@@ -73,7 +73,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts one more.
+    /// Starts one more relay.
     pub(super) async fn add(&mut self) -> anyhow::Result<()> {
         let mut relay = self.relay()?;
         relay.start().await?;
@@ -93,7 +93,7 @@ impl Stage {
         Ok(relay)
     }
 
-    /// Where clients of a relay connect.
+    /// The address of a relay for clients.
     pub(super) fn site(&self, relay: usize) -> anyhow::Result<Site> {
         let relay = self.relays.get(relay).context("a relay that was not started")?;
         let pid = relay.process().and_then(|process| u32::try_from(process.pid()).ok());

@@ -1,4 +1,4 @@
-//! The questions, and what is published meanwhile.
+//! The questions to ask, and the events that are published meanwhile.
 
 use super::Hot;
 use super::stage::Stage;
@@ -12,16 +12,16 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Draws of a whole run: more than any can ask.
+/// The number of draws: more than any run can ask.
 const DRAWS: usize = 2_000_000;
-/// How often shapes are among the filters, of a hundred. The rest are authors' notes.
+/// The share of each shape among the filters, in percent. The rest are authors' notes.
 const SHARES: [(Shape, usize); 5] =
     [(Shape::Profile, 30), (Shape::Feed50, 3), (Shape::Mentions, 1), (Shape::Thread, 6), (Shape::Id, 20)];
 
 pub(super) struct Work {
     /// Different questions, the most frequent first.
     pub(super) ranked: Rc<[Question]>,
-    /// Which of them are asked, in order.
+    /// Indexes of the questions in the order in which they are asked.
     pub(super) drawn: Rc<[u32]>,
 }
 
@@ -34,15 +34,18 @@ impl Work {
             let wanted = all.len() + hot.filters * percent / 100;
             gather(wanted, &mut all, &mut known, |count| questions(shape, count, keys, authors, &mut random));
         }
+
         gather(hot.filters, &mut all, &mut known, |count| {
             let mut more = questions(Shape::Author, count, keys, authors, &mut random);
-            // An author has but one profile and one newest page: other pages, for other clients.
+            // An author has only one profile and one newest page: further questions ask for other pages, as other
+            // clients do.
             for question in &mut more {
                 let limit = 10 + random.below(40);
                 question.filter = question.filter.replace("\"limit\":20", &format!("\"limit\":{limit}"));
             }
             more
         });
+
         for at in (1..all.len()).rev() {
             all.swap(at, random.below(at + 1));
         }
@@ -55,19 +58,19 @@ impl Work {
         self.ranked.len()
     }
 
-    /// How many there are but for their limits.
+    /// How many different filters there are, apart from their limits.
     pub(super) fn keys(&self) -> usize {
         let without = |filter: &str| filter.split(",\"limit\":").next().unwrap_or_default().to_owned();
         self.ranked.iter().map(|question| without(&question.filter)).collect::<FxHashSet<_>>().len()
     }
 
-    /// How many different ones the first `draws` ask.
+    /// How many different questions the first `draws` ask.
     pub(super) fn asked(&self, draws: usize) -> usize {
         self.drawn.iter().take(draws).collect::<FxHashSet<_>>().len()
     }
 }
 
-/// Adds different questions of a shape until there are as many as `wanted`, or no more come.
+/// Adds different questions of a shape until there are `wanted`, or no new ones are drawn.
 fn gather(
     wanted: usize,
     all: &mut Vec<Question>,
@@ -89,14 +92,14 @@ fn gather(
     }
 }
 
-/// What is published until it is stopped.
+/// The publisher of a phase, which runs until it is stopped.
 pub(super) struct Publishing {
     task: JoinHandle<()>,
     accepted: Rc<Cell<u64>>,
 }
 
 impl Publishing {
-    /// Stops, and says how many events were acknowledged.
+    /// Stops, and returns how many events were acknowledged.
     pub(super) fn stop(self) -> u64 {
         self.task.abort();
         self.accepted.get()
@@ -109,12 +112,13 @@ pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors, lasts: Durati
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let plan = Plan {
         seed: hot.seed ^ unix.as_nanos() as u64,
-        // Each of the phase's seconds takes a little longer than that.
+        // Each second of a phase takes a little longer than a second.
         events: (hot.rate * lasts.as_secs_f64() * 1.5) as usize,
         until: unix.as_secs(),
         span_seconds: 60,
         kinds: Kinds::Mixed,
     };
+
     let events = sign_all(Generator::new(plan, authors).collect(), authors);
     let mut ticks = interval(Duration::from_secs_f64(1.0 / hot.rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -123,7 +127,7 @@ pub(super) fn publish(stage: &Stage, hot: &Hot, authors: &Authors, lasts: Durati
     let task = tokio::task::spawn_local(async move {
         let Ok(mut client) = site.connect(0).await else { return };
         for event in events {
-            // What comes back is read now and then: nobody waits for it.
+            // Answers are only counted, so they are read now and then.
             loop {
                 let answers = client.receive(&site.scratch, |message| {
                     if let Reply::Ok { accepted: true, .. } = Reply::parse(message) {

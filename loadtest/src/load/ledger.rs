@@ -1,28 +1,28 @@
-//! Every event against every subscription that should see it.
+//! The ledger: accounts for every event at every subscription that it must reach.
 //!
-//! Each thread keeps the account of its own subscriptions, a byte for each expected delivery, and of the events it
-//! publishes. An account is settled and dropped once its last event is older than the run's patience, so memory is
-//! bounded by what is under way.
+//! Each thread keeps the accounts of its own subscriptions, with a byte for each expected delivery, and of the events
+//! that it publishes. It settles and drops an account once the last event in it is older than the run's patience: so
+//! memory is bounded by the events under way.
 
 use super::Totals;
-use super::audience::{Audience, SLOTS, Seen};
-use super::signer::is_replaceable;
-use super::story::{CHUNK, Chunk, Planned, Story, Verdict};
+use super::subscriber_plan::{SLOTS, Seen, SubscriberPlan};
+use super::timeline::{CHUNK, Chunk, Planned, PublishOutcome, Timeline, is_replaceable, prefix};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What a delivery was.
+/// What kind of delivery an event was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// The first of its kind, live; carries when the event should have been sent and the URL it went through.
+    /// The first delivery at this subscription, live; with the time at which the event was due, and the URL through
+    /// which it was published.
     Live { intended: u64, via: u16 },
-    /// The first of its kind, as a stored event.
+    /// The first delivery at this subscription, as a stored event.
     CaughtUp,
-    /// One that came before the subscription was opened again.
+    /// An event that the subscription had before it was opened again.
     Again,
-    /// A fault, and counted.
+    /// A fault, which the ledger has counted.
     Fault,
 }
 
@@ -31,28 +31,30 @@ pub(super) enum Delivery {
 struct Slot {
     /// Changes with each REQ, never 0.
     session: u8,
-    /// From its EOSE until it is closed.
+    /// True from EOSE until it is closed.
     live: bool,
-    /// True until its EOSE.
+    /// True from the REQ until EOSE.
     storing: bool,
-    /// When the newest of what it got live was sent.
+    /// When the newest of its live events was sent.
     newest_sent: u64,
-    /// Never reads.
-    deaf: bool,
+    /// True for a subscription whose connection never reads.
+    never_reads: bool,
 }
 
+/// One chunk's events at the subscriptions of this thread.
 #[derive(Debug)]
 struct Account {
     chunk: Arc<Chunk>,
     seen: Vec<Seen>,
-    /// Of each event, where its bytes begin; each is the session that got it last.
+    /// For each event, where its bytes in `state` begin.
     starts: Vec<usize>,
+    /// A byte for each expected delivery: the session of the slot that got it last; 0: none.
     state: Vec<u8>,
-    /// Of each event, the connection that sent it.
+    /// For each event, the connection that sent it; `u32::MAX`: none of this thread.
     sender: Vec<u32>,
 }
 
-/// What became of an event when its account was settled, for the look at the end.
+/// An event that must be stored at the end of the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
     pub(super) author: u32,
@@ -63,9 +65,9 @@ pub(super) struct Kept {
 /// The ledger of one thread.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    audience: Audience,
+    subscriber_plan: SubscriberPlan,
     slots: Vec<Slot>,
-    /// The connections that subscribe, where everyone sees everything.
+    /// The subscribing connections, for events that must reach all of them.
     everyone: Vec<u32>,
     accounts: VecDeque<Account>,
     /// How many accounts have been settled.
@@ -74,28 +76,28 @@ pub(super) struct Ledger {
     numbers: FxHashMap<u64, u32>,
     late_after: u64,
     pub(super) totals: Totals,
-    /// Accepted events of this thread that stay, the first [`MAX_KEPT`] of them.
+    /// Accepted events of this thread that nothing replaces, the first [`MAX_KEPT`] of them.
     kept: Vec<Kept>,
-    /// The same of replaceable events, by author and kind.
+    /// The newest version of each replaceable event, by author and kind.
     newest: FxHashMap<(u32, u16), Kept>,
 }
 
-/// Events that are looked for at the end, about 48 MB a thread.
+/// How many events are looked for at the end: about 48 MB a thread.
 const MAX_KEPT: usize = 1_000_000;
 
-/// The first eight bytes of an id.
-pub(super) fn prefix(id: &[u8; 32]) -> u64 {
-    id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
 impl Ledger {
-    /// `deaf` marks the connections that never read, `subscribes` those that subscribe.
-    pub(super) fn new(audience: Audience, subscribes: &[bool], deaf: &[bool], late_after: u64) -> Self {
-        let slot = |peer: usize| Slot { deaf: deaf[peer], ..Slot::default() };
+    /// `never_reads` marks the connections that never read, `subscribes` those that subscribe.
+    pub(super) fn new(
+        subscriber_plan: SubscriberPlan,
+        subscribes: &[bool],
+        never_reads: &[bool],
+        late_after: u64,
+    ) -> Self {
+        let slot = |peer: usize| Slot { never_reads: never_reads[peer], ..Slot::default() };
         Self {
             slots: (0..subscribes.len()).flat_map(|peer| [slot(peer); SLOTS as usize]).collect(),
             everyone: (0..subscribes.len() as u32).filter(|peer| subscribes[*peer as usize]).collect(),
-            audience,
+            subscriber_plan,
             accounts: VecDeque::new(),
             settled: 0,
             numbers: FxHashMap::default(),
@@ -107,14 +109,15 @@ impl Ledger {
     }
 
     /// The subscriptions.
-    pub(super) fn audience(&self) -> &Audience {
-        &self.audience
+    pub(super) fn subscriber_plan(&self) -> &SubscriberPlan {
+        &self.subscriber_plan
     }
 
-    /// Takes all chunks that the story has up to `place`; false when it has none there yet, or never will.
-    pub(super) fn take_up_to(&mut self, place: usize, story: &Story) -> Result<(), bool> {
+    /// Takes all chunks of the timeline up to `place`. `Err(false)`: that chunk is not there yet; `Err(true)`: it will
+    /// never come.
+    pub(super) fn take_up_to(&mut self, place: usize, timeline: &Timeline) -> Result<(), bool> {
         while self.settled + self.accounts.len() <= place {
-            let chunk = story.chunk(self.settled + self.accounts.len())?;
+            let chunk = timeline.chunk(self.settled + self.accounts.len())?;
             self.open(chunk);
         }
         Ok(())
@@ -132,7 +135,7 @@ impl Ledger {
         let mut bytes = 0;
         for (number, event) in (first..).zip(&chunk.events) {
             self.numbers.insert(prefix(&event.id), number);
-            let seen = self.audience.of(event);
+            let seen = self.subscriber_plan.of(event);
             account.starts.push(bytes);
             bytes += match &seen {
                 Seen::All => self.everyone.len(),
@@ -144,26 +147,26 @@ impl Ledger {
         self.accounts.push_back(account);
     }
 
-    /// The event of a number and its account; `None` once it is settled.
+    /// The account of event `number`, and its index there; `None` once it is settled.
     fn find(&self, number: u32) -> Option<(usize, usize)> {
         let (place, at) = (number as usize / CHUNK, number as usize % CHUNK);
         let account = place.checked_sub(self.settled)?;
         (at < self.accounts.get(account)?.chunk.events.len()).then_some((account, at))
     }
 
-    /// The chunk that `place` is in, once it was taken and until it is settled.
+    /// The chunk at `place`, from when it was taken until it is settled.
     pub(super) fn chunk(&self, place: usize) -> Option<&Arc<Chunk>> {
         self.accounts.get(place.checked_sub(self.settled)?).map(|account| &account.chunk)
     }
 
-    /// An event that was sent, at random by `pick`; `None` when it drew one that was not, or there is none.
+    /// A random event among those that were sent; `None` when `pick` drew one that was not sent, or there is none.
     pub(super) fn some_sent(&self, pick: impl FnOnce(usize) -> usize) -> Option<&Planned> {
         let drawn = pick(self.accounts.len() * CHUNK);
         let event = self.accounts.get(drawn / CHUNK)?.chunk.events.get(drawn % CHUNK)?;
         event.was_sent().then_some(event)
     }
 
-    /// The connection `peer` sends the event at `place` and `at` now; it should have at `intended`.
+    /// Notes that connection `peer` sends event `at` of chunk `place` now; it was due at `intended`.
     pub(super) fn sent(&mut self, (place, at): (usize, usize), (peer, via): (u32, u16), intended: u64, now: u64) {
         let Some(account) = place.checked_sub(self.settled).and_then(|at| self.accounts.get_mut(at)) else { return };
         account.sender[at] = peer;
@@ -174,34 +177,34 @@ impl Ledger {
         self.totals.sent += 1;
     }
 
-    /// An OK that `peer` got. Returns when the event should have been sent.
-    pub(super) fn answered(&mut self, peer: u32, id: u64, verdict: Verdict, now: u64) -> Option<u64> {
+    /// Notes an OK that `peer` got. Returns when the event was due.
+    pub(super) fn answered(&mut self, peer: u32, id: u64, verdict: PublishOutcome, now: u64) -> Option<u64> {
         let found = self.numbers.get(&id).and_then(|number| self.find(*number));
         let Some((account, at)) = found.filter(|(account, at)| self.accounts[*account].sender[*at] == peer) else {
             self.totals.answers_to_nothing += 1;
             return None;
         };
         let event = &self.accounts[account].chunk.events[at];
-        if event.verdict() != Verdict::None {
+        if event.verdict() != PublishOutcome::None {
             self.totals.answered_again += 1;
             return None;
         }
         event.judge(verdict, now);
         match verdict {
-            Verdict::Accepted => self.totals.accepted += 1,
-            Verdict::Duplicate => self.totals.duplicates += 1,
-            Verdict::Refused => self.totals.refused += 1,
-            Verdict::Unknown | Verdict::None => {}
+            PublishOutcome::Accepted => self.totals.accepted += 1,
+            PublishOutcome::Duplicate => self.totals.duplicates += 1,
+            PublishOutcome::Refused => self.totals.refused += 1,
+            PublishOutcome::Unknown | PublishOutcome::None => {}
         }
         Some(event.intended.load(Ordering::Acquire))
     }
 
-    /// The connection `peer` broke: its events without an OK never get one, and its subscriptions are over.
+    /// Notes that connection `peer` broke: its events without an OK will not get one, and its subscriptions are closed.
     pub(super) fn broke(&mut self, peer: u32, now: u64) {
         for account in &self.accounts {
             for (event, sender) in account.chunk.events.iter().zip(&account.sender) {
-                if *sender == peer && event.verdict() == Verdict::None {
-                    event.judge(Verdict::Unknown, now);
+                if *sender == peer && event.verdict() == PublishOutcome::None {
+                    event.judge(PublishOutcome::Unknown, now);
                     self.totals.unknown += 1;
                 }
             }
@@ -211,21 +214,21 @@ impl Ledger {
         }
     }
 
-    /// A REQ goes out for `slot`.
+    /// Notes that a REQ for `slot` is sent.
     pub(super) fn opened(&mut self, slot: u32) {
         let slot = &mut self.slots[slot as usize];
         let session = if slot.session == u8::MAX { 1 } else { slot.session + 1 };
-        *slot = Slot { session, live: false, storing: true, newest_sent: 0, deaf: slot.deaf };
+        *slot = Slot { session, live: false, storing: true, newest_sent: 0, never_reads: slot.never_reads };
     }
 
-    /// Its EOSE has come. True the first time.
+    /// Notes the EOSE of `slot`. True the first time.
     pub(super) fn caught_up(&mut self, slot: u32) -> bool {
         let Some(slot) = self.slots.get_mut(slot as usize) else { return false };
         slot.live = true;
         std::mem::take(&mut slot.storing)
     }
 
-    /// It is over. True when it was open.
+    /// Notes that `slot` is closed. True when it was open.
     pub(super) fn closed(&mut self, slot: u32) -> bool {
         let Some(slot) = self.slots.get_mut(slot as usize) else { return false };
         let open = slot.live || slot.storing;
@@ -233,23 +236,24 @@ impl Ledger {
         open
     }
 
-    /// An event that `slot` got.
-    pub(super) fn delivered(&mut self, slot: u32, id: u64, now: u64, story: &Story) -> Delivery {
+    /// Notes a delivery to `slot`.
+    pub(super) fn delivered(&mut self, slot: u32, id: u64, now: u64, timeline: &Timeline) -> Delivery {
         let number = match self.numbers.get(&id) {
             Some(number) => Some(*number),
             // Another thread has sent an event of a chunk that this one has yet to take.
             None => {
-                let _ = self.take_up_to(usize::MAX, story);
+                let _ = self.take_up_to(usize::MAX, timeline);
                 self.numbers.get(&id).copied()
             }
         };
         let Some((account, at)) = number.and_then(|number| self.find(number)) else {
-            // A stored event of an earlier run is nobody's fault.
+            // Before EOSE it may be a stored event of an earlier run, which is no fault.
             if !self.slots.get(slot as usize).is_some_and(|slot| slot.storing) {
                 self.totals.foreign += 1;
             }
             return Delivery::Fault;
         };
+
         let Account { chunk, seen, starts, state, .. } = &mut self.accounts[account];
         let place = match &seen[at] {
             Seen::All => {
@@ -266,6 +270,7 @@ impl Ledger {
             self.totals.doubled += 1;
             return Delivery::Fault;
         }
+
         let again = *state != 0;
         *state = slot.session;
         let event = &chunk.events[at];
@@ -273,9 +278,10 @@ impl Ledger {
             self.totals.caught_up += u64::from(!again);
             return if again { Delivery::Again } else { Delivery::CaughtUp };
         }
+
         let (sent, answered) = (event.sent.load(Ordering::Acquire), event.answered.load(Ordering::Acquire));
-        // Only an OK proves that it was in the log by then: an event whose connection broke may still be on its way.
-        if event.verdict() == Verdict::Accepted && answered < slot.newest_sent {
+        // Only an OK proves that the event was in the log by then. An event whose connection broke may be stored later.
+        if event.verdict() == PublishOutcome::Accepted && answered < slot.newest_sent {
             self.totals.out_of_order += 1;
         }
         slot.newest_sent = slot.newest_sent.max(sent);
@@ -287,7 +293,7 @@ impl Ledger {
         Delivery::Live { intended, via: event.via.load(Ordering::Relaxed) }
     }
 
-    /// How many deliveries and answers are still to come.
+    /// How many deliveries and OKs are still to come.
     pub(super) fn outstanding(&self) -> u64 {
         let mut left = 0;
         for account in &self.accounts {
@@ -295,8 +301,8 @@ impl Ledger {
                 if !event.was_sent() {
                     continue;
                 }
-                left += u64::from(account.sender[at] != u32::MAX && event.verdict() == Verdict::None);
-                if event.verdict() == Verdict::Accepted && !event.superseded.load(Ordering::Relaxed) {
+                left += u64::from(account.sender[at] != u32::MAX && event.verdict() == PublishOutcome::None);
+                if event.verdict() == PublishOutcome::Accepted && !event.superseded.load(Ordering::Relaxed) {
                     left += self.expected(account, at).filter(|(slot, got)| !got && self.is_due(*slot)).count() as u64;
                 }
             }
@@ -304,7 +310,7 @@ impl Ledger {
         left
     }
 
-    /// The slots that should see an event, and whether they have.
+    /// The slots that an event must reach, and whether it has.
     fn expected<'a>(&'a self, account: &'a Account, at: usize) -> impl Iterator<Item = (u32, bool)> + 'a {
         let slots: Box<dyn Iterator<Item = u32> + 'a> = match &account.seen[at] {
             Seen::All => Box::new(self.everyone.iter().map(|peer| peer * SLOTS)),
@@ -314,10 +320,10 @@ impl Ledger {
     }
 
     fn is_due(&self, slot: u32) -> bool {
-        self.slots.get(slot as usize).is_some_and(|slot| slot.live && !slot.deaf)
+        self.slots.get(slot as usize).is_some_and(|slot| slot.live && !slot.never_reads)
     }
 
-    /// Settles the accounts whose events were all sent before `before`; with `all`, whatever was sent.
+    /// Settles the accounts, oldest first, whose events were all sent before `before`; with `all`, every account.
     pub(super) fn settle(&mut self, before: u64, all: bool) {
         while let Some(account) = self.accounts.front() {
             let old = |event: &Planned| (1..before).contains(&event.sent.load(Ordering::Acquire));
@@ -341,33 +347,33 @@ impl Ledger {
         let superseded = event.superseded.load(Ordering::Acquire);
         let verdict = event.verdict();
         let mut counted = Totals::default();
-        if verdict == Verdict::None && account.sender[at] != u32::MAX {
+        if verdict == PublishOutcome::None && account.sender[at] != u32::MAX {
             counted.unanswered += 1;
         }
         for (slot, got) in self.expected(account, at) {
             match verdict {
-                Verdict::Accepted if got => {
+                PublishOutcome::Accepted if got => {
                     counted.due += 1;
                     counted.delivered += 1;
                 }
-                Verdict::Accepted if superseded => counted.excused_superseded += 1,
-                Verdict::Accepted if !self.is_due(slot) => counted.excused_offline += 1,
-                Verdict::Accepted => {
+                PublishOutcome::Accepted if superseded => counted.excused_superseded += 1,
+                PublishOutcome::Accepted if !self.is_due(slot) => counted.excused_offline += 1,
+                PublishOutcome::Accepted => {
                     counted.due += 1;
                     counted.lost += 1;
                 }
-                Verdict::Refused => counted.refused_but_delivered += u64::from(got),
-                Verdict::Duplicate | Verdict::Unknown | Verdict::None => {}
+                PublishOutcome::Refused => counted.refused_but_delivered += u64::from(got),
+                PublishOutcome::Duplicate | PublishOutcome::Unknown | PublishOutcome::None => {}
             }
         }
         self.totals.merge(&counted);
-        if verdict == Verdict::Accepted && account.sender[at] != u32::MAX && !superseded {
+        if verdict == PublishOutcome::Accepted && account.sender[at] != u32::MAX && !superseded {
             self.keep(event);
         }
     }
 
-    /// Remembers what should be there at the end: of a replaceable event the newest version, of two of the same
-    /// second the one with the lower id (NIP-01).
+    /// Keeps an event that must be stored at the end: of a replaceable event the newest version, of two versions of the
+    /// same second the one with the lower id (NIP-01).
     fn keep(&mut self, event: &Planned) {
         let Planned { author, kind, created_at, id, .. } = *event;
         let kept = Kept { author, id, created_at };
@@ -381,7 +387,7 @@ impl Ledger {
         }
     }
 
-    /// What should be there at the end, by author.
+    /// The events that must be stored at the end, sorted by author.
     pub(super) fn take_kept(&mut self) -> Vec<Kept> {
         let mut kept = std::mem::take(&mut self.kept);
         kept.extend(std::mem::take(&mut self.newest).into_values());

@@ -1,4 +1,4 @@
-//! What to run: a workload and its numbers.
+//! The options of a run: a workload and its numbers.
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -46,8 +46,8 @@ pub enum Cache {
 pub enum Pace {
     /// Open loop: this many a second, whatever comes back.
     Rate(f64),
-    /// Closed loop: each publishing connection has this many events without an OK. No figure of it is free of
-    /// coordinated omission; it tells the greatest rate.
+    /// Closed loop: each publishing connection has this many events without an OK. It measures the greatest rate; its
+    /// latencies suffer from coordinated omission.
     InFlight(usize),
 }
 
@@ -58,33 +58,33 @@ pub struct Options {
     pub urls: Vec<String>,
     /// What the connections do.
     pub workload: Workload,
-    /// How many there are.
+    /// The number of connections.
     pub connections: usize,
-    /// For how long events are published and questions asked.
+    /// How long events are published and questions asked.
     pub duration: Duration,
-    /// How fast.
+    /// The rate of events.
     pub pace: Pace,
-    /// Events at most; none for as many as the duration and the pace want.
+    /// The most events; `None`: as many as the duration and the pace need.
     pub events: Option<u64>,
-    /// Of all that is random.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How many people write.
+    /// The number of authors.
     pub authors: usize,
     /// Threads, each with its own connections.
     pub threads: usize,
-    /// Source addresses, taken in turn; empty for the system's choice, or enough of 127.0.0.0/8 for a relay there.
+    /// Source addresses, taken in turn; empty: the system's choice, or enough of 127.0.0.0/8 for a relay on loopback.
     pub sources: Vec<IpAddr>,
-    /// What has not come after this long is lost.
+    /// A delivery that takes longer counts as lost.
     pub patience: Duration,
-    /// What has come later than this is late.
+    /// A delivery that takes longer counts as late.
     pub late_after: Duration,
     /// Real events to publish, as JSON lines.
     pub replay: Option<PathBuf>,
     /// How many events `loadtest fill` wrote with the same seed, for questions about them.
     pub filled: usize,
-    /// How many people wrote those.
+    /// The number of their authors.
     pub filled_authors: usize,
-    /// The newest of those, in unix seconds.
+    /// The date of the newest of them, in unix seconds.
     pub filled_until: u64,
     /// True to ask every question once before the run.
     pub warm: bool,
@@ -92,34 +92,34 @@ pub struct Options {
     pub check_stored: bool,
 }
 
-/// What a workload is made of.
+/// The parts of a workload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mix {
-    /// Connections that publish; none for all.
+    /// How many connections publish; `None`: all.
     pub(super) publishers: Option<usize>,
     pub(super) publishes: bool,
-    pub(super) audience: Gathering,
-    /// Questions for each event.
+    pub(super) gathering: Gathering,
+    /// The number of questions with each event.
     pub(super) questions: usize,
     /// Seconds between two reconnects of one connection, on average.
     pub(super) reconnect_every: Option<f64>,
-    /// How often everyone reconnects at once.
+    /// How often all connections reconnect at once.
     pub(super) storms: u32,
-    /// One of so many subscribers never reads.
-    pub(super) deaf_one_in: Option<usize>,
+    /// One subscriber in this many never reads.
+    pub(super) never_reads_one_in: Option<usize>,
 }
 
-/// Who subscribes to what.
+/// What the connections subscribe to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gathering {
     Nobody,
-    /// Everyone to some authors and to mentions of one.
+    /// Each connection to some authors, and to mentions of one.
     Feeds,
-    /// Everyone but the publishers to all events.
+    /// Each connection that does not publish to all events.
     Everyone,
 }
 
-/// Publishers of `fanout` and `slow`.
+/// The number of publishers of `fanout` and `slow`.
 pub(super) const FEW_PUBLISHERS: usize = 4;
 
 impl Workload {
@@ -127,27 +127,28 @@ impl Workload {
         let quiet = Mix {
             publishers: None,
             publishes: true,
-            audience: Gathering::Nobody,
+            gathering: Gathering::Nobody,
             questions: 0,
             reconnect_every: None,
             storms: 0,
-            deaf_one_in: None,
+            never_reads_one_in: None,
         };
-        let social = Mix { audience: Gathering::Feeds, ..quiet };
-        let fanout = Mix { publishers: Some(FEW_PUBLISHERS), audience: Gathering::Everyone, ..quiet };
+
+        let social = Mix { gathering: Gathering::Feeds, ..quiet };
+        let fanout = Mix { publishers: Some(FEW_PUBLISHERS), gathering: Gathering::Everyone, ..quiet };
         match self {
             Self::Standard | Self::Soak => Mix { questions: 4, reconnect_every: Some(300.0), ..social },
             Self::Storm => Mix { storms: 2, ..social },
             Self::Publish => quiet,
             Self::Fanout => fanout,
-            Self::Slow => Mix { deaf_one_in: Some(10), ..fanout },
+            Self::Slow => Mix { never_reads_one_in: Some(10), ..fanout },
             Self::Idle | Self::Query => Mix { publishes: false, ..quiet },
         }
     }
 }
 
 impl Options {
-    /// How many events the run wants, where that is known.
+    /// How many events the run needs, where that is known.
     pub(super) fn wanted(&self) -> Option<u64> {
         let scheduled = match self.pace {
             Pace::Rate(rate) => Some((rate * self.duration.as_secs_f64()).round() as u64),
@@ -160,4 +161,21 @@ impl Options {
     pub(super) fn author_count(&self) -> usize {
         if self.workload.mix().publishers.is_some() { FEW_PUBLISHERS } else { self.authors }
     }
+}
+
+/// The relay under test: its processes and its operator's addresses.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Its name in the report.
+    pub name: String,
+    /// The relay's processes, where they run on this machine.
+    pub pids: Vec<u32>,
+    /// The URL of its metrics.
+    pub metrics_url: Option<String>,
+    /// The URL of its admin listener, which purges its caches.
+    pub admin_url: Option<String>,
+    /// Its `admin.token`, which a purge needs.
+    pub admin_token: Option<String>,
+    /// Whether its caches are purged, or warmed, before the run.
+    pub cache: Option<Cache>,
 }

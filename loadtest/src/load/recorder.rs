@@ -1,22 +1,22 @@
-//! What one thread measures: for the second that runs, and over the whole run.
+//! The figures of one thread: of the current second, and of the whole run.
 
 use crate::bench::Faults;
 use crate::stats::Latency;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Different words of errors kept at most; the rest count together.
+/// The most different error texts that are kept; further ones count together.
 const MAX_WORDS: usize = 100;
 const MAX_WORD_CHARS: usize = 160;
 
-/// What is counted.
+/// Counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Events sent.
     pub sent: u64,
     /// OKs with `true`.
     pub accepted: u64,
-    /// Events delivered, live or caught up with, each once.
+    /// Events delivered, live or as stored events, each once.
     pub delivered: u64,
     /// Questions asked.
     pub asked: u64,
@@ -24,16 +24,16 @@ pub struct Counts {
     pub answered: u64,
     /// Rows of those answers.
     pub rows: u64,
-    /// Messages received, of whatever kind.
+    /// Messages received, of any kind.
     pub received: u64,
-    /// Connections made again.
+    /// Connections that were opened again.
     pub reconnected: u64,
     /// Errors: refusals, broken connections, NOTICEs and the like.
     pub errors: u64,
 }
 
 impl Counts {
-    /// Adds another's.
+    /// Adds another thread's counters.
     pub fn merge(&mut self, other: &Self) {
         self.sent += other.sent;
         self.accepted += other.accepted;
@@ -50,11 +50,11 @@ impl Counts {
 /// The three latencies that a report shows second by second.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Latencies {
-    /// From when the event should have been sent to its reading by a subscriber.
+    /// From the time at which the event was due to its reading by a subscriber.
     pub(super) delivery: Latency,
-    /// From the same to its OK.
+    /// From the time at which the event was due to its OK.
     pub(super) ok: Latency,
-    /// From when the question should have been asked to its EOSE or COUNT.
+    /// From the time at which the question was due to its EOSE or COUNT.
     pub(super) query: Latency,
 }
 
@@ -83,16 +83,16 @@ pub(super) struct Tick {
 #[derive(Debug)]
 pub(super) struct Recorder {
     pub(super) tick: Tick,
-    /// Deliveries that went from one URL to another.
+    /// Latencies of deliveries at another URL than that of the publisher.
     pub(super) across: Latency,
     pub(super) connect: Latency,
-    /// From the order to reconnect to the last EOSE.
+    /// From the order to reconnect to the last EOSE of the new connection.
     pub(super) reconnect: Latency,
-    /// How much later than they should have been events and questions were sent, where the relay took them.
+    /// How late events and questions were sent, from when they were due.
     pub(super) lag: Latency,
     /// Events and questions that waited because no connection was open or had room.
     pub(super) blocked: u64,
-    /// Of each class of questions.
+    /// The latencies of each class of questions.
     pub(super) classes: Vec<Latency>,
     pub(super) errors: Faults,
 }
@@ -111,7 +111,7 @@ impl Recorder {
         }
     }
 
-    /// Counts an error by its words.
+    /// Counts an error by its text.
     pub(super) fn error(&mut self, words: &str) {
         self.tick.counts.errors += 1;
         let words = words.chars().take(MAX_WORD_CHARS).collect::<String>();
@@ -119,7 +119,7 @@ impl Recorder {
         self.errors.add(if known { &words } else { "others" }, 1);
     }
 
-    /// Takes the second that is over.
+    /// Takes the figures of the second that has ended.
     pub(super) fn take_tick(&mut self) -> Tick {
         std::mem::take(&mut self.tick)
     }

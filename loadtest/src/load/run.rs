@@ -1,11 +1,12 @@
-//! One run from the first connection to the last account: the coordinator.
+//! The coordinator of a run, from the first connection to the last account.
 
 use super::scrape::{changed, get, purge, samples};
 use super::signer::{self, ReplayError};
 use super::summary::{Rows, summarise};
+use super::thread::{Findings, work};
 use super::watch::Watch;
-use super::worker::{Findings, Gauge, Phase, Shared, work};
-use super::{Cache, Options, Pace, Workload};
+use super::worker::{Gauge, LoadPhase, LoadShared};
+use super::{Cache, Options, Pace, Surroundings, Workload};
 use crate::bench::{Question, Shape, questions};
 use crate::client::{Target, TargetError};
 use crate::events::{Authors, Kinds, Plan, Random, Zipf, fill};
@@ -21,75 +22,59 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-/// How skewed authors are.
+/// The exponent of the authors' Zipf distribution.
 const SKEW: f64 = 0.9;
-/// Connections from one source address at most, well below what a system has ports for.
+/// The most connections from one source address: well below the number of its ports.
 const PER_SOURCE: usize = 10_000;
-/// Descriptors beside the connections'.
+/// Descriptors for other things than connections.
 const SPARE_FILES: u64 = 200;
 /// Different questions of each shape.
 const QUESTIONS_OF_A_SHAPE: usize = 1_000;
-/// How long nothing may happen before the start goes on without the connections that are missing.
+/// How long no connection may change before the run starts without the missing ones.
 const STUCK: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The last second's figures are on their way for a moment.
+/// How long the figures of the last second may take to arrive.
 const GRACE: Duration = Duration::from_millis(150);
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The descriptors.
+    /// Too few descriptors may be open.
     #[error(transparent)]
     OpenFiles(#[from] OpenFilesError),
-    /// A URL.
+    /// A URL cannot be connected to.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The file to replay.
+    /// The file to replay cannot be read.
     #[error("cannot replay: {0}")]
     Replay(#[from] ReplayError),
-    /// The system.
+    /// An error of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// No connection could be made; carries the most frequent reason.
     #[error("not one connection could be made: {0}")]
     Unreachable(String),
-    /// The relay's admin address or its metrics.
+    /// The relay's admin listener or its metrics cannot be reached.
     #[error("the relay's admin address: {0}")]
     Admin(io::Error),
 }
 
-/// What stands around a run.
-#[derive(Debug, Clone, Default)]
-pub struct Surroundings {
-    /// What the report calls it.
-    pub name: String,
-    /// The relay's processes, where they run on this machine.
-    pub pids: Vec<u32>,
-    /// Where the relay's metrics are.
-    pub metrics_url: Option<String>,
-    /// Where its caches are purged.
-    pub admin_url: Option<String>,
-    /// What allows that.
-    pub admin_token: Option<String>,
-    /// Whether they are purged, or warmed, first.
-    pub cache: Option<Cache>,
-}
-
-/// Who is told how a run goes.
+/// Shows the progress of a run.
 pub trait Watcher {
-    /// Something began.
+    /// A phase begins.
     fn phase(&mut self, words: &str);
-    /// How far what runs is, of how much, and what came with the last second.
+    /// The phase has done `done` of `of`; `words` describe its last second.
     fn progress(&mut self, done: u64, of: u64, words: &str);
 }
 
 struct Threads {
-    shared: Arc<Shared>,
-    phase: watch::Sender<Phase>,
+    shared: Arc<LoadShared>,
+    phase: watch::Sender<LoadPhase>,
     handles: Vec<JoinHandle<io::Result<Findings>>>,
 }
 
-/// Runs it. Ctrl-C ends the schedule; the report is made of what there is, and `true` comes with it.
+/// Runs the load and makes the report. Ctrl-C ends the schedule early: then the report covers what was done, and the
+/// second value is `true`.
 ///
 /// # Errors
 /// See [`LoadError`]. A connection that breaks later is part of the report.
@@ -99,13 +84,14 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     let shared = Arc::new(prepare(options)?);
     let signer = spawn_signer(shared.clone())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    while !shared.story.is_ready() {
+    while !shared.timeline.is_ready() {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = interrupted.recv() => { shared.story.end(); return Err(io::Error::from(io::ErrorKind::Interrupted).into()) }
+            _ = interrupted.recv() => { shared.timeline.end(); return Err(io::Error::from(io::ErrorKind::Interrupted).into()) }
         }
-        watcher.progress(shared.story.made(), 0, "events");
+        watcher.progress(shared.timeline.made(), 0, "events");
     }
+
     let own = Process(std::process::id());
     let memory = || own.memory().map_or(0, |memory| memory.anonymous);
     let (threads, ticks) = Threads::start(shared.clone())?;
@@ -115,36 +101,38 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     let grown = memory().saturating_sub(before);
     let most_live = threads.sum(|gauge| gauge.live.load(Ordering::Acquire));
     if most_live == 0 || stopped {
-        shared.story.end();
+        shared.timeline.end();
         let findings = threads.stop()?;
         let words = findings.iter().flat_map(|found| &found.recorder.errors.0).max_by_key(|(_, times)| **times);
         let words = words.map_or_else(|| "it was interrupted, or got no answer".to_owned(), |(words, _)| words.clone());
         return Err(LoadError::Unreachable(words));
     }
+
     if let (Some(Cache::Cold), Some(url)) = (around.cache, &around.admin_url) {
         purge(url, around.admin_token.as_deref()).map_err(LoadError::Admin)?;
     }
     if shared.options.warm {
         watcher.phase("warming");
-        threads.phase.send_replace(Phase::Warm);
+        threads.phase.send_replace(LoadPhase::Warm);
         threads.all_done(1, watcher, &mut interrupted).await;
     }
+
     let scrape = || around.metrics_url.as_deref().map(get).transpose();
     let metrics = scrape().map_err(LoadError::Admin)?.map(|text| samples(&text));
     let mut rows = Rows::new(shared.options.threads, Watch::new(&around.pids), ticks);
     watcher.phase("running");
     let start = Instant::now() + LOOK_EVERY;
-    threads.phase.send_replace(Phase::Run(start.duration_since(shared.origin).as_nanos() as u64));
+    threads.phase.send_replace(LoadPhase::Run(start.duration_since(shared.origin).as_nanos() as u64));
     stopped |= threads.schedule(start, &mut rows, watcher, &mut interrupted).await;
     let ran = start.elapsed().min(shared.options.duration);
-    shared.story.end();
+    shared.timeline.end();
     watcher.phase("waiting for what is under way");
-    threads.phase.send_replace(Phase::Drain);
+    threads.phase.send_replace(LoadPhase::Drain);
     stopped |= threads.drain(&mut rows, watcher, &mut interrupted).await;
     let used = rows.used();
     let metrics_after = scrape().ok().flatten().map(|text| samples(&text));
     watcher.phase("looking at what is stored");
-    threads.phase.send_replace(Phase::Check);
+    threads.phase.send_replace(LoadPhase::Check);
     let done = if shared.options.warm { 2 } else { 1 };
     stopped |= threads.all_done(done, watcher, &mut interrupted).await;
     rows.drain();
@@ -156,6 +144,7 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
     if let Some((before, after)) = metrics.zip(metrics_after) {
         run.metrics = changed(&before, &after);
     }
+
     if stopped {
         run.notes.push("it was interrupted: figures are of a shorter run".to_owned());
     }
@@ -163,8 +152,8 @@ pub async fn run(options: Options, around: &Surroundings, watcher: &mut dyn Watc
 }
 
 impl Threads {
-    fn start(shared: Arc<Shared>) -> io::Result<(Self, mpsc::Receiver<super::recorder::Tick>)> {
-        let (phase, watched) = watch::channel(Phase::Connect);
+    fn start(shared: Arc<LoadShared>) -> io::Result<(Self, mpsc::Receiver<super::recorder::Tick>)> {
+        let (phase, watched) = watch::channel(LoadPhase::Connect);
         let (ticks, received) = mpsc::channel(4 * shared.options.threads);
         let mut handles = Vec::new();
         for thread in 0..shared.options.threads {
@@ -179,7 +168,7 @@ impl Threads {
         self.shared.gauges.iter().map(of).sum()
     }
 
-    /// Waits a little; true when it is time to leave: Ctrl-C, or a thread that has failed.
+    /// Waits for [`LOOK_EVERY`]; true when the run must end: at Ctrl-C, or when a thread has failed.
     async fn wait(&self, interrupted: &mut Signal) -> bool {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => self.handles.iter().any(JoinHandle::is_finished),
@@ -226,13 +215,13 @@ impl Threads {
         interrupted: &mut Signal,
     ) -> bool {
         let options = &self.shared.options;
-        // A full schedule takes as long as it was asked to; another ends with its events.
+        // A schedule with a limited number of events ends with them; any other lasts the whole duration.
         let limited = options.events.is_some() || options.replay.is_some();
         let may_end = options.workload.mix().publishes && (limited || matches!(options.pace, Pace::InFlight(_)));
         let all = options.duration.as_secs_f64().ceil() as u64;
         while start.elapsed() < options.duration + GRACE {
             rows.take(options.duration.as_secs_f64());
-            self.shared.story.trim(options.threads);
+            self.shared.timeline.trim(options.threads);
             watcher.progress(start.elapsed().as_secs().min(all), all, &rows.words());
             let exhausted = self.shared.gauges.iter().all(|gauge| gauge.exhausted.load(Ordering::Acquire));
             if may_end && exhausted {
@@ -245,7 +234,7 @@ impl Threads {
         false
     }
 
-    /// Waits until everything has come, or nothing has for the run's patience.
+    /// Waits until all deliveries and answers have come, or none has for the run's patience.
     async fn drain(&self, rows: &mut Rows, watcher: &mut dyn Watcher, interrupted: &mut Signal) -> bool {
         let mut last = (0, Instant::now());
         loop {
@@ -257,6 +246,7 @@ impl Threads {
             if (left, looked) != (last.0, true) {
                 last = (left, Instant::now());
             }
+
             if looked && (left == 0 || last.1.elapsed() > self.shared.options.patience) {
                 return false;
             }
@@ -267,14 +257,14 @@ impl Threads {
     }
 
     fn stop(self) -> io::Result<Vec<Findings>> {
-        self.phase.send_replace(Phase::Stop);
+        self.phase.send_replace(LoadPhase::Stop);
         let join = |handle: JoinHandle<_>| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         self.handles.into_iter().map(join).collect()
     }
 }
 
-/// Everything that is there before the first connection.
-fn prepare(options: Options) -> Result<Shared, LoadError> {
+/// Makes the shared state, before the first connection.
+fn prepare(options: Options) -> Result<LoadShared, LoadError> {
     let targets = options.urls.iter().map(|url| Target::resolve(url)).collect::<Result<Vec<_>, _>>()?;
     let mut sources = options.sources.clone();
     let local = targets.iter().all(|target| matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback()));
@@ -282,6 +272,7 @@ fn prepare(options: Options) -> Result<Shared, LoadError> {
         let count = options.connections.div_ceil(PER_SOURCE).min(250) as u8;
         sources = (1..=count).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))).collect();
     }
+
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
     let (questions, classes) = match options.workload {
         Workload::Query => ask_about(&options),
@@ -290,11 +281,12 @@ fn prepare(options: Options) -> Result<Shared, LoadError> {
         }
         _ => (Vec::new(), Vec::new()),
     };
+
     let gauges = (0..options.threads).map(|_| Gauge::default()).collect();
-    let mut shared = Shared {
+    let mut shared = LoadShared {
         targets,
         sources,
-        story: Default::default(),
+        timeline: Default::default(),
         origin: Instant::now(),
         unix,
         keys: Arc::from([]),
@@ -307,6 +299,7 @@ fn prepare(options: Options) -> Result<Shared, LoadError> {
         authors: None,
         options,
     };
+
     if let Some(path) = &shared.options.replay {
         let file = File::open(path)?;
         let replay = signer::read(BufReader::new(file), &shared.options)?;
@@ -323,7 +316,7 @@ fn prepare(options: Options) -> Result<Shared, LoadError> {
     Ok(shared)
 }
 
-/// Questions of every shape in turn about what `loadtest fill` wrote.
+/// Draws questions of every shape in turn about the events that `loadtest fill` wrote.
 fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
     let authors = Authors::derive(options.seed, options.filled_authors);
     let plan = Plan {
@@ -333,6 +326,7 @@ fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
         span_seconds: crate::events::FILL_SPAN_SECONDS,
         kinds: Kinds::Mixed,
     };
+
     let Ok(keys) = fill(plan, &authors, false, &mut io::sink(), || ()) else { return Default::default() };
     if keys.is_thin() {
         return Default::default();
@@ -346,17 +340,18 @@ fn ask_about(options: &Options) -> (Vec<(u8, Question)>, Vec<String>) {
             all.extend(shape.next().map(|question| (2 * class as u8, question)));
         }
     }
+
     let classes = Shape::ALL.iter().flat_map(|shape| ["cold", "hot"].map(|heat| format!("{}, {heat}", shape.name())));
     (all, classes.collect())
 }
 
-fn spawn_signer(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+fn spawn_signer(shared: Arc<LoadShared>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("signer".to_owned()).spawn(move || {
-        let Shared { story, options, .. } = &*shared;
+        let LoadShared { timeline, options, .. } = &*shared;
         match &shared.authors {
-            _ if !options.workload.mix().publishes => story.end(),
-            Some(authors) => signer::sign(options, authors, shared.unix, story),
-            None => signer::play(std::mem::take(&mut shared.replay.lock()), story),
+            _ if !options.workload.mix().publishes => timeline.end(),
+            Some(authors) => signer::sign(options, authors, shared.unix, timeline),
+            None => signer::play(std::mem::take(&mut shared.replay.lock()), timeline),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! The relay's own metrics, in Prometheus' text form, and its admin address.
+//! Reads the relay's own metrics, in the text format of Prometheus, and uses its admin listener.
 
 use crate::report::Metric;
 use rustc_hash::FxHashMap;
@@ -11,10 +11,10 @@ const MAX_BYTES: u64 = 8 << 20;
 /// Metrics of a report at most.
 const MAX_METRICS: usize = 200;
 
-/// Gets an `http://` URL and returns the body. Blocks for up to some seconds.
+/// Gets an `http://` URL and returns the body. Blocks for up to a few seconds.
 ///
 /// # Errors
-/// Another scheme, the socket's, or an answer that is not 2xx.
+/// Another scheme, an error of the socket, or a status that is not 2xx.
 pub fn get(url: &str) -> io::Result<String> {
     request("GET", url, "")
 }
@@ -35,7 +35,8 @@ fn request(method: &str, url: &str, headers: &str) -> io::Result<String> {
     let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
     stream.set_read_timeout(Some(WITHIN))?;
-    // HTTP/1.0: the body ends with the connection and comes in one piece.
+
+    // HTTP/1.0: the body ends with the connection and is not chunked.
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{headers}Content-Length: 0\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(MAX_BYTES).read_to_string(&mut answer)?;
@@ -59,7 +60,7 @@ pub fn samples(text: &str) -> FxHashMap<String, f64> {
     series(text).filter(|(name, _)| !name.contains("_bucket{")).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What changed between two looks, by name.
+/// The samples that changed between two looks, by name.
 pub(super) fn changed(before: &FxHashMap<String, f64>, after: &FxHashMap<String, f64>) -> Vec<Metric> {
     let metric = |(name, after): (&String, &f64)| Metric {
         name: name.clone(),

@@ -1,7 +1,6 @@
-//! Fills the story on a thread of its own: generated events, or real ones.
+//! Fills the timeline, on a thread of its own: with generated events, or with replayed ones.
 
-use super::ledger::prefix;
-use super::story::{AHEAD, CHUNK, Planned, Story};
+use super::timeline::{AHEAD, CHUNK, Planned, Timeline, is_replaceable, prefix};
 use super::{Options, Pace, Workload};
 use crate::client::unhex;
 use crate::events::{Authors, Generator, Kinds, Plan, Random, sign_all};
@@ -11,31 +10,35 @@ use std::io::BufRead;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
-/// A generator's memory grows with its events: after so many another one goes on.
+/// How many events one generator makes before a new one follows: its memory grows with its events.
 const EVENTS_OF_A_GENERATOR: usize = 50 * BATCH;
-/// What it makes beside those, for the ones that are made twice.
+/// Further events of a generator, in place of those that it makes twice.
 const SPARE: usize = 10_000;
-/// Ids that are remembered, so that none comes twice.
+/// The most ids that are remembered to find events that were made twice.
 const MOST_IDS: usize = 1_000_000;
-/// Events signed at a time: enough for all cores, few enough to come early.
+/// How many events are signed at a time: enough for all cores, few enough to be ready early.
 const BATCH: usize = 32 * CHUNK;
 const NANOS: f64 = 1e9;
 
-/// Makes events until the story wants no more or the run's are made; `unix` is the time of the first.
-pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Story) {
-    // A closed loop gets no more than can lie ready: signing beside it would take from the relay what is measured.
+/// Makes events until the timeline wants no more or all of the run's are made. `unix` is the date of the first.
+pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, timeline: &Timeline) {
+    // A closed loop gets only events that are signed before it starts: signing meanwhile would take CPU time from the
+    // relay under test.
     let wanted = options.wanted().unwrap_or(AHEAD);
     let due = |number: u64| match options.pace {
         Pace::Rate(rate) => (number as f64 / rate * NANOS) as u64,
         Pace::InFlight(_) => 0,
     };
-    // Where every event must be one stored and delivered, none may replace another.
+
+    // In workloads that count each event as stored and delivered, none may replace another.
     let regular = options.workload == Workload::Publish || options.workload.mix().publishers.is_some();
     let mut random = Random::new(options.seed ^ 0x10ad_7e57);
     let mut newest = Newest::default();
     let mut made = 0;
-    // People who react alike within a second make the same event twice: its second OK would be the first one's.
+    // An author who reacts twice in the same way within a second makes the same event twice. Its second OK could not be
+    // told from the first, so such an event is left out.
     let mut ids = FxHashSet::default();
+
     'all: while made < wanted {
         let kinds = if regular { Kinds::Regular } else { Kinds::Mixed };
         let events = EVENTS_OF_A_GENERATOR + SPARE;
@@ -66,7 +69,7 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Stor
                     let due = due(made + (first + at) as u64);
                     Planned::new(event.id, event.text, (author, kind, created_at), mentions, due)
                 });
-                if !newest.push(events.collect(), story) {
+                if !newest.push(events.collect(), timeline) {
                     break 'all;
                 }
             }
@@ -74,23 +77,23 @@ pub(super) fn sign(options: &Options, authors: &Authors, unix: u64, story: &Stor
             made += count as u64;
         }
     }
-    story.end();
+    timeline.end();
 }
 
-/// The newest version of each replaceable event, to mark the ones before.
+/// The newest version of each replaceable event so far, to mark the versions before it as superseded.
 #[derive(Default)]
 struct Newest {
     chunks: usize,
-    places: FxHashMap<(u32, u16), (Weak<super::story::Chunk>, usize)>,
+    places: FxHashMap<(u32, u16), (Weak<super::timeline::Chunk>, usize)>,
 }
 
 impl Newest {
-    /// Pushes a chunk and marks what it takes the place of. Only the last chunk may be shorter than [`CHUNK`].
-    fn push(&mut self, events: Vec<Planned>, story: &Story) -> bool {
-        if !story.push(events) {
+    /// Pushes a chunk, and marks the events that its events replace. Only the last chunk may be shorter than [`CHUNK`].
+    fn push(&mut self, events: Vec<Planned>, timeline: &Timeline) -> bool {
+        if !timeline.push(events) {
             return false;
         }
-        let chunk = story.chunk(self.chunks);
+        let chunk = timeline.chunk(self.chunks);
         self.chunks += 1;
         let Ok(chunk) = chunk else { return true };
         for (at, event) in chunk.events.iter().enumerate() {
@@ -109,21 +112,16 @@ impl Newest {
     }
 }
 
-/// NIP-01: of these an author has one of each kind.
-pub(super) fn is_replaceable(kind: u16) -> bool {
-    matches!(kind, 0 | 3 | 10_000..20_000)
-}
-
-/// Why a file can't be replayed.
+/// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The file.
+    /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A line that is no event.
+    /// A line is no event.
     #[error("line {line} is no event: {error}")]
     Line {
-        /// From 1.
+        /// The number of the line, from 1.
         line: usize,
         /// What is wrong with it.
         error: String,
@@ -139,16 +137,16 @@ struct Real {
     tags: Vec<Vec<String>>,
 }
 
-/// The events of a file, and the keys of all who wrote them or are mentioned, by rank.
+/// The events of a file, and the keys of their authors and of the authors that they mention, by rank.
 pub(super) struct Replay {
     pub(super) events: Vec<Planned>,
     pub(super) people: Vec<String>,
-    /// How many events each wrote.
+    /// How many events each of `people` wrote.
     pub(super) written: Vec<u32>,
 }
 
-/// Reads as many events as the run wants. Replaceable, ephemeral and deleting ones may vanish by right: deliveries of
-/// theirs are counted and none is called lost.
+/// Reads as many events as the run needs. Replaceable, ephemeral and deleting events may rightly be missing later, so
+/// their deliveries are counted but never called lost.
 pub(super) fn read(file: impl BufRead, options: &Options) -> Result<Replay, ReplayError> {
     let rate = match options.pace {
         Pace::Rate(rate) => rate,
@@ -165,7 +163,7 @@ pub(super) fn read(file: impl BufRead, options: &Options) -> Result<Replay, Repl
         }
         let wrong = |error: String| ReplayError::Line { line: index + 1, error };
         let real = serde_json::from_str::<Real>(&text).map_err(|error| wrong(error.to_string()))?;
-        // Twice the same event would be a duplicate, of which nobody hears.
+        // A repeated event would be a duplicate, which no subscription gets.
         let id = unhex(real.id.as_bytes()).ok_or_else(|| wrong("its id is no 64 hex digits".to_owned()))?;
         if !ids.insert(id) {
             continue;
@@ -190,13 +188,13 @@ pub(super) fn read(file: impl BufRead, options: &Options) -> Result<Replay, Repl
     Ok(replay)
 }
 
-/// Puts a file's events into the story.
-pub(super) fn play(events: Vec<Planned>, story: &Story) {
+/// Puts a file's events into the timeline.
+pub(super) fn play(events: Vec<Planned>, timeline: &Timeline) {
     let mut events = events.into_iter();
     loop {
         let chunk = events.by_ref().take(CHUNK).collect::<Vec<_>>();
-        if chunk.is_empty() || !story.push(chunk) {
-            return story.end();
+        if chunk.is_empty() || !timeline.push(chunk) {
+            return timeline.end();
         }
     }
 }

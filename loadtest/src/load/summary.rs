@@ -1,24 +1,24 @@
-//! From the threads' figures to the report's.
+//! Makes the report's figures from those of the threads.
 
 use super::recorder::{Counts, Latencies, Recorder, Tick};
-use super::run::Surroundings;
+use super::thread::{Findings, merge_classes};
 use super::watch::Watch;
-use super::worker::{Findings, Shared, merge_classes};
-use super::{Pace, Totals, story};
+use super::worker::LoadShared;
+use super::{Pace, Surroundings, Totals, timeline};
 use crate::report::{Run, Series, Tester, Used};
 use crate::stats::Latency;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Seconds that may be incomplete before the oldest is taken as it is.
+/// How many seconds may lack a thread's figures before the oldest is reported without them.
 const PENDING: usize = 3;
-/// A thread that used so much of a core over ten seconds had no time left.
+/// A thread that used this share of a core over [`BUSY_SECONDS`] is the bottleneck.
 const BUSY_PERCENT: f64 = 90.0;
 const BUSY_SECONDS: usize = 10;
-/// Later than this, the schedule was not kept.
+/// A greater p99 of the lag says that the tester did not keep its schedule.
 const LAG_MILLIS: f64 = 20.0;
-/// A machine this busy has nothing left for either side.
+/// A machine busier than this has no CPU left for either side.
 const FULL_PERCENT: f64 = 97.0;
 
 /// The seconds of a run as they come in from the threads.
@@ -28,7 +28,7 @@ pub(super) struct Rows {
     ticks: mpsc::Receiver<Tick>,
     pending: BTreeMap<usize, Vec<Tick>>,
     series: Series,
-    /// What came during the schedule.
+    /// The counts during the schedule.
     scheduled: Counts,
     counts: Counts,
     latencies: Latencies,
@@ -52,7 +52,7 @@ impl Rows {
         }
     }
 
-    /// Takes what has come, and the seconds below `end` that are complete.
+    /// Takes the ticks that have come, and reports the seconds below `end` that are complete.
     pub(super) fn take(&mut self, end: f64) {
         while let Ok(tick) = self.ticks.try_recv() {
             self.counts.merge(&tick.counts);
@@ -69,7 +69,7 @@ impl Rows {
         }
     }
 
-    /// Takes all there is, for what comes after the schedule belongs to no second.
+    /// Takes all ticks and reports all seconds. For after the schedule, when no thread adds to a second any more.
     pub(super) fn drain(&mut self) {
         self.take(f64::MAX.min(usize::MAX as f64 / 2.0));
         while !self.pending.is_empty() {
@@ -110,12 +110,12 @@ impl Rows {
         );
     }
 
-    /// The last second in words.
+    /// The last second as a line of text.
     pub(super) fn words(&self) -> String {
         self.words.clone()
     }
 
-    /// What the relay's processes used so far.
+    /// The CPU time and memory that the relay's processes have used so far.
     pub(super) fn used(&self) -> Option<Used> {
         self.watch.used(self.messages())
     }
@@ -127,7 +127,7 @@ impl Rows {
 
 /// The report of one run.
 pub(super) fn summarise(
-    shared: &Shared,
+    shared: &LoadShared,
     around: &Surroundings,
     rows: Rows,
     findings: Vec<Findings>,
@@ -149,6 +149,7 @@ pub(super) fn summarise(
         all.errors.merge(&recorder.errors);
         notes.extend(check_failed.map(|error| format!("what is stored could not be looked at: {error}")));
     }
+
     let seconds = ran.as_secs_f64().max(1e-9);
     let Counts { sent, accepted, delivered, asked, answered, received, .. } = rows.scheduled;
     let each = [
@@ -160,6 +161,7 @@ pub(super) fn summarise(
         ("received", received),
         ("errors", rows.scheduled.errors),
     ];
+
     let mut latency_ms = BTreeMap::new();
     let Latencies { delivery, ok, query } = &rows.latencies;
     let named = [
@@ -170,12 +172,14 @@ pub(super) fn summarise(
         ("connect", &all.connect),
         ("reconnect", &all.reconnect),
     ];
+
     let classes = shared.classes.iter().zip(&all.classes).map(|(name, class)| (format!("query/{name}"), class));
     for (name, latency) in named.map(|(name, latency)| (name.to_owned(), latency)).into_iter().chain(classes) {
         if let Some(summary) = latency.summary() {
             latency_ms.insert(name, summary);
         }
     }
+
     let matched = totals.due + totals.excused_offline + totals.excused_superseded;
     let tester = tester(&rows, &all.lag, all.blocked);
     let full = rows.series.machine_cpu.iter().filter(|percent| **percent > FULL_PERCENT).count();
@@ -185,13 +189,15 @@ pub(super) fn summarise(
             rows.series.machine_cpu.len()
         ));
     }
-    if matches!(options.pace, Pace::Rate(_)) && shared.story.made() > story::AHEAD {
+
+    if matches!(options.pace, Pace::Rate(_)) && shared.timeline.made() > timeline::AHEAD {
         notes.push("events were signed during the run: it was too long to sign them all before".to_owned());
     }
     let (rate, in_flight) = match options.pace {
         Pace::Rate(rate) => (Some(rate), None),
         Pace::InFlight(most) => (None, Some(most)),
     };
+
     Run {
         name: around.name.clone(),
         workload: options.workload,
@@ -233,6 +239,7 @@ fn tester(rows: &Rows, lag: &Latency, blocked: u64) -> Tester {
     } else {
         late.map(|lag| format!("the tester sent 1 of 100 messages {:.0} ms or more after they were due", lag.p99))
     };
+
     let messages = rows.messages().max(1) as f64;
     let each = rows.cpu.as_secs_f64() / messages;
     Tester {

@@ -1,5 +1,5 @@
-//! A timer exact to some ten microseconds. The runtime's own is exact to a millisecond, which an open loop would add
-//! to every latency.
+//! A timer exact to about ten microseconds. The runtime's own timer is exact to a millisecond, which an open loop would
+//! add to every latency.
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A timer of the kernel's (timerfd).
+/// A timer of the kernel (timerfd).
 #[derive(Debug)]
 pub(super) struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
-    /// A timer of the runtime that this is called in.
+    /// A timer on the runtime of the caller.
     #[expect(
         deprecated,
         reason = "deprecated for types that may give a foreign descriptor away; this one owns its own"
@@ -25,7 +25,7 @@ impl Timer {
         Ok(Self(AsyncFd::with_interest(fd, Interest::READABLE)?))
     }
 
-    /// Waits until `at`; at once when that is over. Cancel safe.
+    /// Waits until `at`; returns at once when that has passed. Cancel safe.
     pub(super) async fn until(&self, at: Instant) -> io::Result<()> {
         let left = at.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -33,12 +33,14 @@ impl Timer {
         }
         let none = Timespec::try_from(Duration::ZERO).map_err(io::Error::other)?;
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        // Setting it also takes back an expiry nobody has read.
+
+        // Setting the timer also clears an expiry that a cancelled call has not read.
         timerfd_settime(
             self.0.get_ref(),
             TimerfdTimerFlags::empty(),
             &Itimerspec { it_interval: none, it_value: left },
         )?;
+
         loop {
             let mut ready = self.0.readable().await?;
             match rustix::io::read(self.0.get_ref(), &mut [0u8; 8]) {

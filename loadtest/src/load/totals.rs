@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the ledger found over a whole run. The first part is what should be; each of the second is a fault.
+/// The ledger's sums over a whole run. The first group counts what may happen; each of the second group is a fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Events sent.
     pub sent: u64,
     /// Events that got an OK with `true`, new to the relay.
     pub accepted: u64,
-    /// Events that the relay said it had.
+    /// Events that the relay called duplicates.
     pub duplicates: u64,
     /// Events that got an OK with `false`.
     pub refused: u64,
@@ -17,36 +17,36 @@ pub struct Totals {
     pub unknown: u64,
     /// Deliveries due: accepted events times the subscriptions that match them.
     pub due: u64,
-    /// Of these, those that came.
+    /// Of the deliveries due, those that came.
     pub delivered: u64,
-    /// Of these, those that came as stored events after a subscription was opened again.
+    /// Of the deliveries due, those that came as stored events after a subscription was opened again.
     pub caught_up: u64,
-    /// Of these, those that came live later than the run's `late_after`.
+    /// Of the deliveries due, those that came live later than the run's `late_after`.
     pub late: u64,
-    /// Not due: a newer version took the event's place.
+    /// Not due: a newer version replaced the event.
     pub excused_superseded: u64,
     /// Not due: the subscription was closed or its connection down, or it never read.
     pub excused_offline: u64,
-    /// Events looked for at the end among the stored.
+    /// Events looked for among the stored ones at the end.
     pub looked_for: u64,
 
     /// Deliveries due that never came.
     pub lost: u64,
     /// Deliveries that one subscription got again.
     pub doubled: u64,
-    /// Live deliveries of an event whose OK had come before an event delivered earlier was even sent.
+    /// Live deliveries of an event after another one that was sent only when the first had its OK.
     pub out_of_order: u64,
     /// Deliveries of the run's events to subscriptions that they do not match.
     pub unexpected: u64,
-    /// Deliveries of events that are not the run's, or that came after they had been given up.
+    /// Deliveries of events that are not the run's, or whose account was settled before.
     pub foreign: u64,
     /// Deliveries of events that were refused.
     pub refused_but_delivered: u64,
     /// Events without an OK.
     pub unanswered: u64,
-    /// OKs for an event that had one.
+    /// Second OKs of an event.
     pub answered_again: u64,
-    /// OKs for what the connection had not sent.
+    /// OKs for events that the connection had not sent.
     pub answers_to_nothing: u64,
     /// Accepted events that could not be read at the end.
     pub not_stored: u64,
@@ -55,7 +55,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Each fault with what it is called; what is not 0 violates NIP-01 or the relay's word.
+    /// Each fault with its name. A number above 0 violates NIP-01 or a promise of the relay.
     pub fn faults(&self) -> [(&'static str, u64); 11] {
         [
             ("lost", self.lost),
@@ -72,7 +72,7 @@ impl Totals {
         ]
     }
 
-    /// Adds another thread's.
+    /// Adds another thread's sums.
     pub fn merge(&mut self, other: &Self) {
         self.sent += other.sent;
         self.accepted += other.accepted;

@@ -1,10 +1,10 @@
-//! The machine and the relay's processes while a run lasts.
+//! Measures the machine and the relay's processes during a run.
 
 use crate::report::Used;
 use crate::system::{Process, machine_cpu};
 use std::time::{Duration, Instant};
 
-/// Watches processes and the whole machine, from one look to the next.
+/// Measures processes and the whole machine between one look and the next.
 #[derive(Debug)]
 pub(super) struct Watch {
     processes: Vec<Process>,
@@ -20,7 +20,8 @@ impl Watch {
         Self { first, last: (Instant::now(), first, machine_cpu()), processes, memory: 0 }
     }
 
-    /// The shares since the last look, in percent: of one core by the processes, of the machine by everyone.
+    /// The CPU shares since the last look, in percent: of one core by the processes, and of the machine by all
+    /// programs.
     pub(super) fn look(&mut self) -> (f64, f64) {
         let (now, used, machine) = (Instant::now(), cpu(&self.processes), machine_cpu());
         let (then, used_before, machine_before) = std::mem::replace(&mut self.last, (now, used, machine));
@@ -33,7 +34,7 @@ impl Watch {
         (100.0 * relay / seconds, if all > 0 { 100.0 * busy as f64 / all as f64 } else { 0.0 })
     }
 
-    /// What the processes used since the first look, over `messages`.
+    /// The CPU time of the processes since the first look, also for each of `messages`; and their greatest memory.
     pub(super) fn used(&self, messages: u64) -> Option<Used> {
         let used = cpu(&self.processes)?.saturating_sub(self.first?).as_secs_f64();
         let each = if messages > 0 { used * 1e6 / messages as f64 } else { 0.0 };
@@ -41,7 +42,7 @@ impl Watch {
     }
 }
 
-/// None where there is no process, or one is gone.
+/// The sum of the processes' CPU time; `None` where there is no process, or one is gone.
 fn cpu(processes: &[Process]) -> Option<Duration> {
     if processes.is_empty() {
         return None;

@@ -1,21 +1,21 @@
-//! The report's charts as figures, drawn by the page and by the pictures alike.
+//! The data of the report's charts, which the page and the pictures draw alike.
 
-use super::{Percentiles, Report, Run};
+use super::{Report, Run, RunPercentiles};
 use serde::Serialize;
 
-/// Points of a line at most: a longer run's seconds are put together.
+/// The most points of a line: in a longer run a point covers several seconds.
 const MOST_POINTS: usize = 600;
 
 /// One chart.
 #[derive(Debug, Clone, Serialize)]
 pub struct Chart {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// Of the vertical axis.
+    /// The unit of the vertical axis.
     pub unit: &'static str,
-    /// Of the horizontal axis.
+    /// The label of the horizontal axis.
     pub across: &'static str,
-    /// Where the points stand.
+    /// The points' values on the horizontal axis.
     pub x: Vec<f64>,
     /// The lines.
     pub lines: Vec<Line>,
@@ -26,9 +26,9 @@ pub struct Chart {
 /// One line of a chart.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
-    /// What it is.
+    /// The name in the legend.
     pub name: String,
-    /// Its values; none where nothing was measured.
+    /// The values; `None` where nothing was measured.
     pub values: Vec<Option<f64>>,
 }
 
@@ -48,7 +48,7 @@ impl Chart {
         self.lines.iter().flat_map(|line| line.values.iter().flatten().copied())
     }
 
-    /// Puts neighbouring points together, each line by its greatest value, until there are few enough to draw.
+    /// Merges neighbouring points, with the greatest value of each line, until at most [`MOST_POINTS`] are left.
     fn thinned(mut self) -> Self {
         let each = self.x.len().div_ceil(MOST_POINTS).max(1);
         if each > 1 {
@@ -66,13 +66,13 @@ fn line(name: &str, values: &[f64]) -> Line {
     Line { name: name.to_owned(), values: values.iter().copied().map(Some).collect() }
 }
 
-fn percentiles(title: &str, x: &[f64], of: &Percentiles) -> Chart {
+fn percentiles(title: &str, x: &[f64], of: &RunPercentiles) -> Chart {
     let lines = [("p50", &of.p50), ("p95", &of.p95), ("p99", &of.p99)];
     let lines = lines.map(|(name, values)| Line { name: name.to_owned(), values: values.clone() });
     Chart { logarithmic: true, ..Chart::new(title, "ms", x, lines.into()) }
 }
 
-/// The charts of one run, with the name of their picture; those without anything to show are left out.
+/// The charts of one run, with the names of their pictures. Leaves out empty charts.
 pub fn of_run(run: &Run) -> Vec<(&'static str, Chart)> {
     let series = &run.series;
     let x = &series.second;
@@ -81,11 +81,13 @@ pub fn of_run(run: &Run) -> Vec<(&'static str, Chart)> {
         line("accepted", &series.accepted),
         line("answered", &series.answered),
     ];
+
     let mut cpu =
         vec![line("tester's busiest thread", &series.tester_cpu), line("machine, all cores", &series.machine_cpu)];
     if run.relay.is_some() {
         cpu.push(line("relay, of one core", &series.relay_cpu));
     }
+
     let charts = [
         ("latency_delivery", percentiles("Latency of deliveries", x, &series.delivery)),
         ("latency_ok", percentiles("Latency of OKs", x, &series.ok)),
@@ -113,6 +115,7 @@ pub fn of_steps(report: &Report) -> Vec<(&'static str, Chart)> {
             .map(|summary| summary.map(|summary| if figure == "p50" { summary.p50 } else { summary.p99 }))
             .collect(),
     };
+
     let lines = ["delivery", "ok", "query"].iter().flat_map(|class| [latency(class, "p50"), latency(class, "p99")]);
     let rate = |name: &str| Line {
         name: name.to_owned(),
@@ -126,7 +129,7 @@ pub fn of_steps(report: &Report) -> Vec<(&'static str, Chart)> {
     ]
 }
 
-/// The same charts of two runs in one: what both have, with their names before the lines'.
+/// The charts that both runs have, with the lines of both in one chart, each line named with its run.
 pub fn of_both(one: (&str, &Run), other: (&str, &Run)) -> Vec<(&'static str, Chart)> {
     let mut charts = of_run(one.1);
     let others = of_run(other.1);

@@ -1,4 +1,4 @@
-//! Two reports side by side: ratios, with the noise that their seconds show.
+//! Compares two reports: ratios, with the noise that is estimated from their seconds.
 
 use super::terminal::{short, table};
 use super::{Report, Run};
@@ -9,17 +9,17 @@ use std::fmt::Write;
 pub struct Ratio {
     /// What is compared.
     pub name: String,
-    /// Of the first.
+    /// The figure of the first run.
     pub one: f64,
-    /// Of the second.
+    /// The figure of the second run.
     pub other: f64,
-    /// How far the ratio may be off, as a share of it: two standard errors, from the scatter of the seconds; none
-    /// where there is no series of it.
+    /// The error of the ratio, as a share of it: two standard errors, from the scatter of the seconds; `None` where the
+    /// figure has no series.
     pub noise: Option<f64>,
 }
 
 impl Ratio {
-    /// The second over the first.
+    /// The second figure divided by the first.
     pub fn ratio(&self) -> f64 {
         self.other / self.one
     }
@@ -50,16 +50,19 @@ pub fn ratios(one: &Run, other: &Run) -> Vec<Ratio> {
         ("delivered", &one.series.delivered, &other.series.delivered),
         ("answered", &one.series.answered, &other.series.answered),
     ];
+
     for (name, first, second) in rates {
         if let (Some(a), Some(b)) = (one.per_second.get(name), other.per_second.get(name)) {
             all.push(Ratio { name: format!("{name}/s"), one: *a, other: *b, noise: both(first, second) });
         }
     }
+
     let classes = [
         ("delivery", &one.series.delivery, &other.series.delivery),
         ("ok", &one.series.ok, &other.series.ok),
         ("query", &one.series.query, &other.series.query),
     ];
+
     for (class, first, second) in classes {
         let (Some(a), Some(b)) = (one.latency_ms.get(class), other.latency_ms.get(class)) else { continue };
         let figures = [
@@ -73,6 +76,7 @@ pub fn ratios(one: &Run, other: &Run) -> Vec<Ratio> {
             all.push(Ratio { name: format!("{class} {figure}, ms"), one: a, other: b, noise });
         }
     }
+
     if let Some((a, b)) = one.relay.zip(other.relay) {
         let (a, b) = (a.cpu_us_per_message, b.cpu_us_per_message);
         all.push(Ratio { name: "relay CPU a message, µs".to_owned(), one: a, other: b, noise: None });
@@ -81,7 +85,7 @@ pub fn ratios(one: &Run, other: &Run) -> Vec<Ratio> {
     all
 }
 
-/// The comparison as a table; runs are paired by their place, the faults of each are told below.
+/// The comparison as a table. Pairs runs by their order; lists the faults of each below.
 pub fn compare(one: (&str, &Report), other: (&str, &Report)) -> String {
     let mut text = String::new();
     for (first, second) in one.1.runs.iter().zip(&other.1.runs) {
@@ -93,6 +97,7 @@ pub fn compare(one: (&str, &Report), other: (&str, &Report)) -> String {
             let (a, b) = (short(ratio.one), short(ratio.other));
             table.add_row(vec![ratio.name.clone(), a, b, format!("{:.3}", ratio.ratio()), noise, says.to_owned()]);
         }
+
         let _ = writeln!(text, "{table}");
         for (name, run) in [(one.0, first), (other.0, second)] {
             let faults = run.ledger.faults().into_iter().filter(|(_, times)| *times > 0);

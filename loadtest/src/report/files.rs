@@ -1,4 +1,4 @@
-//! A report's files.
+//! Writes a report's files.
 
 use super::Report;
 use super::chart::{Chart, of_both, of_run, of_steps};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::io;
 use std::path::Path;
 
-/// What the page draws.
+/// The data of the page.
 #[derive(Serialize)]
 struct Page<'a> {
     report: &'a Report,
@@ -35,6 +35,7 @@ pub fn write_all(report: &Report, directory: &Path) -> io::Result<()> {
             draw(&[chart], &directory.join(format!("{name}.png")))?;
         }
     }
+
     let steps = of_steps(report).into_iter().map(|(_, chart)| chart).collect::<Vec<_>>();
     if !steps.is_empty() {
         draw(&steps, &directory.join("scalability.png"))?;
@@ -53,12 +54,12 @@ pub fn write_all(report: &Report, directory: &Path) -> io::Result<()> {
 /// The page, with its data in it.
 fn page(report: &Report) -> io::Result<String> {
     let page = Page { report, charts: report.runs.iter().map(of_run).collect(), steps: of_steps(report) };
-    // Within a script element only its end needs care; a relay's words may hold anything.
+    // A relay's words may contain `</script>`, which would end the script element.
     let data = serde_json::to_string(&page)?.replace('<', "\\u003c");
     Ok(include_str!("page.html").replace("@DATA@", &data))
 }
 
-/// Draws what two reports have in common into a PNG file.
+/// Draws the charts that two reports have in common into a PNG file.
 ///
 /// # Errors
 /// The file's; a report without a run.

@@ -1,4 +1,4 @@
-//! What a run found, for a person and for a program. `docs/loadtest-report.md` documents the JSON.
+//! The report of a run, for people and for programs. `docs/loadtest-report.md` documents the JSON.
 
 pub mod chart;
 mod compare;
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 /// The name and version of the JSON's schema: the number rises when a field changes its meaning or goes.
 pub const SCHEMA: &str = "skein-loadtest/1";
 
-/// Everything that one command found.
+/// The findings of one command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`].
@@ -36,29 +36,29 @@ pub struct Report {
     pub started_at: u64,
     /// The machine of the tester.
     pub machine: Machine,
-    /// What was run, in order: one run, or one for each step.
+    /// The runs in order: one, or one for each step.
     pub runs: Vec<Run>,
-    /// What to think of it.
+    /// The verdict on all runs.
     pub verdict: Verdict,
 }
 
-/// What the exit status says, in words.
+/// The exit status and its reasons.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// 0 clean, 1 correctness violated, 4 thresholds missed.
     pub exit_status: u8,
-    /// What violated correctness.
+    /// The violations of correctness.
     pub violations: Vec<String>,
     /// Which thresholds were missed.
     pub missed: Vec<String>,
-    /// What limits how far the figures can be trusted.
+    /// Limits on how far the figures can be trusted.
     pub notes: Vec<String>,
 }
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Run {
-    /// What it is called among others: "1000 connections", "cold".
+    /// Its name among the runs: "1000 connections", "cold".
     pub name: String,
     /// What the connections did.
     pub workload: Workload,
@@ -76,37 +76,38 @@ pub struct Run {
     pub in_flight: Option<usize>,
     /// How the relay's caches were treated first.
     pub cache: Option<Cache>,
-    /// The seed of all that is random.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How long events were to be published and questions asked.
+    /// How long the schedule should have run.
     pub duration_seconds: f64,
-    /// How long they were.
+    /// How long it ran.
     pub ran_seconds: f64,
     /// The ledger.
     pub ledger: Totals,
     /// Subscriptions that an accepted event matched, on average.
     pub matches_per_event: f64,
-    /// What was counted.
+    /// The counters of the whole run.
     pub counts: Counts,
-    /// The same, and those of the ledger that suit it, a second of the schedule.
+    /// The counters of the schedule, divided by its seconds.
     pub per_second: BTreeMap<String, f64>,
-    /// Latencies in milliseconds, from the intended time: delivery, across, ok, query, query/CLASS, connect, reconnect.
+    /// Latencies in milliseconds, from the time at which something was due: delivery, across, ok, query, query/CLASS,
+    /// connect, reconnect.
     pub latency_ms: BTreeMap<String, Summary>,
-    /// What the tester itself used.
+    /// The resources that the tester itself used.
     pub tester: Tester,
-    /// What the relay's processes used, where they were named.
+    /// The resources that the relay's processes used, where they were named.
     pub relay: Option<Used>,
-    /// The relay's own metrics before and after, where it was asked: those that changed.
+    /// The relay's own metrics that changed, before and after the run, where their URL was given.
     pub metrics: Vec<Metric>,
     /// Errors by their words.
     pub errors: Faults,
-    /// What a reader should know.
+    /// Remarks for the reader.
     pub notes: Vec<String>,
     /// Second by second.
     pub series: Series,
 }
 
-/// What the tester used, and whether it was itself what limited the figures.
+/// The resources that the tester used, and whether it limited the figures itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Tester {
     /// CPU time of its threads during the schedule and the drain.
@@ -117,9 +118,9 @@ pub struct Tester {
     pub messages_per_core_second: f64,
     /// The share of one core that the busiest thread used in its busiest ten seconds, in percent.
     pub busiest_thread_percent: f64,
-    /// How much later than intended events and questions were sent.
+    /// How late events and questions were sent.
     pub lag_ms: Option<Summary>,
-    /// How often something waited because no connection took more: the relay's doing.
+    /// How often something waited since no connection took more: the relay was the cause.
     pub blocked: u64,
     /// Its own memory for each connection, in bytes.
     pub bytes_per_connection: f64,
@@ -127,7 +128,7 @@ pub struct Tester {
     pub bottleneck: Option<String>,
 }
 
-/// What processes used.
+/// The resources that processes used.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Used {
     /// CPU time during the schedule and the drain.
@@ -149,7 +150,7 @@ pub struct Metric {
     pub after: f64,
 }
 
-/// Columns of figures, one row a second. Latencies are in milliseconds and none where nothing came.
+/// Columns of figures, one row a second. Latencies are in milliseconds, and `None` where nothing came.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Series {
     /// Seconds since the schedule began.
@@ -167,11 +168,11 @@ pub struct Series {
     /// Errors.
     pub errors: Vec<f64>,
     /// Latencies of deliveries.
-    pub delivery: Percentiles,
+    pub delivery: RunPercentiles,
     /// Latencies of OKs.
-    pub ok: Percentiles,
+    pub ok: RunPercentiles,
     /// Latencies of answers to questions.
-    pub query: Percentiles,
+    pub query: RunPercentiles,
     /// The busiest tester thread's share of a core, in percent.
     pub tester_cpu: Vec<f64>,
     /// The relay's share of one core, in percent, where its processes were named.
@@ -182,16 +183,16 @@ pub struct Series {
 
 /// Percentiles second by second.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Percentiles {
+pub struct RunPercentiles {
     /// Medians.
     pub p50: Vec<Option<f64>>,
-    /// 95 of 100 were at most so long.
+    /// 95 of 100 were at most this long.
     pub p95: Vec<Option<f64>>,
-    /// 99 of 100 were at most so long.
+    /// 99 of 100 were at most this long.
     pub p99: Vec<Option<f64>>,
 }
 
-impl Percentiles {
+impl RunPercentiles {
     /// Adds a second.
     pub fn push(&mut self, second: Option<Summary>) {
         self.p50.push(second.map(|second| second.p50));

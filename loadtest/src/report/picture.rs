@@ -1,4 +1,4 @@
-//! Charts as PNG.
+//! Draws charts as PNG.
 
 use super::chart::Chart;
 use super::terminal::short;
@@ -10,12 +10,12 @@ use std::path::Path;
 
 const WIDTH: u32 = 1_200;
 const HEIGHT: u32 = 480;
-/// To the right, for the lines' names.
+/// The width of the legend, to the right of the chart.
 const NAMES_WIDTH: u32 = 240;
 const FONT: &str = "labels";
 const INK: RGBColor = RGBColor(0x22, 0x2a, 0x35);
 const FAINT: RGBColor = RGBColor(0xe3, 0xe7, 0xec);
-/// The colours of the lines, told apart by most colour-blind people too (Okabe and Ito).
+/// The colours of the lines, which most colour-blind people can tell apart too (Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -30,7 +30,7 @@ const COLOURS: [RGBColor; 6] = [
 /// # Errors
 /// The file's, or the drawing's.
 pub fn draw(charts: &[Chart], path: &Path) -> io::Result<()> {
-    // A second registration of the same font changes nothing.
+    // It fails only where the font is registered already.
     let _ = plotters::style::register_font(FONT, FontStyle::Normal, include_bytes!("../../assets/labels.ttf"));
     let height = HEIGHT * charts.len().max(1) as u32;
     let other = |error: Box<dyn Error>| io::Error::other(error.to_string());
@@ -56,11 +56,13 @@ fn draw_one(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
         names.draw(&Rectangle::new([(0, y + 6), (22, y + 9)], colour.filled()))?;
         names.draw(&Text::new(line.name.clone(), (30, y), (FONT, 16).into_font().color(&INK)))?;
     }
+
     let (first, last) = match (chart.x.first(), chart.x.last()) {
         (Some(first), Some(last)) if last > first => (*first, *last),
         (Some(only), _) => (only - 1.0, only + 1.0),
         _ => (0.0, 1.0),
     };
+
     let most = chart.values().fold(0.0, f64::max).max(1e-3);
     let unit = if chart.unit.is_empty() { String::new() } else { format!(", {}", chart.unit) };
     let mut builder = ChartBuilder::on(&area);
@@ -70,7 +72,8 @@ fn draw_one(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
         .x_label_area_size(48)
         .y_label_area_size(72);
     let shown = |value: &f64| if *value < 10.0 { trimmed(*value) } else { short(value.round()).replace(".0", "") };
-    // Two axes are two types here: the same mesh and lines for both.
+
+    // A macro, since linear and logarithmic axes have different types: mesh and lines are the same for both.
     macro_rules! drawn {
         ($vertical:expr, $least:expr) => {{
             let mut context = builder.build_cartesian_2d(first..last, $vertical)?;
@@ -92,6 +95,7 @@ fn draw_one(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
             }
         }};
     }
+
     if chart.logarithmic {
         let least = chart.values().filter(|value| *value > 0.0).fold(most, f64::min);
         let (least, most) = (least / 1.5, most * 2.0);
@@ -107,7 +111,7 @@ fn trimmed(value: f64) -> String {
     format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Few points are shown as such.
+/// The radius of the points' dots: only charts with few points show them.
 fn dot(chart: &Chart) -> u32 {
     if chart.x.len() <= 20 { 4 } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! The report as a person at a terminal reads it.
+//! The report as text for a terminal.
 
 use super::{Report, Run};
 use crate::stats::Summary;
@@ -22,6 +22,7 @@ pub fn print(report: &Report) -> String {
             let _ = writeln!(text, "{what}: {line}");
         }
     }
+
     let _ = match verdict.exit_status {
         0 => writeln!(text, "clean: every delivery that was due came once and in order"),
         status => writeln!(text, "exit status {status}"),
@@ -43,6 +44,7 @@ fn one(run: &Run) -> String {
         (_, Some(most)) => format!("{most} in flight"),
         _ => String::new(),
     };
+
     let mut text = format!(
         "\n{}: {} of {} connections live, {pace}, {:.1} s, {:.1} matches an event\n",
         run.name, run.connections_live, run.connections, run.ran_seconds, run.matches_per_event
@@ -56,6 +58,7 @@ fn one(run: &Run) -> String {
         ("across", None),
         ("query", Some("answered")),
     ];
+
     let classes = run.latency_ms.keys().filter(|name| name.starts_with("query/")).map(|name| (name.as_str(), None));
     for (name, rate) in rows.into_iter().chain(classes) {
         let Some(Summary { count, p50, p95, p99, max, .. }) = run.latency_ms.get(name) else { continue };
@@ -65,6 +68,7 @@ fn one(run: &Run) -> String {
         row.extend([p50, p95, p99, max].map(|millis| short(*millis)));
         latencies.add_row(row);
     }
+
     let _ = writeln!(text, "{latencies}");
     let _ = writeln!(text, "{}", ledger(run));
     let tester = &run.tester;
@@ -78,6 +82,7 @@ fn one(run: &Run) -> String {
         tester.busiest_thread_percent,
         tester.bytes_per_connection / 1024.0
     );
+
     if let Some(relay) = &run.relay {
         let _ = writeln!(
             text,
@@ -87,6 +92,7 @@ fn one(run: &Run) -> String {
             relay.memory_bytes as f64 / f64::from(1 << 20)
         );
     }
+
     let mut errors = run.errors.0.iter().collect::<Vec<_>>();
     errors.sort_by(|one, other| other.1.cmp(one.1));
     for (words, times) in errors.iter().take(MOST_ERRORS) {
@@ -95,7 +101,7 @@ fn one(run: &Run) -> String {
     text
 }
 
-/// What should be, and the faults.
+/// The ledger's sums: first what may happen, then the faults.
 fn ledger(run: &Run) -> Table {
     let totals = &run.ledger;
     let mut table = table(&["ledger", "", "faults", ""]);
@@ -113,11 +119,12 @@ fn ledger(run: &Run) -> Table {
         ("not due: superseded", totals.excused_superseded),
         ("looked for in the store", totals.looked_for),
     ];
+
     let mut faults = totals.faults().into_iter();
     for (name, sum) in sums {
         let (fault, times) =
             faults.next().map_or((String::new(), None), |(fault, times)| (fault.replace('_', " "), Some(times)));
-        // What did not happen steps back.
+        // A fault that did not happen is shown as a dash, so that the others stand out.
         let times = times.map(|times| if times == 0 { "-".to_owned() } else { grouped(times) });
         let right = |number: String| Cell::new(number).set_alignment(CellAlignment::Right);
         table.add_row(vec![
@@ -143,7 +150,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// Three digits that matter.
+/// Three significant digits.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
         below if below < 10.0 => format!("{value:.2}"),

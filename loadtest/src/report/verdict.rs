@@ -1,23 +1,23 @@
-//! What to think of a run: correctness first, then what was asked of it.
+//! The verdict on a run: first its correctness, then the operator's thresholds.
 
 use super::{Run, Verdict};
 use std::fmt;
 use std::str::FromStr;
 
-/// A condition under which a run has missed what was asked of it: `p95(delivery)>100ms`, `lost>0`, `rate(ok)<90`.
+/// A condition under which a run has failed: `p95(delivery)>100ms`, `lost>0`, `rate(ok)<90`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
     text: String,
     figure: Figure,
     greater: bool,
     inclusive: bool,
-    /// Latencies are in milliseconds.
+    /// The bound; in milliseconds for latencies.
     bound: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Figure {
-    /// A field of a summary, and whose.
+    /// A field of a summary, and the name of the latency.
     Latency(&'static str, String),
     /// A count a second.
     Rate(String),
@@ -27,7 +27,7 @@ enum Figure {
 
 const LATENCY_FIGURES: [&str; 6] = ["mean", "p50", "p95", "p99", "p999", "max"];
 
-/// The condition is not one.
+/// The text is not a condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no condition: write FIGURE(WHAT)>VALUE with mean, p50, p95, p99, p999, max or rate, as in \
@@ -81,7 +81,7 @@ impl fmt::Display for Threshold {
 }
 
 impl Threshold {
-    /// The run's figure when it is over the threshold, or nothing was measured that it speaks of.
+    /// The run's figure when it is beyond the threshold, or the remark that nothing of the kind was measured.
     fn missed(&self, run: &Run) -> Option<String> {
         let value = match &self.figure {
             Figure::Latency(figure, what) => run.latency_ms.get(what).map(|summary| match *figure {
@@ -119,6 +119,7 @@ pub fn judge(runs: &[Run], thresholds: &[Threshold]) -> Verdict {
         let notes = bottleneck.chain(run.notes.iter().cloned());
         verdict.notes.extend(notes.map(|note| format!("{}: {note}", run.name)));
     }
+
     verdict.exit_status = match (verdict.violations.is_empty(), verdict.missed.is_empty()) {
         (false, _) => 1,
         (true, false) => 4,

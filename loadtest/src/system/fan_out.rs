@@ -1,4 +1,4 @@
-//! How soon this machine gets one message to many sockets, whoever sends it.
+//! Measures how soon this machine gets one message to many sockets: a bound for every server.
 
 use super::limits::{MESSAGE_BYTES, pair};
 use crate::stats::Latency;
@@ -10,18 +10,18 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Times that each socket gets the message.
+/// How often each socket gets the message.
 const ROUNDS: usize = 12;
 
-/// The quiet before each: as between two events at ten a second.
+/// The pause before each message: as between two events at ten a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the last one may take to arrive.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Latencies of a message to each of `sockets` loopback sockets, counted from the first send to each one's reading: one
-/// thread does nothing but send to one after the other, another nothing but wait for them and read. Takes a second and
-/// two descriptors a socket.
+/// Latencies of a message to each of `sockets` loopback sockets, from the first send to the reading at each. One thread
+/// only sends, to one socket after the other; another one only waits and reads. Takes a second, and two descriptors a
+/// socket.
 ///
 /// # Errors
 /// A socket's.
@@ -59,7 +59,7 @@ fn read(poll: &OwnedFd, far: &[TcpStream], begun: Instant, latency: &mut Latency
         }
         for event in events.drain(..) {
             let Some(socket) = far.get(event.data.u64() as usize) else { continue };
-            // One that is small comes whole.
+            // A message this small arrives in one piece.
             if recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
                 latency.record(begun.elapsed());
                 missing -= 1;

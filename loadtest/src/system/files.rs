@@ -1,4 +1,4 @@
-//! Open descriptors.
+//! The limit on open descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -21,7 +21,7 @@ pub struct OpenFilesError {
 /// The hard limit is below `needed`.
 pub fn raise_open_files(needed: u64) -> Result<(), OpenFilesError> {
     let limit = getrlimit(Resource::Nofile);
-    // No maximum at all is written as none.
+    // `None` means no limit.
     let hard = limit.maximum.unwrap_or(u64::MAX);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {

@@ -1,4 +1,4 @@
-//! What the hardware allows at best, measured on the spot: a figure says little without it.
+//! Measures the best that the hardware allows: a relay's figure says little without it.
 
 use super::thread_cpu;
 use crate::stats::Spread;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// About an event as the wire carries it.
 pub(super) const MESSAGE_BYTES: usize = 700;
 
-/// Costs that no relay on this machine can avoid.
+/// The costs that no relay on this machine can avoid.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Limits {
     /// CPU of one core to check one signature, in microseconds.
@@ -58,7 +58,7 @@ fn verify() -> f64 {
     micros(thread_cpu() - start) / f64::from(TIMES)
 }
 
-/// The least of 50, each over blocks the file already has, as a write-ahead log in use does.
+/// The least of 50, each over blocks that the file already has, as a write-ahead log overwrites its blocks.
 fn fsync(directory: &Path) -> io::Result<f64> {
     const BLOCK: [u8; 4096] = [0; 4096];
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
@@ -85,8 +85,8 @@ pub(super) fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, far))
 }
 
-/// Each message goes to another, drained socket, as to another subscriber: on one busy socket the kernel would take
-/// many for the price of one.
+/// Sends each message to another socket, whose messages are read, as to another subscriber: on one busy socket the
+/// kernel would take many messages at the cost of one.
 fn send() -> io::Result<f64> {
     const SOCKETS: usize = 64;
     const TURNS: usize = 300;
@@ -94,10 +94,11 @@ fn send() -> io::Result<f64> {
     let (mut near, mut far): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let reader = thread::spawn(move || {
         let mut buffer = [0; MESSAGE_BYTES];
-        // Once all have been read, one byte back starts the next turn.
+        // When all messages are read, one byte in return starts the next turn.
         while far.iter_mut().all(|far| far.read_exact(&mut buffer).is_ok()) && far[0].write_all(&[0]).is_ok() {}
     });
-    // By the clock: the kernel counts a thread's own time by the tick.
+
+    // Measured by the clock: the kernel counts a thread's CPU time only in ticks.
     let mut samples = Vec::with_capacity(TURNS);
     for _ in 0..TURNS {
         let start = Instant::now();
@@ -105,6 +106,7 @@ fn send() -> io::Result<f64> {
         samples.push(micros(start.elapsed()) / SOCKETS as f64);
         near[0].read_exact(&mut [0])?;
     }
+
     drop(near);
     let _ = reader.join();
     Ok(median(samples))
@@ -123,6 +125,7 @@ fn echo() -> io::Result<f64> {
         near.read_exact(&mut buffer)?;
         Ok(micros(start.elapsed()))
     };
+
     let samples = (0..5_000).map(sample).collect::<io::Result<Vec<_>>>()?;
     drop(near);
     let _ = echoer.join();

@@ -1,4 +1,4 @@
-//! What a figure must be read against.
+//! Describes the machine: without it a figure means nothing.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fs;
 use std::num::NonZero;
 use std::time::Duration;
 
-/// The machine and how busy others keep it.
+/// The machine, and how busy other programs keep it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Cores this process may use.
@@ -17,12 +17,12 @@ pub struct Machine {
     pub kernel: String,
     /// Memory in bytes.
     pub memory_bytes: u64,
-    /// Load averages over 1, 5 and 15 minutes before the run: anything but 0 was competing with it.
+    /// Load averages over 1, 5 and 15 minutes before the run: above 0 other programs competed with it.
     pub load: String,
 }
 
 impl Machine {
-    /// Looks at this machine; what can't be read is empty.
+    /// Describes this machine; a field that cannot be read is empty.
     pub fn look() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
@@ -48,7 +48,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// CPU time of all cores so far, busy and in all, in clock ticks; equal numbers where it can't be read.
+/// CPU time of all cores so far, busy and total, in clock ticks; equal numbers where it cannot be read.
 pub fn machine_cpu() -> (u64, u64) {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);

@@ -1,4 +1,4 @@
-//! The machine: what it is, what it can do at best, and what a process used of it. Linux only.
+//! The machine: its description, the best that it can do, and how much of it a process uses. Linux only.
 
 mod fan_out;
 mod files;

@@ -10,9 +10,9 @@ pub struct Process(pub u32);
 /// A process's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// What it holds itself: the figure to divide by connections.
+    /// Its own memory (RssAnon): the figure to divide by connections.
     pub anonymous: u64,
-    /// All that is resident, pages of mapped files (its own text, a memory-mapped database) among it.
+    /// All resident memory, with the pages of mapped files (its own code, a memory-mapped database).
     pub resident: u64,
 }
 
@@ -45,7 +45,7 @@ pub fn thread_cpu() -> Duration {
     Duration::from_nanos(schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
-/// The 14th and 15th field are the times; the 2nd, in parentheses, may hold anything.
+/// The 14th and 15th field are the times. The 2nd, in parentheses, may contain spaces and parentheses.
 fn cpu_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;

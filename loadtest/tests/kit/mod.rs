@@ -1,5 +1,5 @@
-//! A relay of two hundred lines: it keeps events in memory and matches filters one by one. It can be told to lie, and
-//! counts its lies.
+//! A small relay that keeps events in memory and matches filters one by one. It can be configured to violate the
+//! protocol in one way (a [`Lie`]), and counts how often it does.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
-/// What the relay does wrong.
+/// The violation that the relay commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     None,
@@ -27,57 +27,57 @@ pub(crate) enum Lie {
     RefuseEvents,
     /// Every REQ is refused.
     RefuseQuestions,
-    /// Subscribers are hung up on when the fifth event comes.
+    /// The connections of subscribers are dropped when the fifth event comes.
     HangUp,
-    /// Of 100 live deliveries one does not come,
+    /// One of 100 live deliveries does not come.
     Drop,
-    /// comes twice,
+    /// One of 100 live deliveries comes twice.
     Double,
-    /// comes so much later than it should,
+    /// One of 100 live deliveries comes this much too late.
     Delay(Duration),
-    /// or comes behind the next event of the same publisher.
+    /// One of 100 live deliveries comes after the next event of the same publisher.
     Reorder,
-    /// Of 100 events one gets an OK with true and is thrown away,
+    /// One of 100 events gets an OK with true, and is neither delivered nor stored.
     LoseEvents,
-    /// gets an OK with true and is delivered, but not kept,
+    /// One of 100 events gets an OK with true and is delivered, but not stored.
     ForgetEvents,
-    /// gets an OK with false and is delivered and kept,
+    /// One of 100 events gets an OK with false, and is delivered and stored.
     DenyEvents,
-    /// gets two OKs,
+    /// One of 100 events gets two OKs.
     OkTwice,
-    /// or no OK.
+    /// One of 100 events gets no OK.
     NoOk,
-    /// Of 100 events one goes to every subscription, whatever its filter.
+    /// One of 100 events goes to every subscription, whatever its filter.
     Misdeliver,
-    /// Of 100 REQs one has no EOSE.
+    /// One of 100 REQs gets no EOSE.
     NoEose,
 }
 
-/// One in so many is treated badly.
+/// One occasion in this many is a violation.
 const ONE_IN: u64 = 100;
 
-/// What the relay keeps, and what it has done wrong.
+/// The relay's events, and its count of violations.
 #[derive(Debug)]
 pub(crate) struct Store {
     events: Mutex<Vec<Value>>,
     live: broadcast::Sender<(usize, usize, Arc<Value>)>,
     lie: Lie,
-    /// Events so far, those that were thrown away among them.
+    /// The number of events so far, with those that were not stored.
     number: AtomicUsize,
     connections: AtomicUsize,
-    /// Occasions to lie.
+    /// The number of occasions for a violation.
     occasions: AtomicU64,
-    /// How often it did.
+    /// The number of violations.
     pub(crate) lies: AtomicU64,
 }
 
-/// Starts it with `stored` JSON lines on a port of its own; it ends with the test's runtime.
+/// Starts the relay with the events in `stored` (JSON lines) on a free port; it ends with the test's runtime.
 pub(crate) async fn relay(stored: &str, lie: Lie) -> Site {
     let (url, _) = lying(stored, lie).await;
     Site { target: Target::resolve(&url).unwrap(), sources: Vec::new(), pid: None, scratch: Scratch::new() }
 }
 
-/// The same, with its URL and its own account.
+/// Like [`relay`], with its URL, and its store with the count of violations.
 pub(crate) async fn lying(stored: &str, lie: Lie) -> (String, Arc<Store>) {
     let events = Mutex::new(stored.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
     let (occasions, lies) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -111,9 +111,9 @@ pub(crate) async fn door(store: &Arc<Store>) -> String {
 struct Connection {
     store: Arc<Store>,
     number: usize,
-    /// The filters, and how many events there had been when they came: those were answered as stored.
+    /// The filter of each subscription, and how many events there were at its REQ: those were sent as stored events.
     subscriptions: HashMap<String, (Value, usize)>,
-    /// Held back until its time, or until its publisher's next event.
+    /// Deliveries held back until their time, or until the publisher's next event.
     delayed: VecDeque<(Instant, Value)>,
     held: Vec<(usize, Value)>,
 }
@@ -143,8 +143,9 @@ impl Connection {
                     this.delayed.pop_front().map(|(_, message)| message).into_iter().collect()
                 }
             };
+
             for answer in answers {
-                // A hung-up client is the client's affair.
+                // A client that has gone needs no answer.
                 let _ = socket.send(Message::text(answer.to_string())).await;
             }
         }
@@ -162,6 +163,7 @@ impl Connection {
             if !matching && !astray {
                 continue;
             }
+
             if !matching {
                 store.lies.fetch_add(1, Ordering::Relaxed);
             }
@@ -175,7 +177,7 @@ impl Connection {
                 Lie::Reorder if behind.is_some() => {
                     messages.push(message);
                     messages.extend(behind.map(|at| self.held.swap_remove(at).1));
-                    // Only now is it a lie.
+                    // Counted only once it is committed.
                     store.lies.fetch_add(1, Ordering::Relaxed);
                 }
                 Lie::Reorder if store.occasion() => self.held.push((publisher, message)),
@@ -197,6 +199,7 @@ impl Connection {
             };
             filters.iter().flat_map(of).collect::<Vec<_>>()
         };
+
         match message[0].as_str().unwrap() {
             "EVENT" if store.lie == Lie::RefuseEvents => vec![json!(["OK", message[1]["id"], false, "blocked: no"])],
             "EVENT" => {
@@ -225,7 +228,7 @@ impl Connection {
             "REQ" if store.lie == Lie::RefuseQuestions => vec![json!(["CLOSED", message[1], "error: no"])],
             "REQ" => {
                 let name = message[1].as_str().unwrap();
-                // Without an EOSE a subscription of the standard mix would never begin.
+                // Only for questions: without an EOSE a subscription of the standard mix would never become live.
                 let silent = store.lie == Lie::NoEose && name.starts_with('q') && store.lies();
                 let after = store.number.load(Ordering::Relaxed);
                 self.subscriptions.insert(name.to_owned(), (filters.to_vec().into(), after));
@@ -248,20 +251,20 @@ impl Store {
         self.occasions.fetch_add(1, Ordering::Relaxed) % ONE_IN == ONE_IN - 1
     }
 
-    /// The same, counted.
+    /// Like `occasion`, and counts the violation.
     fn lies(&self) -> bool {
         let lies = self.occasion();
         self.lies.fetch_add(u64::from(lies), Ordering::Relaxed);
         lies
     }
 
-    /// How often it has lied.
+    /// The number of violations so far.
     pub(crate) fn told(&self) -> u64 {
         self.lies.load(Ordering::Relaxed)
     }
 }
 
-/// NIP-01, by the letter.
+/// The literal rules of NIP-01.
 pub(crate) fn matches(filter: &Value, event: &Value) -> bool {
     if let Value::Array(filters) = filter {
         return filters.iter().any(|filter| matches(filter, event));

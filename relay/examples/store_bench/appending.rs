@@ -1,4 +1,4 @@
-//! How many events a second SQLite stores, by durability and batch size.
+//! Measures how many events a second SQLite stores, by durability and batch size.
 
 use crate::world::{NOW, World};
 use crate::{percentile, processor_seconds};
@@ -25,12 +25,14 @@ async fn rate(folder: &Path, durability: Durability) {
             .map(|n| Verified::vouch(world.event_at(NOW - 1_000 + n / 100)))
             .collect();
         let mut times = Vec::new();
+
         let (start, used) = (Instant::now(), processor_seconds());
         for batch in events.chunks(size) {
             let begun = Instant::now();
             store.append(batch.to_vec(), NOW).await.unwrap();
             times.push(begun.elapsed());
         }
+
         let rate = events.len() as f64 / start.elapsed().as_secs_f64();
         times.sort();
         println!(
@@ -39,6 +41,7 @@ async fn rate(folder: &Path, durability: Durability) {
             percentile(&times, 95),
             (processor_seconds() - used) * 1e6 / events.len() as f64
         );
+
         store.close().await;
         std::fs::remove_file(path).unwrap();
     }

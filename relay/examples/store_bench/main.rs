@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use world::{NOW, World};
 
-/// Events that are written at once while filling.
+/// How many events are appended at once to fill the store.
 const BATCH: usize = 512;
 
 /// The command line: `--name value`.
@@ -55,7 +55,7 @@ pub(crate) fn percentile(sorted: &[Duration], per_cent: usize) -> f64 {
     sorted.get(sorted.len() * per_cent / 100).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
 
-/// Appends the events that are missing of `events`, which the seed determines; `have` of them are there already.
+/// Fills the store up to `events` events, which the seed determines; it has `have` of them already.
 async fn fill(store: &dyn Store, world: &mut World, events: usize, have: u64) {
     let start = Instant::now();
     let mut left = events;

@@ -1,4 +1,4 @@
-//! Every shape, alone and with several clients at a time; and a walk of 1,000 pages.
+//! Measures every shape of filter, alone and with several clients at a time, and a walk of 1,000 pages.
 
 use crate::shapes::shapes;
 use crate::world::{NOW, World};
@@ -9,10 +9,10 @@ use relay::types::{Access, Filter, Kind, Position};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Pages of the walk, and rows of each.
+/// The pages of the walk, and the rows of each.
 const PAGES: usize = 1_000;
 const PAGE_ROWS: usize = 100;
-/// Filters of each shape.
+/// The number of filters of each shape.
 const FILTERS: usize = 200;
 
 fn ask<'a>(filter: &'a Filter, limit: usize, access: &'a Access) -> Read<'a> {
@@ -46,7 +46,7 @@ pub(crate) async fn measure(
         let filters: Vec<_> = (0..FILTERS).map(|_| (shape.make)(world)).collect();
         let (mut times, mut rows) = (Vec::new(), 0);
         for filter in filters.iter().take(20) {
-            // The first read of a statement also prepares it, and is left out.
+            // The first read also prepares the statement, so it is not measured.
             store.read(&ask(filter, limit, &access)).await.unwrap();
         }
         let (begun, used) = (Instant::now(), processor_seconds());
@@ -78,6 +78,7 @@ pub(crate) async fn measure(
             if late { "  over" } else { "" }
         );
     }
+
     walk(&*store).await;
     if inspector.is_some() {
         println!("{missed} shapes over their targets");
@@ -110,13 +111,14 @@ async fn together(
         })
         .collect();
     let mut done = 0;
+
     for task in tasks {
         done += task.await.unwrap();
     }
     f64::from(done) / begun.elapsed().as_secs_f64()
 }
 
-/// The median of the pages that a read touches.
+/// The median of the number of buffers that a read touches.
 async fn buffers(inspector: &mut ServerInspector, filters: &[Filter], limit: usize, access: &Access) -> String {
     let mut all = Vec::new();
     for filter in filters.iter().take(11) {
@@ -127,7 +129,7 @@ async fn buffers(inspector: &mut ServerInspector, filters: &[Filter], limit: usi
     all[all.len() / 2].to_string()
 }
 
-/// Deep paging as clients do it: `until` is the last event seen.
+/// Pages through the store as clients do: `until` is the date of the last event of the page before.
 async fn walk(store: &dyn Store) {
     let access = Access::default();
     let mut filter = Filter { kinds: Some([Kind(1)].into()), ..Filter::default() };
@@ -139,11 +141,13 @@ async fn walk(store: &dyn Store) {
         let Some(last) = page.rows.last().filter(|_| !page.complete) else { break };
         filter.until = Some(last.key.created_at);
     }
+
     let median = |times: &[Duration]| {
         let mut times = times.to_vec();
         times.sort();
         percentile(&times, 50)
     };
+
     let ends = times.len().min(20);
     let (first, last) = (median(&times[..ends]), median(&times[times.len() - ends..]));
     println!(

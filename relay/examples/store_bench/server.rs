@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use crate::{Arguments, fill, reading};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::config::Redacted;
 use relay::store::Store;
 use relay::store::postgres::{Options, PostgresStore, ServerInspector};
@@ -24,16 +24,18 @@ pub(crate) async fn run(arguments: &Arguments) {
     let own = match &given {
         Some(_) => None,
         None => {
-            let setup = SETTINGS.iter().fold(Cluster::setup(), |setup, (key, value)| setup.set(key, value));
+            let setup = SETTINGS.iter().fold(PostgresCluster::setup(), |setup, (key, value)| setup.set(key, value));
             Some(setup.start().await.unwrap())
         }
     };
+
     let url = given.or_else(|| own.as_ref()?.database_urls("postgres").into_iter().next()).unwrap();
     let store = PostgresStore::open(Options::new([Redacted::new(url.clone())])).await.unwrap();
     let have = store.count(&[Filter::default()], &Access::default(), Position::default(), 0).await.unwrap().number;
     let mut world = World::new();
     fill(&store, &mut world, arguments.number("--events", 1_000_000), have).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
+
     // Autovacuum would do this a moment later.
     connection.execute("VACUUM (ANALYZE) event, event_text, tag").await.unwrap();
     sizes(&mut connection).await;

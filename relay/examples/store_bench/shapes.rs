@@ -8,7 +8,7 @@ use relay::types::{Filter, Kind, TagFilter};
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) limit: usize,
-    /// The limit of the 95th percentile on PostgreSQL, in milliseconds.
+    /// The target for the 95th percentile on PostgreSQL, in milliseconds.
     pub(crate) target: Option<f64>,
     pub(crate) make: fn(&mut World) -> Filter,
 }
@@ -58,11 +58,13 @@ pub(crate) fn shapes() -> Vec<Shape> {
         kinds: kinds(&[0]),
         ..Filter::default()
     });
+
     shape("notes of one author, limit 20", 20, 2.0, |w| Filter {
         authors: list(vec![w.author()]),
         kinds: kinds(&[1]),
         ..Filter::default()
     });
+
     shape("one author, any kind, limit 50", 50, 0.0, |w| Filter {
         authors: list(vec![w.author()]),
         ..Filter::default()
@@ -72,31 +74,37 @@ pub(crate) fn shapes() -> Vec<Shape> {
         kinds: kinds(&[1, 6]),
         ..Filter::default()
     });
+
     shape("feed of 500 active authors, limit 500", 500, 60.0, |w| Filter {
         authors: some(500, || w.author()),
         kinds: kinds(&[1, 6]),
         ..Filter::default()
     });
+
     shape("feed of 500 any authors, limit 50", 50, 25.0, |w| Filter {
         authors: some(500, || w.any_author()),
         kinds: kinds(&[1, 6]),
         ..Filter::default()
     });
+
     shape("feed of 500 dormant authors, limit 50", 50, 25.0, |w| Filter {
         authors: some(500, || w.dormant_author()),
         kinds: kinds(&[1, 6]),
         ..Filter::default()
     });
+
     shape("feed of 500 dormant authors, limit 500", 500, 60.0, |w| Filter {
         authors: some(500, || w.dormant_author()),
         kinds: kinds(&[1, 6]),
         ..Filter::default()
     });
+
     shape("feed of 1000 any authors, 4 kinds, limit 100", 100, 0.0, |w| Filter {
         authors: some(1000, || w.any_author()),
         kinds: kinds(&[1, 6, 7, 30023]),
         ..Filter::default()
     });
+
     shape("300 authors, any kind, limit 50", 50, 0.0, |w| Filter {
         authors: some(300, || w.author()),
         ..Filter::default()
@@ -111,6 +119,7 @@ pub(crate) fn shapes() -> Vec<Shape> {
             ..Filter::default()
         }
     });
+
     shape("popular #p, limit 100", 100, 5.0, |w| Filter {
         tags: tags([tag(b'p', vec![w.celebrity().to_hex()])]),
         ..Filter::default()
@@ -120,6 +129,7 @@ pub(crate) fn shapes() -> Vec<Shape> {
         kinds: kinds(&[1, 6, 7, 9735]),
         ..Filter::default()
     });
+
     shape("one #e, limit 100", 100, 5.0, |w| Filter {
         tags: tags([tag(b'e', vec![w.recent_id().to_hex()])]),
         ..Filter::default()
@@ -128,11 +138,13 @@ pub(crate) fn shapes() -> Vec<Shape> {
         tags: tags([tag(b'e', (0..50).map(|_| w.any_id().to_hex()).collect())]),
         ..Filter::default()
     });
+
     shape("#p and author, limit 50", 50, 0.0, |w| Filter {
         tags: tags([tag(b'p', vec![w.author().to_hex()])]),
         authors: list(vec![w.author()]),
         ..Filter::default()
     });
+
     shape("three AND-ed tags of one event, limit 100", 100, 10.0, |w| {
         let [e, p, t] = w.triple();
         Filter { tags: tags([tag(b'e', vec![e]), tag(b'p', vec![p]), tag(b't', vec![t])]), ..Filter::default() }
@@ -141,11 +153,13 @@ pub(crate) fn shapes() -> Vec<Shape> {
         tags: tags([tag(b'p', vec![w.celebrity().to_hex()]), tag(b't', vec![w.topic()]), tag(b'l', vec!["en".into()])]),
         ..Filter::default()
     });
+
     shape("kinds 1 6 7, limit 100", 100, 3.0, |w| Filter {
         kinds: kinds(&[1, 6, 7]),
         until: earlier(w),
         ..Filter::default()
     });
+
     shape("kind 1, limit 100", 100, 3.0, |w| Filter { kinds: kinds(&[1]), until: earlier(w), ..Filter::default() });
     shape("an absent kind, limit 100", 100, 3.0, |_| Filter { kinds: kinds(&[1, 31_234]), ..Filter::default() });
     shape("one day, limit 100", 100, 3.0, |w| {

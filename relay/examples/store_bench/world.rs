@@ -1,5 +1,5 @@
-//! Synthetic events, made from a seed: 50,000 authors after Zipf (0.9), the last tenth of them silent for a year, 2.4
-//! tags an event, 36 months with most events at the newest end, about 650 bytes each.
+//! Synthetic events from a seed: 50,000 authors by Zipf's law (0.9), of whom the last tenth has been silent for a year;
+//! 2.4 tags an event; 36 months, with most events at the newest end; about 650 bytes each.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -11,11 +11,11 @@ const AUTHORS: usize = 50_000;
 /// Authors from this rank on are dormant.
 const DORMANT: usize = 45_000;
 const YEAR: i64 = 365 * 86_400;
-/// The present second of the benchmark.
+/// The present time of the benchmark, in unix seconds.
 pub(crate) const NOW: i64 = 1_790_000_000;
 const SPAN: f64 = 36.0 * 30.0 * 86_400.0;
 const TOPICS: usize = 500;
-/// Sets of tags that are remembered, each of one event.
+/// How many events' tags are remembered, for filters.
 const TRIPLES: usize = 2_000;
 
 pub(crate) struct World {
@@ -23,7 +23,7 @@ pub(crate) struct World {
     authors: Vec<PublicKey>,
     weights: Vec<f64>,
     pub(crate) ids: Vec<EventId>,
-    /// #e, #p, #t of one event each.
+    /// The `e`, `p` and `t` tag of each remembered event.
     triples: Vec<[String; 3]>,
 }
 
@@ -44,7 +44,7 @@ impl World {
         self.weights.partition_point(|weight| *weight < at).min(AUTHORS - 1)
     }
 
-    /// An author, most likely one who writes much.
+    /// An author, drawn by how much they write.
     pub(crate) fn author(&mut self) -> PublicKey {
         let rank = self.rank();
         self.authors[rank]
@@ -59,7 +59,7 @@ impl World {
         *self.authors[DORMANT..].choose(&mut self.random).unwrap()
     }
 
-    /// One of the authors who are mentioned most.
+    /// One of the most mentioned authors.
     pub(crate) fn celebrity(&mut self) -> PublicKey {
         *self.authors[..20].choose(&mut self.random).unwrap()
     }
@@ -68,7 +68,7 @@ impl World {
         *self.ids.choose(&mut self.random).unwrap()
     }
 
-    /// An event, most likely a recent one.
+    /// The id of an event, most likely a recent one.
     pub(crate) fn recent_id(&mut self) -> EventId {
         let back = (self.random.random::<f64>().powi(3) * self.ids.len() as f64) as usize;
         self.ids[self.ids.len() - 1 - back]
@@ -83,7 +83,7 @@ impl World {
         self.triples.choose(&mut self.random).unwrap().clone()
     }
 
-    /// An event from anywhere in the 36 months.
+    /// An event with a date anywhere in the 36 months.
     pub(crate) fn event(&mut self) -> Arc<Event> {
         let rank = self.rank();
         let age = SPAN * self.random.random::<f64>().powf(2.5);
@@ -91,7 +91,7 @@ impl World {
         self.event_of(rank, NOW - silence - age as i64)
     }
 
-    /// An event of this second.
+    /// An event of the second `created_at`.
     pub(crate) fn event_at(&mut self, created_at: i64) -> Arc<Event> {
         let rank = self.rank();
         self.event_of(rank, created_at)
@@ -113,6 +113,7 @@ impl World {
                 tags.push(vec!["e".into(), id]);
             }
         }
+
         if self.random.random_bool(0.3) {
             let topic = self.topic();
             if let (Some(e), Some(p)) = (answered, named)
@@ -123,6 +124,7 @@ impl World {
             tags.push(vec!["t".into(), topic]);
             tags.push(vec!["l".into(), (*["en", "ja", "pt", "de"].choose(&mut self.random).unwrap()).into()]);
         }
+
         if kind.0 == 30023 {
             tags.push(vec!["d".into(), self.random.random_range(0..50).to_string()]);
         }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long to wait after a failed accept, so that a lack of descriptors does not become a busy loop.
+/// The pause after a failed accept, so that a lack of descriptors does not make a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The next connection. A failure is logged under the listener's `name`, and accepting goes on. Cancel safe.
+/// Accepts the next connection. Logs a failure with the listener's `name`, and tries again. Cancel safe.
 pub(super) async fn accept(listener: &TcpListener, name: &str) -> TcpStream {
     loop {
         match listener.accept().await {

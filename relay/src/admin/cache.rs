@@ -1,4 +1,4 @@
-//! What the cache holds, and how an operator empties it.
+//! Shows what the cache holds, and lets an operator purge it.
 
 use super::context::PageContext;
 use crate::cache::{Cache, HotEntry, Purge, ReaderClass};
@@ -30,7 +30,7 @@ async fn show(State(context): State<PageContext>) -> Response {
     }
 }
 
-/// The layers, then the filters that have saved most time.
+/// Describes the layers, and the filters that have saved most time.
 fn describe(cache: &Cache) -> Value {
     let facts = cache.facts();
     let rate = |wanted| cache.last_hit_rates().iter().find(|(layer, _)| *layer == wanted).map(|(_, rate)| *rate);
@@ -64,8 +64,8 @@ fn describe_filter(hot: &HotEntry) -> Value {
     })
 }
 
-/// `POST /cache/purge?all`, `?author=HEX` or `?filter=JSON` (percent-encoded): forgets on this instance at once, on the
-/// others within about a quarter of a second.
+/// `POST /cache/purge?all`, `?author=HEX` or `?filter=JSON` (percent-encoded): drops entries on this instance at once,
+/// on the others within about a quarter of a second.
 async fn purge(State(context): State<PageContext>, uri: Uri, headers: HeaderMap) -> Response {
     if let Some(refused) = refusal(&context.token, &headers) {
         return refused;
@@ -76,10 +76,11 @@ async fn purge(State(context): State<PageContext>, uri: Uri, headers: HeaderMap)
         Some(Err(error)) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
         None => return refuse(StatusCode::BAD_REQUEST, "a percent sign escapes nothing"),
     };
+
     let Some(cache) = context.health.cache() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no cache");
     };
-    // The shared layer first: what this instance reads anew must not come from there.
+    // The shared layer first: else this instance could fetch a purged entry back from it.
     let everywhere = cache.shared_layer().purge(&purge).await;
     let entries = cache.purge(&purge);
     tracing::info!(%purge, entries, everywhere, "the cache was purged");
@@ -90,8 +91,8 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({ "error": why }))).into_response()
 }
 
-/// The refusal of a request that does not carry the token. The digests are compared, since no client can choose their
-/// bytes: the time that the comparison takes tells nothing about the token.
+/// The refusal of a request that does not carry the token. Compares digests, whose bytes no client can choose: so the
+/// time of the comparison reveals nothing about the token.
 fn refusal(token: &Secret, headers: &HeaderMap) -> Option<Response> {
     if token.is_empty() {
         return Some(refuse(StatusCode::FORBIDDEN, "set admin.token (RELAY_ADMIN_TOKEN) to allow this"));

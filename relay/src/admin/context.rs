@@ -1,14 +1,15 @@
-//! What the pages of the admin listener have in common.
+//! The state that the pages of the admin listener share.
 
 use super::health::Health;
 use super::history::ChartHistory;
 use crate::config::Secret;
+use crate::task::Tasks;
 use crate::telemetry::Exporter;
 use axum::http::Uri;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// What the pages show, and what they need for it.
+/// What the pages read.
 #[derive(Clone)]
 pub(super) struct PageContext {
     pub(super) health: Arc<Health>,
@@ -16,18 +17,24 @@ pub(super) struct PageContext {
     pub(super) history: Arc<ChartHistory>,
     /// The admin listeners of other instances, host and port.
     pub(super) peers: Arc<[String]>,
-    /// What a request that changes something must carry.
+    /// The token that a request must carry to change something.
     pub(super) token: Secret,
     /// Whether stacks may be sampled.
     pub(super) pprof: bool,
     /// The runtime that serves clients.
     pub(super) runtime: Option<Handle>,
-    /// A random number that tells this process from every other.
+    pub(super) tasks: Tasks,
+    /// A random number that identifies this process among all instances.
     pub(super) id: u64,
 }
 
-/// The number that the query of `uri` gives as `name`; `None` where there is none or it is no number.
+/// The number after `name=` in the query of `uri`; `None` where it is missing or no number.
 pub(super) fn query_number(uri: &Uri, name: &str) -> Option<u64> {
-    let pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(key, _)| *key == name)?.1.parse().ok()
+    query_text(uri, name)?.parse().ok()
+}
+
+/// What the query of `uri` gives as `name`, as it stands there.
+pub(super) fn query_text<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }

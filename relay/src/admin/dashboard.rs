@@ -1,5 +1,5 @@
-//! The dashboard: a page that draws what this instance and its peers measure. The page and all its files are part of
-//! this program; it loads nothing from elsewhere.
+//! The dashboard: a page with charts of what this instance and its peers measure. The page and all its files are
+//! embedded in this program; it loads nothing from other hosts.
 
 use super::context::{PageContext, query_number};
 use super::health::{About, Dependency, Health, Readiness};
@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Allows nothing from elsewhere and nothing inline; nobody may frame the page.
+/// Allows no other origin and nothing inline; no page may frame this one.
 const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -37,7 +37,7 @@ pub(super) fn routes() -> Router<PageContext> {
     files.route("/dashboard.json", get(own)).route("/cluster.json", get(cluster))
 }
 
-/// Adds the headers that let no other page script, frame or read this one.
+/// Adds the headers that keep other pages from scripting, framing or reading this one.
 pub(super) fn set_security_headers(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(SECURITY_POLICY));
@@ -45,7 +45,7 @@ pub(super) fn set_security_headers(response: &mut Response) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
-/// `?since=`, in milliseconds since 1970: only later points are wanted. 0 where it is not asked for.
+/// `?since=`, in milliseconds since 1970: the client has the points up to then. 0 without the parameter.
 fn since(uri: &Uri) -> u64 {
     query_number(uri, "since").unwrap_or(0)
 }
@@ -59,7 +59,7 @@ async fn cluster(State(context): State<PageContext>, uri: Uri) -> Response {
     let since = since(&uri);
     let mut instances = vec![describe(&context, since)];
     let others = peers::ask(&context.peers, &format!("/dashboard.json?since={since}")).await;
-    // A list of peers may be the same for all, and then names this instance too.
+    // An operator may give all instances the same list of peers, which then names this instance too.
     let own = instances.first().and_then(|own| own.get("id")).cloned();
     instances.extend(others.into_iter().filter(|other| other.get("id") != own.as_ref() || own.is_none()));
     Json(json!({ "panels": PANELS, "instances": instances })).into_response()
@@ -99,7 +99,7 @@ pub(super) fn health(health: &Health) -> Value {
     })
 }
 
-/// `since` in seconds since 1970, `seconds` how long ago that was.
+/// `since` is in seconds since 1970; `seconds` is how long ago that was.
 fn describe_dependency(dependency: &Dependency) -> Value {
     let Dependency { name, state, works, since } = dependency;
     json!({ "name": name, "state": state, "works": works, "since": seconds(*since), "seconds": ago(*since) })

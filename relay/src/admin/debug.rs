@@ -1,7 +1,13 @@
-//! Where time and memory of the running process go.
+//! Pages that show where time and memory of the running process go.
 
+#[cfg(debug_assertions)]
+use super::context::query_text;
 use super::context::{PageContext, query_number};
 use super::pprof;
+use crate::memory::AllocatorBytes;
+use crate::task::{OnPanic, TaskFacts};
+#[cfg(debug_assertions)]
+use crate::telemetry::Task;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -12,26 +18,29 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// How long a profile takes where the request names no time.
+/// The length of a profile where the request names none.
 const DEFAULT_SECONDS: u64 = 5;
-/// How long a profile may take: the listener ends longer answers.
+/// The longest profile: the listener ends longer answers.
 const MAX_SECONDS: u64 = 20;
 /// The kernel's unit of processor time in /proc (USER_HZ), which is 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// `/debug/...`
+/// The pages below `/debug/`.
 pub(super) fn routes() -> Router<PageContext> {
-    Router::new()
+    let routes = Router::new()
         .route("/debug/profile", get(profile))
         .route("/debug/pprof", get(pprof::profile))
         .route("/debug/pprof/profile", get(pprof::profile))
         .route("/debug/memory", get(async || Json(memory())))
         .route("/debug/tasks", get(tasks))
-        .route("/debug/database", get(database))
+        .route("/debug/database", get(database));
+    #[cfg(debug_assertions)]
+    let routes = routes.route("/debug/tasks/panic", axum::routing::post(inject_panic));
+    routes
 }
 
-/// Where the processor's time goes, by thread: its share of one core over `?seconds=`. Threads have the names of their
-/// stations, so this says which one is busy; `/debug/pprof` says what it does.
+/// Processor time by thread over `?seconds=`, in cores. Threads have the names of their stations, so this shows which
+/// station is busy; `/debug/pprof` shows what it does.
 async fn profile(uri: Uri) -> Response {
     let seconds = query_number(&uri, "seconds").unwrap_or(DEFAULT_SECONDS).clamp(1, MAX_SECONDS);
     let before = threads();
@@ -50,11 +59,11 @@ async fn profile(uri: Uri) -> Response {
     Json(told.into_iter().map(row).collect::<Vec<_>>()).into_response()
 }
 
-/// The threads of this process: by id, name without a number at its end, and the ticks of processor time they have had.
+/// The threads of this process by id: the name without a number at its end, and the processor time in ticks.
 fn threads() -> BTreeMap<String, (String, u64)> {
     let read = |id: &str| {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
-        // The name is in brackets and may have some itself.
+        // The name is in brackets and may contain brackets: up to the last one.
         let (head, rest) = stat.rsplit_once(')')?;
         let name = head.split_once('(')?.1.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
         let mut fields = rest.split_whitespace().skip(11);
@@ -66,8 +75,8 @@ fn threads() -> BTreeMap<String, (String, u64)> {
     ids.filter_map(|id| Some((id.clone(), read(&id)?))).collect()
 }
 
-/// What the kernel says of this process's memory, in bytes by the kernel's names: `Rss`, of it `Anonymous` (heap and
-/// stacks), and `heap` (the main arena), `mapped` (larger blocks and the arenas of other threads).
+/// This process's memory in bytes, by the kernel's names: `Rss`, and of that `Anonymous` (heap and stacks). Adds the
+/// allocator's own figures of the heap: `allocated`, `active`, `resident`.
 fn memory() -> Value {
     let mut told = serde_json::Map::new();
     for line in std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default().lines().skip(1) {
@@ -76,24 +85,15 @@ fn memory() -> Value {
             told.insert(name.trim_end_matches(':').to_owned(), json!(kib * 1024));
         }
     }
-    let (mut heap, mut mapped) = (0, 0);
-    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
-        let mut words = line.split_whitespace();
-        let range = words.next().and_then(|range| range.split_once('-'));
-        let bound = |text| u64::from_str_radix(text, 16).ok();
-        let bytes = range.and_then(|(from, to)| bound(to)?.checked_sub(bound(from)?)).unwrap_or(0);
-        match words.nth(4) {
-            Some("[heap]") => heap += bytes,
-            None => mapped += bytes,
-            Some(_) => {}
-        }
+    if let Some(heap) = AllocatorBytes::read() {
+        told.insert("allocated".to_owned(), json!(heap.allocated));
+        told.insert("active".to_owned(), json!(heap.active));
+        told.insert("resident".to_owned(), json!(heap.resident));
     }
-    told.insert("heap".to_owned(), json!(heap));
-    told.insert("mapped".to_owned(), json!(mapped));
     Value::Object(told)
 }
 
-/// The runtime that serves clients: its tasks, and each of its threads.
+/// The runtime that serves clients with each of its threads, and the tasks of the process by name.
 async fn tasks(State(context): State<PageContext>) -> Response {
     let Some(metrics) = context.runtime.as_ref().map(Handle::metrics) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -104,16 +104,36 @@ async fn tasks(State(context): State<PageContext>) -> Response {
             "parked": metrics.worker_park_count(worker),
         })
     };
+    let named = |facts: TaskFacts| {
+        let on_panic = match OnPanic::of(facts.task) {
+            OnPanic::EndProcess => "the process ends",
+            OnPanic::Restart => "begins again",
+            OnPanic::Count => "counted",
+        };
+        let told = json!({ "running": facts.running, "panics": facts.panics, "on_panic": on_panic });
+        (facts.task.name().to_owned(), told)
+    };
+
     let threads: Vec<_> = (0..metrics.num_workers()).map(thread).collect();
     let (alive, waiting) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
-    Json(json!({ "alive": alive, "waiting": waiting, "threads": threads })).into_response()
+    let tasks: serde_json::Map<_, _> = context.tasks.facts().into_iter().map(named).collect();
+    Json(json!({ "alive": alive, "waiting": waiting, "threads": threads, "tasks": tasks })).into_response()
 }
 
-/// What the database counts: the statements that take most of its time, the indexes that nobody uses.
+/// The database's own statistics: the statements that take most of its time, the indexes that no query uses.
 async fn database(State(context): State<PageContext>) -> Response {
     match context.health.inspect().await {
         Some(Ok(statistics)) => Json(statistics).into_response(),
         Some(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         None => (StatusCode::NOT_FOUND, "SQLite keeps no statistics\n").into_response(),
     }
+}
+
+/// Makes a task panic. In a debug build only, for the tests.
+#[cfg(debug_assertions)]
+async fn inject_panic(State(context): State<PageContext>, uri: Uri) -> StatusCode {
+    let named = query_text(&uri, "task").and_then(|name| Task::ALL.iter().find(|task| task.name() == name));
+    let Some(task) = named else { return StatusCode::NOT_FOUND };
+    context.tasks.inject_panic(*task);
+    StatusCode::NO_CONTENT
 }

@@ -1,4 +1,4 @@
-//! Whether this instance lives, and whether it should be sent clients.
+//! Liveness and readiness of this instance.
 
 use crate::cache::Cache;
 use crate::store::postgres::NodeStatus;
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often [`Health::heartbeat`] beats.
+/// The interval of [`Health::heartbeat`].
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest time between two beats; beyond it the runtime that serves clients counts as stuck.
+/// The longest time between two beats. After it the runtime that serves clients counts as stuck.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The state of this instance: the stations write it, the admin thread serves it.
@@ -28,7 +28,7 @@ pub struct Health {
     last_beat: AtomicU64,
 }
 
-/// Asks the database for its statistics.
+/// A function that asks the database for its statistics.
 struct StatisticsQuery(Box<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>);
 
 impl std::fmt::Debug for StatisticsQuery {
@@ -37,19 +37,19 @@ impl std::fmt::Debug for StatisticsQuery {
     }
 }
 
-/// Which instance this is, for people.
+/// Which instance this is, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// Where clients connect, host and port.
     pub listen: String,
-    /// What keeps the events.
+    /// The name of the store.
     pub store: &'static str,
     /// When the process started.
     pub started: SystemTime,
 }
 
-/// Something shared that the relay depends on: a database server, Redis. While it is down the relay does what it can:
-/// a dependency is shown, and never makes the instance unready.
+/// A server that instances share: a database server, Redis. The pages show its state, which never makes the instance
+/// unready: while a dependency is down the relay still does what it can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
     /// Its name, without a password.
@@ -58,31 +58,31 @@ pub struct Dependency {
     pub state: String,
     /// Whether the relay can use it.
     pub works: bool,
-    /// Since when that has been so.
+    /// When `works` last changed.
     pub since: SystemTime,
 }
 
 #[derive(Debug)]
 struct ReadinessState {
     readiness: Readiness,
-    /// When that began.
+    /// When this readiness began.
     since: SystemTime,
 }
 
-/// Whether a load balancer should send clients here. A shared database that is down changes nothing: every instance
-/// would be taken out at once, which helps nobody.
+/// Whether a load balancer should send clients here. A shared database that is down changes nothing: else the load
+/// balancer would take all instances out at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// It should not yet.
+    /// Not yet.
     Starting,
-    /// It should.
+    /// Yes.
     Ready,
-    /// It should send no new ones and keep those that are connected.
+    /// No new clients; those that are connected stay.
     Draining,
 }
 
 impl Health {
-    /// An instance that is starting: not ready.
+    /// The health of an instance that is starting.
     pub fn new() -> Arc<Self> {
         let started = SystemTime::now();
         let state = Mutex::new(ReadinessState { readiness: Readiness::Starting, since: started });
@@ -107,7 +107,7 @@ impl Health {
         }
     }
 
-    /// Marks the instance as draining, for good.
+    /// Marks the instance as draining; it stays so.
     pub fn set_draining(&self) {
         let mut state = self.state.lock();
         if state.readiness != Readiness::Draining {
@@ -115,13 +115,13 @@ impl Health {
         }
     }
 
-    /// Whether clients should be sent here, and since when that has been so.
+    /// The readiness, and when it began.
     pub fn readiness(&self) -> (Readiness, SystemTime) {
         let state = self.state.lock();
         (state.readiness, state.since)
     }
 
-    /// Sets which instance this is: where clients connect, and what keeps the events.
+    /// Sets which instance this is: the address for clients, and the name of the store.
     pub fn set_about(&self, listen: String, store: &'static str) {
         let mut about = self.about.lock();
         (about.listen, about.store) = (listen, store);
@@ -134,7 +134,7 @@ impl Health {
 
     /// Sets how to ask the database for its statistics. Only the first call counts.
     pub fn set_inspector(&self, ask: impl Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync + 'static) {
-        // A second one would ask the same database.
+        // An error says that one is set already, which asks the same database.
         let _ = self.inspector.set(StatisticsQuery(Box::new(ask)));
     }
 
@@ -143,7 +143,7 @@ impl Health {
         Some((self.inspector.get()?.0)().await)
     }
 
-    /// Replaces the dependencies: name, state, whether it works. `since` stays where `works` has not changed.
+    /// Replaces the dependencies: name, state, whether it works. Keeps `since` where `works` has not changed.
     pub fn set_dependencies(&self, now: impl IntoIterator<Item = (String, String, bool)>) {
         let mut known = self.dependencies.lock();
         let before = std::mem::take(&mut *known);
@@ -179,8 +179,8 @@ impl Health {
         self.nodes.lock().clone()
     }
 
-    /// Beats every second, which proves that the runtime it runs on still polls tasks. Never ends; run it as a task
-    /// there.
+    /// Beats every second, which proves that its runtime still polls tasks. Never ends; to be spawned on the runtime
+    /// that serves clients.
     pub async fn heartbeat(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(BEAT_INTERVAL);
         loop {

@@ -1,4 +1,5 @@
-//! The last quarter of an hour of what the dashboard draws, so that a page just opened shows what led to the present.
+//! The points of the dashboard's charts over the last quarter of an hour, so that a page shows the past as soon as it
+//! is opened.
 
 use super::panels::{ChartSource, MetricSeries, PANELS};
 use parking_lot::Mutex;
@@ -6,9 +7,9 @@ use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// How many points are kept: a quarter of an hour, with one every 2 s.
+/// How many points are kept: a quarter of an hour with one point every 2 s.
 const MAX_POINTS: usize = 450;
-/// The shortest time between two points; a snapshot that comes sooner is dropped.
+/// The shortest time between two points. A snapshot that comes sooner is dropped: rates over less jump too much.
 const MIN_STEP: Duration = Duration::from_millis(500);
 
 /// Points of every line of every panel.
@@ -33,12 +34,12 @@ struct Point {
 enum LineReading {
     Number(f64),
     Pair(f64, f64),
-    /// Upper bounds and how many lie below each, in order.
+    /// Upper bounds in ascending order, and how many values are below each.
     Buckets(Vec<(f64, f64)>),
 }
 
 impl ChartHistory {
-    /// Adds what `text`, which is what `/metrics` serves, says at `at` (milliseconds since 1970).
+    /// Adds a point from `text`, which `/metrics` has served at `at` (milliseconds since 1970).
     pub(super) fn record(&self, text: &str, at: u64, now: Instant) {
         let mut recorded = self.0.lock();
         if recorded.last.as_ref().is_some_and(|(last, _)| now.saturating_duration_since(*last) < MIN_STEP) {
@@ -58,12 +59,14 @@ impl ChartHistory {
         recorded.last = Some((now, readings));
     }
 
-    /// The points after `since` (milliseconds since 1970): times, and for each panel and line the values, null where
-    /// nothing happened that could be measured.
+    /// The points after `since` (milliseconds since 1970): their times, and the values of each line of each panel. A
+    /// value is null where nothing was recorded.
     pub(super) fn since(&self, since: u64) -> Value {
         let recorded = self.0.lock();
         let points: Vec<_> = recorded.points.iter().filter(|point| point.at > since).collect();
         let times: Vec<_> = points.iter().map(|point| point.at).collect();
+
+        // A point has the values of all lines of all panels, one after another.
         let mut at = 0;
         let mut of_panel = |lines: usize| {
             let values = |line| points.iter().map(|point| point.values.get(line).copied().flatten()).collect();
@@ -84,7 +87,7 @@ fn lines() -> impl Iterator<Item = &'static ChartSource> {
 /// A sample's labels and its value.
 type LabelledValue<'a> = (&'a str, f64);
 
-/// The samples by their names.
+/// Parses the samples of `/metrics`, by metric.
 fn samples(text: &str) -> HashMap<&str, Vec<LabelledValue<'_>>> {
     let mut samples: HashMap<_, Vec<_>> = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -114,7 +117,7 @@ fn read(source: &ChartSource, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -
     }
 }
 
-/// The sum of a metric's series; of a histogram, how often something was recorded.
+/// The sum of a metric's series; for a histogram, the number of recorded values.
 fn sum(series: &MetricSeries, samples: &HashMap<&str, Vec<LabelledValue<'_>>>) -> f64 {
     let found = samples.get(series.metric).or_else(|| samples.get(format!("{}_count", series.metric).as_str()));
     of(series, found).map(|(_, value)| value).sum()
@@ -147,8 +150,8 @@ fn value(source: &ChartSource, before: &LineReading, after: &LineReading, second
     }
 }
 
-/// The value that a share of what came between two snapshots lies below, within its bucket by proportion. None where
-/// nothing came; where it lies beyond the last bound, that bound.
+/// The quantile of the values recorded between two snapshots, interpolated linearly within its bucket. `None` where no
+/// value was recorded; the last bound where the quantile is beyond it.
 fn quantile(before: &[(f64, f64)], after: &[(f64, f64)], share: f64) -> Option<f64> {
     let came = |at: usize| Some(after.get(at)?.1 - before.get(at).map_or(0.0, |bucket| bucket.1));
     let rank = share * came(after.len().checked_sub(1)?)?;

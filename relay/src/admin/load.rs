@@ -1,4 +1,4 @@
-//! How busy this instance is, as a load balancer wants to know it.
+//! Measures how busy this instance is, for the weight that a load balancer gives it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,31 +6,31 @@ use std::time::{Duration, Instant};
 
 /// How often [`Load::watch`] takes a sample.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// The lateness of an idle runtime, whose timers tick in milliseconds.
+/// The lateness of an idle runtime, since its timers have steps of a millisecond.
 const IDLE_LATENESS: Duration = Duration::from_millis(2);
 /// The lateness at which the instance asks for half of its share.
 const HALF_SHARE_LATENESS: Duration = Duration::from_millis(20);
-/// The weight of one sample in the mean is 1 / SMOOTHING, which makes it a mean over some 3 s: one long batch is no
-/// reason to send clients elsewhere.
+/// A sample has the weight 1 / SMOOTHING in the moving average, which so covers some 3 s: one long batch must not send
+/// clients to other instances.
 const SMOOTHING: u64 = 32;
-/// The least that an instance asks for: with less, all new clients would go to the last idle one.
+/// The smallest weight: with less, all new clients would go to the one instance that is still idle.
 const MIN_PERCENT: u8 = 10;
 
-/// How late tasks get their turn on the runtime that serves clients. It rises with whatever keeps this machine's cores
-/// busy, other programs included; a slow shared database does not raise it, as other instances would be no better off.
+/// How late the runtime that serves clients polls its tasks. Everything that keeps this machine's cores busy raises it,
+/// other programs included. A slow shared database does not: other instances would be no better for its clients.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// In nanoseconds, smoothed.
+    /// The moving average, in nanoseconds.
     lateness: AtomicU64,
 }
 
 impl Load {
-    /// Idle.
+    /// The load of an idle instance.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Measures the runtime it runs on. Never ends; run it as a task there.
+    /// Measures its own runtime. Never ends; to be spawned on the runtime that serves clients.
     pub async fn watch(self: Arc<Self>) {
         loop {
             let due = Instant::now() + SAMPLE_INTERVAL;
@@ -39,14 +39,14 @@ impl Load {
         }
     }
 
-    /// Adds a sample. One task alone may call it.
+    /// Adds a sample. Only one task may call it: the load and the store are not one atomic step.
     fn record(&self, lateness: Duration) {
         let now = u64::try_from(lateness.saturating_sub(IDLE_LATENESS).as_nanos()).unwrap_or(u64::MAX);
         let mean = self.lateness.load(Ordering::Relaxed);
         self.lateness.store(mean - mean / SMOOTHING + now / SMOOTHING, Ordering::Relaxed);
     }
 
-    /// How late tasks get their turn, on average over the last few seconds.
+    /// How late tasks are polled, on average over the last few seconds.
     pub fn lateness(&self) -> Duration {
         Duration::from_nanos(self.lateness.load(Ordering::Relaxed))
     }
@@ -91,13 +91,14 @@ mod tests {
             let load = load.clone();
             async move {
                 while load.weight_percent() >= below {
-                    // Work that does not yield: the runtime's only thread does nothing else meanwhile.
+                    // Work that does not yield: it blocks the runtime's only thread.
                     let turn = Instant::now();
                     while turn.elapsed() < Duration::from_millis(120) {}
                     tokio::task::yield_now().await;
                 }
             }
         };
+
         assert_eq!(load.weight_percent(), 100);
         tokio::time::timeout(Duration::from_secs(60), wait(90)).await.unwrap();
         watch.abort();

@@ -1,5 +1,5 @@
-//! What operators and their tools ask: is the instance alive, is it ready, what does it count, how busy is it. Served
-//! by a thread of its own, so that an answer comes however busy the relay is.
+//! Pages for operators and their tools: liveness, readiness, metrics, load, the dashboard. A thread of its own serves
+//! them, so that an answer comes however busy the relay is.
 
 mod accept;
 mod agent;

@@ -1,4 +1,4 @@
-//! What each path answers; any other path is 404. A request changes something only with the operator's token.
+//! The routes of the admin listener; any other path is 404. A request changes something only with the operator's token.
 
 use super::context::PageContext;
 use super::health::Readiness;
@@ -13,8 +13,8 @@ use axum::{Json, Router};
 use serde_json::json;
 use std::net::IpAddr;
 
-/// The pages. With `local` only requests are answered that name an address of this machine: a web page whose domain was
-/// made to resolve to this machine (DNS rebinding) gets nothing.
+/// The pages. With `local` it answers only requests whose host is an address or `localhost`: a web page whose domain
+/// was made to resolve to this machine (DNS rebinding) gets nothing.
 pub(super) fn router(context: PageContext, local: bool) -> Router {
     let pages = dashboard::routes()
         .route("/live", get(live))
@@ -38,7 +38,8 @@ async fn live(State(context): State<PageContext>) -> Response {
     }
 }
 
-/// Dependencies are shown and decide nothing: with one database for all, every instance would be taken out at once.
+/// Shows the dependencies, which do not change the status: else a load balancer would take all instances of one
+/// database out at once.
 async fn ready(State(context): State<PageContext>) -> Response {
     let status = match context.health.readiness().0 {
         Readiness::Starting => StatusCode::SERVICE_UNAVAILABLE,
@@ -63,7 +64,7 @@ async fn only_local_names(request: Request, next: Next) -> Response {
     if names_this_machine(request.headers()) { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
 }
 
-/// True where the Host header is an IP address or `localhost`. A request without one is no browser's.
+/// True where the Host header is an IP address or `localhost`, or is missing: every browser sends one.
 fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let host = host.to_str().unwrap_or_default();

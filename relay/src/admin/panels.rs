@@ -1,46 +1,46 @@
-//! The charts of the dashboard: which numbers of `/metrics` make which line. A test holds it against the catalogue.
+//! The charts of the dashboard: which series of `/metrics` make which line. A test checks them against the catalogue.
 
 use serde::Serialize;
 
 /// One chart.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Panel {
-    /// A name for the page.
+    /// The name by which the page's script knows it.
     pub(super) id: &'static str,
-    /// For people.
+    /// The heading of the chart.
     pub(super) title: &'static str,
-    /// The station under whose heading it stands.
+    /// The station whose part of the page shows it.
     pub(super) station: &'static str,
-    /// How its numbers are written: `count`, `rate`, `seconds`, `bytes` or `ratio`.
+    /// The format of its numbers: `count`, `rate`, `seconds`, `bytes` or `ratio`.
     pub(super) unit: &'static str,
-    /// Its lines; the first stands for the instance where several are compared.
+    /// The lines; where the page compares instances, it shows the first line of each.
     pub(super) lines: &'static [ChartLine],
 }
 
 /// One line of a chart.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct ChartLine {
-    /// Its name in the legend.
+    /// The name in the legend.
     pub(super) label: &'static str,
     /// Where its numbers come from.
     #[serde(skip)]
     pub(super) source: ChartSource,
 }
 
-/// How a number is made of metrics.
+/// How a point is computed from metrics.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ChartSource {
-    /// The sum of these series, as it is.
+    /// The sum of these series.
     Now(MetricSeries),
-    /// How much these series grow in a second, in sum.
+    /// The growth a second of the sum of these series.
     Rate(MetricSeries),
-    /// The quantile, for this share, of what was recorded since the last point.
+    /// The quantile, for this share, of the values recorded since the last point.
     Quantile(MetricSeries, f64),
-    /// How much the first grows for each one of the second.
+    /// The growth of the first divided by the growth of the second.
     Per(MetricSeries, MetricSeries),
 }
 
-/// The series of a metric; with a label, those of that value alone.
+/// The series of a metric; with a label, only those with that value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MetricSeries {
     pub(super) metric: &'static str,
@@ -49,7 +49,7 @@ pub(super) struct MetricSeries {
 
 #[cfg(test)]
 impl ChartSource {
-    /// The series that it reads.
+    /// The series that it is computed from.
     pub(super) fn series(&self) -> impl Iterator<Item = MetricSeries> {
         let (one, other) = match *self {
             Self::Now(one) | Self::Rate(one) | Self::Quantile(one, _) => (one, None),
@@ -190,6 +190,7 @@ pub(super) const PANELS: &[Panel] = panels! {
     }
     memory "Memory" "machine" bytes {
         "resident": Now(process "resident_memory_bytes");
+        "allocated": Now("allocated_bytes");
         "held for clients": Now("client_bytes");
         "may be held": Now("client_limit_bytes");
         "ring": Now("ring_bytes");
@@ -205,7 +206,7 @@ pub(super) const PANELS: &[Panel] = panels! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{CATALOGUE, Exporter, Kind};
+    use crate::telemetry::{CATALOGUE, Exporter, MetricKind};
 
     #[test]
     fn every_line_is_of_a_metric_that_is_there() {
@@ -220,12 +221,13 @@ mod tests {
                     let known = CATALOGUE.iter().find(|known| known.name == metric);
                     let known = known.unwrap_or_else(|| panic!("{}: {metric} is no metric", panel.id));
                     let quantile = matches!(source, ChartSource::Quantile(..));
-                    assert!(!quantile || known.kind == Kind::Histogram, "{}: {label}", panel.id);
+                    assert!(!quantile || known.kind == MetricKind::Histogram, "{}: {label}", panel.id);
                     assert!(
-                        known.kind != Kind::Gauge || matches!(source, ChartSource::Now(_)),
+                        known.kind != MetricKind::Gauge || matches!(source, ChartSource::Now(_)),
                         "{}: {label}",
                         panel.id
                     );
+
                     if let Some((name, value)) = wanted {
                         let fits = known.labels.iter().any(|(label, all)| *label == name && all.contains(&value));
                         assert!(fits, "{}: {metric} has no {name}={value}", panel.id);

@@ -1,4 +1,4 @@
-//! Asks the admin listeners of the other instances for their state, so that the dashboard works whatever else is down.
+//! Asks the admin listeners of the other instances for their state. So the dashboard needs no other service.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -7,13 +7,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long a peer may take to answer.
+/// The longest that a peer may take to answer.
 const PEER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
-/// What each of `peers` (host and port) answers to a GET of `path`, or `{"peer", "error"}`. All are asked at the same
-/// time.
+/// The answer of each of `peers` (host and port) to a GET of `path`, or `{"peer", "error"}`. Asks all at the same time.
 pub(super) async fn ask(peers: &[String], path: &str) -> Vec<Value> {
     join_all(peers.iter().map(async |peer| {
         let answer = tokio::time::timeout(PEER_TIMEOUT, get(peer, path)).await;
@@ -25,9 +24,10 @@ pub(super) async fn ask(peers: &[String], path: &str) -> Vec<Value> {
 
 async fn get(peer: &str, path: &str) -> io::Result<Value> {
     let mut stream = TcpStream::connect(peer).await?;
-    // A peer answers only to names that are addresses when it listens on a loopback address; its own is one.
+    // A peer on a loopback address answers only to hosts that are addresses or `localhost`; its own address is one.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {peer}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
     let text = String::from_utf8(answer).map_err(|_| io::Error::other("the answer is no text"))?;

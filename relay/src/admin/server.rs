@@ -1,4 +1,4 @@
-//! The admin thread: a listener with bounds of its own, and the upkeep of the metrics.
+//! The admin thread: serves its listeners, under bounds of their own, and does the upkeep of the metrics.
 
 use super::accept::accept;
 use super::agent;
@@ -9,7 +9,8 @@ use super::history::ChartHistory;
 use super::load::Load;
 use super::pages::router;
 use crate::config;
-use crate::telemetry::Exporter;
+use crate::task::Tasks;
+use crate::telemetry::{Exporter, Task};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// The most connections at a time; more wait.
+/// The most connections at a time; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
 /// The most time for a request's headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,19 +37,19 @@ pub enum AdminError {
     /// The address cannot be bound.
     #[error("`{setting}` = {address}: {error}; choose another address, or \"\" to turn it off")]
     Listen {
-        /// Which setting asked for it.
+        /// The setting that names the address.
         setting: &'static str,
-        /// What was asked for.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The thread or its runtime cannot be made.
+    /// The thread or its runtime cannot be started.
     #[error("the admin thread cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// The running admin thread. Dropped, it is told to stop.
+/// The running admin thread. Dropping it stops the thread without waiting for its end.
 #[derive(Debug)]
 pub struct Admin {
     address: Option<SocketAddr>,
@@ -58,19 +59,21 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread; call it on the runtime that serves clients, whose tasks the pages show. The thread always
-    /// does the upkeep of the metrics, and listens where the settings say so: the addresses are bound when this
+    /// Starts the thread. To be called on the runtime that serves clients, whose tasks the pages show. The thread
+    /// always does the upkeep of the metrics, and listens where the settings say so; the addresses are bound when this
     /// returns.
     pub fn start(
         settings: &config::AdminSettings,
         health: Arc<Health>,
         load: Arc<Load>,
         exporter: Arc<Exporter>,
+        tasks: &Tasks,
     ) -> Result<Self, AdminError> {
         let listener = bind("admin.listen", settings.listen)?;
         let agent_listener = bind("admin.agent_listen", settings.agent_listen)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let agent_address = agent_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let history = Arc::new(ChartHistory::default());
@@ -83,34 +86,38 @@ impl Admin {
             token: settings.token.clone(),
             pprof: settings.pprof,
             runtime: Handle::try_current().ok(),
+            tasks: tasks.clone(),
             id: rand::random::<u64>() >> 12,
         };
         let pages = router(context, local);
+
         let (stop, stopped) = oneshot::channel();
+        let (watch, connections) = (tasks.clone(), tasks.clone());
         let run = async move {
             tokio::select! {
                 () = upkeep(&exporter, &history) => {}
-                () = serve(listener, pages) => {}
+                () = serve(listener, pages, &connections) => {}
                 () = serve_agent(agent_listener, load) => {}
-                // An error says that the handle was dropped, which means the same.
+                // Also when the sender was dropped with the `Admin`.
                 _ = stopped => {}
             }
         };
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(run))?;
+        let run = move || runtime.block_on(watch.watched(Task::Admin, run));
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(run)?;
         Ok(Self { address, agent_address, stop, thread })
     }
 
-    /// Where it listens, with the port that the system chose if 0 was asked for.
+    /// The bound address of the pages, with the port that the system chose where 0 was asked for.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// Where a load balancer asks for the weight.
+    /// The bound address on which a load balancer asks for the weight.
     pub fn agent_address(&self) -> Option<SocketAddr> {
         self.agent_address
     }
 
-    /// Stops at once, answers under way included, and waits for the thread's end. Blocks for a moment.
+    /// Stops at once, also in the middle of an answer, and waits for the thread's end. Blocks for a moment.
     pub fn stop(self) {
         // Either fails only where the thread has ended already.
         let _ = self.stop.send(());
@@ -127,7 +134,7 @@ fn bind(setting: &'static str, address: Option<SocketAddr>) -> Result<Option<Tcp
     listener.map(Some).map_err(|error| AdminError::Listen { setting, address, error })
 }
 
-/// For the runtime of the admin thread; without a listener it waits for ever.
+/// Registers the listener with the admin thread's runtime. Without a listener it never returns.
 async fn registered(listener: Option<TcpListener>) -> tokio::net::TcpListener {
     match listener.map(tokio::net::TcpListener::from_std) {
         Some(Ok(listener)) => listener,
@@ -151,15 +158,15 @@ async fn upkeep(exporter: &Exporter, history: &ChartHistory) {
     }
 }
 
-/// Never ends; without a listener it does nothing.
-async fn serve(listener: Option<TcpListener>, pages: Router) {
+/// Serves the pages. Never ends; without a listener it does nothing.
+async fn serve(listener: Option<TcpListener>, pages: Router, tasks: &Tasks) {
     let listener = registered(listener).await;
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return std::future::pending().await };
         let stream = accept(&listener, "admin").await;
         let pages = TowerToHyperService::new(pages.clone());
-        tokio::spawn(async move {
+        tasks.spawn(Task::AdminConnection, async move {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).keep_alive(false);
             // An error means that the client has gone or was too slow: nobody is left to answer.
@@ -185,7 +192,7 @@ mod tests {
         let agent_listen = listen.map(|_| "127.0.0.1:0".parse().unwrap());
         let settings =
             config::AdminSettings { listen, agent_listen, token: config::Secret::new(""), pprof: false, peers };
-        Ok((Admin::start(&settings, health.clone(), Load::new(), exporter)?, health))
+        Ok((Admin::start(&settings, health.clone(), Load::new(), exporter, &Tasks::detached())?, health))
     }
 
     fn start() -> (Admin, Arc<Health>) {

@@ -3,12 +3,17 @@
 use crate::cache::shared::{RedisLayer, SharedSettings};
 use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
 use crate::config::{Config, RedisAddress, RedisAddressError};
-use crate::telemetry::Metrics;
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task};
 use std::sync::{Arc, Weak};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// Builds the cache; `None` where both layers are off. A purge on another instance purges it too.
-pub(super) fn layers(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cache>>, RedisAddressError> {
+pub(super) fn layers(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Option<Arc<Cache>>, RedisAddressError> {
     let l1_bytes = if config.cache.l1 { config.cache.l1_bytes } else { 0 };
     if l1_bytes == 0 && !shares_answers(config) {
         return Ok(None);
@@ -22,11 +27,13 @@ pub(super) fn layers(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<A
         lifetime: config.cache.l2_lifetime,
         // Where it is off, the layer still passes purges between instances.
         keeps: config.cache.l2,
+        tasks: tasks.clone(),
     };
     let (layer, purges) = RedisLayer::start(RedisAddress::parse(config.redis.url.expose())?, settings);
     let cache = Cache::new(l1_bytes, layer as Arc<dyn SharedLayer>, metrics.clone());
     // The task ends with the layer, which ends with the cache.
-    tokio::spawn(purge(Arc::downgrade(&cache), purges));
+    let (weak, purges) = (Arc::downgrade(&cache), Arc::new(Mutex::new(purges)));
+    tasks.spawn_restarting(Task::CachePurge, move || purge(weak.clone(), purges.clone()));
     Ok(Some(cache))
 }
 
@@ -48,7 +55,8 @@ pub(super) fn log_startup(config: &Config) {
     }
 }
 
-async fn purge(cache: Weak<Cache>, mut purges: mpsc::Receiver<Purge>) {
+async fn purge(cache: Weak<Cache>, purges: Arc<Mutex<mpsc::Receiver<Purge>>>) {
+    let mut purges = purges.lock().await;
     while let Some(purge) = purges.recv().await {
         let Some(cache) = cache.upgrade() else { return };
         let entries = cache.purge(&purge);

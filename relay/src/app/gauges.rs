@@ -4,7 +4,7 @@ use crate::admin::{Health, Load, Readiness};
 use crate::cache::shared::SharedStatus;
 use crate::ingest::Ingest;
 use crate::log::Log;
-use crate::memory::{ClientMemory, HeldFor};
+use crate::memory::{AllocatorBytes, ClientMemory, HeldFor};
 use crate::store::postgres::{Condition, NodeStatus, PostgresStore, Role};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{Direction, Metrics, ServerRole, ServerState, SharedLook, SharedWrite};
@@ -38,6 +38,9 @@ pub(super) async fn sample(log: Arc<Log>, ingest: Ingest, memory: Arc<ClientMemo
             metrics.client_bytes.of(what).set(memory.held_for(what) as f64);
         }
         metrics.client_limit.set(memory.total_bytes() as f64);
+        if let Some(heap) = AllocatorBytes::read() {
+            metrics.allocated.set(heap.allocated as f64);
+        }
         metrics.client_waiting.set(memory.waiting() as f64);
         let ring = log.ring_facts();
         metrics.log_head.set(ring.head.0 as f64);
@@ -85,7 +88,7 @@ impl Machine {
 }
 
 /// Samples the machine and the runtime that serves clients, on which it must run. Never ends.
-pub(super) async fn sample_machine(machine: Machine, metrics: Arc<Metrics>) {
+pub(super) async fn sample_machine(machine: Arc<Machine>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     let (mut busy, mut sampled_at) = (Duration::ZERO, Instant::now());
     let mut cpu = cpu_time();

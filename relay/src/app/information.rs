@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 /// The longest subscription id (NIP-01).
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
 
-/// The URL of this software, by which monitors tell relays apart (NIP-66): `repository` in relay/Cargo.toml, which
-/// whoever publishes a version, or a fork, sets there. Until then a name that RFC 2606 reserves, so that it leads
-/// nobody to a stranger's page.
+/// The URL of this software, by which monitors tell relays apart (NIP-66): `repository` in relay/Cargo.toml, which the
+/// publisher of a version, or of a fork, sets there. Without it, a name that RFC 2606 reserves, so that the URL does
+/// not lead to a page of somebody else.
 const SOFTWARE_URL: &str =
     if env!("CARGO_PKG_REPOSITORY").is_empty() { "https://skein.example" } else { env!("CARGO_PKG_REPOSITORY") };
 

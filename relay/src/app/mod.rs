@@ -1,4 +1,4 @@
-//! Builds the relay from its settings and runs it until it is told to stop.
+//! Builds the relay from its settings and runs it until it is stopped.
 
 mod cache;
 mod gauges;
@@ -13,19 +13,24 @@ pub use store::{Opened, postgres_options, sqlite_options};
 
 use crate::admin::{Admin, Health, Load};
 use crate::config::{Config, Durability, Loaded, Sources, reload};
-use crate::telemetry::{Exporter, LogControl, Metrics};
+use crate::task::Tasks;
+use crate::telemetry::{Exporter, LogControl, Metrics, Task};
 use serving::Serving;
 use signals::{Signal, Signals};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+
+/// How long the relay goes on closing connections after an essential task has panicked.
+const FAILED_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs until SIGINT or SIGTERM; SIGHUP reads the `sources` again.
 pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Skein is starting");
-    // A start that is interrupted may be dropped at any point: whatever got an OK is committed.
-    let Started { health, admin, mut serving, mut background } = tokio::select! {
+    // An interrupted start may be dropped at any point: every event with an OK is committed.
+    let Started { health, admin, mut serving, mut background, tasks } = tokio::select! {
         started = start(&loaded.config) => started?,
         signal = signals.stop() => {
             tracing::info!(signal, "stopped before it was up");
@@ -35,6 +40,15 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
 
     let ended = loop {
         tokio::select! {
+            // A panic first: it is also why the station that had it has ended.
+            biased;
+            task = tasks.failed() => {
+                health.set_draining();
+                // Who waits for the dead task would wait for ever: what can end in order does so at once.
+                let _ = tokio::time::timeout(FAILED_TIMEOUT, serving.drain(Duration::ZERO)).await;
+                admin.stop();
+                anyhow::bail!("the task {} panicked; the lines before say where", task.name());
+            }
             signal = signals.next() => match signal {
                 Signal::Reload => apply_reload(&mut loaded, &sources, &log, &serving),
                 Signal::Stop(name) => {
@@ -66,6 +80,7 @@ struct Started {
     admin: Admin,
     serving: Serving,
     background: Background,
+    tasks: Tasks,
 }
 
 /// Tasks that end with the relay.
@@ -87,27 +102,36 @@ async fn start(config: &Config) -> anyhow::Result<Started> {
     metrics.notes.log_slower_than(observe.slow_query);
     let health = Health::new();
     let load = Load::new();
-    let admin = Admin::start(&config.admin, health.clone(), load.clone(), exporter.clone())?;
-    let opened = Opened::open(config).await?;
+    let tasks = Tasks::new(metrics.clone());
+    let admin = Admin::start(&config.admin, health.clone(), load.clone(), exporter.clone(), &tasks)?;
+    let opened = Opened::open(config, tasks.clone()).await?;
     let mut background = Background::default();
     let samplers = &mut background.samplers;
     if let Some(store) = opened.postgres() {
-        samplers.spawn(gauges::sample_servers(store.clone(), health.clone(), metrics.clone()));
-        background.maintenance.spawn(async move { store.run_maintenance().await });
+        let (sampled, health, metrics) = (store.clone(), health.clone(), metrics.clone());
+        let sample = move || gauges::sample_servers(sampled.clone(), health.clone(), metrics.clone());
+        samplers.spawn(tasks.restarting(Task::ServerGauges, sample));
+        let maintain = move || {
+            let store = store.clone();
+            async move { store.run_maintenance().await }
+        };
+        background.maintenance.spawn(tasks.restarting(Task::Maintenance, maintain));
     }
-    let serving = Serving::start(config, opened.store(), opened.shared_log(), metrics.clone()).await?;
-    samplers.spawn(health.clone().heartbeat());
-    samplers.spawn(gauges::sample_machine(
-        gauges::Machine {
-            disk: disk(config),
-            health: health.clone(),
-            load: load.clone(),
-            sqlite: opened.sqlite(),
-            bus: serving.bus_up().map(|up| (config.redis.url.to_string(), up)),
-        },
-        metrics.clone(),
-    ));
-    samplers.spawn(load.watch());
+    let serving = Serving::start(config, opened.store(), opened.shared_log(), metrics.clone(), &tasks).await?;
+    let machine = Arc::new(gauges::Machine {
+        disk: disk(config),
+        health: health.clone(),
+        load: load.clone(),
+        sqlite: opened.sqlite(),
+        bus: serving.bus_up().map(|up| (config.redis.url.to_string(), up)),
+    });
+    let beating = health.clone();
+    samplers.spawn(tasks.restarting(Task::Heartbeat, move || beating.clone().heartbeat()));
+    samplers.spawn(tasks.restarting(Task::MachineGauges, {
+        let metrics = metrics.clone();
+        move || gauges::sample_machine(machine.clone(), metrics.clone())
+    }));
+    samplers.spawn(tasks.restarting(Task::Load, move || load.clone().watch()));
     if let Some(cache) = serving.cache() {
         health.set_cache(cache);
     }
@@ -126,7 +150,7 @@ async fn start(config: &Config) -> anyhow::Result<Started> {
     health.set_ready();
     log_startup(config, &serving, &admin);
     notify(&[sd_notify::NotifyState::Ready]);
-    Ok(Started { health, admin, serving, background })
+    Ok(Started { health, admin, serving, background, tasks })
 }
 
 /// Reads the settings again. If one is wrong, none of them changes.

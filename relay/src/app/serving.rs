@@ -1,4 +1,4 @@
-//! The running stations, from the listener to the store, and their orderly end.
+//! Starts the stations, from the store to the listener, and drains them.
 
 use super::tls::RunningTls;
 use super::{cache, gauges, information, memory};
@@ -12,7 +12,8 @@ use crate::log::bus::{BusHandle, NoBus};
 use crate::policy::Rules;
 use crate::query::Queries;
 use crate::store::{SharedLog, Store};
-use crate::telemetry::Metrics;
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task};
 use crate::types::Head;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -24,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The most events that wait before each station of ingest: a few commits' worth.
+/// The most events that wait before each station of ingest: enough for a few commits.
 const INGEST_QUEUE_EVENTS: usize = 2_048;
 
 /// The most events in one commit. Larger commits add latency and no throughput; 128 measured the same.
@@ -33,7 +34,7 @@ const MAX_COMMIT_EVENTS: usize = 512;
 /// The most expired events that one commit removes.
 const MAX_SWEPT_EVENTS: usize = 500;
 
-/// How long the stations may take to finish what they hold, once the last connection has ended.
+/// How long the stations may take to finish their queues, once the last connection has ended.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the ring may load without progress: longer than the largest entry takes. While it makes progress, loading
@@ -80,6 +81,7 @@ impl Serving {
         store: Arc<dyn Store>,
         shared: Option<Arc<dyn SharedLog>>,
         metrics: Arc<Metrics>,
+        tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let (begin, head) = match &shared {
             Some(shared) => beginning(&**shared, cache::shares_answers(config)).await?,
@@ -88,13 +90,14 @@ impl Serving {
                 (head, head)
             }
         };
+
         let redis_url = |wrong: RedisAddressError| anyhow::anyhow!("redis.url {wrong}");
-        let layers = cache::layers(config, &metrics).map_err(redis_url)?;
+        let layers = cache::layers(config, &metrics, tasks).map_err(redis_url)?;
         let log = Log::with_cache(begin, config.queues.ring_bytes, layers.clone(), metrics.clone());
         let rules = Arc::new(ArcSwap::from_pointee(Rules::new(config)));
         let settings = Arc::new(ArcSwap::from_pointee(ConnectionSettings::new(config)));
         let information = Arc::new(ArcSwap::from_pointee(Bytes::from(information::document(config))));
-        let bus = || attach_bus(config, &metrics);
+        let bus = || attach_bus(config, &metrics, tasks);
         let links = shared.clone().map(|shared| Ok(ClusterLinks { shared_log: shared, bus: bus()? })).transpose();
         let links = links.map_err(redis_url)?;
         let bus_up = links.as_ref().map(|links| links.bus.publisher.up()).filter(|_| !config.redis.url.is_empty());
@@ -105,20 +108,28 @@ impl Serving {
             metrics.clone(),
             ingest_settings(config),
             links,
+            tasks,
         )?;
+
         load(&log, head).await?;
         let tcp = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
         let address = tcp.local_addr()?;
-        let tls = super::tls::start(config, &metrics)?;
+        let tls = super::tls::start(config, &metrics, tasks)?;
         let memory = memory::account(config);
-        let gauges = tokio::spawn(gauges::sample(log.clone(), ingest.clone(), memory.clone(), metrics.clone()));
+        let (sampled_log, sampled_ingest) = (log.clone(), ingest.clone());
+        let (sampled_memory, sampled_metrics) = (memory.clone(), metrics.clone());
+        let gauges = tasks.spawn_restarting(Task::Gauges, move || {
+            let (log, ingest) = (sampled_log.clone(), sampled_ingest.clone());
+            gauges::sample(log, ingest, sampled_memory.clone(), sampled_metrics.clone())
+        });
         let (trigger, shutdown) = shutdown();
         let queries = match shared {
             Some(shared) => Queries::clustered(store.clone(), log.clone(), shared, metrics.clone()),
             None => Queries::new(store.clone(), log.clone(), metrics.clone()),
         };
+
         let services = Services {
             ingest,
             queries,
@@ -129,7 +140,9 @@ impl Serving {
             memory,
             shutdown,
             metrics,
+            tasks: tasks.clone(),
         };
+
         let mut listener = Listener::new(tcp, services);
         let tls = tls.map(|(tls, sockets)| {
             for socket in sockets {
@@ -137,7 +150,7 @@ impl Serving {
             }
             tls
         });
-        let listener = tokio::spawn(listener.run());
+        let listener = tasks.spawn(Task::Listener, listener.run());
         Ok(Self {
             address,
             tls,
@@ -159,7 +172,7 @@ impl Serving {
         self.address
     }
 
-    /// What serves wss, where it is on.
+    /// The part that serves wss, where it is on.
     pub(super) fn tls(&self) -> Option<&RunningTls> {
         self.tls.as_ref()
     }
@@ -192,7 +205,7 @@ impl Serving {
         }
     }
 
-    /// Closes the connections over `time`, finishes what was submitted, and closes the store.
+    /// Closes the connections over `time`, finishes the submitted events, and closes the store.
     pub(super) async fn drain(self, time: Duration) -> anyhow::Result<()> {
         self.trigger.drain(time);
         if !self.listener.is_finished() {
@@ -208,12 +221,12 @@ impl Serving {
     }
 }
 
-fn attach_bus(config: &Config, metrics: &Arc<Metrics>) -> Result<BusHandle, RedisAddressError> {
+fn attach_bus(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<BusHandle, RedisAddressError> {
     let RedisSettings { url, prefix } = &config.redis;
     if url.is_empty() {
         return Ok(NoBus::attach());
     }
-    Ok(RedisBus::attach(RedisAddress::parse(url.expose())?, prefix, metrics.clone()))
+    Ok(RedisBus::attach(RedisAddress::parse(url.expose())?, prefix, metrics.clone(), tasks))
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {

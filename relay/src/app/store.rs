@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::store::postgres::{self, Connections, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{SharedLog, Store};
+use crate::task::Tasks;
 use anyhow::Context;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +25,13 @@ impl Opened {
     ///
     /// # Errors
     /// The store's error with the database's name, never with its password.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub async fn open(config: &Config, tasks: Tasks) -> anyhow::Result<Self> {
         if config.database.is_postgres() {
-            let store = PostgresStore::open(postgres_options(config)).await;
+            let store = PostgresStore::open(postgres::Options { tasks, ..postgres_options(config) }).await;
             let store = store.with_context(|| format!("cannot open {}", names(config)))?;
             return Ok(Self::Postgres(Arc::new(store)));
         }
-        let options = sqlite_options(config);
+        let options = sqlite::Options { tasks, ..sqlite_options(config) };
         let path = options.path.display().to_string();
         let store = SqliteStore::open(options).await.with_context(|| format!("cannot open the database {path}"))?;
         Ok(Self::Sqlite(Arc::new(store)))
@@ -45,7 +46,7 @@ impl Opened {
         let mut config = config.clone();
         config.database.statement_timeout = OPERATOR_STATEMENT_TIMEOUT;
         config.postgres.primary_statement_timeout = OPERATOR_STATEMENT_TIMEOUT;
-        Self::open(&config).await
+        Self::open(&config, Tasks::detached()).await
     }
 
     /// The store, whichever it is.

@@ -1,6 +1,7 @@
 //! wss: binds its sockets and starts what keeps its certificates.
 
 use crate::config::Config;
+use crate::task::Tasks;
 use crate::telemetry::Metrics;
 use crate::tls::TlsService;
 use anyhow::Context;
@@ -12,18 +13,22 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// Where one is sent to who comes by http, unless the relay listens elsewhere.
+/// The port to which http is redirected, unless the relay listens on another one.
 const HTTPS_PORT: u16 = 443;
 
-/// What serves wss.
+/// The part that serves wss.
 pub(super) struct RunningTls {
     pub(super) service: TlsService,
     addresses: Vec<SocketAddr>,
 }
 
 /// Binds `tls.listen` and `tls.http_listen` and starts the service; nothing where `tls.listen` is empty. The sockets
-/// are those of `tls.listen`: whoever connects waits until they are accepted from.
-pub(super) fn start(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<(RunningTls, Vec<TcpListener>)>> {
+/// are those of `tls.listen`: connections wait in them until the listener accepts.
+pub(super) fn start(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> anyhow::Result<Option<(RunningTls, Vec<TcpListener>)>> {
     let settings = &config.tls;
     if !settings.is_on() {
         return Ok(None);
@@ -32,7 +37,7 @@ pub(super) fn start(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<O
     let http = bind_all(&settings.http_listen, "tls.http_listen")?;
     let addresses: Vec<_> = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     let https_port = addresses.first().map_or(HTTPS_PORT, SocketAddr::port);
-    let service = TlsService::start(settings, &config.public_url, http, https_port, metrics)?;
+    let service = TlsService::start(settings, &config.public_url, http, https_port, metrics, tasks)?;
     Ok(Some((RunningTls { service, addresses }, sockets)))
 }
 
@@ -67,8 +72,7 @@ fn bind_all(addresses: &[SocketAddr], setting: &str) -> anyhow::Result<Vec<TcpLi
     Ok(bound)
 }
 
-/// Binds an IPv6 address for IPv6 alone, so that the same port of IPv4 can stand beside it whatever the system's
-/// default.
+/// Binds an IPv6 address for IPv6 alone, so that the same port can be bound for IPv4, whatever the system's default is.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,

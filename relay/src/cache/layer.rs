@@ -35,7 +35,7 @@ pub trait SharedLayer: Send + Sync + 'static {
     /// later. `None`: the layer keeps nothing.
     fn renew_after(&self) -> Option<Duration>;
 
-    /// Forgets what `purge` names, and tells all other instances to do so. `false`: they could not be told.
+    /// Drops the entries that `purge` names, and sends the purge to all other instances. `false`: it could not be sent.
     fn purge<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, bool>;
 
     /// What the layer has done, and how its servers are; `None`: it has no servers.

@@ -1,5 +1,5 @@
-//! Canonical queries: filters that clients write in different words share one key, and a query cuts its answer out of
-//! that key's entry. docs/decisions/0009-the-cache.md says what that saves.
+//! Canonical queries: equivalent and similar filters share one key, and a query takes its answer from a part of that
+//! key's entry. docs/decisions/0009-the-cache.md has the savings.
 
 use super::snapshot::was_read_by;
 use super::{Answer, CanonicalQuery, Count, FilterKey, Listed, ReaderClass, Snapshot};
@@ -120,8 +120,8 @@ impl From<usize> for PageSize {
     }
 }
 
-/// The newest events of a filter: the key of the entry that can answer the query, and what the query cuts out of that
-/// entry.
+/// A query for the newest events of a filter: the key of the entry that can answer it, and which part of that entry it
+/// needs.
 #[derive(Debug, Clone)]
 pub struct RowsQuery {
     hashed: HashedKey,
@@ -131,15 +131,15 @@ pub struct RowsQuery {
     now: Timestamp,
 }
 
-/// Seconds. An `until` less than this before the present means "up to now".
+/// An `until` less than this many seconds before the present means "up to now".
 const PRESENT_SECONDS: Timestamp = 10;
 
-/// Seconds. A shorter window counts as this long.
+/// A window shorter than this many seconds counts as this long.
 const LEAST_WINDOW: Timestamp = 64;
 
 impl RowsQuery {
-    /// The query of a reader with `access` for a page of `filter` at the second `now`. `None`: the answer is private to
-    /// that reader, so the cache has no part in it.
+    /// The query of a reader with `access` for a page of `filter` at the second `now`. `None`: the answer
+    /// is private to that reader, so it must not be cached.
     pub(super) fn new(
         filter: &Filter,
         access: &Access,
@@ -234,7 +234,7 @@ impl<T: From<Row>> CacheQuery<Snapshot<T>> for RowsQuery {
 }
 
 /// Moves `since` back to a grid whose steps grow with its distance from `now`. The window becomes at most twice as
-/// long, and queries for about the same window at about the same time share a key. `None`: the beginning of time.
+/// long, and queries for about the same window at about the same time share a key. `None`: no lower bound is needed.
 fn coarse(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let window = now.saturating_sub(since).max(LEAST_WINDOW);
     // The greatest power of two that is at most the window.

@@ -4,6 +4,7 @@ use super::progress::{self, Bar};
 use crate::app::Opened;
 use crate::config::{Sources, cores, load};
 use crate::policy::Rules;
+use crate::task::Tasks;
 use crate::transfer::{ImportReport, ImportSettings, Rejected, import};
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &ArgMatches, sources: &Sources) -> anyhow::Result<E
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let opened = Opened::open(&loaded.config).await?;
+        let opened = Opened::open(&loaded.config, Tasks::detached()).await?;
         let store = opened.store();
         // After the store: an import that cannot begin must leave no file behind, which would make the next one fail.
         let mut rejects = Rejects::new(arguments.get_one::<PathBuf>("rejects"))?;

@@ -2,6 +2,7 @@
 
 use crate::app::Opened;
 use crate::config::{Sources, load};
+use crate::task::Tasks;
 use clap::Command;
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<ExitCode> {
     let loaded = load(sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        Opened::open(&loaded.config).await?.store().close().await;
+        Opened::open(&loaded.config, Tasks::detached()).await?.store().close().await;
         println!("the schema is up to date");
         Ok(ExitCode::SUCCESS)
     })

@@ -25,8 +25,8 @@ use std::process::ExitCode;
 /// The exit code where the command line or the settings are wrong.
 const EXIT_SETTINGS: u8 = 2;
 
-/// Runs the program with this process's command line and environment. Exit codes: 0 for success, 1 for a failure, 2 where
-/// the command line or the settings are wrong.
+/// Runs the program with this process's command line and environment. Exit codes: 0 for success, 1 for a failure, 2
+/// where the command line or the settings are wrong.
 pub fn main() -> ExitCode {
     let document = Document::embedded();
     let matches = command(&document).get_matches();

@@ -1,4 +1,4 @@
-//! `[access]` and `[proxy]`: who may do what, and which proxies are believed about a client's address.
+//! `[access]` and `[proxy]`: who may do what, and which proxies the relay trusts to say a client's address.
 
 use super::values::{self, KindSet};
 use crate::types::{PrivateKinds, PublicKey};
@@ -16,24 +16,24 @@ pub struct AccessRules {
     pub auth_to_read: bool,
     /// Only clients that have authenticated may publish (NIP-42).
     pub auth_to_write: bool,
-    /// Only clients that have authenticated may hand in gift wraps (NIP-59).
+    /// Only clients that have authenticated may publish gift wraps (NIP-59).
     pub auth_to_write_gift_wraps: bool,
     /// Kinds that only their recipients may read (NIP-17, NIP-59).
     #[serde(deserialize_with = "private_kinds")]
     pub private_kinds: PrivateKinds,
     /// Kinds that only their author may read (NIP-78).
     pub author_kinds: KindSet,
-    /// Authors whose events are taken; empty: everybody's.
+    /// Authors whose events are accepted; empty: all.
     #[serde(deserialize_with = "values::pubkeys")]
     pub allow_pubkeys: BTreeSet<PublicKey>,
     /// Authors whose events are refused.
     #[serde(deserialize_with = "values::pubkeys")]
     pub deny_pubkeys: BTreeSet<PublicKey>,
-    /// Kinds that are taken; empty: all.
+    /// Kinds that are accepted; empty: all.
     pub allow_kinds: KindSet,
     /// Kinds that are refused.
     pub deny_kinds: KindSet,
-    /// An ephemeral event that certainly nobody listens to is refused with `mute:` (NIP-01).
+    /// An ephemeral event that surely has no subscriber is refused with `mute:` (NIP-01).
     pub mute_unheard: bool,
 }
 
@@ -48,11 +48,11 @@ fn private_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKi
     Ok(PrivateKinds::new(KindSet::deserialize(deserializer)?.iter().collect()))
 }
 
-/// `[proxy]`: what stands in front of the relay.
+/// `[proxy]`: the proxies in front of the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxySettings {
-    /// The networks of the operator's proxies, which are believed about a client's address.
+    /// The networks of the operator's proxies, which the relay trusts to say a client's address.
     #[serde(deserialize_with = "networks")]
     pub trusted_networks: Vec<IpNet>,
     /// Every connection begins with a PROXY protocol header, version 2.

@@ -1,13 +1,13 @@
-//! What the checks of settings share.
+//! Helpers of the settings' checks.
 
 use super::error::Problem;
 
-/// Collects what is wrong.
+/// Collects problems.
 #[derive(Default)]
 pub(super) struct Check(Vec<Problem>);
 
 impl Check {
-    /// Everything that was wrong.
+    /// The problems of all failed checks.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.0
     }

@@ -1,4 +1,4 @@
-//! `[database]` and `[postgres]`: where events are kept.
+//! `[database]` and `[postgres]`: where events are stored.
 
 use super::redacted::Redacted;
 use super::retention::KindRetention;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `[database]`: where events are kept.
+/// `[database]`: where events are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
@@ -15,7 +15,7 @@ pub struct DatabaseSettings {
     pub urls: Vec<Redacted>,
     /// What an OK promises.
     pub durability: Durability,
-    /// Connections that read; 0: [`read_connections`](Self::read_connections) chooses.
+    /// Connections for reads; 0: [`read_connections`](Self::read_connections) chooses.
     #[serde(rename = "read_connections")]
     pub read_connections_or_zero: u32,
     /// The longest one query may run.
@@ -27,7 +27,7 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    /// How many connections read: what was set, or twice the number of cores, at least 4.
+    /// The number of connections for reads: the setting, or twice the number of cores, at least 4.
     pub fn read_connections(&self) -> usize {
         match self.read_connections_or_zero {
             0 => (2 * values::cores()).clamp(4, 1024),
@@ -40,8 +40,8 @@ impl DatabaseSettings {
         self.urls.first().is_some_and(|url| is_postgres(url.expose()))
     }
 
-    /// The file that the `sqlite:` URL names, relative to the working directory. Validation has seen to it that there
-    /// is exactly one such URL, unless the store [is PostgreSQL](Self::is_postgres).
+    /// The file that the `sqlite:` URL names, relative to the working directory. Validation has checked that there is
+    /// exactly one such URL, unless the store [is PostgreSQL](Self::is_postgres).
     pub fn sqlite_path(&self) -> PathBuf {
         let url = self.urls.first().map_or("", |url| url.expose());
         let path = url.strip_prefix("sqlite:").unwrap_or(url);
@@ -71,10 +71,10 @@ pub struct PostgresSettings {
     /// The longest that opening a connection may take.
     #[serde(rename = "connect_timeout_seconds", deserialize_with = "values::seconds")]
     pub connect_timeout: Duration,
-    /// How long a connection above the least number may have no work.
+    /// How long a connection above the minimum may be idle.
     #[serde(rename = "idle_timeout_seconds", deserialize_with = "values::seconds")]
     pub idle_timeout: Duration,
-    /// After how long a connection is renewed.
+    /// The age at which a connection is closed and replaced.
     #[serde(rename = "connection_lifetime_seconds", deserialize_with = "values::seconds")]
     pub connection_lifetime: Duration,
     /// The longest that one statement may run on the primary.
@@ -83,13 +83,13 @@ pub struct PostgresSettings {
     /// How far behind a replica may be and still serve.
     #[serde(rename = "max_replica_lag_seconds", deserialize_with = "values::seconds")]
     pub max_replica_lag: Duration,
-    /// How many whole days the log that the instances share goes back.
+    /// How many whole days the shared log goes back.
     pub log_days: u32,
     /// How many whole months events are kept; 0: for ever.
     pub retention_months: u32,
-    /// Kinds that are kept for less.
+    /// Kinds that are kept for a shorter time.
     pub retention_kinds: Vec<KindRetention>,
-    /// How many instances share the servers; 0: as many as are seen.
+    /// How many instances share the servers; 0: the number that the database shows.
     pub instances: u32,
 }
 
@@ -99,13 +99,13 @@ pub struct PostgresSettings {
 pub enum Durability {
     /// The event survives a power cut: the disk has confirmed it (SQLite's `synchronous=FULL`).
     Full,
-    /// The event survives a crash of the relay: the operating system has it. A power cut may take the last moments,
-    /// never consistency (SQLite's `synchronous=NORMAL`).
+    /// The event survives a crash of the relay: the operating system has it. A power cut may lose the last commits, but
+    /// never damages the database (SQLite's `synchronous=NORMAL`).
     Relaxed,
 }
 
 impl Durability {
-    /// As it is written in the settings.
+    /// The value in the settings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

@@ -1,15 +1,15 @@
 //! `relay.example.toml` as data: the settings, their documentation and their defaults.
 //!
 //! The file has two parts, each below a ruler (`# ==== Title ====`): the settings that most operators touch, then all
-//! others by section. A setting is written with its whole name, `limits.max_filters = 10`, since TOML does not let a
-//! table stand in two places.
+//! others by section. A setting is written with its whole name, `limits.max_filters = 10`, since TOML does not allow
+//! the same table in two places.
 
 use toml::{Table, Value};
 
 /// The text of `relay.example.toml`.
 pub const EXAMPLE: &str = include_str!("../../../relay.example.toml");
 
-/// The mark in the documentation of a setting that a reload cannot change.
+/// The last words in the documentation of a setting that a reload cannot change.
 pub(super) const NEEDS_RESTART: &str = "Needs a restart.";
 
 /// How a ruler begins, after the comment sign.
@@ -18,18 +18,19 @@ const RULER: &str = "====";
 /// Every setting, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// The first holds the settings that most operators touch, of any section; the others hold the rest of one each.
+    /// The first holds the settings that most operators touch, from all sections; each other one holds the rest of its
+    /// section.
     pub sections: Vec<Section>,
 }
 
-/// Settings that stand together in the file.
+/// Settings under one heading in the file.
 #[derive(Debug, Clone)]
 pub struct Section {
-    /// What the keys of its settings begin with; empty for the first section, whose keys begin with anything.
+    /// The first part of its settings' keys; empty for the first section, which has settings of all sections.
     pub name: String,
-    /// The title of the first section; of the others, what they are about.
+    /// The title of the first section; the subject of each other section.
     pub doc: String,
-    /// The settings of this section that do not stand in the first one.
+    /// The settings of this section that are not in the first one.
     pub settings: Vec<Setting>,
 }
 
@@ -38,24 +39,24 @@ pub struct Section {
 pub struct Setting {
     /// `section.key`, or `key` where a setting belongs to no section.
     pub key: String,
-    /// What it does, its unit, what special values mean; one line.
+    /// What the setting does, its unit, what special values mean; one line.
     pub doc: String,
-    /// Its default, which also says its type.
+    /// The default, whose type is the setting's type.
     pub default: Value,
 }
 
 impl Setting {
-    /// The environment variable that sets it.
+    /// The environment variable of the setting.
     pub fn variable(&self) -> String {
         format!("RELAY_{}", self.key.to_uppercase().replace('.', "_"))
     }
 
-    /// The flag that sets it, without the dashes in front.
+    /// The command line flag of the setting, without the leading dashes.
     pub fn flag(&self) -> String {
         self.key.replace(['.', '_'], "-")
     }
 
-    /// True when its value is a secret as a whole, not to be shown.
+    /// True when the whole value is a secret and must not be shown.
     pub fn is_secret(&self) -> bool {
         self.key.ends_with("token")
     }
@@ -67,7 +68,7 @@ impl Setting {
 }
 
 impl Section {
-    /// The section that a comment begins, if it begins one. The first ruler of the file does, and each `[name] doc`.
+    /// The section that a comment begins, if it begins one: the first ruler of the file does, and each `[name] doc`.
     fn begun_by(comment: &str, is_first: bool) -> Option<Self> {
         let (name, doc) = if is_first {
             ("", comment.strip_prefix(RULER)?.trim_matches(['=', ' ']))
@@ -79,19 +80,19 @@ impl Section {
 }
 
 impl Document {
-    /// The settings of this program.
+    /// The settings of this program, from the embedded file.
     pub fn embedded() -> Self {
         Self::parse(EXAMPLE).expect("a test reads the embedded settings")
     }
 
-    /// Reads a documented file. A comment directly above a setting documents it; a comment that begins with `[name]`
-    /// and stands alone begins a section; other comments are for the reader of the file.
+    /// Reads a documented file. A comment directly above a setting documents it. A comment that begins with `[name]`
+    /// and has an empty line below it begins a section. Other comments are for the reader of the file.
     pub fn parse(text: &str) -> Result<Self, String> {
         let values: Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
         let mut sections: Vec<Section> = Vec::new();
         let mut comment: Vec<&str> = Vec::new();
 
-        // The empty line at the end closes a comment that ends the file.
+        // The added empty line ends a comment at the end of the file.
         for line in text.lines().map(str::trim).chain([""]) {
             if let Some(words) = line.strip_prefix('#') {
                 comment.push(words.trim());
@@ -147,7 +148,7 @@ pub(super) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Puts a value at `section.key` or `key`, making the section where it is missing.
+/// Sets the value at `section.key` or `key`; makes the section where it is missing.
 pub(super) fn set(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         Some((section, key)) => {
@@ -168,7 +169,7 @@ mod tests {
     use crate::config::Config;
     use std::collections::BTreeSet;
 
-    /// The structs have no defaults of their own and know no unknown fields, so this holds both directions.
+    /// The structs have no defaults of their own and refuse unknown fields, so this checks both directions.
     #[test]
     fn the_documented_settings_are_exactly_those_of_the_structs() {
         let defaults = Document::embedded().defaults();

@@ -1,15 +1,15 @@
-//! What is wrong with the settings, all at once.
+//! The problems of the settings. All are reported at once, so that the operator can fix them in one pass.
 
 use std::fmt;
 
-/// One fault: the setting, where its value came from, and what to do.
+/// One problem: the setting, where its value came from, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The setting as `section.key`, or the file or variable that is at fault.
     pub setting: String,
-    /// Where the value came from, for a person; empty where `setting` says it.
+    /// Where the value came from, as text for the operator; empty where `setting` says it.
     pub origin: String,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to fix it.
     pub message: String,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with the settings; never empty.
+/// All problems of the settings; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 

@@ -1,4 +1,5 @@
-//! `[limits]`, `[queues]` and `[timeouts]`: what one client may ask for, and how long and how much it may keep waiting.
+//! `[limits]`, `[queues]` and `[timeouts]`: what one client may ask for, how much may wait for it, and how long the
+//! relay waits for it.
 
 use super::values;
 use serde::Deserialize;
@@ -34,7 +35,7 @@ pub struct Limits {
     pub max_age_seconds: u64,
     /// The greatest age of an ephemeral event's `created_at`; 0: any.
     pub max_ephemeral_age_seconds: u64,
-    /// How far `created_at` may lie ahead.
+    /// How far `created_at` may be in the future.
     pub max_ahead_seconds: u64,
     /// The proof of work that an event must show (NIP-13); 0: none.
     pub min_pow_bits: u8,
@@ -82,13 +83,13 @@ pub struct Timeouts {
     /// How long a client may be silent before it gets a ping; zero: no pings.
     #[serde(rename = "ping_interval_seconds", deserialize_with = "values::seconds")]
     pub ping_interval: Duration,
-    /// How long a client may leave a ping without any answer.
+    /// How long a client may take to answer a ping.
     #[serde(rename = "pong_timeout_seconds", deserialize_with = "values::seconds")]
     pub pong_timeout: Duration,
-    /// How long a client may take no byte though some wait.
+    /// How long a client may read nothing while bytes wait for it.
     #[serde(rename = "write_stall_seconds", deserialize_with = "values::seconds")]
     pub write_stall: Duration,
-    /// Over how long connections are closed when the relay stops; zero: all at once.
+    /// The time over which connections are closed when the relay stops; zero: all at once.
     #[serde(rename = "drain_seconds", deserialize_with = "values::seconds")]
     pub drain: Duration,
 }

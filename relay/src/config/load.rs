@@ -1,4 +1,4 @@
-//! Builds a configuration from its sources: merge, convert, validate.
+//! Builds a configuration from its sources: merges, converts and validates.
 
 use super::Config;
 use super::document::{Document, set};
@@ -14,13 +14,13 @@ use toml::{Table, Value};
 /// A valid configuration, and where each value came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What the relay runs with.
+    /// The settings that the relay runs with.
     pub config: Arc<Config>,
     /// Every setting in the order of `relay.example.toml`.
     pub settings: Vec<Effective>,
 }
 
-/// One setting as it is in force. `Display` shows `key = value` without secrets.
+/// One setting and its value. `Display` shows `key = value` without secrets.
 #[derive(Clone, PartialEq)]
 pub struct Effective {
     /// `section.key`.
@@ -29,7 +29,7 @@ pub struct Effective {
     pub origin: Origin,
     /// True when a reload cannot change it.
     pub needs_restart: bool,
-    /// True when the value is not to be shown.
+    /// True when the value must not be shown.
     pub is_secret: bool,
     pub(super) value: Value,
 }
@@ -59,14 +59,14 @@ fn without_secrets(value: &Value) -> Value {
     }
 }
 
-/// Reads every source and checks the result. Fails with everything that is wrong, not only the first.
+/// Reads every source and checks the result. Fails with all problems, not only the first.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     let document = Document::embedded();
     let (given, mut problems) = collect(&document, sources);
     // A later source replaces an earlier one.
     let mut given: BTreeMap<String, Given> = given.into_iter().map(|given| (given.key.clone(), given)).collect();
 
-    // Each value is tried alone among the defaults, so that an error can name its setting and none hides another.
+    // Each value is tried alone among the defaults: so an error names its setting, and no error hides another.
     for Given { key, value, origin } in given.values() {
         let mut table = document.defaults();
         set(&mut table, key, value.clone());
@@ -91,7 +91,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     finish(effective.collect())
 }
 
-/// Builds a configuration from settings that are each valid, and checks how they relate.
+/// Builds a configuration from settings that are valid one by one, and checks how they relate.
 pub(super) fn finish(settings: Vec<Effective>) -> Result<Loaded, Problems> {
     let mut table = Table::new();
     for setting in &settings {

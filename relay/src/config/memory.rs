@@ -12,10 +12,10 @@ pub struct MemorySettings {
 }
 
 impl MemorySettings {
-    /// The least account that serves anybody.
+    /// The smallest account: less would serve no client.
     pub const MIN_CLIENTS_BYTES: usize = 16 << 20;
 
-    /// How many bytes, where the operator has said.
+    /// The setting in bytes; `None` where the relay is to choose.
     pub fn clients_bytes(&self) -> Option<usize> {
         (self.clients_bytes_or_zero > 0).then_some(self.clients_bytes_or_zero)
     }

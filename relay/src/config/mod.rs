@@ -1,11 +1,11 @@
-//! Every setting. A leaf: stations take the part that concerns them.
+//! Every setting. A leaf: a station takes the section that it needs.
 //!
-//! `relay.example.toml` is the one place where settings are documented and where defaults stand; it is embedded, and
-//! its values are what [`Config::default`] reads. The structs here say only what type a setting has, so that a
-//! setting missing on either side cannot be overlooked: reading the defaults would fail.
+//! `relay.example.toml` documents each setting and holds its default. It is embedded, and [`Config::default`] reads it.
+//! The structs here only say what type a setting has. A setting that is missing on either side cannot go unnoticed:
+//! reading the defaults would fail.
 //!
-//! A setting is named by one rule: `section.key` is `RELAY_SECTION_KEY` in the environment and `--section-key`
-//! on the command line.
+//! One rule names a setting in every source: `section.key` is `RELAY_SECTION_KEY` in the environment and
+//! `--section-key` on the command line.
 
 mod access;
 mod cache;
@@ -57,11 +57,11 @@ pub use values::{KindSet, cores, parse_pubkey};
 use serde::Deserialize;
 use std::net::SocketAddr;
 
-/// What the relay runs with. `relay.example.toml` says what each setting does.
+/// All settings of a running relay. `relay.example.toml` says what each does.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where clients connect.
+    /// The address on which the relay listens for clients.
     #[serde(deserialize_with = "values::address")]
     pub listen: SocketAddr,
     /// The relay's address as clients know it; may be empty.
@@ -78,7 +78,7 @@ pub struct Config {
     pub redis: RedisSettings,
     /// Which answers are kept in memory.
     pub cache: CacheSettings,
-    /// What one client may ask for.
+    /// The most that one client may ask for.
     pub limits: Limits,
     /// Which proposals and extensions of the protocol are on.
     pub protocol: ProtocolSettings,
@@ -88,21 +88,21 @@ pub struct Config {
     pub memory: MemorySettings,
     /// How long the relay waits for a client.
     pub timeouts: Timeouts,
-    /// Where clients connect by wss.
+    /// The listener for wss, and its certificates.
     pub tls: TlsSettings,
-    /// What stands in front of the relay.
+    /// The proxies in front of the relay.
     pub proxy: ProxySettings,
     /// Who may do what.
     pub access: AccessRules,
-    /// What the relay tells about itself.
+    /// The relay's description of itself for clients.
     pub info: InfoSettings,
-    /// What it writes to standard error.
+    /// The log on standard error.
     pub log: LogSettings,
-    /// How closely it watches itself.
+    /// How much the relay measures.
     pub observe: ObserveSettings,
-    /// How many threads work.
+    /// How many threads the relay starts.
     pub workers: WorkerSettings,
-    /// How expired events leave the disk.
+    /// When expired events are removed.
     pub expiry: ExpirySettings,
 }
 

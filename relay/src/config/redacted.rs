@@ -1,9 +1,10 @@
-//! Texts that may hold a password, and are shown without it.
+//! Texts that may hold a secret. Their types show them without it.
 
 use serde::Deserialize;
 use std::fmt;
 
-/// A URL that may hold a password. `Debug` and `Display` show it without; only [`expose`](Self::expose) gives it away.
+/// A URL that may hold a password. `Debug` and `Display` leave the password out; only [`expose`](Self::expose) returns
+/// it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Redacted(String);
@@ -37,7 +38,7 @@ impl fmt::Debug for Redacted {
     }
 }
 
-/// A text that is a secret as a whole. `Debug` shows none of it.
+/// A text that is a secret from its first character to its last. `Debug` shows none of it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -65,13 +66,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `text` with what may be a secret in a URL replaced by `***`: the part between the user's name and the last `@`,
-/// and every query parameter whose name speaks of a secret.
+/// `text` with `***` for what may be a secret in a URL: the part between the user's name and the last `@`, and every
+/// query parameter whose name suggests a secret.
 pub fn redact(text: &str) -> String {
     let Some(scheme) = text.find("://") else { return text.to_owned() };
     let (head, rest) = text.split_at(scheme + 3);
     // The parameters first: an `@` inside a secret one would be taken for the end of a password.
     let shown = without_secret_parameters(rest);
+
     // Up to the last `@`, not to the first slash or question mark: a password with one that is not escaped is a fault,
     // but still a secret.
     if let Some((user_info, host)) = shown.rsplit_once('@') {
@@ -80,10 +82,11 @@ pub fn redact(text: &str) -> String {
             None => format!("{head}{shown}"),
         };
     }
+
     let (authority, parameters) = shown.split_once('?').unwrap_or((&shown, ""));
     match authority.split_once(':') {
-        // The `@` was in what was taken for a parameter. So it may have been the end of a password, too, unless a port
-        // stands where that would begin.
+        // The `@` was inside a parameter that is now hidden. It may also have ended a password with a `?` in it, unless
+        // the text after the colon is a port.
         Some((user, password)) if rest.contains('@') && !begins_with_a_port(password) => {
             format!("{head}{user}:***?{parameters}")
         }

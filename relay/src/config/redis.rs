@@ -1,10 +1,10 @@
-//! `[redis]`: the server through which the relays of one cluster pass on new events, and the URLs that name it.
+//! `[redis]`: the server that carries the bus and the shared cache of a cluster, and the URLs that name it.
 
 use super::redacted::Redacted;
 use serde::Deserialize;
 use std::fmt;
 
-/// `[redis]`: the server through which the relays of one cluster pass on new events.
+/// `[redis]`: the server that carries the bus and the shared cache of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisSettings {
@@ -14,14 +14,14 @@ pub struct RedisSettings {
     pub prefix: String,
 }
 
-/// Where Redis is, as a URL names it.
+/// The address of a Redis, as its URL gives it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisAddress {
-    /// What runs there.
+    /// What kind of Redis runs there.
     pub topology: RedisTopology,
     /// Hosts and ports: of the server, of the Sentinels, or of some of the Cluster's nodes.
     pub nodes: Vec<(String, u16)>,
-    /// TLS on every connection.
+    /// True for TLS on every connection.
     pub tls: bool,
     /// The user; none: the default user.
     pub username: Option<String>,
@@ -31,12 +31,12 @@ pub struct RedisAddress {
     pub database: i64,
 }
 
-/// What runs at an address.
+/// The kinds of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisTopology {
     /// One server.
     Single,
-    /// Sentinels, which know where the server is that has this name.
+    /// Sentinels, which know the address of the master by its name.
     Sentinel {
         /// The name of the master.
         master: String,
@@ -48,7 +48,7 @@ pub enum RedisTopology {
 /// Why a URL does not name a Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedisAddressError {
-    /// The scheme is not one of those known.
+    /// The scheme is unknown.
     #[error("must begin with redis://, rediss://, redis+sentinel:// or redis+cluster:// (rediss+… with TLS)")]
     Scheme,
     /// No host, or a port that is no number.
@@ -57,7 +57,7 @@ pub enum RedisAddressError {
     /// A Sentinel URL without the master's name.
     #[error("must name the master after the Sentinels: redis+sentinel://host:26379/NAME")]
     Master,
-    /// The database is no number, or a Cluster's, which has but one.
+    /// The database is not a number, or not 0 in a Cluster, which has only one.
     #[error("names a database that cannot be")]
     Database,
     /// A percent sign that is not followed by two hex digits.
@@ -77,6 +77,7 @@ impl RedisAddress {
             _ => return Err(Wrong::Scheme),
         };
         let (user_info, rest) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (topology, database, port) = match kind {
             "" => (RedisTopology::Single, path, 6379),
@@ -97,6 +98,7 @@ impl RedisAddress {
         if database != 0 && topology == RedisTopology::Cluster {
             return Err(Wrong::Database);
         }
+
         let nodes = hosts.split(',').map(|node| host_and_port(node, port)).collect::<Option<Vec<_>>>();
         let (username, password) = match user_info.map(|info| info.split_once(':').unwrap_or((info, ""))) {
             None => (None, None),
@@ -138,8 +140,8 @@ fn unescape(text: &str) -> Result<String, RedisAddressError> {
     percent_decode(text).ok_or(RedisAddressError::Escape)
 }
 
-/// `text` with each `%xx` replaced by the byte that it stands for; `None` where a percent sign escapes nothing, or the
-/// result is not UTF-8.
+/// `text` with each `%xx` replaced by the byte that it encodes; `None` where two hex digits are missing, or the result
+/// is not UTF-8.
 pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -192,6 +194,7 @@ mod tests {
         ] {
             assert_eq!(RedisAddress::parse(url), Err(wrong), "{url}");
         }
+
         let address = RedisAddress::parse("redis://:hunter2@a").unwrap();
         assert!(!format!("{address:?}").contains("hunter2"));
     }

@@ -1,4 +1,4 @@
-//! The settings as a page of documentation: `docs/configuration.md` is what this writes.
+//! Writes the settings as a page of documentation, `docs/configuration.md`.
 
 use super::document::{Document, NEEDS_RESTART, Section, Setting};
 use std::fmt::Write;

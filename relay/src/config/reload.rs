@@ -1,4 +1,4 @@
-//! Changing settings while the relay runs.
+//! Changes settings while the relay runs.
 
 use super::error::Problems;
 use super::load::{Effective, Loaded, finish, load};
@@ -7,7 +7,7 @@ use super::sources::Sources;
 /// What a reload would do.
 #[derive(Debug, Clone)]
 pub struct Reload {
-    /// The running configuration with what could be changed.
+    /// The running configuration with the settings that a reload can change.
     pub loaded: Loaded,
     /// The settings that changed, as `section.key`.
     pub changed: Vec<String>,
@@ -15,8 +15,8 @@ pub struct Reload {
     pub needs_restart: Vec<String>,
 }
 
-/// Reads the sources again and compares. Nothing takes effect by this alone: put `loaded.config` in force.
-/// Where anything is wrong with the new settings, none of them is taken.
+/// Reads the sources again and compares. Changes nothing itself: the caller puts `loaded.config` in force. An error in
+/// any new setting fails the whole reload.
 pub fn reload(current: &Loaded, sources: &Sources) -> Result<Reload, Problems> {
     let (mut changed, mut needs_restart) = (Vec::new(), Vec::new());
     let settle = |(old, new): (&Effective, Effective)| match (old.value == new.value, new.needs_restart) {

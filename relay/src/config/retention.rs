@@ -1,4 +1,5 @@
-//! How long the events of a kind are kept, written as `"7=90"` or `"20000-29999=1"`: kinds, and whole days.
+//! How long the events of some kinds are kept. A rule is written as `"7=90"` or `"20000-29999=1"`: kinds, and whole
+//! days.
 
 use super::values::KindRange;
 use crate::types::Kind;
@@ -9,7 +10,7 @@ use std::ops::RangeInclusive;
 /// The most days that a rule may name: a century.
 const MAX_DAYS: u32 = 36_525;
 
-/// Kinds that are kept no longer than some days by their `created_at`.
+/// Events of `kinds` are removed when their `created_at` is more than `days` ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KindRetention {
     /// The kinds.

@@ -11,13 +11,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Where it listens; written empty, `None`: off.
+    /// The address of the pages; written empty, `None`: off.
     #[serde(deserialize_with = "values::address_or_off")]
     pub listen: Option<SocketAddr>,
-    /// Where it tells a load balancer its weight; written empty, `None`: nowhere.
+    /// The address on which a load balancer can ask for the weight; written empty, `None`: off.
     #[serde(deserialize_with = "values::address_or_off")]
     pub agent_listen: Option<SocketAddr>,
-    /// What a request must carry to change something; empty: nothing can be changed.
+    /// The token that a request must carry to change something; empty: requests cannot change anything.
     pub token: Secret,
     /// Whether `/debug/pprof` may sample stacks.
     pub pprof: bool,
@@ -25,13 +25,13 @@ pub struct AdminSettings {
     pub peers: Vec<String>,
 }
 
-/// `[info]`: what the relay tells about itself (NIP-11). Empty texts are not told. A reload changes all of it.
+/// `[info]`: the relay's description of itself (NIP-11). Empty texts are left out. A reload changes all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InfoSettings {
     /// The relay's name.
     pub name: String,
-    /// What it is for.
+    /// The purpose of the relay.
     pub description: String,
     /// URL of a wide picture.
     pub banner: String,
@@ -43,13 +43,13 @@ pub struct InfoSettings {
     /// The relay's own public key, 64 lowercase hex digits; `self` in NIP-11.
     #[serde(rename = "self", deserialize_with = "values::pubkey_or_empty")]
     pub own_pubkey: String,
-    /// Another way to the operator.
+    /// Another way to reach the operator.
     pub contact: String,
     /// URL of its terms.
     pub terms_of_service: String,
 }
 
-/// `[log]`: what the relay writes to standard error.
+/// `[log]`: the log on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
@@ -59,7 +59,7 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// For whom log lines are written.
+/// The readers for whom log lines are formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -69,20 +69,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[observe]`: how closely the relay watches itself.
+/// `[observe]`: how much the relay measures.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObserveSettings {
-    /// Whether anything is counted at all.
+    /// Whether the relay counts anything at all.
     pub metrics: bool,
-    /// How many journeys of a hundred are timed stage by stage.
+    /// How many percent of the journeys are timed stage by stage.
     pub sample_percent: u32,
-    /// A read in the store that takes longer is told in the log.
+    /// A read of the store that takes longer is logged.
     #[serde(rename = "slow_query_seconds", deserialize_with = "values::seconds")]
     pub slow_query: Duration,
 }
 
-/// `[workers]`: how many threads work.
+/// `[workers]`: how many threads the relay starts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerSettings {
@@ -95,12 +95,12 @@ pub struct WorkerSettings {
 }
 
 impl WorkerSettings {
-    /// Threads that check signatures: what was set, or one a core.
+    /// Threads that check signatures: the setting, or one a core.
     pub fn verify_threads(&self) -> usize {
         or_cores(self.verify_threads_or_zero)
     }
 
-    /// Threads that serve connections: what was set, or one a core.
+    /// Threads that serve connections: the setting, or one a core.
     pub fn runtime_threads(&self) -> usize {
         or_cores(self.runtime_threads_or_zero)
     }
@@ -110,14 +110,14 @@ fn or_cores(threads: usize) -> usize {
     if threads == 0 { values::cores() } else { threads }
 }
 
-/// `[expiry]`: how expired events leave the disk (NIP-40).
+/// `[expiry]`: when expired events are removed (NIP-40).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpirySettings {
-    /// Between two sweeps; zero: none.
+    /// The time between two sweeps; zero: no sweeps.
     #[serde(rename = "sweep_interval_seconds", deserialize_with = "values::seconds")]
     pub sweep_interval: Duration,
-    /// How long an event has expired before it is swept.
+    /// How long after its expiration an event is removed.
     #[serde(rename = "grace_seconds", deserialize_with = "values::seconds")]
     pub grace: Duration,
 }

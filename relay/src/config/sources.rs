@@ -1,4 +1,5 @@
-//! The sources of settings besides the defaults, and how their texts become values.
+//! Reads settings from the sources beside the defaults (file, environment, command line), and converts their texts to
+//! values.
 
 use super::document::{Document, Setting};
 use super::error::Problem;
@@ -11,10 +12,10 @@ use toml::{Table, Value};
 
 const PREFIX: &str = "RELAY_";
 const CONFIG_VARIABLE: &str = "RELAY_CONFIG";
-/// A short name for `RELAY_LOG_LEVEL`, as other programs have one.
+/// A short name for `RELAY_LOG_LEVEL`, which operators know from other programs.
 const LOG_VARIABLE: &str = "RELAY_LOG";
 
-/// What the process was started with; a reload reads the settings from it again.
+/// The command line and the environment of the process; a reload reads the settings from them again.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The file that the command line names.
@@ -26,8 +27,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Takes the command line as given and the environment of this process. Text that is not UTF-8 is replaced where
-    /// it is not, and so found wrong later.
+    /// Takes the given command line and the environment of this process. Bytes that are not UTF-8 are replaced, and the
+    /// value is refused later.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let environment = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -61,11 +62,11 @@ pub enum Origin {
     Default,
     /// The configuration file.
     File(PathBuf),
-    /// This variable.
+    /// An environment variable, by its name.
     Variable(String),
-    /// This flag, without the dashes in front.
+    /// A command line flag, without the leading dashes.
     Flag(String),
-    /// A file of its own, which the first part names. It counts as a secret and is never shown.
+    /// A file of its own (the path), and the source that names it. The value counts as a secret and is never shown.
     OwnFile(Box<Self>, PathBuf),
 }
 
@@ -89,7 +90,7 @@ pub(super) struct Given {
     pub(super) origin: Origin,
 }
 
-/// Everything that the sources give, weakest first, and everything that is wrong with it.
+/// All values that the sources give, in ascending precedence, and all problems with them.
 pub(super) fn collect(document: &Document, sources: &Sources) -> (Vec<Given>, Vec<Problem>) {
     let mut collected = Collected { document, given: Vec::new(), problems: Vec::new() };
     if let Some(path) = sources.config_file() {
@@ -121,6 +122,7 @@ impl Collected<'_> {
             Ok(table) => table,
             Err(error) => return self.problems.push(Problem::new(name, syntax_error(&text, &error))),
         };
+
         for (key, value) in table {
             match value {
                 Value::Table(section) if self.document.setting(&key).is_none() => {
@@ -173,13 +175,14 @@ impl Collected<'_> {
             }
             known.extend([variable, file_variable]);
         }
+
         for (name, _) in variables.iter().filter(|(name, _)| !known.contains(name)) {
             let hint = did_you_mean(name, known.iter().map(String::as_str).filter(|name| !name.ends_with("_FILE")));
             self.problems.push(Problem::new(name, format!("there is no such environment variable{hint}")));
         }
     }
 
-    /// Reads the value from a file of its own; no error repeats its content.
+    /// Reads the value from a file of its own. No error repeats the content, which may be a secret.
     fn own_file(&mut self, setting: &Setting, path: &Path, named_by: Origin) {
         let origin = Origin::OwnFile(Box::new(named_by), path.to_owned());
         match std::fs::read_to_string(path) {
@@ -200,7 +203,8 @@ impl Collected<'_> {
     }
 }
 
-/// The place of a syntax error in the file. The parser's own words would repeat the line, which may hold a secret.
+/// The line of a syntax error, and what is wrong. The parser's whole error would repeat the line, which may hold a
+/// secret.
 fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
     line.map_or_else(|| error.message().to_owned(), |line| format!("line {line}: {}", error.message()))

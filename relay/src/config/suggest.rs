@@ -1,6 +1,6 @@
-//! "Did you mean": the known name nearest to an unknown one.
+//! "Did you mean": finds the known name nearest to an unknown one.
 
-/// The nearest of `known` in a form that ends a sentence, or nothing where none is near.
+/// The end of a sentence that suggests the nearest of `known`; empty where none is near.
 pub(super) fn did_you_mean<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> String {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let distance = |name: &str| {

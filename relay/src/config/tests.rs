@@ -67,6 +67,7 @@ fn every_setting_can_be_given_in_every_place() {
         }
         other => other.to_string(),
     };
+
     for setting in Document::embedded().settings() {
         let case = Case::new().variable(&setting.variable(), &text(&setting.default));
         assert_eq!(*case.load().config, Config::default(), "{}", setting.variable());
@@ -77,6 +78,7 @@ fn every_setting_can_be_given_in_every_place() {
         let case = case.variable(&format!("{}_FILE", setting.variable()), path.to_str().unwrap());
         assert_eq!(*case.load().config, Config::default(), "{}_FILE", setting.variable());
     }
+
     let case = Case::new().file(EXAMPLE);
     assert_eq!(*case.load().config, Config::default());
 }

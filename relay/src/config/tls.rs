@@ -1,4 +1,4 @@
-//! `[tls]`: where clients connect by wss, and where the certificates come from.
+//! `[tls]`: the listeners for wss, and where their certificates come from.
 
 use super::values;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The directory of Let's Encrypt, and that of its staging environment.
+/// The ACME directories of Let's Encrypt and of its staging environment.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
@@ -14,30 +14,31 @@ const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSettings {
-    /// Where it listens for wss; empty: nowhere.
+    /// The addresses on which the relay listens for wss; empty: none.
     #[serde(deserialize_with = "values::addresses")]
     pub listen: Vec<SocketAddr>,
     /// PEM files, each with a certificate and its chain.
     pub certificate: Vec<PathBuf>,
-    /// PEM files, each with the private key of the certificate at the same place.
+    /// PEM files, each with the private key of the certificate at the same index.
     pub key: Vec<PathBuf>,
     /// Names for which certificates are obtained by ACME.
     pub domains: Vec<String>,
     /// The account's mail address; empty: none.
     pub acme_contact: String,
-    /// The authority as the operator names it; [`acme_directory_url`](Self::acme_directory_url) is what to ask.
+    /// The authority as the operator names it; [`acme_directory_url`](Self::acme_directory_url) is its URL.
     pub acme_directory: String,
-    /// A PEM file with the root of a private authority's own https; written empty, `None`: the system's roots.
+    /// A PEM file with the root certificate for https to a private authority; written empty, `None`: the system's
+    /// roots.
     #[serde(deserialize_with = "values::path_or_none")]
     pub acme_root: Option<PathBuf>,
-    /// Where accounts, certificates and keys are kept.
+    /// The directory for accounts, certificates and keys.
     pub directory: PathBuf,
-    /// Where it listens for http: challenges, and redirects to https. Empty: nowhere.
+    /// The addresses on which the relay listens for http: challenges, and redirects to https. Empty: none.
     #[serde(deserialize_with = "values::addresses")]
     pub http_listen: Vec<SocketAddr>,
-    /// Whether the certificate comes from an authority of this relay's own.
+    /// Whether the relay signs its certificate itself.
     pub self_signed: bool,
-    /// From a connection's start to the end of its TLS handshake.
+    /// The longest time from a connection's start to the end of its TLS handshake.
     #[serde(rename = "handshake_timeout_seconds", deserialize_with = "values::seconds")]
     pub handshake_timeout: Duration,
     /// The most handshakes at the same time.
@@ -48,7 +49,7 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Whether the relay listens for wss.
+    /// True where the relay listens for wss.
     pub fn is_on(&self) -> bool {
         !self.listen.is_empty()
     }
@@ -62,7 +63,7 @@ impl TlsSettings {
         }
     }
 
-    /// Threads that compute handshakes: what was set, or one for four cores, at least 1.
+    /// Threads that compute handshakes: the setting, or one for four cores, at least 1.
     pub fn handshake_threads(&self) -> usize {
         match self.handshake_threads_or_zero {
             0 => (values::cores() / 4).max(1),

@@ -1,4 +1,4 @@
-//! How settings relate, and what no single value's type can say.
+//! Checks how settings relate, and bounds that no type can express.
 
 use super::check::{Check, is_url};
 use super::database::is_postgres;
@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-/// Everything that is wrong with settings that are each of the right type.
+/// All problems of settings whose values each have the right type.
 pub fn validate(config: &Config) -> Vec<Problem> {
     let mut check = Check::default();
     addresses(config, &mut check);
@@ -31,6 +31,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         peer.rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
     };
+
     let peers_named = config.admin.peers.iter().all(named);
     check.that(peers_named, "admin.peers", "each must be a host and a port, such as 10.0.0.2:7778");
     check.that(config.observe.sample_percent <= 100, "observe.sample_percent", "must be at most 100");
@@ -46,6 +47,7 @@ fn addresses(config: &Config, check: &mut Check) {
         let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
         a.port() != 0 && a.port() == b.port() && same_host
     };
+
     let (listen, admin, agent) = (Some(config.listen), config.admin.listen, config.admin.agent_listen);
     for (setting, address, other_setting, other) in [
         ("admin.listen", admin, "listen", listen),
@@ -59,6 +61,7 @@ fn addresses(config: &Config, check: &mut Check) {
             format!("{address} and `{other_setting}` = {other} cannot both be had: choose another port"),
         );
     }
+
     redis(config, check);
     check.that(
         !config.proxy.proxy_protocol || !config.proxy.trusted_networks.is_empty(),
@@ -88,12 +91,14 @@ fn redis(config: &Config, check: &mut Check) {
     if let Err(wrong) = RedisAddress::parse(url.expose()) {
         check.that(false, "redis.url", wrong.to_string());
     }
+
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     check.that(
         (1..=64).contains(&prefix.len()) && prefix.chars().all(plain),
         "redis.prefix",
         "must have 1 to 64 letters, digits or any of - _ . :",
     );
+
     check.that(
         !config.database.urls.iter().any(|url| url.expose().starts_with("sqlite:")),
         "redis.url",
@@ -125,6 +130,7 @@ fn database(database: &DatabaseSettings, check: &mut Check) {
             format!("names {} databases; only PostgreSQL servers may be several", more.len()),
         ),
     }
+
     check.that(database.read_connections_or_zero <= 1024, "database.read_connections", "must be at most 1024");
     let waits = [
         ("database.statement_timeout_seconds", database.statement_timeout),
@@ -134,7 +140,7 @@ fn database(database: &DatabaseSettings, check: &mut Check) {
 }
 
 fn postgres(postgres: &PostgresSettings, check: &mut Check) {
-    // Two connections to the primary are for writing and following alone; the rest is for reading.
+    // Two connections to the primary are reserved, for the writer and for the follower: reads must not delay them.
     const FOR_WRITING: u32 = 2;
     for (setting, min, max) in [
         ("postgres.primary_connections_min", postgres.primary_connections_min, postgres.primary_connections_max),
@@ -142,17 +148,20 @@ fn postgres(postgres: &PostgresSettings, check: &mut Check) {
     ] {
         check.that(min <= max, setting, format!("{min} is more than the most, {max}: lower it or raise that"));
     }
+
     for (setting, max, least) in [
         ("postgres.primary_connections_max", postgres.primary_connections_max, FOR_WRITING + 1),
         ("postgres.replica_connections_max", postgres.replica_connections_max, 1),
     ] {
         check.that((least..=1024).contains(&max), setting, format!("must lie between {least} and 1024"));
     }
+
     check.that(
         postgres.primary_reads.saturating_add(FOR_WRITING) <= postgres.primary_connections_max,
         "postgres.primary_reads",
         format!("must leave {FOR_WRITING} of postgres.primary_connections_max for writing"),
     );
+
     check.that(postgres.retention_months <= 1200, "postgres.retention_months", "must lie between 0 and 1200");
     check.that((1..=365).contains(&postgres.log_days), "postgres.log_days", "must lie between 1 and 365");
     let waits = [
@@ -176,11 +185,13 @@ fn limits(limits: &Limits, check: &mut Check) {
         ("limits.max_event_tags", limits.max_event_tags as usize),
         ("limits.max_content_chars", limits.max_content_chars as usize),
     ]);
+
     check.that(
         (1024..=64 << 20).contains(&limits.max_message_bytes),
         "limits.max_message_bytes",
         "must lie between 1024 bytes and 64 MiB",
     );
+
     check.that(
         limits.default_limit <= limits.max_limit,
         "limits.default_limit",
@@ -189,16 +200,19 @@ fn limits(limits: &Limits, check: &mut Check) {
             limits.default_limit, limits.max_limit
         ),
     );
+
     check.that(
         limits.max_content_chars as usize <= limits.max_message_bytes,
         "limits.max_content_chars",
         format!("{} do not fit into limits.max_message_bytes: lower it or raise that", limits.max_content_chars),
     );
+
     check.that(
         limits.messages_per_second == 0 || limits.messages_burst > 0,
         "limits.messages_burst",
         "must be at least 1 where limits.messages_per_second is on",
     );
+
     check.that(
         limits.events_per_second_per_address == 0 || limits.events_burst_per_address > 0,
         "limits.events_burst_per_address",
@@ -220,16 +234,19 @@ fn queues_and_timeouts(config: &Config, check: &mut Check) {
         ("queues.outbox_bytes", queues.outbox_bytes),
         ("cache.l1_bytes", config.cache.l1_bytes),
     ]);
+
     check.that(
         queues.ring_bytes >= config.limits.max_message_bytes.max(queues.outbox_bytes),
         "queues.ring_bytes",
         "must be at least limits.max_message_bytes and at least queues.outbox_bytes: a client catches up from the ring",
     );
+
     check.that(
         config.memory.clients_bytes().is_none_or(|bytes| bytes >= MemorySettings::MIN_CLIENTS_BYTES),
         "memory.clients_bytes",
         format!("must be 0 or at least {}: less serves nobody", MemorySettings::MIN_CLIENTS_BYTES),
     );
+
     let durations = [
         ("timeouts.handshake_seconds", timeouts.handshake),
         ("timeouts.headers_seconds", timeouts.headers),
@@ -237,12 +254,14 @@ fn queues_and_timeouts(config: &Config, check: &mut Check) {
         ("timeouts.pong_timeout_seconds", timeouts.pong_timeout),
         ("timeouts.write_stall_seconds", timeouts.write_stall),
     ];
+
     above_zero(&durations, check);
     check.that(
         timeouts.headers <= timeouts.handshake,
         "timeouts.headers_seconds",
         "must not exceed timeouts.handshake_seconds, of which it is a part",
     );
+
     check.that(
         timeouts.ping_interval.is_zero() || timeouts.pong_timeout <= timeouts.ping_interval,
         "timeouts.pong_timeout_seconds",
@@ -271,11 +290,13 @@ fn service(config: &Config, check: &mut Check) {
         let web = url.is_empty() || url.starts_with("https://") || url.starts_with("http://");
         check.that(web, setting, "must begin with https:// or http://");
     }
+
     check.that(
         info.contact.is_empty() || info.contact.contains(':'),
         "info.contact",
         "must be a URI such as mailto:you@example.com or https://example.com (NIP-11)",
     );
+
     if let Err(error) = EnvFilter::builder().parse(&config.log.level) {
         check.that(
             false,
@@ -283,6 +304,7 @@ fn service(config: &Config, check: &mut Check) {
             format!("is neither a level nor a filter such as \"info,relay=debug\": {error}"),
         );
     }
+
     check.that(!config.log.level.trim().is_empty(), "log.level", "must not be empty: \"error\" is the quietest");
     for (setting, threads) in [
         ("workers.verify_threads", config.workers.verify_threads_or_zero),

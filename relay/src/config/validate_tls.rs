@@ -1,10 +1,10 @@
-//! How the settings of `[tls]` relate.
+//! Checks how the settings of `[tls]` relate.
 
 use super::check::{Check, is_url};
 use super::{Config, TlsSettings};
 use std::net::{IpAddr, SocketAddr};
 
-/// The most names and the most files: each costs a look at every handshake.
+/// The most names and files together: every handshake looks at each.
 const MAX_CERTIFICATES: usize = 100;
 
 /// The most threads for handshakes.
@@ -18,7 +18,7 @@ pub(super) fn tls(config: &Config, check: &mut Check) {
     listeners(config, check);
 }
 
-/// Where certificates come from.
+/// Checks where certificates come from.
 fn sources(tls: &TlsSettings, check: &mut Check) {
     check.that(
         tls.certificate.len() == tls.key.len(),
@@ -29,27 +29,31 @@ fn sources(tls: &TlsSettings, check: &mut Check) {
             tls.certificate.len()
         ),
     );
+
     let has_source = !tls.certificate.is_empty() || !tls.domains.is_empty() || tls.self_signed;
     check.that(
         !tls.is_on() || has_source,
         "tls.listen",
         "needs a certificate: name files in tls.certificate and tls.key, or names in tls.domains",
     );
+
     check.that(
         tls.is_on() || !has_source,
         "tls.listen",
         "is empty, so the certificates would serve nobody: write [\"0.0.0.0:443\", \"[::]:443\"]",
     );
+
     check.that(
         !tls.self_signed || (tls.certificate.is_empty() && tls.domains.is_empty()),
         "tls.self_signed",
         "stands alone: remove tls.certificate and tls.domains, or this",
     );
+
     let count = tls.certificate.len() + tls.domains.len();
     check.that(count <= MAX_CERTIFICATES, "tls.domains", format!("and tls.certificate: at most {MAX_CERTIFICATES}"));
 }
 
-/// Names and the authority that vouches for them.
+/// Checks the names, and the authority that certifies them.
 fn authority(tls: &TlsSettings, check: &mut Check) {
     for (at, domain) in tls.domains.iter().enumerate() {
         if domain.starts_with("*.") {
@@ -65,11 +69,13 @@ fn authority(tls: &TlsSettings, check: &mut Check) {
         }
         check.that(!tls.domains[..at].contains(domain), "tls.domains", format!("names \"{domain}\" twice"));
     }
+
     check.that(
         tls.acme_contact.is_empty() || tls.acme_contact.contains('@'),
         "tls.acme_contact",
         "must be a mail address such as you@example.com",
     );
+
     check.that(
         is_url(tls.acme_directory_url(), &["https"]),
         "tls.acme_directory",
@@ -92,7 +98,7 @@ fn bounds(tls: &TlsSettings, check: &mut Check) {
     );
 }
 
-/// No two listeners want the same port.
+/// Checks that no two listeners want the same port.
 fn listeners(config: &Config, check: &mut Check) {
     let tls = &config.tls;
     let mut taken: Vec<(&str, SocketAddr)> = vec![("listen", config.listen)];
@@ -110,6 +116,7 @@ fn listeners(config: &Config, check: &mut Check) {
         }
         taken.push((setting, address));
     }
+
     check.that(
         tls.http_listen.is_empty() || tls.is_on(),
         "tls.http_listen",
@@ -117,15 +124,15 @@ fn listeners(config: &Config, check: &mut Check) {
     );
 }
 
-/// True where one socket keeps the other from being bound. A wildcard of one family leaves the other family alone: the
-/// relay binds IPv6 for itself.
+/// True where one socket keeps the other from being bound. A wildcard address of one family does not clash with the
+/// other family: the relay binds IPv6 sockets for IPv6 only.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let same_host =
         a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && same_host
 }
 
-/// True for a name that a public authority can vouch for: two labels or more, lowercase, no address.
+/// True for a name that a public authority can certify: two labels or more, lowercase, no address.
 pub(super) fn is_domain(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,4 +1,4 @@
-//! How single values are read: durations, addresses, keys, kinds.
+//! Reads single values: durations, addresses, keys, kinds.
 
 use crate::types::{Kind, PublicKey};
 use nostr::nips::nip19::FromBech32;
@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The most seconds a duration may have: a century keeps every sum of two far from overflow.
+/// The most seconds of a duration: with a century the sum of two cannot overflow.
 const MAX_SECONDS: u64 = 100 * 366 * 24 * 3600;
 
 /// The number of cores that this process may use, at least 1.
@@ -70,7 +70,7 @@ pub(super) fn pubkey_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Res
     if text.is_empty() { Ok(text) } else { parse_pubkey(&text).map(|key| key.to_hex()).map_err(D::Error::custom) }
 }
 
-/// A public key, from hex or npub; or what is wrong with it, for a person.
+/// Reads a public key from hex or npub; an error is text for the operator.
 pub fn parse_pubkey(text: &str) -> Result<PublicKey, String> {
     if text.starts_with("nsec1") {
         return Err("this is a secret key; what belongs here is the public one, npub or hex".to_owned());
@@ -88,17 +88,17 @@ pub fn parse_pubkey(text: &str) -> Result<PublicKey, String> {
 pub struct KindSet(Vec<KindRange>);
 
 impl KindSet {
-    /// True when no kind is in it.
+    /// True when the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// True when `kind` is in it.
+    /// True when `kind` is in the set.
     pub fn contains(&self, kind: Kind) -> bool {
         self.0.iter().any(|range| range.0.contains(&kind.0))
     }
 
-    /// Every kind in it, in the order given.
+    /// Every kind in the set, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = Kind> + '_ {
         self.0.iter().flat_map(|range| range.0.clone()).map(Kind)
     }

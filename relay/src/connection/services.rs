@@ -7,6 +7,7 @@ use crate::log::Log;
 use crate::memory::ClientMemory;
 use crate::policy::Rules;
 use crate::query::Queries;
+use crate::task::Tasks;
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use hyper::body::Bytes;
@@ -32,4 +33,6 @@ pub struct Services {
     pub shutdown: Shutdown,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Watches the tasks of connections and queries.
+    pub tasks: Tasks,
 }

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// What bounds connections. Read anew for each message, so a swap takes effect at once, but for what is said to be
-/// settled when a connection begins.
+/// The bounds of connections. Each message reads them again, so a swap takes effect at once, except for the fields that
+/// say that they are fixed when a connection begins.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
     /// The relay's own addresses, one of which clients name when they authenticate (NIP-42). Empty: the address that
@@ -78,8 +78,8 @@ pub struct RateLimit {
 /// NIP-01's limit.
 const MAX_SUBSCRIPTION_ID_CHARS: usize = 64;
 
-/// The most queries of one connection at the same time. More only make it wait for itself: the store has a few
-/// connections for everybody.
+/// The most queries of one connection at the same time. More would only wait for each other: the store has a few
+/// connections for all clients.
 const MAX_RUNNING_QUERIES: usize = 16;
 
 /// File descriptors that connections leave to the rest: the store's files, the admin listener, the log.

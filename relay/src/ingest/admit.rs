@@ -1,4 +1,5 @@
-//! The first station: what policy refuses needs no look-up, and what is known needs no signature check.
+//! The first station: it refuses events by the rules of policy, then answers known events as duplicates. So a refused
+//! event costs no look-up, and a known event costs no signature check.
 
 use super::order::ChunkSender;
 use super::recent::RecentEphemeral;
@@ -26,7 +27,7 @@ const KNOWN_IDS_TIMEOUT: Duration = Duration::from_millis(200);
 /// How many events go to a CPU worker at once: enough to make the hand-over cheap, few enough to share the work.
 pub(super) const EVENTS_PER_CHUNK: usize = 16;
 
-/// What the station decides by, and where it sends what it lets through.
+/// The station: the parts by which it decides, and the channel for the events that it admits.
 pub(super) struct Admission {
     pub(super) store: Arc<dyn Store>,
     pub(super) log: Arc<Log>,
@@ -36,13 +37,13 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Admits what comes, in its order, until every sender of `inbox` is gone.
+    /// Admits the submissions in their order, until every sender of `inbox` is dropped.
     pub(super) async fn run(self, mut inbox: mpsc::Receiver<Submission>) {
         let mut group = Vec::with_capacity(MAX_GROUP);
         while inbox.recv_many(&mut group, MAX_GROUP).await > 0 {
             group.iter_mut().for_each(|submission: &mut Submission| submission.passed(Stage::EventQueue));
 
-            // The rules before the look-up: "duplicate" is an answer too, and not for those whom the rules turn away.
+            // The rules before the look-up: a client that may not publish must not learn which events are known.
             let allowed = allowed(&self.rules.load(), group.drain(..));
             let unknown = self.without_known(allowed).await;
 
@@ -59,8 +60,8 @@ impl Admission {
         }
     }
 
-    /// Answers those that are already stored, as far as the store says so soon, and returns the others in their order.
-    /// A known id was verified when it came first.
+    /// Answers the submissions of stored events, as far as the store knows them in time, and returns the others in
+    /// their order. The signature of a known event was checked when it came first.
     async fn without_known(&self, group: Vec<Submission>) -> Vec<Submission> {
         let is_stored = |submission: &&Submission| !is_ephemeral(&submission.event);
         let ids: Vec<_> = group.iter().filter(is_stored).map(|submission| submission.event.id()).collect();
@@ -69,6 +70,7 @@ impl Admission {
             Ok(known) => (known, None),
             Err(refusal) => (None, Some(refusal)),
         };
+
         let mut unknown = Vec::with_capacity(group.len());
         for submission in group {
             let id = submission.event.id();
@@ -85,7 +87,7 @@ impl Admission {
         unknown
     }
 
-    /// Those of `ids` that are stored; `None` where the store does not say in time.
+    /// Which of `ids` are stored; `None` where the store does not answer in time.
     async fn known(&self, ids: &[EventId]) -> Result<Option<FxHashSet<EventId>>, Refusal> {
         let look = timeout(KNOWN_IDS_TIMEOUT, self.store.known(ids, self.log.floor()));
         match look.await.unwrap_or(Err(StoreError::Overloaded)) {
@@ -96,7 +98,7 @@ impl Admission {
                     return Ok(Some(known));
                 }
                 let Some(gone) = gone_since(&self.log, head) else { return Ok(None) };
-                // Its clients are told that it is there: from now on they find it.
+                // Their clients get an OK as duplicate, so from now on queries must find these events.
                 self.log.acknowledge(head);
                 Ok(Some(known.difference(&gone).copied().collect()))
             }
@@ -109,7 +111,7 @@ impl Admission {
     }
 }
 
-/// Refuses those that a rule turns away and returns the others in their order.
+/// Refuses the submissions that a rule does not allow, and returns the others in their order.
 fn allowed(rules: &Rules, group: impl Iterator<Item = Submission>) -> Vec<Submission> {
     let now = now();
     let mut allowed = Vec::with_capacity(group.size_hint().0);
@@ -122,8 +124,8 @@ fn allowed(rules: &Rules, group: impl Iterator<Item = Submission>) -> Vec<Submis
     allowed
 }
 
-/// The events that the log has removed after `head`, the position of the look-up: a replica may lag, and a client that sends
-/// a removed event again must not be told that it is stored. `None`: the ring does not reach back to `head`.
+/// The events that the log has removed after `head`, the position of the look-up: a replica may lag, and a client that
+/// sends a removed event again must not be told that it is stored. `None`: the ring does not reach back to `head`.
 fn gone_since(log: &Log, head: Head) -> Option<FxHashSet<EventId>> {
     let here = log.head();
     if ablated(Safeguard::KnownRemovals) || head.epoch == here.epoch && head.position >= here.position {
@@ -151,7 +153,7 @@ mod tests {
     use crate::types::safeguard::without;
     use crate::types::{Access, Event, Kind, LogEntry, PublicKey, Removal, RemovalCause, Verified};
 
-    /// Whether an event goes on to the writer that the log has removed, while the server that is asked still has it.
+    /// Whether an event goes on to the writer that the log has removed while a lagging server still has it.
     async fn sent_again() -> bool {
         let event = Arc::new(Event::build(PublicKey::from_bytes([1; 32]), 1, Kind(1), &[], "", |_| [7; 64]));
         let lagging = Arc::new(MemoryStore::default());
@@ -166,6 +168,7 @@ mod tests {
             recent: Arc::default(),
             chunks: in_order(workers, 1).0,
         };
+
         let submission = || Submission {
             event: event.clone(),
             access: Access::default(),
@@ -178,6 +181,7 @@ mod tests {
             trace: None,
             in_flight: InFlight::start(&Arc::default()),
         };
+
         assert!(admission.without_known(vec![submission()]).await.is_empty(), "it is there");
         let removal = Removal { event: event.clone(), cause: RemovalCause::Administered };
         log.apply(&LogEntry::new(head.position.next(), vec![Change::Removed(removal)])).unwrap();

@@ -1,10 +1,9 @@
-//! Requests to vanish are carried out (NIP-62): what lies below a key's floor is removed in batches, beside everything
-//! else that is written.
+//! Carries out requests to vanish (NIP-62): removes the events below a key's floor in batches, between other commits.
 //!
-//! The floor stands since the request's own transaction, so nothing comes in again meanwhile, and each batch is an
-//! entry of the log like any other: every answer is exact as of its position. The stored requests are the list of what
-//! is to be done: they are walked at the start and from time to time, so a crash, a full list or an instance that died
-//! leaves nothing behind.
+//! The request's own transaction sets the floor, so removed events cannot come in again meanwhile. Each batch is an
+//! entry of the log like any other, so every answer is exact as of its position. The stored requests are the list of
+//! the work: they are walked at the start and from time to time, so the work is completed after a crash, a full list or
+//! the death of another instance.
 
 use crate::policy::{Rules, check_vanish};
 use crate::store::rules::Vanish;
@@ -29,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Between two walks through the stored requests.
 const WALK_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// How long the walk's read may take: the writer waits for it, and readers that occupy the store's connections must keep
-/// no event from being stored.
+/// How long the walk's read may take: the writer waits for it, and readers that occupy the store's connections must
+/// keep no event from being stored.
 const WALK_READ_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// After a store that failed.

@@ -1,14 +1,16 @@
-//! The follower: the one task that applies entries to the log, in order. A solo instance takes them from its own writer;
-//! one of a cluster takes them from the bus and from the shared log too.
+//! The follower: the one task that applies entries to the log, in order. A solo instance takes them from its own
+//! writer; one of a cluster takes them from the bus and from the shared log too.
 
+use super::follower_input::FollowerInput;
 use super::read_budget::{ReadBudget, SHARED_LOG_TIMEOUT};
 use super::recent::RecentEphemeral;
 use super::resubmit;
 use crate::log::bus::{BusHandle, Message};
 use crate::log::{FollowTimings, Hole, Log, Sequencer, Step};
 use crate::store::{LogSlice, SharedHead, SharedLog, Store, StoreError};
-use crate::telemetry::{EntrySource, Metrics};
-use crate::types::{Epoch, Event, Head, LogEntry, Position, now};
+use crate::task::Tasks;
+use crate::telemetry::{EntrySource, Metrics, Task};
+use crate::types::{Event, Head, Position, now};
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +20,6 @@ use tokio::task::JoinSet;
 #[cfg(test)]
 #[path = "follow_tests.rs"]
 mod tests;
-
-/// The most entries that wait to be applied. Small: the writer waits rather than run far ahead of the readers.
-pub(super) const MAX_QUEUED_ENTRIES: usize = 16;
 
 /// While the bus is up, the shared log is read only for what the bus has lost.
 const WITH_BUS: FollowTimings = FollowTimings {
@@ -32,27 +31,19 @@ const WITH_BUS: FollowTimings = FollowTimings {
 const WITHOUT_BUS: FollowTimings =
     FollowTimings { hole: Duration::ZERO, poll: Duration::from_millis(25), retry: Duration::from_millis(50) };
 
-/// What the own writer sends to the follower.
-pub(crate) enum FollowerInput {
-    /// An entry of the log, and its epoch.
-    Entry(Epoch, LogEntry),
-    /// An ephemeral event, for the subscriptions that are live now.
-    Ephemeral(Arc<Event>),
-}
-
 /// How many positions before the head a new instance begins: the largest of these that costs no more than
 /// [`MAX_CHANGES_AT_START`]. Far enough, as a rule, that lagging replicas are within its ring.
 const START_DISTANCES: [u64; 3] = [8, 64, 512];
 /// The same with a shared cache, whose entries are some minutes old: older ones than its ring reaches back to are of no
 /// use to it.
 const START_DISTANCES_FOR_CACHE: [u64; 2] = [4_096, 32_768];
-/// About as many changes as a new instance reads at the most: a second or two, where the last entries are those of a large
+/// About the most changes that a new instance reads: a second or two, where the last entries are those of a large
 /// import.
 const MAX_CHANGES_AT_START: u64 = 131_072;
 
-/// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries: the
-/// recent tail lies between, as far as the log still has it, and farther for one with a `shared_cache`. How large its
-/// entries are is judged by some of them.
+/// Where a new instance begins to follow a shared log, and the head that it must reach before it can answer queries.
+/// The recent tail is between the two, as far as the log still has it; it is longer for an instance with a
+/// `shared_cache`. The size of its entries is estimated from some of them.
 pub async fn beginning(shared: &dyn SharedLog, shared_cache: bool) -> Result<(Head, Head), StoreError> {
     let head = shared.shared_head().await?.head;
     let (mut begin, mut loaded, mut size) = (head.position, 0, 0);
@@ -115,8 +106,8 @@ pub(super) async fn follow_solo(
     Ok(())
 }
 
-/// Delivers an ephemeral event, then yields to the connections that have it: an event that finds an outbox full is lost, so
-/// a burst must not outrun clients that only wait for their turn on this thread.
+/// Delivers an ephemeral event, then yields to the connections that have it: an event that finds an outbox full is
+/// lost, so a burst must not outrun clients that only wait for their turn on this thread.
 async fn broadcast(log: &Log, event: Arc<Event>) {
     if log.broadcast(event) > 0 {
         tokio::task::yield_now().await;
@@ -124,7 +115,7 @@ async fn broadcast(log: &Log, event: Arc<Event>) {
 }
 
 /// What the shared log has answered.
-enum Answer {
+enum SharedLogAnswer {
     Head(Result<SharedHead, StoreError>),
     LogSlice(Result<LogSlice, StoreError>),
 }
@@ -133,12 +124,13 @@ async fn changed(up: &mut watch::Receiver<bool>) -> bool {
     up.changed().await.is_ok()
 }
 
-fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, Answer> {
-    async move { Answer::Head(in_time(SHARED_LOG_TIMEOUT, shared.shared_head()).await) }.boxed()
+fn ask(shared: Arc<dyn SharedLog>) -> BoxFuture<'static, SharedLogAnswer> {
+    async move { SharedLogAnswer::Head(in_time(SHARED_LOG_TIMEOUT, shared.shared_head()).await) }.boxed()
 }
 
-fn read(shared: Arc<dyn SharedLog>, after: Position, budget: ReadBudget) -> BoxFuture<'static, Answer> {
-    async move { Answer::LogSlice(in_time(budget.timeout, shared.entries(after, budget.changes)).await) }.boxed()
+fn read(shared: Arc<dyn SharedLog>, after: Position, budget: ReadBudget) -> BoxFuture<'static, SharedLogAnswer> {
+    async move { SharedLogAnswer::LogSlice(in_time(budget.timeout, shared.entries(after, budget.changes)).await) }
+        .boxed()
 }
 
 async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -155,6 +147,7 @@ pub(super) struct ClusterFollower {
     /// The follower's own inbox, for what is submitted again.
     own: mpsc::WeakSender<FollowerInput>,
     recent: Arc<RecentEphemeral>,
+    tasks: Tasks,
 }
 
 impl ClusterFollower {
@@ -164,6 +157,7 @@ impl ClusterFollower {
         metrics: Arc<Metrics>,
         own: mpsc::WeakSender<FollowerInput>,
         recent: Arc<RecentEphemeral>,
+        tasks: Tasks,
     ) -> Self {
         Self {
             sequencer: Sequencer::new(log.clone(), metrics, Instant::now()),
@@ -173,6 +167,7 @@ impl ClusterFollower {
             log,
             store,
             recent,
+            tasks,
         }
     }
 
@@ -184,7 +179,7 @@ impl ClusterFollower {
     ) -> Result<(), FollowerStopped> {
         let ClusterLinks { shared_log, bus: BusHandle { publisher: bus, receiver: mut incoming } } = links;
         let mut up = bus.up();
-        let mut under_way: Option<BoxFuture<'static, Answer>> = None;
+        let mut under_way: Option<BoxFuture<'static, SharedLogAnswer>> = None;
         let (mut bus_lives, mut up_lives) = (true, true);
         loop {
             let patience = if *up.borrow_and_update() { WITH_BUS } else { WITHOUT_BUS };
@@ -237,7 +232,10 @@ impl ClusterFollower {
         }
         // Frees the tasks that have ended. There is about one for each failover.
         while self.resubmitting.try_join_next().is_some() {}
-        self.resubmitting.spawn(resubmit::run(self.store.clone(), self.log.clone(), lost, self.own.clone()));
+        let (store, log, own) = (self.store.clone(), self.log.clone(), self.own.clone());
+        // The store decides duplicates, so that it may begin again.
+        let resubmit = move || resubmit::run(store.clone(), log.clone(), lost.clone(), own.clone());
+        self.resubmitting.spawn(self.tasks.restarting(Task::Resubmission, resubmit));
     }
 
     /// Delivers an ephemeral event after the entries that came before it, as [`broadcast`] does.
@@ -266,25 +264,25 @@ impl ClusterFollower {
         }
     }
 
-    fn answered(&mut self, answer: Answer, patience: FollowTimings) {
+    fn answered(&mut self, answer: SharedLogAnswer, patience: FollowTimings) {
         let now = Instant::now();
-        if let Answer::LogSlice(result) = &answer {
+        if let SharedLogAnswer::LogSlice(result) = &answer {
             self.read_budget = self.read_budget.after(result);
         }
         let looked = match answer {
-            Answer::Head(Ok(head)) => {
+            SharedLogAnswer::Head(Ok(head)) => {
                 self.sequencer.learn(head, now);
                 Ok(())
             }
-            Answer::LogSlice(Ok(slice)) => {
+            SharedLogAnswer::LogSlice(Ok(slice)) => {
                 self.sequencer.take(slice, now, patience);
                 Ok(())
             }
-            Answer::LogSlice(Err(StoreError::OutOfReach)) => {
+            SharedLogAnswer::LogSlice(Err(StoreError::OutOfReach)) => {
                 self.sequencer.out_of_reach(now);
                 Ok(())
             }
-            Answer::Head(Err(error)) | Answer::LogSlice(Err(error)) => Err(error),
+            SharedLogAnswer::Head(Err(error)) | SharedLogAnswer::LogSlice(Err(error)) => Err(error),
         };
         match looked {
             Ok(()) => {

@@ -1,6 +1,7 @@
 //! A burst of ephemeral events, and clients that only wait for their turn; where a new instance begins.
 
-use super::{FollowerInput, MAX_QUEUED_ENTRIES, beginning, follow_solo};
+use super::{FollowerInput, beginning, follow_solo};
+use crate::ingest::follower_input::MAX_QUEUED_INPUTS;
 use crate::log::Log;
 use crate::memory::ClientMemory;
 use crate::outbox::{Outbox, OutboxLimits, Subscription};
@@ -21,14 +22,14 @@ const BURST: usize = 1_000;
 async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     let log = Log::new(Head::default(), 1 << 20, Arc::new(Metrics::detached()));
     let outbox = Outbox::new(
-        OutboxLimits { max_events: MAX_QUEUED_ENTRIES / 4, max_bytes: usize::MAX },
+        OutboxLimits { max_events: MAX_QUEUED_INPUTS / 4, max_bytes: usize::MAX },
         ClientMemory::unbounded().connect(),
     );
     let everything = [Filter::default()].into();
     let subscription = Subscription::new(SubscriptionId("s".into()), everything, outbox.clone());
     log.open(&subscription, log.head());
 
-    let (sender, inbox) = mpsc::channel(MAX_QUEUED_ENTRIES);
+    let (sender, inbox) = mpsc::channel(MAX_QUEUED_INPUTS);
     let follower = tokio::spawn(follow_solo(log, Arc::new(Metrics::detached()), inbox));
     let client = tokio::spawn(async move {
         let mut items = Vec::new();
@@ -49,15 +50,15 @@ async fn a_burst_does_not_outrun_a_client_that_keeps_up() {
     assert_eq!(client.await.unwrap(), BURST);
 }
 
-/// A log whose last entries, so many, have so many changes each, and the others one; it was trimmed up to some position.
-struct Tail {
+/// A log whose last `large` entries have `changes` changes each and the others one, trimmed up to a position.
+struct SyntheticLog {
     head: u64,
     large: u64,
     changes: usize,
     trimmed: u64,
 }
 
-impl SharedLog for Tail {
+impl SharedLog for SyntheticLog {
     fn shared_head(&self) -> BoxFuture<'_, Result<SharedHead, StoreError>> {
         let head = Head { position: Position(self.head), ..Head::default() };
         ready(Ok(SharedHead { head, base: Position(0), previous: Epoch(0) })).boxed()
@@ -77,21 +78,21 @@ impl SharedLog for Tail {
 
 #[tokio::test]
 async fn a_new_instance_reads_no_more_of_the_log_than_is_of_use() {
-    let back = async |tail: Tail, shared_cache| {
+    let back = async |tail: SyntheticLog, shared_cache| {
         let (begin, head) = beginning(&tail, shared_cache).await.unwrap();
         assert_eq!(head.position.0, tail.head);
         head.position.0 - begin.position.0
     };
-    let quiet = |trimmed| Tail { head: 100_000, large: 0, changes: 0, trimmed };
+    let quiet = |trimmed| SyntheticLog { head: 100_000, large: 0, changes: 0, trimmed };
     assert_eq!(back(quiet(0), false).await, 512);
     assert_eq!(back(quiet(0), true).await, 32_768);
     assert_eq!(back(quiet(99_000), true).await, 512);
     assert_eq!(back(quiet(99_999), true).await, 0);
     // Millions were imported, 2,048 an entry.
-    let imported = |large| Tail { head: 100_000, large, changes: 2_048, trimmed: 0 };
+    let imported = |large| SyntheticLog { head: 100_000, large, changes: 2_048, trimmed: 0 };
     assert_eq!(back(imported(50_000), true).await, 64);
     assert_eq!(back(imported(100), true).await, 64);
     // Heavy writing: 25 an entry.
-    assert_eq!(back(Tail { head: 100_000, large: 100_000, changes: 25, trimmed: 0 }, true).await, 4_096);
-    assert_eq!(back(Tail { head: 5, large: 0, changes: 0, trimmed: 0 }, true).await, 5);
+    assert_eq!(back(SyntheticLog { head: 100_000, large: 100_000, changes: 25, trimmed: 0 }, true).await, 4_096);
+    assert_eq!(back(SyntheticLog { head: 5, large: 0, changes: 0, trimmed: 0 }, true).await, 5);
 }

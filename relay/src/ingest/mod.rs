@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Every arrow is a bounded channel. A full one makes the station before it wait, and in the end the client's socket:
-//! nothing is dropped and nothing grows. Events keep the order in which they were handed in, from the first arrow to the
-//! last; only the OK of one that is refused or known on the way comes early.
+//! nothing is dropped and nothing grows. Events keep the order in which they were handed in, from the first arrow to
+//! the last; only the OK of one that is refused or known on the way comes early.
 
 mod admit;
 mod erase;
 mod follow;
+mod follower_input;
 mod order;
 mod read_budget;
 mod recent;
@@ -29,15 +30,17 @@ pub use submission::{InFlight, Submission};
 pub use sweep::Sweep;
 pub use write::WriterSettings;
 #[cfg(test)]
-pub(crate) use {follow::FollowerInput, resubmit::run as resubmission};
+pub(crate) use {follower_input::FollowerInput, resubmit::run as resubmission};
 
 use crate::log::Log;
 use crate::policy::Rules;
 use crate::store::Store;
-use crate::telemetry::{Metrics, Stage};
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Stage, Task};
 use crate::types::{Event, KindClass, Refusal, Verified};
 use crate::verify::{Checker, Workers};
 use arc_swap::ArcSwap;
+use follower_input::MAX_QUEUED_INPUTS;
 use order::ChunkPlace;
 use recent::RecentEphemeral;
 use std::sync::Arc;
@@ -114,7 +117,8 @@ impl Ingest {
         metrics: Arc<Metrics>,
         settings: IngestSettings,
     ) -> std::io::Result<(Self, Stations)> {
-        Self::start_clustered(store, log, rules, metrics, settings, None)
+        let tasks = Tasks::new(metrics.clone());
+        Self::start_clustered(store, log, rules, metrics, settings, None, &tasks)
     }
 
     /// Starts the stations; with `links`, as one of several instances of one log.
@@ -125,22 +129,29 @@ impl Ingest {
         metrics: Arc<Metrics>,
         settings: IngestSettings,
         links: Option<ClusterLinks>,
+        tasks: &Tasks,
     ) -> std::io::Result<(Self, Stations)> {
         let (admit_in, admit_out) = mpsc::channel(settings.queue);
         let chunks = settings.queue.div_ceil(admit::EVENTS_PER_CHUNK);
         let (verify_in, verify_out) = mpsc::channel(chunks.max(1));
         // As many again may wait for the writer as for the workers.
         let (chunk_in, chunk_out) = order::in_order(verify_in.clone(), 2 * chunks);
-        let (follow_in, follow_out) = mpsc::channel(follow::MAX_QUEUED_ENTRIES);
+        let (follow_in, follow_out) = mpsc::channel(MAX_QUEUED_INPUTS);
         let recent = Arc::new(RecentEphemeral::default());
         let bus = links.as_ref().map(|links| links.bus.publisher.clone());
         let follow = FollowerTask::Running(match links {
-            None => tokio::spawn(follow::follow_solo(log.clone(), metrics.clone(), follow_out)),
+            None => tasks.spawn(Task::Follow, follow::follow_solo(log.clone(), metrics.clone(), follow_out)),
             Some(links) => {
                 let own = follow_in.downgrade();
-                let follower =
-                    follow::ClusterFollower::new(log.clone(), store.clone(), metrics.clone(), own, recent.clone());
-                tokio::spawn(follower.follow_cluster(follow_out, links))
+                let follower = follow::ClusterFollower::new(
+                    log.clone(),
+                    store.clone(),
+                    metrics.clone(),
+                    own,
+                    recent.clone(),
+                    tasks.clone(),
+                );
+                tasks.spawn(Task::Follow, follower.follow_cluster(follow_out, links))
             }
         });
         let writer = write::EventWriter {
@@ -151,10 +162,10 @@ impl Ingest {
             audience: write::EphemeralAudience { rules: rules.clone(), bus },
             recent: recent.clone(),
         };
-        let write = tokio::spawn(writer.run(chunk_out, settings.writer));
-        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, Job::run)?;
+        let write = tasks.spawn(Task::Write, writer.run(chunk_out, settings.writer));
+        let workers = Workers::spawn(settings.verify_threads, verify_out, metrics, tasks, Job::run)?;
         let admission = admit::Admission { store, log, rules, recent, chunks: chunk_in };
-        let admit = tokio::spawn(admission.run(admit_out));
+        let admit = tasks.spawn(Task::Admit, admission.run(admit_out));
         Ok((Self { admit: admit_in, verify: verify_in }, Stations { admit, workers, write, follow }))
     }
 
@@ -194,7 +205,7 @@ impl Job {
     fn run(self, checker: &Checker) {
         match self {
             Self::Question(event, answer) => {
-                // Nobody waits any more when the connection has gone.
+                // An error means that the connection has gone.
                 let _ = answer.send(checker.check(&event).is_some());
             }
             Self::Chunk(chunk, place) => {
@@ -214,7 +225,8 @@ impl Job {
 }
 
 impl Stations {
-    /// Returns once the follower has ended although nobody closed the doors: the relay can't go on. Cancel safe.
+    /// Returns when the follower has ended though the relay is not shutting down: then the relay cannot go on. Cancel
+    /// safe.
     pub async fn failed(&mut self) -> FollowerStopped {
         let why = match &mut self.follow {
             FollowerTask::Running(task) => match task.await {
@@ -228,8 +240,8 @@ impl Stations {
         why
     }
 
-    /// Waits until everything that was handed in is committed and delivered. Call it after the last [`Ingest`] is
-    /// gone, or it waits for ever.
+    /// Waits until every submitted event is committed and delivered. To be called after the last [`Ingest`] is dropped:
+    /// else it waits without end.
     pub async fn drained(self) -> Result<(), FollowerStopped> {
         // A station that panicked has logged it; the others still finish what they have.
         let _ = self.admit.await;

@@ -1,9 +1,9 @@
 //! From the CPU workers to the writer in the order of arrival: a reorder buffer.
 //!
-//! Several workers check signatures, and a later chunk may be done before an earlier one. So each chunk has a place in a
-//! second, bounded queue to the writer before any worker sees it; the writer takes the places in turn and waits for the
-//! chunk that belongs there. A worker never waits: it leaves its chunk in its place and takes the next one. A place whose
-//! worker panicked is passed over.
+//! Several workers check signatures, and a later chunk may be done before an earlier one. So each chunk has a place in
+//! a second, bounded queue to the writer before any worker sees it; the writer takes the places in turn and waits for
+//! the chunk that belongs there. A worker never waits: it leaves its chunk in its place and takes the next one. A place
+//! whose worker panicked is passed over.
 
 use super::{Admitted, Job, Submission};
 use crate::types::Refusal;
@@ -27,7 +27,7 @@ pub(super) struct ChunkSender {
 pub(super) enum ChunkPlace {
     /// In the turn in which it was sent.
     InTurn(oneshot::Sender<Vec<Admitted>>),
-    /// Behind whatever was finished before it.
+    /// In the order in which chunks are finished.
     WhenFinished(mpsc::Sender<Checked>),
 }
 
@@ -113,7 +113,7 @@ impl ChunkReceiver {
             };
             let chunk = ready!(next.poll_unpin(cx));
             self.next = None;
-            // An error: its worker panicked, or the workers are gone, and nobody is left to answer.
+            // An error means that its worker panicked or the workers have ended: then its events get no answer.
             if let Ok(chunk) = chunk {
                 return Poll::Ready(Some(chunk));
             }

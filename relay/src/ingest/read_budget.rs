@@ -1,6 +1,6 @@
-//! How much of the shared log the follower reads at a time. It doubles after a read in time and falls to a quarter after a
-//! late one: a read that can never be in time, because the line is slow or the events are large, would hold up everything
-//! after it.
+//! How much of the shared log the follower reads at a time. It doubles after a read in time and falls to a quarter
+//! after a late one: a read that can never be in time, because the line is slow or the events are large, would hold up
+//! everything after it.
 
 use crate::store::{LogSlice, StoreError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// About how many changes a full read brings.
 const FULL_CHANGES: usize = 2_048;
 
-/// How long a read or a question may take. After it the shared log counts as out of order, and is asked anew.
+/// How long a read or a poll of the shared log may take. After it the step counts as failed, and is tried again.
 pub(super) const SHARED_LOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the read of a single entry may take at the most: as long as the server lets a statement run by default.

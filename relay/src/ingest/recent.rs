@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 /// before their time.
 const MAX_IDS: usize = 65_536;
 
-/// How long an id is remembered at the most. Longer than an event is taken by default: 5 minutes after its `created_at`,
-/// which may lie 15 minutes ahead.
+/// The longest time that an id is remembered. Longer than the relay accepts an event by default: 5 minutes after its
+/// `created_at`, which may be 15 minutes ahead.
 const MAX_AGE_SECONDS: u64 = 20 * 60;
 
-/// The ids of ephemeral events that this instance has delivered, its own and those that came over the bus. Only an event
-/// whose signature was checked is noted, so a forgery cannot keep the real one out.
+/// The ids of ephemeral events that this instance has delivered, its own and those that came over the bus. Only an
+/// event whose signature was checked is noted, so a forgery cannot keep the real one out.
 pub(super) struct RecentEphemeral {
     ids: Mutex<Ids>,
     max_ids: usize,

@@ -1,7 +1,7 @@
 //! What an asynchronous promotion has lost, submitted again: in order, removals included, by every instance that still
 //! knows it. The store decides duplicates, so it does not matter how many of them do.
 
-use super::follow::FollowerInput;
+use super::follower_input::FollowerInput;
 use crate::log::Log;
 use crate::store::{Appended, Store, StoreError};
 use crate::types::safeguard::{Safeguard, ablated};
@@ -35,9 +35,9 @@ pub(crate) async fn run(
             match submit(&*store, group, &removed).await {
                 Ok(done) => {
                     for appended in done {
-                        // Whoever was told "stored" then is to find it now.
+                        // A client that has got an OK for such an event must find it now.
                         log.acknowledge(appended.head);
-                        hand_on(appended, &follow).await;
+                        send_to_follower(appended, &follow).await;
                     }
                     break;
                 }
@@ -52,7 +52,8 @@ pub(crate) async fn run(
     tracing::info!(entries = lost.len(), "what the failover had cut off is stored again");
 }
 
-/// `lost` in pieces of about [`CHANGES_PER_GROUP`] changes. What the operator removed ends a piece: within one, events come first.
+/// `lost` in pieces of about [`CHANGES_PER_GROUP`] changes. A removal by the operator ends a piece: within a piece,
+/// events come first.
 fn groups(mut lost: &[LogEntry]) -> impl Iterator<Item = &[LogEntry]> {
     std::iter::from_fn(move || {
         let mut changes = 0;
@@ -70,15 +71,15 @@ fn is_the_operators(change: &Change) -> bool {
     matches!(change, Change::Removed(removal) if removal.cause == RemovalCause::Administered)
 }
 
-async fn hand_on(appended: Appended, follow: &mpsc::WeakSender<FollowerInput>) {
-    // Without a writer the relay is stopping, and nobody follows any more.
+async fn send_to_follower(appended: Appended, follow: &mpsc::WeakSender<FollowerInput>) {
+    // Without a writer the relay is stopping: then the follower needs no more entries.
     let Some(follow) = follow.upgrade().filter(|_| !appended.changes.is_empty()) else { return };
     let entry = LogEntry::new(appended.head.position, appended.changes);
     let _ = follow.send(FollowerInput::Entry(appended.head.epoch, entry)).await;
 }
 
-/// The operator's removals leave nothing behind that would keep an event out: what they concern is not to come back in
-/// between.
+/// The ids of events that the operator has removed. A removal by the operator leaves no tombstone, so these events are
+/// left out here: else they would come back until the removal is submitted again.
 fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
     let removals = lost.iter().flat_map(|entry| entry.changes.iter()).filter_map(|change| match change {
         Change::Removed(removal) if is_the_operators(change) => Some(removal.id()),
@@ -87,8 +88,9 @@ fn removed_by_the_operator(lost: &[LogEntry]) -> HashSet<EventId> {
     removals.filter(|_| !ablated(Safeguard::ResubmittedRemovals)).collect()
 }
 
-/// The events of some entries, in their order. A removal by deletion or by a newer version follows from the event that
-/// caused it, which stands in the same entry; one by expiry, from the clock. What the operator removed is removed again.
+/// Submits the events of some entries, in their order. A removal by deletion or by a newer version follows from the
+/// event that caused it, which is in the same entry; a removal by expiry, from the clock. The operator's removals are
+/// made again.
 async fn submit(
     store: &dyn Store,
     entries: &[LogEntry],
@@ -102,6 +104,7 @@ async fn submit(
         }
         _ => None,
     });
+
     let batch: Vec<Verified> = inserted.collect();
     let mut done = Vec::new();
     if !batch.is_empty() {
@@ -111,6 +114,7 @@ async fn submit(
         Change::Removed(removal) if removed.contains(&removal.id()) => Some(removal.id()),
         _ => None,
     });
+
     let ids: Box<[_]> = ids.collect();
     if !ids.is_empty() {
         let max = ids.len();

@@ -37,7 +37,7 @@ impl Submission {
     /// Answers the event: its OK goes to the outbox of its connection.
     pub fn answer(self, verdict: Verdict) {
         if let Some(trace) = self.trace {
-            trace.finish(&self.metrics);
+            trace.finish(&self.metrics.stages);
         }
         self.metrics.events.of(&verdict).increment(1);
         self.metrics.query_latency.of(Operation::Event).record(self.received_at.elapsed());

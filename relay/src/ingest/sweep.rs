@@ -79,7 +79,7 @@ mod tests {
     use crate::types::safeguard::without;
     use crate::types::{Event, EventId, Kind, Position, PublicKey, Timestamp, Verified};
     use deploy::STEP_TIMEOUT;
-    use deploy::postgres::{Cluster, Server};
+    use deploy::postgres::{PostgresCluster, PostgresServer};
     use futures_util::FutureExt;
     use std::sync::Arc;
     use tokio::time::timeout;
@@ -97,8 +97,8 @@ mod tests {
         ids
     }
 
-    /// Sets the server's clock by so many seconds, for every connection opened from now on.
-    async fn set_clock(server: &Server, seconds: i64) {
+    /// Moves the server's clock by `seconds`, for every connection that is opened from now on.
+    async fn set_clock(server: &PostgresServer, seconds: i64) {
         for sql in [
             "CREATE SCHEMA IF NOT EXISTS skewed".to_owned(),
             format!(
@@ -111,13 +111,13 @@ mod tests {
         }
     }
 
-    async fn open(server: &Server) -> PostgresStore {
+    async fn open(server: &PostgresServer) -> PostgresStore {
         PostgresStore::open(Options::new([Redacted::new(server.url())])).await.unwrap()
     }
 
-    /// Which of two events an instance removes whose own clock is an hour ahead of the primary's: one has expired by the
-    /// primary's clock, the other by the instance's alone.
-    async fn swept_an_hour_ahead(server: &Server) -> [bool; 2] {
+    /// Which of two events an instance removes whose own clock is an hour ahead of the primary's: one has expired by
+    /// the primary's clock, the other by the instance's alone.
+    async fn swept_an_hour_ahead(server: &PostgresServer) -> [bool; 2] {
         set_clock(server, -3_600).await;
         let store = open(server).await;
         let ids = put(&store, [now() - 7_000, now() - 1_800]).await;
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn an_instance_whose_clock_is_ahead_takes_nothing_from_the_others() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let cluster = runtime.block_on(async { Cluster::setup().start().await.unwrap() });
+        let cluster = runtime.block_on(async { PostgresCluster::setup().start().await.unwrap() });
         let server = cluster.primary().unwrap();
         assert_eq!(runtime.block_on(swept_an_hour_ahead(server)), [true, false]);
         let control = without(Some(Safeguard::SharedClock), || runtime.block_on(swept_an_hour_ahead(server)));

@@ -1,12 +1,12 @@
-//! The one writer: commits in groups, answers after the commit, hands the log entry on.
+//! The one writer: commits events in groups, sends the log entry to the follower, and answers after the commit.
 //!
-//! A group is whatever has come while the last commit ran, so an idle relay commits each event at once and a busy one
-//! shares each fsync among hundreds. Ephemeral events, which are not committed, keep their places in it. Sweeps run here
-//! too: positions must reach the follower in order.
+//! A group is the events that came while the last commit ran, so an idle relay commits each event at once and a busy
+//! one shares each fsync among hundreds. Ephemeral events, which are not committed, keep their places in the group.
+//! Sweeps run here too, since positions must reach the follower in order.
 
 use super::admit::EVENTS_PER_CHUNK;
 use super::erase::Eraser;
-use super::follow::FollowerInput;
+use super::follower_input::FollowerInput;
 use super::order::ChunkReceiver;
 use super::recent::RecentEphemeral;
 use super::sweep::{Sweep, Sweeper};
@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// The most ephemeral events that one entry carries; what follows is left to the next commit. Each is delivered without
-/// a pause in between, and what finds an outbox full is lost.
+/// The most ephemeral events that one entry carries; later ones wait for the next commit. They are delivered without a
+/// pause, so more of them would find outboxes full, and be lost.
 const MAX_ATTACHED: usize = 64;
 
 /// How the writer works.
@@ -36,7 +36,7 @@ pub struct WriterSettings {
     pub sweep: Option<Sweep>,
 }
 
-/// Who may be listening to an ephemeral event.
+/// Knows whether an ephemeral event may have listeners.
 pub(super) struct EphemeralAudience {
     pub(super) rules: Arc<ArcSwap<Rules>>,
     pub(super) bus: Option<Arc<dyn Bus>>,
@@ -62,11 +62,11 @@ pub(super) struct EventWriter {
     pub(super) recent: Arc<RecentEphemeral>,
 }
 
-/// The follower is gone; the app is stopping and says why.
+/// The follower has ended: the app stops, and reports the reason.
 struct FollowerGone;
 
 impl EventWriter {
-    /// Commits what comes, in its order, until nothing more will.
+    /// Commits the events in their order, until every sender of `inbox` is dropped.
     pub(super) async fn run(self, mut inbox: ChunkReceiver, settings: WriterSettings) {
         let mut sweeper = Sweeper::new(settings.sweep);
         let mut eraser = Eraser::new();
@@ -76,11 +76,11 @@ impl EventWriter {
                 // The sweep first: it is due rarely, and a busy inbox must not starve it.
                 biased;
                 () = sweeper.due() => match sweeper.sweep(&*self.store).await {
-                    Some(swept) => self.hand_on(swept, Vec::new()).await,
+                    Some(swept) => self.send_to_follower(swept, Vec::new()).await,
                     None => Ok(()),
                 },
                 () = eraser.due() => match eraser.step(&*self.store, &self.audience.rules.load()).await {
-                    Some(erased) => self.hand_on(erased, Vec::new()).await,
+                    Some(erased) => self.send_to_follower(erased, Vec::new()).await,
                     None => Ok(()),
                 },
                 more = inbox.fill(&mut backlog, settings.max_batch) => {
@@ -92,6 +92,7 @@ impl EventWriter {
                     self.commit(group, &mut eraser).await
                 }
             };
+
             if let Err(FollowerGone) = result {
                 return;
             }
@@ -100,10 +101,10 @@ impl EventWriter {
 
     /// Stores and delivers a group in its order, then answers it in its order.
     async fn commit(&self, group: Vec<Admitted>, eraser: &mut Eraser) -> Result<(), FollowerGone> {
-        // Nothing before them waits for a commit, so they do not either.
+        // The first ephemeral events come before every event that needs the commit, so they do not wait for it.
         let mut group = group.into_iter().peekable();
         while let Some(ephemeral) = group.next_if(Admitted::is_ephemeral) {
-            self.pass_on(ephemeral.submission).await?;
+            self.deliver_ephemeral(ephemeral.submission).await?;
         }
 
         let mut batch = Vec::with_capacity(group.len());
@@ -124,7 +125,7 @@ impl EventWriter {
             Ok(appended) => {
                 self.metrics.commit.record(start.elapsed());
                 eraser.note(&appended.changes);
-                self.tell(appended, submissions).await
+                self.deliver_and_answer(appended, submissions).await
             }
             Err(error) => {
                 self.metrics.store_errors.increment(1);
@@ -132,7 +133,7 @@ impl EventWriter {
                 let refusal = Refusal::from(&error);
                 for submission in submissions {
                     if is_ephemeral(&submission.event) {
-                        self.pass_on(submission).await?;
+                        self.deliver_ephemeral(submission).await?;
                     } else {
                         submission.refuse(refusal.clone());
                     }
@@ -142,8 +143,9 @@ impl EventWriter {
         }
     }
 
-    /// Has the follower deliver what a commit did, ephemeral events in their places, and answers everybody.
-    async fn tell(&self, appended: Appended, submissions: Vec<Submission>) -> Result<(), FollowerGone> {
+    /// Sends a commit's changes to the follower, with the ephemeral events in their places, then answers all
+    /// submissions.
+    async fn deliver_and_answer(&self, appended: Appended, submissions: Vec<Submission>) -> Result<(), FollowerGone> {
         let head = appended.head;
         let mut outcomes = appended.outcomes.iter().copied();
         let insertions = appended.changes.iter().zip(1..).filter(|(change, _)| matches!(change, Change::Inserted(_)));
@@ -168,8 +170,10 @@ impl EventWriter {
             };
             verdicts.push(verdict);
         }
+
         drop(after_insertion);
-        self.hand_on(appended, attached).await?;
+        self.send_to_follower(appended, attached).await?;
+        // Before the answers: a client that reads after its OK must find its event.
         self.log.acknowledge(head);
         for (mut submission, verdict) in submissions.into_iter().zip(verdicts) {
             submission.passed(Stage::EventCommit);
@@ -178,8 +182,8 @@ impl EventWriter {
         Ok(())
     }
 
-    /// Has the follower deliver an ephemeral event by itself, and answers it.
-    async fn pass_on(&self, submission: Submission) -> Result<(), FollowerGone> {
+    /// Sends an ephemeral event to the follower without an entry, and answers it.
+    async fn deliver_ephemeral(&self, submission: Submission) -> Result<(), FollowerGone> {
         let verdict = self.judge_ephemeral(&submission.event);
         if verdict == Verdict::Accepted {
             self.send(FollowerInput::Ephemeral(submission.event.clone())).await?;
@@ -188,7 +192,7 @@ impl EventWriter {
         Ok(())
     }
 
-    /// Whether an ephemeral event is to be delivered; if so, it never is again.
+    /// Decides whether an ephemeral event is delivered. An accepted one is noted, so that it is not delivered again.
     fn judge_ephemeral(&self, event: &Event) -> Verdict {
         if self.recent.contains(&event.id()) {
             Verdict::Duplicate
@@ -202,7 +206,7 @@ impl EventWriter {
         }
     }
 
-    async fn hand_on(&self, appended: Appended, attached: Vec<EphemeralEvent>) -> Result<(), FollowerGone> {
+    async fn send_to_follower(&self, appended: Appended, attached: Vec<EphemeralEvent>) -> Result<(), FollowerGone> {
         for change in &appended.changes {
             if let Change::Removed(removal) = change {
                 self.metrics.removals.of(removal.cause).increment(1);
@@ -224,7 +228,8 @@ impl EventWriter {
     }
 }
 
-/// Takes the next group from `backlog`: up to `max` events, as far as one entry can carry the ephemeral ones among them.
+/// Takes the next group from `backlog`: up to `max` events, of which one entry must be able to carry the ephemeral
+/// ones.
 fn take_group(backlog: &mut VecDeque<Admitted>, max: usize) -> Vec<Admitted> {
     let mut attached = 0;
     let mut stored = 0;

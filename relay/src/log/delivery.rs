@@ -7,7 +7,7 @@ use crate::types::safeguard::{Safeguard, ablated};
 use crate::types::{Change, Head, Insertion, LogEntry, Position, Refusal};
 use std::sync::Arc;
 
-/// Changes that one step of a replay looks at; then it releases the subscription's lock for a moment.
+/// How many changes one step of a replay reads before it releases the subscription's lock for a moment.
 const REPLAY_CHANGES: usize = 1_024;
 
 impl Log {
@@ -28,6 +28,7 @@ impl Log {
             *delivery = Delivery::Behind(Place::end_of(generation, from));
             subscription.begin(generation);
         }
+
         let registration = self.matcher.lock().insert(&subscription.filters, subscription.clone());
         if let Err(registration) = subscription.register(registration) {
             self.matcher.lock().remove(registration);
@@ -36,7 +37,7 @@ impl Log {
         self.catch_up(subscription);
     }
 
-    /// Ends `subscription` without a message.
+    /// Ends `subscription` without a CLOSED.
     pub fn forget(&self, subscription: &Subscription) {
         if let Some(registration) = subscription.close() {
             self.matcher.lock().remove(registration);
@@ -54,7 +55,7 @@ impl Log {
         }
     }
 
-    /// Closes every open subscription: the log continues elsewhere, and the entries between are unknown.
+    /// Closes every open subscription: the log continues at a later position, and the entries before it are unknown.
     pub(super) fn close_all(&self) {
         let mut all = Vec::new();
         self.matcher.lock().for_each_target(|subscription| all.push(subscription.clone()));
@@ -71,17 +72,17 @@ impl Log {
 
     /// One step of the replay. True while there may be more.
     fn replay_some(&self, subscription: &Arc<Subscription>) -> bool {
-        // Held for the whole step: between the finding that nothing is left and the switch to live pushes, the follower
-        // must not push.
+        // Locked for the whole step: an entry that the follower pushes after the ring was read, and before the
+        // subscription is live, would be lost.
         let mut delivery = subscription.delivery();
         let Delivery::Behind(behind) = *delivery else { return false };
 
         let found = {
             let ring = self.ring.read();
             let place = match ring.place_now(behind) {
-                // The subscription has had what an earlier failover cut off, and has not had what this one did. To
-                // track both would take more than one generation for each subscription, so a reader that was slow
-                // through both is closed.
+                // The subscription has had the entries that an earlier failover cut off, but not those of this one. To
+                // track both it would need more than one generation, so a reader that was slow through two failovers
+                // is closed.
                 Some(place)
                     if place.generation != behind.generation && subscription.has_seen_before(behind.generation) =>
                 {
@@ -105,7 +106,7 @@ impl Log {
         };
 
         if place.generation != behind.generation {
-            // The subscription was behind the cut, so it has had nothing of what was cut off.
+            // The subscription was behind the cut, so it has had none of the entries that were cut off.
             subscription.begin(place.generation);
         }
 
@@ -158,6 +159,7 @@ impl Log {
                 });
             }
         }
+
         for later in ephemeral {
             self.broadcast(later.event.clone());
         }

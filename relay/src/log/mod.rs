@@ -10,6 +10,9 @@ mod ephemeral_tests;
 #[cfg(test)]
 mod epoch_tests;
 mod ring;
+mod ring_index;
+#[cfg(test)]
+mod ring_index_tests;
 mod sequencer;
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,7 @@ use crate::matcher::{Matcher, MatcherStats};
 use crate::outbox::{Place, RingGeneration, Subscription};
 use crate::store::SharedHead;
 use crate::telemetry::Metrics;
-use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, LogEntry, Position};
+use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Insertion, LogEntry, Position};
 use parking_lot::{Mutex, RwLock};
 use ring::Ring;
 use rustc_hash::FxHashMap;
@@ -243,6 +246,23 @@ impl Log {
     /// [`OutOfReach`]: the ring does not reach back to `from`, or a failover has cut it off.
     pub fn tail(&self, from: Head) -> Result<Tail, OutOfReach> {
         self.tail_of_all(&[from]).map_err(|_| OutOfReach)
+    }
+
+    /// As [`tail`](Self::tail), but only the entries that may concern one of `filters`, in log order. Costs as much as
+    /// these are, however long the tail is. Every change of an event that one of the filters selects is in them, and
+    /// every entry that is not whole.
+    ///
+    /// # Errors
+    /// [`OutOfReach`], as for [`tail`](Self::tail).
+    pub fn tail_concerning(&self, from: Head, filters: &[Filter]) -> Result<Tail, OutOfReach> {
+        let ring = self.ring.read();
+        let generation = ring.generation_of(from.epoch).ok_or(OutOfReach)?;
+        let place = ring.place_now(Place::end_of(generation, from.position)).ok_or(OutOfReach)?;
+        let head = ring.head();
+        if !(ring.floor()..=head.position).contains(&place.position) {
+            return Err(OutOfReach);
+        }
+        Ok(Tail { entries: ring.concerning(filters, place.position), head })
     }
 
     /// True when the log can bring a snapshot at `head` up to date, now or once the local head is there.

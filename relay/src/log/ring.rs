@@ -2,9 +2,10 @@
 //! that it has followed.
 
 use super::RingFacts;
+use super::ring_index::{Concerning, RingIndex};
 use crate::outbox::{Place, RingGeneration};
 use crate::store::SharedHead;
-use crate::types::{Change, Epoch, Event, EventId, Head, Insertion, LogEntry, Position};
+use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Insertion, LogEntry, Position};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(super) struct Ring {
     max_bytes: usize,
     /// Finds the insertion that a removal marks as dead.
     alive: FxHashMap<EventId, Arc<Insertion>>,
+    index: RingIndex,
 }
 
 impl Ring {
@@ -70,6 +72,7 @@ impl Ring {
             bytes: 0,
             max_bytes,
             alive: FxHashMap::default(),
+            index: RingIndex::new(),
         }
     }
 
@@ -123,6 +126,7 @@ impl Ring {
             match self.entries.pop_back() {
                 Some((entry, bytes)) => {
                     self.bytes -= bytes;
+                    self.index.pop_back(&entry);
                     self.forget(&entry);
                     self.head.position = Position(entry.position.0 - 1);
                     cut_off.push(entry);
@@ -142,6 +146,7 @@ impl Ring {
     pub(super) fn restart(&mut self, to: SharedHead) {
         self.entries.clear();
         self.alive.clear();
+        self.index.clear();
         self.bytes = 0;
         if to.head.epoch != self.head.epoch && to.previous != self.head.epoch {
             self.begin_generation(to.previous, None);
@@ -157,6 +162,7 @@ impl Ring {
         let Some(last) = self.entries.iter().rposition(|(entry, _)| !entry.whole) else { return };
         for (entry, bytes) in self.entries.drain(..=last).collect::<Vec<_>>() {
             self.bytes -= bytes;
+            self.index.pop_front(&entry);
             self.forget(&entry);
         }
     }
@@ -195,6 +201,7 @@ impl Ring {
                 }
             }
         }
+        bytes += self.index.push(entry);
         self.head.position = entry.position;
         // Ephemeral events are for those who are live now.
         self.entries.push_back((LogEntry { ephemeral: Vec::new(), ..entry.clone() }, bytes));
@@ -219,6 +226,23 @@ impl Ring {
         Some(taken)
     }
 
+    /// The entries after `position` of the present generation that may concern one of `filters`. The ring must reach
+    /// back to the position.
+    pub(super) fn concerning(&self, filters: &[Filter], position: Position) -> Vec<LogEntry> {
+        let floor = self.floor().0;
+        match self.index.concerning(filters, position) {
+            Concerning::Any => self.after(position, usize::MAX).unwrap_or_default(),
+            Concerning::Positions(positions) => {
+                let entry = |position: Position| {
+                    // The entries are without holes, the first one right after the floor.
+                    let at = usize::try_from(position.0.checked_sub(floor + 1)?).ok()?;
+                    self.entries.get(at).map(|(entry, _)| entry.clone())
+                };
+                positions.into_iter().filter_map(entry).collect()
+            }
+        }
+    }
+
     /// The event of this id, where the ring has its insertion and no removal.
     pub(super) fn event(&self, id: &EventId) -> Option<Arc<Event>> {
         self.alive.get(id).map(|insertion| insertion.event.clone())
@@ -237,6 +261,7 @@ impl Ring {
         while self.bytes > self.max_bytes && self.entries.len() > 1 {
             let Some((entry, bytes)) = self.entries.pop_front() else { return };
             self.bytes -= bytes;
+            self.index.pop_front(&entry);
             self.forget(&entry);
         }
     }

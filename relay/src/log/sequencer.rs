@@ -1,6 +1,6 @@
-//! The sequencer: a reorder buffer. Entries come in from the instance's own writer, from the bus in any order or not at
+//! The sequencer: a reorder buffer. Entries come from the instance's own writer, from the bus in any order or not at
 //! all, and from the shared log; they go to [`Log::apply`] in order. It has no clock and no socket: [`Sequencer::next`]
-//! says what to do next, and the follower does it. So the model of the protocol drives the same code.
+//! returns the next step, and the follower takes it. So the model of the protocol runs the same code.
 
 use super::{EntryFate, Log};
 use crate::store::{LogSlice, SharedHead};
@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a follower waits.
+/// The times that a follower waits.
 #[derive(Debug, Clone, Copy)]
 pub struct FollowTimings {
-    /// For an entry that may still come over the bus, before the log is read. Zero: there is no bus, so every poll
-    /// reads.
+    /// How long a hole may stay before the log is read: its entry may still come over the bus. Zero: there is no bus,
+    /// so every poll reads the log.
     pub hole: Duration,
-    /// Between two polls of the shared log's head.
+    /// The interval of polls of the shared log's head.
     pub poll: Duration,
-    /// After a failed read of the shared log.
+    /// The pause after a failed read of the shared log.
     pub retry: Duration,
 }
 
@@ -56,11 +56,11 @@ pub struct Sequencer {
     missing: Option<(Position, Instant)>,
     /// When the next poll is due.
     ask_at: Instant,
-    /// When the next read is due, where that is not `hole` after `missing` began.
+    /// When the next read is due; `None`: `hole` after `missing` began.
     retry_at: Option<Instant>,
     /// The shared log no longer reaches back to the local head.
     out_of_reach: bool,
-    /// Entries of the own writer whose epoch this instance does not know yet.
+    /// Entries of the own writer whose epoch this instance has not followed yet.
     unknown_epoch: Vec<(Epoch, LogEntry)>,
     /// Entries that failovers have cut off, oldest first, until [`take_cut_off`](Self::take_cut_off).
     cut_off: Vec<LogEntry>,
@@ -100,7 +100,7 @@ impl Sequencer {
         match fate {
             // Of the present epoch, or of an earlier one before the cut, where both have the same entry.
             EntryFate::InLog => {}
-            // Of a new epoch: the poll that is due now tells how that began.
+            // Of a new epoch: poll now, for the base of that epoch.
             EntryFate::UnknownEpoch => {
                 self.ask_at = now;
                 if source == EntrySource::Own && self.unknown_epoch.len() < MAX_UNKNOWN_EPOCH_ENTRIES {
@@ -118,7 +118,7 @@ impl Sequencer {
                 }
                 return;
             }
-            // Of an epoch that is over, and without a promise to a client of this instance.
+            // Of a past epoch, and no client of this instance got an OK for it.
             EntryFate::Undecidable => {
                 self.broadcast_attached(&entry);
                 return;
@@ -127,7 +127,8 @@ impl Sequencer {
 
         let head = self.log.head().position;
         if entry.position.0 > head.0.saturating_add(MAX_PENDING_ENTRIES as u64) {
-            // Too far ahead to buffer, and perhaps not true: the shared log decides, and has the entry.
+            // Too far ahead to buffer, and perhaps a wrong position: poll the shared log, which has the entry if it
+            // exists.
             self.ask_at = now;
             self.broadcast_attached(&entry);
             return;
@@ -141,7 +142,7 @@ impl Sequencer {
                 self.broadcast_attached(&before);
             }
         } else {
-            // The shared log was faster.
+            // The entry was applied before, from the shared log.
             self.broadcast_attached(&entry);
         }
 
@@ -198,6 +199,7 @@ impl Sequencer {
             }
             self.apply_pending();
         }
+
         self.note_missing(now);
         if self.missing.is_some() {
             // After progress the next slice is read at once. An entry that the shared log does not have yet is asked
@@ -220,10 +222,10 @@ impl Sequencer {
         self.ask_at = now;
     }
 
-    /// The next step. A caller that has an [`Step::Ask`] or a [`Step::Read`] under way asks again once it has the
-    /// answer.
+    /// The next step. While a [`Step::Ask`] or a [`Step::Read`] is under way, the caller must not call this again
+    /// before it has the answer.
     pub fn next(&mut self, now: Instant, timings: FollowTimings) -> Step {
-        // The timings may have become shorter: a poll that was planned with longer ones comes earlier.
+        // The timings may have become shorter since the next poll was scheduled.
         self.ask_at = self.ask_at.min(now + timings.poll);
         if now >= self.ask_at && !ablated(Safeguard::Poll) {
             self.ask_at = now + timings.poll;
@@ -307,8 +309,8 @@ impl Sequencer {
         }
     }
 
-    /// Delivers the ephemeral events of an entry that is applied from another copy, later, or never: the other copy may
-    /// lack them, and they are worth most now.
+    /// Delivers the ephemeral events of an entry that is not applied now. It is applied from another copy, which may
+    /// lack these events, or later, when they would be too late, or never.
     fn broadcast_attached(&self, entry: &LogEntry) {
         for EphemeralEvent { event, .. } in &entry.ephemeral {
             self.log.broadcast(event.clone());

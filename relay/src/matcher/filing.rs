@@ -4,13 +4,13 @@ use super::frequencies::Frequencies;
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// The cost of one posting, in memory and on insertion, in candidates an event.
+/// The cost of one posting, in memory and on insertion, in the unit of the other costs: candidates an event.
 const POSTING: f64 = 1e-6;
 
 /// A filter with more (author, kind) pairs than this is not filed under pairs.
 const MAX_PAIRS: usize = 256;
 
-/// The longest tag value, other than hex, that fits into the place of a binary hash.
+/// The longest tag value, other than hex, that is stored in the space of a 32-byte hash.
 pub(super) const SHORT: usize = 31;
 
 /// The field that a filter is filed under.
@@ -36,6 +36,7 @@ pub(super) fn rarest_field(filter: &Filter, seen: &Frequencies) -> Field {
             best = (cost, field);
         }
     };
+
     let kinds = filter.kinds.as_deref();
     let share_of_kinds = kinds.map(|kinds| kinds.iter().map(|kind| seen.kind(*kind)).sum::<f64>());
     if let (Some(kinds), Some(share)) = (kinds, share_of_kinds) {
@@ -50,6 +51,7 @@ pub(super) fn rarest_field(filter: &Filter, seen: &Frequencies) -> Field {
             }
         }
     }
+
     for TagFilter { letter, values } in &filter.tags {
         offer(Field::Tag(*letter), values.len(), seen.tag_value(*letter));
     }
@@ -60,11 +62,11 @@ pub(super) fn rarest_field(filter: &Filter, seen: &Frequencies) -> Field {
 }
 
 impl Field {
-    /// The number of sorts of fields.
-    pub(super) const SORTS: usize = 6;
+    /// The number of field types: the tags of all letters are one type.
+    pub(super) const TYPES: usize = 6;
 
-    /// The sort, from 0.
-    pub(super) const fn sort(self) -> usize {
+    /// The number of the field's type, from 0.
+    pub(super) const fn type_number(self) -> usize {
         match self {
             Self::Id => 0,
             Self::Tag(_) => 1,
@@ -84,12 +86,12 @@ pub(super) struct IndexKey<'a> {
     pub(super) part: Part<'a>,
 }
 
-/// The value of a key, its kind aside.
+/// The value of a key, without the kind of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part<'a> {
     /// An id, a public key, or a tag value that is one of these in hex; zeros where there is none.
     Fixed([u8; 32]),
-    /// Another tag value that fits: its length, and its bytes followed by zeros.
+    /// Another tag value of at most [`SHORT`] bytes: its length, and its bytes followed by zeros.
     Short(u8, [u8; SHORT]),
     /// A longer tag value.
     Long(&'a str),
@@ -107,8 +109,9 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The hash of a key, which consists of this and of its head. It covers all that tells keys apart, with the sort of
-    /// the part and the length of a text. Otherwise a client could make values that collide whatever the secret is.
+    /// The hash of a key, which consists of this part and of its head. It covers everything in which keys differ, also
+    /// the type of the part and the length of a text. Otherwise a client could make values that collide under every
+    /// secret.
     pub(super) fn hash(&self, head: u32, secret: &RandomState) -> u64 {
         let mut hasher = secret.build_hasher();
         let sort = match self {
@@ -125,6 +128,7 @@ impl<'a> Part<'a> {
                 u8::MAX - 1
             }
         };
+
         hasher.write_u32(head);
         hasher.write_u8(sort);
         hasher.finish()
@@ -158,10 +162,10 @@ impl<'a> IndexKey<'a> {
         Self { field: Field::Tag(letter), kind: 0, part }
     }
 
-    /// All of the key but `part`, in one number.
+    /// The key without `part`, as one number.
     pub(super) fn head(&self) -> u32 {
         let letter = if let Field::Tag(letter) = self.field { letter } else { 0 };
-        u32::from_be_bytes([self.field.sort() as u8, letter, (self.kind >> 8) as u8, self.kind as u8])
+        u32::from_be_bytes([self.field.type_number() as u8, letter, (self.kind >> 8) as u8, self.kind as u8])
     }
 
     /// Calls `file` with each key that `filter` has under `field`, always in the same order. A key may come twice.

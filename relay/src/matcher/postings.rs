@@ -23,7 +23,7 @@ pub(super) struct Postings {
     long: Slab<Vec<Posting>>,
     secret: RandomState,
     /// The number of postings of each sort of field: where it is 0, nothing is looked up.
-    filed: [usize; Field::SORTS],
+    filed: [usize; Field::TYPES],
 }
 
 /// A key and its hash. The order puts equal keys side by side, even between different keys of one hash.
@@ -40,18 +40,18 @@ impl Postings {
             texts: Texts::new(),
             long: Slab::new(),
             secret: RandomState::new(),
-            filed: [0; Field::SORTS],
+            filed: [0; Field::TYPES],
         }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.texts.len() == 0 && self.long.len() == 0 && self.filed == [0; Field::SORTS]
+        self.blocks.is_empty() && self.texts.len() == 0 && self.long.len() == 0 && self.filed == [0; Field::TYPES]
     }
 
     /// False when no filter is filed under this sort of field.
     pub(super) fn has(&self, field: Field) -> bool {
-        self.filed.get(field.sort()).is_none_or(|count| *count > 0)
+        self.filed.get(field.type_number()).is_none_or(|count| *count > 0)
     }
 
     /// Hashes a key for [`look_up`](Self::look_up).
@@ -104,7 +104,7 @@ impl Postings {
 
     /// Files a filter under a key; returns its place in the list.
     pub(super) fn insert(&mut self, key: IndexKey<'_>, posting: Posting) -> u32 {
-        if let Some(count) = self.filed.get_mut(key.field.sort()) {
+        if let Some(count) = self.filed.get_mut(key.field.type_number()) {
             *count += 1;
         }
         let key = self.hashed(key);
@@ -121,6 +121,7 @@ impl Postings {
                 return u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
             }
         }
+
         let number = last.map_or(0, |last| last + 1);
         let part = part.unwrap_or_else(|| OwnedPart::new(&key.key.part, &mut self.texts));
         let mut block = Block::new(key.key.head(), part, number);
@@ -144,6 +145,7 @@ impl Postings {
                 self.remove_block(key, number);
             }
         }
+
         list.reverse();
         list.push(posting);
         let place = u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
@@ -156,16 +158,17 @@ impl Postings {
 
     /// Removes what is at `place` of the key's list. Returns the posting that has moved there, if one has.
     pub(super) fn remove(&mut self, key: IndexKey<'_>, place: u32) -> Option<Posting> {
-        let sort = key.field.sort();
+        let field_type = key.field.type_number();
         let key = self.hashed(key);
         let last = self.last_block(&key)?;
-        if let Some(count) = self.filed.get_mut(sort) {
+        if let Some(count) = self.filed.get_mut(field_type) {
             *count -= 1;
         }
         let block = self.block_mut(&key, last)?;
         if let Some(list) = block.elsewhere() {
             return self.remove_long(&key, list, place);
         }
+
         let (from, posting) = block.pop()?;
         if block.is_empty() {
             self.remove_block(&key, last);
@@ -185,6 +188,7 @@ impl Postings {
         }
         swap_remove(list, place as usize);
         let moved = list.get(place as usize).copied();
+
         // Half a block, so that a list whose length varies around the limit does not move with every step.
         if list.len() <= ROOM / 2 && list.iter().all(|posting| u16::try_from(posting.ordinal).is_ok()) {
             let list = self.long.remove(index)?;

@@ -5,12 +5,12 @@ use std::path::Path;
 
 /// The automatic account takes this fraction of the memory that the process may use.
 const AUTOMATIC_SHARE: u64 = 4;
-/// The automatic account has at least this many bytes: less serves nobody.
+/// The automatic account has at least this many bytes: less would serve no client.
 const AUTOMATIC_MIN_BYTES: u64 = 64 << 20;
 /// The automatic account has at most this many bytes: more is the operator's decision.
 const AUTOMATIC_MAX_BYTES: u64 = 4 << 30;
 
-/// How much memory this process may use, and who says so.
+/// How much memory this process may use, and where the limit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// In bytes.
@@ -30,7 +30,7 @@ pub fn automatic_clients_bytes(limit: Option<MemoryLimit>) -> usize {
     usize::try_from(bytes.clamp(AUTOMATIC_MIN_BYTES, AUTOMATIC_MAX_BYTES)).unwrap_or(usize::MAX)
 }
 
-/// The same for a machine whose file system lies under `root`.
+/// The same for a machine whose file system is below `root`.
 fn limit_under(root: &Path) -> Option<MemoryLimit> {
     let machine = machine_bytes(&read_to_string(root.join("proc/meminfo")).ok()?)?;
     let cgroup = read_to_string(root.join("proc/self/cgroup")).ok().and_then(|groups| cgroup_bytes(root, &groups));
@@ -63,8 +63,8 @@ fn cgroup_bytes(root: &Path, groups: &str) -> Option<u64> {
     groups.filter_map(|(mount, file, path)| least_limit(&root.join(mount), path, file)).min()
 }
 
-/// The least number in `file` of the cgroup `path` and of those above it. In a container the path may be that of the host,
-/// which is not there; then the mount itself is our cgroup.
+/// The least number in `file` of the cgroup `path` and of those above it. In a container the path may be that of the
+/// host, which does not exist there; then the mount itself is our cgroup.
 fn least_limit(mount: &Path, path: &str, file: &str) -> Option<u64> {
     let mut group = mount.join(path.trim_start_matches('/'));
     let mut least: Option<u64> = None;

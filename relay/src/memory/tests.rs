@@ -1,4 +1,4 @@
-//! The account balances whatever is dropped when, and divides fairly.
+//! The account returns to 0 in whichever order reservations are dropped, and divides fairly.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -85,18 +85,18 @@ proptest! {
         drop(held);
         drop(waits);
         prop_assert_eq!((account.held_bytes(), held_by_kind(&account)), (0, 0));
-        // Whoever was given up leaves the queue when somebody looks at it.
+        // A dropped waiter leaves the queue at the next look at it.
         drop(connections[0].hold(HeldFor::Rows, 1));
         prop_assert_eq!(account.waiting(), 0);
     }
 
-    /// Whatever the number of connections that take all they may, the next one gets as much as they have.
+    /// However many connections take as much as they may, the next one gets as much as each of them has.
     #[test]
     fn the_next_connection_gets_what_the_greedy_have(greedy in 1_usize..200) {
         let account = ClientMemory::new(256 * MIB);
         let connections: Vec<_> = (0..greedy).map(|_| account.connect()).collect();
         let mut held = Vec::new();
-        // In turns, until nobody may take a page more.
+        // In turns, until none may take a page more.
         while let taken = connections.iter().filter_map(|one| one.try_hold(HeldFor::Rows, 16 << 10)).collect::<Vec<_>>()
             && !taken.is_empty()
         {

@@ -1,5 +1,5 @@
-//! Those who wait for memory, in the order of their coming. Each gets it as soon as its connection may hold it, so a
-//! connection that holds much lets those pass that hold less.
+//! The queue of reads that wait for memory, in their order of arrival. Each gets memory as soon as its connection may
+//! hold it, so reads of connections that hold less overtake those of connections that hold much.
 
 use super::{ClientMemory, ConnectionMemory, HeldFor, Reservation};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl ClientMemory {
             }
             self.waiting.store(waiters.len(), Ordering::SeqCst);
         }
-        // Unlocked: a reservation that finds nobody is dropped, and comes back here.
+        // Unlocked: a reservation whose waiter is gone is dropped, and dropping it takes this lock.
         for (grant, reservation) in grants {
             drop(grant.send(reservation));
         }

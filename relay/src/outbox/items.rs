@@ -8,21 +8,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// An outbox holds this many bytes without asking the account of memory: so a quiet client's deliveries touch nothing
-/// that connections share, and whoever drains an outbox always makes room, however full the account is.
+/// An outbox holds this many bytes without asking the account of memory. So the deliveries of a quiet client touch
+/// nothing that connections share, and draining an outbox always makes room, however full the account is.
 const UNCOUNTED_BYTES: usize = 16 << 10;
 
-/// The account is asked for this many bytes at a time.
+/// The step in which an outbox asks the account for bytes: large, so that a busy outbox rarely asks.
 const COUNTED_STEP_BYTES: usize = 64 << 10;
 
 /// One thing to send.
 pub enum Item {
     /// An answer.
     Reply(Reply),
-    /// Everything that was stored has been queued before this. Not sent once the client has closed or replaced the
-    /// subscription: the new one of the same id would take it for its own.
+    /// Ends the stored events: all of them are queued before it. Not sent once the client has closed or replaced the
+    /// subscription: the client would take it for the EOSE of the new subscription with the same id.
     Eose(Arc<Subscription>, EoseHints),
-    /// The relay has ended the subscription, and why. Not sent either once the client has closed or replaced it.
+    /// The CLOSED of a subscription that the relay has ended, with the reason. Not sent either once the client has
+    /// closed or replaced the subscription.
     Ended(Arc<Subscription>, Refusal),
     /// An event that was read from the store.
     Stored {
@@ -31,7 +32,7 @@ pub enum Item {
         /// What to send.
         row: Row,
     },
-    /// An event that the log brought. Death, expiry and access are checked at the moment of sending.
+    /// A live event. Removal, expiry and access are checked at the moment of sending, since the event may have waited.
     Live {
         /// Whose it is.
         subscription: Arc<Subscription>,
@@ -55,34 +56,34 @@ pub(super) struct Queue {
     pub(super) items: VecDeque<Item>,
     pub(super) events: usize,
     pub(super) bytes: usize,
-    /// What the account of memory counts beyond [`UNCOUNTED_BYTES`].
+    /// Bytes beyond [`UNCOUNTED_BYTES`], as reserved at the account of memory.
     pub(super) counted: Option<Reservation>,
-    /// How often items were taken: where it stands still, the client takes nothing.
+    /// How often items were taken: while the number stays the same, the client takes nothing.
     pub(super) takes: u64,
     pub(super) behind: Vec<Arc<Subscription>>,
-    /// How many queries have rows for which there was no room.
+    /// How many queries wait with rows that found no room.
     pub(super) waiting: usize,
-    /// The last room that was made went to those that fell behind: the next is for rows, where any wait.
+    /// True after a replay: the next free room goes to rows, where any wait.
     pub(super) rows_next: bool,
     pub(super) closed: bool,
-    /// Something has happened since the connection last asked.
+    /// True where something has happened since the connection last looked.
     pub(super) notified: bool,
-    /// The connection, asleep until something happens.
+    /// Wakes the connection's task.
     pub(super) waker: Option<Waker>,
 }
 
 impl Queue {
-    /// What the events take in memory.
+    /// The bytes that the queued events take in memory.
     fn held_bytes(&self) -> usize {
         self.bytes + self.events * size_of::<Item>()
     }
 
-    /// Up to this many bytes may be held without asking the account anew.
+    /// How many bytes the queue may hold before it asks the account again.
     fn covered_bytes(&self) -> usize {
         UNCOUNTED_BYTES + self.counted.as_ref().map_or(0, Reservation::bytes)
     }
 
-    /// True where there is room as far as the limits of this outbox go, whatever the account says.
+    /// True where the limits of this outbox leave room; says nothing of the account.
     pub(super) fn is_within(&self, limits: OutboxLimits) -> bool {
         self.events < limits.max_events && self.bytes < limits.max_bytes
     }
@@ -93,7 +94,7 @@ impl Queue {
         self.is_within(limits) && (covered() || memory.room_bytes() >= COUNTED_STEP_BYTES)
     }
 
-    /// True where there is room for one event more; asks the account where it must.
+    /// True where there is room for one event more. Reserves another step at the account where the queue needs it.
     pub(super) fn make_room(&mut self, limits: OutboxLimits, memory: &Arc<ConnectionMemory>) -> bool {
         if !self.is_within(limits) {
             return false;
@@ -110,7 +111,7 @@ impl Queue {
         }
     }
 
-    /// Gives back what is no longer needed; a little is kept, so that a busy client does not keep asking.
+    /// Returns bytes to the account. Keeps up to one spare step, so that a busy client does not ask again at once.
     pub(super) fn give_back(&mut self) {
         let held = self.held_bytes();
         let Some(counted) = &mut self.counted else { return };
@@ -124,7 +125,8 @@ impl Queue {
         }
     }
 
-    /// How many bytes of rows to fetch for the room there is; `None` where that is less than half of the outbox.
+    /// How many bytes of rows to fetch for the free room; `None` where less than half of the outbox is free. A fetch
+    /// for less would make many small reads of the store.
     pub(super) fn room_for_rows(&self, limits: OutboxLimits, memory: &ConnectionMemory) -> Option<usize> {
         let max_bytes = match memory.room_bytes() >= COUNTED_STEP_BYTES {
             true => limits.max_bytes,
@@ -143,7 +145,8 @@ impl Queue {
             self.events += 1;
             self.bytes += bytes;
             if self.held_bytes() > self.covered_bytes() {
-                // One event is taken as long as there was any room: now it is there, and counts.
+                // `make_room` promises room for one event of any size, so the account must take this one without a
+                // question.
                 let needed = (self.held_bytes() - UNCOUNTED_BYTES).next_multiple_of(COUNTED_STEP_BYTES);
                 self.counted.get_or_insert_with(|| memory.hold(HeldFor::Outbox, 0)).resize(needed);
             }

@@ -1,8 +1,8 @@
-//! The way back to a client: a bounded outbox a connection, carried inside its subscriptions. A leaf, so that every
-//! station can answer without importing the connection.
+//! The way back to a client: each connection has one bounded outbox, which its subscriptions carry. A leaf, so that
+//! every station can answer without importing the connection.
 //!
-//! A push of a live event never waits. When the outbox is full, the subscription only remembers where it stands in
-//! the log ([`Delivery::Behind`]), and whoever drains the outbox replays from the ring.
+//! A push of a live event never waits. When the outbox is full, the subscription only remembers its place in the log
+//! ([`Delivery::Behind`]), and the connection's task, which drains the outbox, replays the ring from there.
 
 mod items;
 mod queue;

@@ -1,4 +1,4 @@
-//! The queue itself: replies are always taken (their number is bounded by the permits of the reader), events only
+//! The queue of an outbox. It always takes replies, whose number the permits of the reader bound; it takes events only
 //! while there is room.
 
 use super::items::{Item, Queue};
@@ -14,21 +14,22 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// How much may wait for a slow client.
+/// How much an outbox may hold for a slow client.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxLimits {
     /// The most events that wait.
     pub max_events: usize,
-    /// The most bytes of event text that wait; one event more is taken as long as less than this waits.
+    /// The bytes of event text at which the outbox is full. It may exceed them by one event: it takes one of any size
+    /// while it holds less.
     pub max_bytes: usize,
 }
 
-/// The connection is gone: there is nobody to send to.
+/// The connection is closed, so nothing can be sent any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed")]
 pub struct Closed;
 
-/// What a [`take`](Outbox::take) has left.
+/// What remains after a [`take`](Outbox::take).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remaining {
     /// There are more items.
@@ -37,33 +38,33 @@ pub struct Remaining {
     pub behind: bool,
 }
 
-/// What waits to be sent to one client. An item holds its subscription, and that the outbox: whoever makes one calls
-/// [`close`](Self::close) when the client has gone, or what waits is never freed.
+/// What waits to be sent to one client. An item holds its subscription, which holds the outbox: the owner of the outbox
+/// must call [`close`](Self::close) when the client has gone, or the circle is never freed.
 pub struct Outbox {
     queue: Mutex<Queue>,
     limits: OutboxLimits,
     memory: Arc<ConnectionMemory>,
     space: Notify,
-    /// The query that may fetch rows for the room that comes free.
+    /// One permit: the query that has it may fetch rows for free room.
     turn: Semaphore,
-    /// The reads of this connection's queries that the store may have at the same time.
+    /// Permits for reads of the store by this connection's queries.
     reads: Semaphore,
 }
 
-/// The most reads of one connection that the store is given at the same time: the store serves who comes first, and who
-/// asks for 160 filters at once would keep everybody waiting.
+/// The most reads of the store that one connection makes at the same time. The store serves reads in their order of
+/// arrival, so a client that asks for 160 filters at once would keep all other clients waiting.
 const MAX_READS: usize = 8;
 
 /// How far [`push_rows`](Outbox::push_rows) has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowsPushed {
-    /// All of them are queued.
+    /// All rows are queued.
     All,
-    /// The client has taken nothing for a while: what is left was left where it was.
+    /// The client has taken nothing for a while. The remaining rows are still where they were.
     Stalled,
 }
 
-/// The turn of one query among those of its connection; the next one's begins when it is dropped.
+/// The turn of one query among those of its connection. The next query's turn begins when this one is dropped.
 pub struct Turn<'a> {
     _permit: SemaphorePermit<'a>,
     /// How many bytes of event text there is room for, at least 1.
@@ -71,7 +72,7 @@ pub struct Turn<'a> {
 }
 
 impl Outbox {
-    /// An empty outbox, whose bytes `memory` counts.
+    /// An empty outbox; `memory` counts its bytes.
     pub fn new(limits: OutboxLimits, memory: Arc<ConnectionMemory>) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
@@ -88,12 +89,12 @@ impl Outbox {
     pub async fn read_permit(&self) -> Result<SemaphorePermit<'_>, Closed> {
         match self.reads.try_acquire() {
             Ok(permit) => Ok(permit),
-            // Never closed.
+            // The semaphore is never closed.
             Err(_) => self.reads.acquire().await.map_err(|_| Closed),
         }
     }
 
-    /// What the connection holds.
+    /// The memory that the connection holds.
     pub fn memory(&self) -> &Arc<ConnectionMemory> {
         &self.memory
     }
@@ -103,8 +104,8 @@ impl Outbox {
         self.push_answer(Item::Reply(reply));
     }
 
-    /// Queues an answer and calls `done` before the connection is woken or can look: so what `done` counts down is over
-    /// only once its answer is here.
+    /// Queues an answer, and calls `done` under the lock, before the connection can look. So a connection that sees the
+    /// counter which `done` decrements also sees the answer.
     pub fn reply_then(&self, reply: Reply, done: impl FnOnce()) {
         let mut queue = self.queue.lock();
         if !queue.closed {
@@ -143,8 +144,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Moves rows, which their query counts as memory, from the front of `rows` to the queue, waiting for room as the client reads; gives up once the client
-    /// has taken nothing for `patience`. Cancel safe: what was queued stays queued, the rest stays in `rows`.
+    /// Moves rows, which their query counts as memory, from the front of `rows` to the queue, and waits for room as the
+    /// client reads. Gives up once the client has taken nothing for `patience`. Cancel safe: what was queued stays
+    /// queued, the rest stays in `rows`.
     pub async fn push_rows(
         &self,
         subscription: &Arc<Subscription>,
@@ -160,12 +162,14 @@ impl Outbox {
                 if queue.closed {
                     return Err(Closed);
                 }
-                // Their query has counted them: they move from one place to another.
+
+                // Not `make_room`: the rows' query has reserved their bytes, so the queue does not need new ones.
                 while !rows.is_empty() && queue.is_within(self.limits) {
                     let Some(row) = rows.pop_front() else { break };
                     queue.push(Item::Stored { subscription: subscription.clone(), row }, &self.memory);
                     queue.rows_next = false;
                 }
+
                 if rows.is_empty() {
                     notify(queue);
                     return Ok(RowsPushed::All);
@@ -173,11 +177,14 @@ impl Outbox {
                 if waiting.is_none() {
                     waiting = Some(Waiting::new(self, &mut queue));
                 }
+
                 if takes.is_none() {
                     takes = Some(queue.takes);
                 }
                 notify(queue);
             }
+
+            // `space` was made before the queue was looked at, so room that came free in between wakes it.
             if timeout(patience, space).await.is_ok() {
                 takes = None;
             } else if takes.replace(self.takes()) == takes {
@@ -186,10 +193,10 @@ impl Outbox {
         }
     }
 
-    /// Waits for this query's turn among those of its connection, and until half of the outbox is free: rows that are
-    /// fetched now can be queued at once, and the client has enough to read meanwhile. Cancel safe.
+    /// Waits for this query's turn among those of its connection, and until half of the outbox is free. Rows that are
+    /// fetched then can be queued at once, and the client has the other half to read meanwhile. Cancel safe.
     pub async fn turn(&self) -> Result<Turn<'_>, Closed> {
-        // Never closed.
+        // The semaphore is never closed.
         let permit = self.turn.acquire().await.map_err(|_| Closed)?;
         let mut waiting = None;
         loop {
@@ -210,7 +217,7 @@ impl Outbox {
         }
     }
 
-    /// Notes a subscription that is to be replayed from the ring once there is room again.
+    /// Notes a subscription to replay from the ring once there is room again.
     pub fn fell_behind(&self, subscription: &Arc<Subscription>) {
         let mut queue = self.queue.lock();
         if !queue.closed {
@@ -219,8 +226,8 @@ impl Outbox {
         }
     }
 
-    /// Calls `catch_up` for each subscription that fell behind, if it is their turn; says whether there was any. What
-    /// room they leave is for the rows that wait.
+    /// Calls `catch_up` for each subscription that fell behind, if it is their turn; true if there was any. Rows that
+    /// wait get the room that the replay leaves.
     pub fn replay(&self, mut catch_up: impl FnMut(&Arc<Subscription>)) -> bool {
         let behind = {
             let mut queue = self.queue.lock();
@@ -230,6 +237,7 @@ impl Outbox {
             queue.rows_next = true;
             std::mem::take(&mut queue.behind)
         };
+        // Unlocked: each replay pushes into this queue.
         behind.iter().for_each(&mut catch_up);
         if self.queue.lock().may_have_room(self.limits, &self.memory) {
             self.space.notify_waiters();
@@ -242,9 +250,9 @@ impl Outbox {
         poll_fn(|cx| if self.watch(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    /// Says whether something has happened since it was last asked, and has what happens next wake `task`: the one
-    /// that has asked last, since there is one connection. Its waker lies with what a push touches anyway: a delivery
-    /// to a quiet client waits for memory more than for anything else.
+    /// True where something has happened since the last call. The next thing that happens wakes `task`, which replaces
+    /// the task of the last call: an outbox has one connection. The waker is inside the queue, which a push touches
+    /// anyway: a delivery to a quiet client costs cache misses more than anything else.
     pub fn watch(&self, task: &Waker) -> bool {
         let mut queue = self.queue.lock();
         match &mut queue.waker {
@@ -254,32 +262,34 @@ impl Outbox {
         std::mem::take(&mut queue.notified)
     }
 
-    /// Ends a wait in [`ready`](Self::ready) although nothing was queued: something else has happened that the
-    /// connection wants to know.
+    /// Ends a wait in [`ready`](Self::ready) although nothing was queued: for something else that the connection must
+    /// look at.
     pub fn wake(&self) {
         notify(self.queue.lock());
     }
 
-    /// How often items were taken since the connection began: where that stands still, the client takes nothing.
+    /// How often items were taken since the connection began. While the number stays the same, the client takes
+    /// nothing.
     pub fn takes(&self) -> u64 {
         self.queue.lock().takes
     }
 
-    /// True where the client has taken nothing since [`takes`](Self::takes) was `before`, although something waits for it.
+    /// True where the client has taken nothing since [`takes`](Self::takes) was `before`, although something waits for
+    /// it.
     pub fn is_stalled_since(&self, before: u64) -> bool {
         let queue = self.queue.lock();
         queue.takes == before && !queue.items.is_empty()
     }
 
-    /// How many answers wait.
+    /// How many replies wait.
     pub fn replies(&self) -> usize {
         let queue = self.queue.lock();
         queue.items.len() - queue.events
     }
 
-    /// Moves up to `max_items` items to `out`, oldest first, and stops after the one that brings the bytes of event
-    /// text to `max_bytes`. The room that this makes goes in turn to rows that wait and to subscriptions that fell
-    /// behind: a long download keeps no other subscription from its events, nor a busy one the download from its rows.
+    /// Moves up to `max_items` items to `out`, oldest first, and stops after the item that brings the bytes of event
+    /// text to `max_bytes`. Waiting rows and subscriptions that fell behind get the freed room in turn: so a long
+    /// download delays no other subscription, and a busy subscription does not delay the download.
     pub fn take(&self, out: &mut Vec<Item>, max_items: usize, max_bytes: usize) -> Remaining {
         let mut queue = self.queue.lock();
         let (mut count, mut events, mut bytes) = (0, 0, 0);
@@ -293,14 +303,17 @@ impl Outbox {
                 bytes += size;
             }
         }
+
         out.extend(queue.items.drain(..count));
         queue.events -= events;
         queue.bytes -= bytes;
         queue.takes = queue.takes.wrapping_add(u64::from(count > 0));
         if queue.items.is_empty() {
+            // Most connections are idle most of the time: the space of a burst must not stay with them.
             queue.items.shrink_to(16);
         }
         queue.give_back();
+
         let left = Remaining { items: !queue.items.is_empty(), behind: queue.owes_replay(self.limits, &self.memory) };
         let rows = queue.may_have_room(self.limits, &self.memory) && queue.waiting > 0 && !left.behind;
         drop(queue);
@@ -310,7 +323,7 @@ impl Outbox {
         left
     }
 
-    /// Marks the connection as gone: queued items are dropped, later ones are not taken.
+    /// Marks the connection as closed: drops what is queued, and takes nothing from now on.
     pub fn close(&self) {
         let mut queue = self.queue.lock();
         let waker = queue.waker.take();
@@ -325,7 +338,7 @@ impl Outbox {
     }
 }
 
-/// A query whose rows found no room at once; counted until they have.
+/// Counts a query whose rows found no room at once, until it has queued them or is dropped.
 struct Waiting<'a>(&'a Outbox);
 
 impl<'a> Waiting<'a> {
@@ -339,12 +352,12 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         queue.waiting = queue.waiting.saturating_sub(1);
-        // Where it was aborted, its turn is over.
+        // An aborted query gives up its turn: the connection may replay now.
         notify(queue);
     }
 }
 
-/// Wakes the connection, once the queue is unlocked: the waker may run on another core at once.
+/// Unlocks the queue, then wakes the connection: its task may run on another core at once and would find the lock held.
 fn notify(mut queue: MutexGuard<'_, Queue>) {
     queue.notified = true;
     let waker = queue.waker.take();

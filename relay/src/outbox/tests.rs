@@ -1,4 +1,4 @@
-//! Who gets the room that sending makes.
+//! Which of the waiting rows and subscriptions gets the room that sending frees.
 #![allow(clippy::unwrap_used)]
 
 use super::{Delivery, Item, Outbox, OutboxLimits, Place, RingGeneration, Subscription};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const LIMITS: OutboxLimits = OutboxLimits { max_events: 8, max_bytes: usize::MAX };
 
-/// The client is never given up.
+/// A patience that never runs out.
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
 fn subscription(id: &str, outbox: &Arc<Outbox>) -> Arc<Subscription> {
@@ -27,7 +27,7 @@ fn row(n: u8) -> Row {
     Row { key: Key { id: event.id(), created_at: 1 }, expires_at: None, text: event.text().clone() }
 }
 
-/// A subscription that stands before what it has missed: as many events as it takes, whenever it is replayed.
+/// Replays a subscription that has missed `missed` events, as far as the outbox has room.
 fn replay(subscription: &Arc<Subscription>, missed: &mut usize) {
     while *missed > 0 {
         let item = Item::Live { subscription: subscription.clone(), insertion: insertion(1) };
@@ -38,7 +38,7 @@ fn replay(subscription: &Arc<Subscription>, missed: &mut usize) {
     }
 }
 
-/// Takes so many at a time; the thread that has the rows comes to push them after every so many takes.
+/// Takes `take` items at a time. The query that waits with rows is polled once in `every` takes.
 fn side_by_side(take: usize, every: usize) {
     let outbox = Outbox::new(LIMITS, ClientMemory::unbounded().connect());
     let (download, live) = (subscription("download", &outbox), subscription("live", &outbox));
@@ -59,6 +59,7 @@ fn side_by_side(take: usize, every: usize) {
                 _ => panic!("nothing else was queued"),
             }
         }
+
         outbox.replay(|subscription| replay(subscription, &mut missed));
         if turn % every == 0 {
             pushing = pushing && (&mut rows).now_or_never().is_none();
@@ -66,13 +67,14 @@ fn side_by_side(take: usize, every: usize) {
         if turn == 100 * every {
             assert!(sent.0 > 100 && sent.1 > 100, "neither waits for the other: {sent:?}");
         }
+
         if sent == (1_000, 500) {
             return;
         }
     }
 }
 
-/// What the timers of waiting rows need.
+/// Runs `test` inside a runtime with timers, which `push_rows` needs.
 fn with_timers(test: impl FnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _guard = runtime.enter();
@@ -121,7 +123,7 @@ fn a_closed_that_was_overtaken_is_not_owed() {
     let mut items = Vec::new();
     outbox.take(&mut items, 10, usize::MAX);
     assert!(matches!(items.as_slice(), [Item::Ended(ended, Refusal::Overloaded)] if !ended.settle_end()));
-    // And one that the client has closed ends without a word.
+    // A subscription that the client has closed gets no CLOSED.
     old.end(Refusal::Timeout);
     assert!(!outbox.take(&mut items, 10, usize::MAX).items && items.len() == 1);
 }

@@ -83,11 +83,11 @@ pub enum OwnUrls<'a> {
 /// Every tag of `event`, whatever its name. `None` where they cannot be read, which no event that was parsed is.
 pub(super) fn tags(event: &Event) -> Option<Vec<Vec<Cow<'_, str>>>> {
     #[derive(Deserialize)]
-    struct Tags<'a> {
+    struct TagsField<'a> {
         #[serde(borrow)]
         tags: Vec<Vec<Cow<'a, str>>>,
     }
-    serde_json::from_str(event.text()).ok().map(|Tags { tags }| tags)
+    serde_json::from_str(event.text()).ok().map(|TagsField { tags }| tags)
 }
 
 /// Checks an AUTH event against the challenge of its connection and the relay's own addresses. Returns whose it is. The

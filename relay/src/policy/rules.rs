@@ -37,7 +37,7 @@ pub struct Rules {
     pub auth_to_read: bool,
     /// The addresses under which this relay is known; empty where the configuration names none.
     pub own_urls: Vec<RelayUrl>,
-    /// An ephemeral event that certainly nobody listens to is refused with `mute:` (NIP-01).
+    /// An ephemeral event that surely has no subscriber is refused with `mute:` (NIP-01).
     pub mute_unheard: bool,
 }
 

@@ -8,11 +8,11 @@ use serde_json::Value;
 pub const MALFORMED_EXPIRATION: &str = "`expiration` must be a whole number of seconds since 1970";
 
 /// Checks everything about `event` but its signature, as of `now`, for a client with `access`. The first rule that it
-/// breaks is the answer; the rules stand in the order of their cost.
+/// breaks is the answer; the rules are in the order of their cost.
 pub fn check(event: &Event, rules: &Rules, access: &Access, now: Timestamp) -> Result<(), Refusal> {
     check_size(event, rules)?;
     if event.kind() == Kind::VANISH {
-        // Whoever it comes from: not even lists, work or authentication keep a person's request out (NIP-62).
+        // From every author: lists, proof of work and authentication must not refuse a request to vanish (NIP-62).
         check_clock(event, rules, now)?;
         check_protection(event, access)?;
         return check_vanish(event, &rules.own_urls);
@@ -63,8 +63,8 @@ fn check_clock(event: &Event, rules: &Rules, now: Timestamp) -> Result<(), Refus
     }
 }
 
-/// NIP-13. What counts is the lesser of the work that was done and the work that was meant to be done: a spammer who
-/// aims low and is lucky has not done more, and an event without a commitment has promised nothing.
+/// NIP-13. The lesser of the work that was done and the work that the event commits to counts: a spammer who aims low
+/// and is lucky has not done more work. An event without a commitment has none.
 fn check_work(event: &Event, rules: &Rules) -> Result<(), Refusal> {
     let min_bits = rules.min_pow_bits;
     if min_bits == 0 {

@@ -1,4 +1,4 @@
-//! Reading through the cache: what it has, else one flight for all who miss the same.
+//! Reading through the cache. All queries that miss the same key at the same time share one read (single-flight).
 
 use super::held::QueryMemory;
 use super::page::{PageSnapshot, snapshot};
@@ -16,36 +16,37 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How often a query joins a read: the leader may be dropped, or publish less than this query asks for.
+/// How often a query joins a flight: the leader may be dropped, or publish fewer rows than this query asks for.
 const MAX_JOINS: usize = 3;
 
-/// A shared answer that is this many log entries old is shared anew once it was brought up to date: going through more of
-/// them than this takes longer than a read of the store, and each instance would do so again.
+/// A shared answer that is this many log entries old is written back once it was brought up to date, so that it stays
+/// within the reach of the ring.
 const OLD_ENTRIES: u64 = 1_000;
 
-/// For how long a shared answer is waited for that is ahead of this instance's log.
+/// How long a query waits for the local head to reach a shared answer that is ahead of it.
 const AHEAD: Duration = Duration::from_millis(25);
-/// So many entries come in that time. One that is further ahead is not waited for: then this instance is behind.
+/// How many entries may come in that time. A query does not wait for an answer that is further ahead: then this
+/// instance is behind, and the wait would be in vain.
 const NEAR_ENTRIES: u64 = 32;
 
-/// What may answer a read.
+/// Which sources may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Whoever can.
+    /// The ring, the cache or the store.
     Any,
-    /// The store: what came before was too old or too short.
+    /// The store alone: the answer before was too old or too short.
     Store,
 }
 
-/// What was read from the store.
+/// What a read of the store has brought.
 pub(super) enum Brought<T> {
-    /// An answer that can be kept.
+    /// An answer for the cache.
     Answer(Answer),
-    /// More text than is held in memory at once, and what is own_answer of it to the one who has read it.
+    /// More text than memory holds at once, so nothing for the cache; with the leader's own answer, if there is one.
     TooLarge(Option<T>),
 }
 
-/// One filter's newest rows, as one reader wants them.
+/// Asks for one filter's newest rows, as one reader may see them.
 #[derive(Clone, Copy)]
 pub(super) struct PageRequest<'a> {
     pub(super) filter: &'a Filter,
@@ -56,7 +57,7 @@ pub(super) struct PageRequest<'a> {
 }
 
 impl Queries {
-    /// One filter's newest rows at some position that the ring reaches back to, or did a moment ago.
+    /// One filter's newest rows, at a position that the ring reaches back to, or reached back to a moment ago.
     pub(super) async fn read(
         &self,
         filter: &Filter,
@@ -69,6 +70,7 @@ impl Queries {
         if size.wanted == 0 || filter.is_impossible() {
             return Ok(PageSnapshot::nothing(self.log.head()));
         }
+
         let request = PageRequest { filter, size, access, memory, limits };
         let Some(cache) = self.log.cache() else { return self.read_alone(request).await };
         if source == Source::Any
@@ -76,6 +78,7 @@ impl Queries {
         {
             return self.read_ids(cache, request, ids).await;
         }
+
         let begun = Instant::now();
         let find = |query: &RowsQuery| {
             let answer = (source == Source::Any).then(|| cache.find(query)).flatten()?;
@@ -86,6 +89,7 @@ impl Queries {
         if let Some(answer) = query.as_ref().and_then(find) {
             return Ok(answer);
         }
+        // Another entry whose rows include the ones that this query asks for.
         if let Some(instead) = query.as_ref().and_then(|query| cache.instead_of(query)) {
             if let Some(answer) = find(&instead) {
                 return Ok(answer);
@@ -95,7 +99,7 @@ impl Queries {
         self.read_anew(cache, request, query.as_ref(), source).await
     }
 
-    /// Rows that this process does not have: by the flight of `query`, or for this reader alone.
+    /// Reads rows that this process does not have: as a flight for `query`, or for this reader alone.
     pub(super) fn read_anew<'a>(
         &'a self,
         cache: &'a Cache,
@@ -103,9 +107,9 @@ impl Queries {
         query: Option<&'a RowsQuery>,
         source: Source,
     ) -> BoxFuture<'a, Result<PageSnapshot, QueryError>> {
-        // On the heap: most queries find what they want, and need not carry this about.
+        // Boxed: most queries end with a hit, and their futures stay small without this one inside.
         async move {
-            // Before it leads others: they would wait for this connection's memory.
+            // Reserved before the query leads: its followers must not wait for this connection's memory.
             request.memory.read_bytes().await?;
             if let Some(query) = query
                 && let Some(answer) =
@@ -113,6 +117,7 @@ impl Queries {
             {
                 return Ok(answer);
             }
+
             if let Some(instead) = query.and_then(|query| cache.instead_of(query))
                 && let Some(answer) =
                     self.read_once(cache, &instead, source, self.read_rows(&instead, request.memory)).await?
@@ -129,8 +134,8 @@ impl Queries {
         Ok(snapshot(self.read_store(filter, size.rows(), access, memory).await?, size.rows()))
     }
 
-    /// Joins the read that brings the answer, or leads it: takes what another instance has shared, else awaits `read`.
-    /// `None`: no shared read can bring the answer.
+    /// Joins the flight that brings the answer, or leads it: takes what another instance has shared, else awaits
+    /// `read`. `None`: no shared read can bring the answer.
     pub(super) async fn read_once<T>(
         &self,
         cache: &Cache,
@@ -167,7 +172,7 @@ impl Queries {
         Ok(None)
     }
 
-    /// Reads for all who wait: from the layer that instances share, else from the store.
+    /// Reads for all followers: from the layer that instances share, else from the store.
     async fn lead<T>(
         &self,
         leader: FlightLeader<'_>,
@@ -179,6 +184,7 @@ impl Queries {
         self.metrics.cache_flights.increment(1);
         let (hashed, begun) = (query.hashed_key(), Instant::now());
         let mut miss = Miss::default();
+
         if source == Source::Any && cache.shared_layer().renew_after().is_some() {
             let usable = |answer: &Answer| {
                 self.log.reaches_back_to(answer.head()) && query.answer_from(answer, answer.head()).is_some()
@@ -186,10 +192,10 @@ impl Queries {
             let found = cache.shared_layer().get(hashed.key(), &usable).await.inspect_err(|place| miss = *place).ok();
             let is_old = found.as_ref().is_some_and(|answer| self.is_old(answer.head()));
             if let Some(head) = found.as_ref().map(Answer::head).filter(|head| self.is_near(*head)) {
-                // Whoever has read it may be ahead by a moment: about as long as a read takes.
+                // The instance that has read it may be ahead by a moment. To wait for that is cheaper than to read.
                 let _ = timeout(AHEAD, self.log.reach(head)).await;
             }
-            // Once, for who asks and for what is kept.
+            // Brought up to date once, for this query's answer and for the cache.
             let found = found.and_then(|answer| self.bring_up(hashed.key(), answer));
             let own_answer = found.as_ref().and_then(|answer| query.answer_from(answer, answer.head()));
             cache.note(CacheLayer::L2, own_answer.is_some());
@@ -203,6 +209,8 @@ impl Queries {
                 return Ok(Some(own_answer));
             }
         }
+
+        // On every way out that shares nothing: other instances would wait for the answer until the lease ends.
         let release_lease = || cache.shared_layer().release_lease(hashed.key(), miss);
         let answer = match read.await {
             Ok(Brought::Answer(answer)) => answer,
@@ -219,16 +227,18 @@ impl Queries {
                 return Err(error);
             }
         };
+
         self.metrics.cache_reads.of(ReadSource::Store).record(begun.elapsed());
         let own_answer = query.answer_from(&answer, answer.head());
         cache.shared_layer().put(hashed.key(), answer.clone(), miss);
         self.keep(cache, hashed, answer.clone(), begun.elapsed());
-        // Whoever waits finds it kept, should it not be enough.
+        // Published last: a follower for which the answer is too short looks into the cache next and must find it
+        // there.
         leader.publish(SharedResult::Answer(answer));
         Ok(own_answer)
     }
 
-    /// True where the local head is there, or will soon be.
+    /// True where the local head has reached `of`, or soon will.
     fn is_near(&self, of: Head) -> bool {
         let head = self.log.head();
         of.epoch == head.epoch && of.position.0.saturating_sub(head.position.0) <= NEAR_ENTRIES
@@ -239,12 +249,12 @@ impl Queries {
         of.epoch != head.epoch || head.position.0.saturating_sub(of.position.0) >= OLD_ENTRIES
     }
 
-    /// Keeps what was read, brought up to date where the log has gone on.
+    /// Puts an answer into the cache, brought up to date where the log has gone on.
     pub(super) fn keep(&self, cache: &Cache, hashed: &HashedKey, answer: Answer, cost: Duration) {
         cache.keep(hashed, answer, cost, |key, answer| self.bring_up(key, answer));
     }
 
-    /// Reads for an entry that can answer `query`.
+    /// Reads the rows of a cache entry that can answer `query`.
     async fn read_rows(&self, query: &RowsQuery, memory: &QueryMemory) -> Result<Brought<PageSnapshot>, QueryError> {
         let (key, rows) = (query.key(), query.rows_to_read());
         let [filter] = key.filters() else { return Ok(Brought::TooLarge(None)) };
@@ -254,15 +264,16 @@ impl Queries {
             return Ok(Brought::TooLarge(query.answer(&read, read.head)));
         }
         let Page { mut rows, head, complete, .. } = page;
-        // It may be kept for long.
+        // The entry may stay in the cache for long.
         rows.shrink_to_fit();
         let entry = Snapshot { head, limit: query.rows_to_keep(), rows: rows.into(), complete, read_at: now() };
         Ok(Brought::Answer(Answer::Rows(Arc::new(entry))))
     }
 
-    /// Brings an answer to the local head. `None`: the ring does not reach back to it, or it is a count that cannot be.
+    /// Brings an answer to the local head. `None`: the ring does not reach back to it, or it is a count for which the
+    /// log cannot tell.
     fn bring_up(&self, key: &FilterKey, answer: Answer) -> Option<Answer> {
-        let tail = self.log.tail(answer.head()).ok()?;
+        let tail = self.log.tail_concerning(answer.head(), key.filters()).ok()?;
         answer.advance(key, &tail.entries, tail.head)
     }
 }

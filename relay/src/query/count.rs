@@ -8,22 +8,25 @@ use crate::types::{Access, Event, Filter, Position, now};
 use std::time::Instant;
 
 impl Queries {
-    /// Counts the distinct events that at least one of `filters` selects and this reader may see, as of a local head
-    /// that a REQ at this moment would be answered at: a lagging snapshot's count is brought up to date by the log.
+    /// Counts the distinct events that at least one of `filters` selects and this reader may see, as of the head at
+    /// which a REQ would be answered: the log brings the count of a lagging snapshot up to date.
     pub async fn count(&self, filters: &[Filter], access: &Access, limits: QueryLimits) -> Result<u64, QueryError> {
         let acknowledged = self.log.acknowledged();
         self.see_other_instances(filters, access, limits).await?;
         self.reach(acknowledged, limits).await?;
+
         let selects = |event: &Event| access.may_read(event) && filters.iter().any(|filter| filter.matches(event));
-        // What expires while it is counted was there when it was asked for.
+        // An event that expires while the store counts counts: it was there when the client asked.
         let asked_at = now();
         let (mut source, mut at_least) = (Source::Any, self.log.floor());
+
         for _ in 0..MAX_ROUNDS {
             let mut count = self.counted(filters, access, source, at_least).await?;
             self.reach(count.head, limits).await?;
             at_least = match self.log.tail(count.head) {
                 Ok(tail) => match count.advance(&tail.entries, tail.head, selects) {
                     Ok(()) if count.holds_at(asked_at) => return Ok(count.number),
+                    // Unsure: count again, as of this head, so that the next round has little or nothing to apply.
                     _ => tail.head.position,
                 },
                 Err(_) => self.log.floor(),
@@ -33,8 +36,8 @@ impl Queries {
         Err(QueryError::OutOfReach)
     }
 
-    /// The count at some position that the ring reaches back to, or did a moment ago; from the store, at one that is
-    /// not before `at_least`.
+    /// The count at a position that the ring reaches back to, or reached back to a moment ago. A count from the store
+    /// is not older than `at_least`.
     async fn counted(
         &self,
         filters: &[Filter],
@@ -56,13 +59,14 @@ impl Queries {
                 return Ok(count);
             }
         }
-        // What a flight brings may be older than that.
+
+        // Not through single-flight: its result may be older than `at_least`.
         let count = self.count_store(filters, access, at_least).await?;
         self.keep(cache, query.hashed_key(), Answer::Count(count), begun.elapsed());
         Ok(count)
     }
 
-    /// Counts for all readers of the query's class.
+    /// Counts for all readers of the query's class, as the leader of single-flight.
     async fn count_all(&self, query: &CountQuery, at_least: Position) -> Result<Brought<Count>, QueryError> {
         let key = query.key();
         let count = self.count_store(key.filters(), &key.reader.access(), at_least).await?;

@@ -1,5 +1,5 @@
-//! Where the primary stands, asked once for all who wait: so that a client reads through this instance what it wrote
-//! through another.
+//! The primary's head, read once for all queries that wait for it. A query that waits for that head sees what its
+//! client wrote through another instance.
 
 use crate::log::Log;
 use crate::store::SharedLog;
@@ -12,18 +12,18 @@ use tokio::sync::Mutex;
 /// A primary that takes longer counts as down.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The primary's head, read for many at a time: while one question is under way, whoever comes waits for the next one,
-/// which is asked for all of them.
+/// The primary's head, read for many queries at a time: queries that come while a request is under way wait for the
+/// next request, which serves all of them. The one under way may have read the head before they came.
 pub(super) struct Primary {
     shared: Arc<dyn SharedLog>,
-    /// How many questions have begun.
+    /// How many requests have begun.
     begun: AtomicU64,
-    last: Mutex<Asked>,
+    last: Mutex<HeadRequest>,
 }
 
-/// The last question that came to an end.
+/// The last request that has ended.
 #[derive(Default)]
-struct Asked {
+struct HeadRequest {
     number: u64,
     head: Option<Head>,
 }
@@ -33,18 +33,19 @@ impl Primary {
         Self { shared, begun: AtomicU64::new(0), last: Mutex::default() }
     }
 
-    /// Where the primary stands, at a moment after this call; `None` where it cannot be asked. Cancel safe.
+    /// The primary's head at a moment after this call; `None` where it cannot be read. Cancel safe.
     pub(super) async fn head(&self, log: &Log) -> Option<Head> {
         if !log.is_primary_reachable() {
-            // The follower keeps asking; nobody else needs to wait for the answer that does not come.
+            // The follower keeps trying; no query needs to wait for the timeout as well.
             return None;
         }
         let begun = self.begun.load(Ordering::Acquire);
         let mut last = self.last.lock().await;
+        // A request with a greater number began after this call, so its answer is new enough.
         if last.number <= begun {
             let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
             let answer = tokio::time::timeout(TIMEOUT, self.shared.shared_head()).await;
-            *last = Asked { number, head: answer.ok().and_then(Result::ok).map(|shared| shared.head) };
+            *last = HeadRequest { number, head: answer.ok().and_then(Result::ok).map(|shared| shared.head) };
         }
         last.head
     }

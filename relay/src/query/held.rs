@@ -1,8 +1,8 @@
 //! The memory that one query holds: for what it is reading, and for the rows that wait to be sent.
 //!
-//! A query asks for the bytes of its reads before it makes them, once for all its filters: who holds some and waits for
-//! more might wait for itself. Of what was read it keeps the texts of one page; of the rest it keeps the keys, and reads
-//! the texts when the client has room for them.
+//! A query reserves the bytes of its reads before it makes them, once for all its filters: a query that held some bytes
+//! and waited for more might wait for itself. It keeps the texts of one page of what it has read. Of the other rows it
+//! keeps the keys, and reads their texts when the client has room for them.
 
 use super::page::{Candidate, PageSnapshot};
 use super::{QueryError, QueryLimits, READS_AT_ONCE};
@@ -18,38 +18,38 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, SemaphorePermit};
 use tokio::time::timeout;
 
-/// The least bytes of text that a read is worth: where memory is scarce, pages are small.
+/// The smallest reservation for one read, in bytes of text: where memory is scarce, pages are small, but not tiny.
 const MIN_READ_BYTES: usize = 16 << 10;
 
 /// A query may hold this many bytes beyond the share of its connection: the keys of an ordinary answer.
 const MAX_FORCED_BYTES: usize = 64 << 10;
 
-/// A query that has waited for memory for so long is given up.
+/// How long a query waits for memory before it is refused.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The reservations of one query; see the module.
 pub(super) struct QueryMemory {
-    /// The way to its client, which knows whether that reads.
+    /// Tells whether the client reads.
     outbox: Arc<Outbox>,
     connection: Arc<ConnectionMemory>,
-    /// How many filters are read at the same time.
+    /// How many of the query's filters are read at the same time.
     reads: usize,
     page_bytes: usize,
-    /// For the reads that are under way; asked for by the first that goes to the store.
+    /// Covers the reads that are under way. The first read that goes to the store makes it.
     reading: OnceCell<Reservation>,
     rows: Mutex<Rows>,
 }
 
-/// What was read.
+/// What the query has read and not sent, in bytes.
 struct Rows {
     text_bytes: usize,
     key_bytes: usize,
-    /// Counts both, as far as `reading` does not cover them.
+    /// Reserves both, as far as `reading` does not cover them.
     counted: Reservation,
 }
 
 impl QueryMemory {
-    /// Of a query of so many filters; it holds nothing yet.
+    /// For a query of `filters` filters; holds nothing yet.
     pub(super) fn new(outbox: &Arc<Outbox>, filters: usize, limits: QueryLimits) -> Self {
         let connection = outbox.memory();
         Self {
@@ -62,7 +62,7 @@ impl QueryMemory {
         }
     }
 
-    /// Of a query in a test that is about something else.
+    /// Without bounds, for tests of something else.
     #[cfg(test)]
     pub(super) fn unbounded(filters: usize, limits: QueryLimits) -> Self {
         let outbox_limits = crate::outbox::OutboxLimits { max_events: 1_000, max_bytes: 1 << 20 };
@@ -73,11 +73,12 @@ impl QueryMemory {
     /// How many bytes of text each read may bring. Waits for memory, for a bounded time.
     pub(super) async fn read_bytes(&self) -> Result<usize, QueryError> {
         let (least, most) = (self.reads * MIN_READ_BYTES.min(self.page_bytes), self.reads * self.page_bytes);
-        // Nearly always there is memory: then nothing is waited for, and those who ask the same at once stay together.
+        // There nearly always is memory: then this does not yield, and queries that ask the same at once join one
+        // flight.
         if !self.reading.initialized()
             && let Some(reservation) = self.connection.hold_at_once(HeldFor::Rows, least, most)
         {
-            // Another read of this query may have been faster: then this one is given back.
+            // Another read of this query may have been faster: then this reservation is dropped.
             drop(self.reading.set(reservation));
         }
         if let Some(reading) = self.reading.get() {
@@ -87,13 +88,13 @@ impl QueryMemory {
         Ok(reading.bytes() / self.reads)
     }
 
-    /// Waits until this query's connection may give the store one read more.
+    /// Waits until this query's connection may make one read more of the store; `None`: the connection is closed.
     pub(super) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
         self.outbox.read_permit().await.ok()
     }
 
-    /// Reserves from `least` to `most` bytes. Gives up after a while, unless it is the connection's own queries that hold
-    /// the memory and its client takes what is ready for it: then it comes free.
+    /// Reserves from `least` to `most` bytes. Gives up after [`MEMORY_TIMEOUT`], unless the connection's own queries
+    /// hold the memory and its client takes what is ready: then memory comes free soon.
     pub(super) async fn wait_for(&self, least: usize, most: usize) -> Result<Reservation, QueryError> {
         let mut wait = pin!(self.connection.wait_to_hold(HeldFor::Rows, least, most));
         let mut takes = self.outbox.takes();
@@ -109,15 +110,17 @@ impl QueryMemory {
         }
     }
 
-    /// Counts what a read has brought. Texts beyond a page, or beyond what the connection may hold, are let go again;
-    /// their keys stay. The keys alone may be many, filters times their limits: an error where the connection may not hold
-    /// them.
+    /// Counts the rows that a read has brought. Drops texts beyond a page, or beyond what the connection may hold, and
+    /// keeps their keys. The keys alone may be many, filters times their limits: an error where the connection may not
+    /// hold them.
     pub(super) fn keep(&self, snapshot: &mut PageSnapshot) -> Result<(), QueryError> {
         let mut rows = self.rows.lock();
-        // What was read from the store was reserved; what the cache had was not.
+        // Rows from the store were reserved by `reading`; rows from the cache were not.
         let reserved = self.reading.get().map_or(0, Reservation::bytes);
         let room = reserved.saturating_sub(rows.text_bytes) + self.connection.room_bytes();
+
         let most = self.page_bytes.min(rows.text_bytes + room.max(MIN_READ_BYTES));
+
         for candidate in &mut snapshot.rows {
             let bytes = candidate.text_bytes();
             if rows.text_bytes + bytes > most && !ablated(Safeguard::PageBound) {
@@ -126,10 +129,12 @@ impl QueryMemory {
                 rows.text_bytes += bytes;
             }
         }
+
         rows.key_bytes += candidates_bytes(snapshot.rows.len());
         let counted = (rows.text_bytes + rows.key_bytes).saturating_sub(reserved);
         rows.counted.resize(counted);
-        // Texts were taken as far as there was room; the keys had to be.
+
+        // Only the keys can exceed the share of the connection: texts were kept as far as there was room.
         let forced = rows.key_bytes.saturating_sub(reserved.saturating_sub(rows.text_bytes));
         match forced > MAX_FORCED_BYTES && self.connection.is_over_its_share() {
             true => Err(self.why_none()),
@@ -137,13 +142,13 @@ impl QueryMemory {
         }
     }
 
-    /// Everything was read; `answer` is what is to be sent of it.
+    /// To be called when everything was read: `answer` is what will be sent.
     pub(super) fn settle(&mut self, answer: &VecDeque<Candidate>) {
         self.reading.take();
         self.recount(answer);
     }
 
-    /// Counts what is left of the answer.
+    /// Counts the rest of the answer.
     pub(super) fn recount(&mut self, answer: &VecDeque<Candidate>) {
         let rows = self.rows.get_mut();
         rows.text_bytes = answer.iter().map(Candidate::text_bytes).sum();
@@ -165,7 +170,7 @@ impl QueryMemory {
     }
 }
 
-/// What the list of an answer takes beside texts.
+/// The bytes of an answer's list without its texts.
 fn candidates_bytes(candidates: usize) -> usize {
     candidates * size_of::<Candidate>()
 }

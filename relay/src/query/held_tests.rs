@@ -1,4 +1,4 @@
-//! What queries hold whose client does not read; and that one that reads late misses nothing.
+//! How much memory queries hold whose client does not read; and a client that reads late misses nothing.
 #![allow(clippy::unwrap_used)]
 
 use super::{Queries, QueryLimits};
@@ -17,7 +17,7 @@ const MIB: usize = 1 << 20;
 const QUERIES: usize = 16;
 const AUTHORS: u8 = 10;
 const EVENTS_OF_EACH: i64 = 40;
-/// 40 of them are most of a MiB, so no filter's rows alone exceed a page.
+/// 40 contents are most of a MiB, so the rows of one filter do not exceed a page.
 const CONTENT_BYTES: usize = 24 << 10;
 
 const LIMITS: QueryLimits = QueryLimits {
@@ -56,6 +56,7 @@ impl DeafClient {
         let filters: Arc<[Filter]> =
             (0..AUTHORS).map(|n| Filter { authors: Some([author(n)].into()), ..Filter::default() }).collect();
         let mut client = Self { account, outbox, tasks: tokio::task::JoinSet::new(), subscriptions: Vec::new() };
+
         for query in 0..QUERIES {
             let id = SubscriptionId(query.to_string().into());
             let subscription = Subscription::new(id, filters.clone(), client.outbox.clone());
@@ -70,7 +71,7 @@ impl DeafClient {
         self.account.held_for(HeldFor::Rows)
     }
 
-    /// The most that was held for rows until nothing changed for `quiet`.
+    /// Waits until nothing has changed for `quiet`; the most bytes that were held for rows until then.
     async fn most_until_quiet(&self, quiet: Duration) -> usize {
         let (mut most, mut last, mut since) = (0, 0, std::time::Instant::now());
         while since.elapsed() < quiet {
@@ -91,8 +92,8 @@ fn run<F: Future>(off: Option<Safeguard>, test: impl FnOnce() -> F) -> F::Output
     without(off, || runtime.block_on(test()))
 }
 
-/// The most bytes held for rows before the client is given up, and what is held after that.
-fn held_for_nobody(off: Option<Safeguard>) -> (usize, usize) {
+/// The most bytes held for rows before the client counts as stalled, and the bytes held after that.
+fn held_for_a_stalled_client(off: Option<Safeguard>) -> (usize, usize) {
     run(off, || async {
         let client = DeafClient::begin(2 << 30).await;
         let most = client.most_until_quiet(super::send::STALL / 2).await;
@@ -106,29 +107,29 @@ fn held_for_nobody(off: Option<Safeguard>) -> (usize, usize) {
 
 #[test]
 fn a_query_holds_a_page_and_gives_it_back_where_nobody_reads() {
-    let (most, rest) = held_for_nobody(None);
+    let (most, rest) = held_for_a_stalled_client(None);
     assert!(most <= QUERIES * (MIB + MIB / 4), "{most} bytes of rows: a page each");
     assert!(rest <= MIB, "{rest} bytes of rows for a client that does not read: keys alone");
 }
 
 #[test]
 fn control_without_its_bound_a_query_holds_all_that_its_filters_select() {
-    let (most, _) = held_for_nobody(Some(Safeguard::PageBound));
+    let (most, _) = held_for_a_stalled_client(Some(Safeguard::PageBound));
     assert!(most > 2 * QUERIES * MIB, "{most}");
 }
 
 #[test]
 fn control_without_giving_back_pages_stay() {
-    let (_, rest) = held_for_nobody(Some(Safeguard::GiveBack));
+    let (_, rest) = held_for_a_stalled_client(Some(Safeguard::GiveBack));
     assert!(rest > QUERIES * MIB / 2, "{rest}");
 }
 
-/// What was given back is read again, and everything comes once and in order, in whatever pieces the client takes it.
+/// Dropped texts are read again, and each row comes once and in order, in whatever pieces the client takes them.
 #[test]
 fn a_client_that_reads_late_misses_nothing() {
     run(None, || async {
         let mut client = DeafClient::begin(64 * MIB).await;
-        // Some read, stall and give back before others get memory to read.
+        // Some queries read, stall and drop their texts before others get memory to read.
         client.most_until_quiet(2 * super::send::STALL).await;
         assert!(client.rows_held() <= MIB && client.account.held_for(HeldFor::Outbox) > 0);
         let (mut got, mut ended) = (HashMap::<SubscriptionId, Vec<Key>>::new(), 0);
@@ -147,6 +148,7 @@ fn a_client_that_reads_late_misses_nothing() {
             }
             tokio::task::yield_now().await;
         }
+
         while client.tasks.join_next().await.is_some() {}
         assert_eq!(got.len(), QUERIES);
         for keys in got.values() {
@@ -159,7 +161,7 @@ fn a_client_that_reads_late_misses_nothing() {
     });
 }
 
-/// How many queries were ended once somebody else needed the memory.
+/// How many queries were ended once another connection needed the memory.
 fn ended_for_others(off: Option<Safeguard>) -> usize {
     run(off, || async {
         let client = DeafClient::begin(64 * MIB).await;

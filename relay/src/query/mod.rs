@@ -2,9 +2,9 @@
 //!
 //! Each filter is read as one snapshot with its own position W. The local head is brought up to the greatest W and to
 //! what this instance has acknowledged; that head is H. The log's changes in (W, H] are applied to each filter's rows,
-//! so all of them speak of H; they are merged and sent, then the subscription is opened right after H. So an event is
-//! sent as stored or as live, never as both, never as neither, however far the snapshots lie apart. A snapshot of
-//! another epoch counts only as far as nothing was cut off; else it is read again.
+//! so all of them are exact as of H. They are merged and sent, then the subscription is opened right after H. So an
+//! event is sent as stored or as live, never as both, never as neither, however far apart the snapshots are. A snapshot
+//! of another epoch counts only as far as nothing was cut off; else it is read again.
 
 mod cached;
 mod count;
@@ -46,7 +46,7 @@ pub struct QueryLimits {
     pub eose_hints: bool,
     /// Where it does, the most stored events that a filter gets beyond its limit to complete a second.
     pub boundary_overrun: usize,
-    /// Once the rows of a query take this many bytes, the rest is fetched while the client reads.
+    /// The most bytes of text that a query reads ahead; it fetches the rest while the client reads.
     pub max_text_bytes: usize,
     /// How long a query waits for the local head to reach what it has read.
     pub head_timeout: Duration,
@@ -68,8 +68,8 @@ impl QueryLimits {
         PageSize { wanted, spare }
     }
 
-    /// How many rows a filter may get beyond the `wanted` ones to complete a second: none beyond the one row of a client
-    /// that asks for the newest alone.
+    /// How many rows a filter may get beyond the `wanted` ones to complete a second: none beyond the one row of a
+    /// client that asks for the newest alone.
     fn overrun_of(&self, wanted: usize) -> usize {
         if self.eose_hints && wanted > 1 { self.boundary_overrun.min(wanted) } else { 0 }
     }
@@ -78,7 +78,7 @@ impl QueryLimits {
 /// Why a query could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The store could not answer whoever has read for all who asked the same.
+    /// The store could not answer the query, or the leader of its single-flight.
     #[error(transparent)]
     Store(Arc<StoreError>),
     /// The local head did not come up to what was read.
@@ -125,8 +125,8 @@ impl From<&QueryError> for Refusal {
     }
 }
 
-/// How many filters of one REQ are read at the same time: as many as the smallest pool has connections, so that a REQ of
-/// 200 filters is one reader among others and not a queue that they stand behind.
+/// How many filters of one REQ are read at the same time: as many as the smallest pool has connections. So a REQ of 200
+/// filters takes turns with other queries, which do not wait for all of it.
 const READS_AT_ONCE: usize = 4;
 
 /// How often a filter is read again when its snapshot turned out too old or too short, before the query gives up.
@@ -137,13 +137,13 @@ const MAX_ROUNDS: usize = 8;
 pub struct Queries {
     store: Arc<dyn Store>,
     log: Arc<Log>,
-    /// Where there are other instances, whose writes are to be seen too.
+    /// Set where other instances write too: queries must see their writes.
     primary: Option<Primary>,
     metrics: Arc<Metrics>,
 }
 
 impl Queries {
-    /// Answers from `store`, which this instance alone writes, brought up to date from `log`.
+    /// Answers from `store`, which only this instance writes, brought up to date from `log`.
     pub fn new(store: Arc<dyn Store>, log: Arc<Log>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { store, log, primary: None, metrics })
     }
@@ -158,8 +158,8 @@ impl Queries {
         Arc::new(Self { store, log, primary: Some(Primary::new(shared)), metrics })
     }
 
-    /// Answers a REQ whole: stored events, EOSE, then live; or CLOSED with the reason. Dropping the future is safe:
-    /// what was queued stays queued, and the subscription is left for its owner to close.
+    /// Answers a whole REQ: stored events, EOSE, then live events; or CLOSED with the reason. Dropping the future is
+    /// safe: what was queued stays queued, and the owner of the subscription still has to close it.
     pub async fn answer(&self, subscription: &Arc<Subscription>, access: &Access, limits: QueryLimits) {
         if let Err(error) = self.run(subscription, access, limits).await {
             if let QueryError::Store(cause) = &error
@@ -184,17 +184,21 @@ impl Queries {
         let mut trace = self.metrics.journeys.begin(Instant::now());
         let passed = |trace: &mut Option<Box<Trace>>, stage| trace.iter_mut().for_each(|trace| trace.passed(stage));
         let mut memory = QueryMemory::new(&subscription.outbox, subscription.filters.len(), limits);
+
         let (snapshots, head) = self.settle(&subscription.filters, access, &memory, limits).await?;
         passed(&mut trace, Stage::ReqRead);
+
         let (answer, hints) = page::compose(snapshots, &subscription.filters, access, limits);
         if self.send(subscription, answer, head, &mut memory, limits).await? {
+            // A subscription may stay open for days: the query's memory must not.
             drop(memory);
+            // EOSE before the subscription opens: a live event must not come before it.
             subscription.outbox.end_of_stored(subscription, hints);
             passed(&mut trace, Stage::ReqSend);
             self.log.open(subscription, head);
         }
         if let Some(trace) = trace {
-            trace.finish(&self.metrics);
+            trace.finish(&self.metrics.stages);
         }
         Ok(())
     }
@@ -208,9 +212,11 @@ impl Queries {
         limits: QueryLimits,
     ) -> Result<(Vec<PageSnapshot>, Head), QueryError> {
         let now = now();
-        // Everyone reads their own writes: what was acknowledged here is part of every later answer, and so is what
-        // the primary had before we ask it. The snapshots may be older than either: the log brings them up to date.
+        // Read your own writes: every answer includes what this instance acknowledged before the query began, and what
+        // the primary had when it was asked. The snapshots may be older than either: the log brings them up to date.
         let acknowledged = self.log.acknowledged();
+
+        // The primary is asked while the filters are read: its head costs no time of its own.
         let reads = async {
             let mut snapshots = Vec::with_capacity(filters.len());
             for some in filters.chunks(READS_AT_ONCE) {
@@ -223,6 +229,8 @@ impl Queries {
         if !ablated(Safeguard::Acknowledged) {
             self.reach(acknowledged, limits).await?;
         }
+
+        // Each round applies the log to the snapshots, and reads again what is too old or too short.
         for _ in 0..MAX_ROUNDS {
             let mut heads: Vec<Head> = snapshots.iter().map(|snapshot| snapshot.head).collect();
             for head in &mut heads {
@@ -231,6 +239,7 @@ impl Queries {
                 }
                 self.reach(*head, limits).await?;
             }
+
             let again: Vec<usize> = match self.log.tail_of_all(&heads) {
                 Ok(tail) => {
                     for (snapshot, filter) in snapshots.iter_mut().zip(filters) {
@@ -250,6 +259,7 @@ impl Queries {
                 }
                 Err(out_of_reach) => out_of_reach,
             };
+
             for at in again {
                 if let (Some(filter), Some(snapshot)) = (filters.get(at), snapshots.get_mut(at)) {
                     self.metrics.rereads.increment(1);
@@ -260,7 +270,7 @@ impl Queries {
         Err(QueryError::OutOfReach)
     }
 
-    /// One filter's newest rows, as far as the memory of this query goes.
+    /// One filter's newest rows, with texts as far as the memory of this query goes.
     async fn read_page(
         &self,
         filter: &Filter,
@@ -273,8 +283,8 @@ impl Queries {
         Ok(snapshot)
     }
 
-    /// Waits until the local head is where the primary was when this was called, for whoever might know of a write
-    /// through another instance: they name its id or its author, or have published on this connection.
+    /// Waits until the local head has reached the primary's head of this moment, for queries whose client may know of a
+    /// write through another instance: they name an id or an author, or their connection has published.
     async fn see_other_instances(
         &self,
         filters: &[Filter],
@@ -289,7 +299,7 @@ impl Queries {
         match primary.head(&self.log).await {
             Some(head) => self.reach(head, limits).await,
             None => {
-                // Better as of the local head than not at all.
+                // While the primary is down, an answer as of the local head is better than none.
                 self.metrics.reads_without_primary.increment(1);
                 Ok(())
             }
@@ -310,7 +320,7 @@ impl Queries {
             limit,
             after: None,
             access: Some(access),
-            // An older snapshot could not be brought up to date.
+            // The ring could not bring an older snapshot up to date.
             at_least: self.log.floor(),
             now: now(),
             max_text_bytes,
@@ -318,7 +328,7 @@ impl Queries {
         Ok(self.timed(std::slice::from_ref(filter), self.store.read(&read)).await?)
     }
 
-    /// Counts how long the store takes and whether it fails, and notes what is slow.
+    /// Measures a call of the store: its time, whether it failed, and its shape where it is among the slowest.
     async fn timed<T>(
         &self,
         filters: &[Filter],

@@ -1,4 +1,4 @@
-//! What an answer is made of before it is sent.
+//! The rows of an answer before it is sent: one snapshot for each filter, merged into one list.
 
 use super::QueryLimits;
 use crate::cache::{Listed, Snapshot};
@@ -18,7 +18,7 @@ pub(super) enum Candidate {
 }
 
 impl Candidate {
-    /// How many bytes of text it holds.
+    /// How many bytes of text the candidate holds: none where the text is still to be fetched.
     pub(super) fn text_bytes(&self) -> usize {
         if let Self::Here(row) = self { row.text.len() } else { 0 }
     }
@@ -47,24 +47,24 @@ impl From<Row> for Candidate {
     }
 }
 
-/// What the store has read for at most `limit` rows.
+/// The page that the store has read for `limit` rows, as a snapshot.
 pub(super) fn snapshot(Page { rows, rest, head, complete }: Page, limit: usize) -> PageSnapshot {
     let rows = rows.into_iter().map(Candidate::Here).chain(rest.into_iter().map(Candidate::ToFetch)).collect();
     PageSnapshot { head, limit, rows, complete, read_at: Timestamp::MIN }
 }
 
-/// What one filter's rows leave out.
+/// Which matching rows one filter's page leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
-    /// Nothing: the rows are all the matches that this reader may see.
+    /// True where it leaves out none that this reader may see.
     pub(super) is_all: bool,
-    /// The next match, where it is known.
+    /// The next matching row, where it is known.
     pub(super) next: Option<Key>,
 }
 
 impl PageSnapshot {
-    /// Leaves the `wanted` rows, and the others of the last row's second where these are at most `overrun` and all of
-    /// them are known: a client that goes on below that second then misses nothing (NIP-67).
+    /// Keeps the `wanted` rows, and the other rows of the last one's second where these are at most `overrun` and all
+    /// of them are known. A client that asks for rows before that second then misses none (NIP-67).
     pub(super) fn cut(&mut self, wanted: usize, overrun: usize) -> Cut {
         let Some(last) = wanted.checked_sub(1) else { return Cut { is_all: false, next: None } };
         let mut end = wanted.min(self.rows.len());
@@ -81,7 +81,7 @@ impl PageSnapshot {
     }
 }
 
-/// The answer to `filters`, and what it leaves out.
+/// The answer to `filters`, and the hints for its EOSE.
 pub(super) fn compose(
     mut snapshots: Vec<PageSnapshot>,
     filters: &[Filter],
@@ -102,8 +102,9 @@ pub(super) fn compose(
         hints.auth |= access.could_show_more(filter);
         next.extend(cut.next);
     }
+
     let answer = merge(snapshots);
-    // What one filter leaves out may have come by another.
+    // A row that one filter leaves out may be part of another filter's page.
     next.retain(|key| answer.binary_search_by_key(&key.order(), |candidate| candidate.key().order()).is_err());
     hints.more = !next.is_empty();
     (answer, hints)
@@ -115,7 +116,7 @@ pub(super) fn merge(snapshots: Vec<PageSnapshot>) -> VecDeque<Candidate> {
     let mut all: Vec<Candidate> = snapshots.into_iter().flat_map(|snapshot| snapshot.rows).collect();
     if !single {
         let mut seen = HashSet::with_capacity(all.len());
-        // A row that is here comes before the same one still to be fetched.
+        // Where two filters have the same event, the one with its text comes first and stays.
         all.sort_by_key(|candidate| (candidate.key().order(), matches!(candidate, Candidate::ToFetch(_))));
         all.retain(|candidate| seen.insert(candidate.key().id));
     }
@@ -163,6 +164,7 @@ mod tests {
             let cut = page.cut(wanted, overrun);
             (page.rows.len(), cut.is_all, cut.next.map(|key| key.created_at))
         };
+
         assert_eq!(cut(&[9, 8, 7, 7, 6], false, 3, 2), (4, false, Some(6)));
         assert_eq!(cut(&[9, 8, 7, 7], true, 3, 2), (4, true, None), "the second is the last of all");
         assert_eq!(cut(&[9, 8, 7, 7], false, 3, 2), (3, false, Some(7)), "there may be more of the second");
@@ -215,6 +217,7 @@ mod tests {
             (Filter { ids: Some([key(9, 1).id].into()), ..Filter::default() }, "finish", "finish"),
             (Filter { ids: Some([key(9, 1).id, key(9, 2).id].into()), ..Filter::default() }, "", ""),
         ];
+
         for (filter, to_stranger, to_known) in table {
             let page = [page(&[key(9, 1)], true)];
             let told = [&stranger, &known].map(|access| hints(&page, from_ref(&filter), access));

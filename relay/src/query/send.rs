@@ -1,7 +1,7 @@
-//! Sending an answer: row by row as the client reads, without what has gone meanwhile.
+//! Sends an answer row by row as the client reads, without rows that were removed meanwhile.
 //!
-//! The rows at hand go to the outbox first. Where the client does not take them, their texts are let go, and from then on
-//! the query waits before it reads: for its turn among the queries of its connection, for room in the outbox, and for
+//! Rows with texts go to the outbox first. Where the client does not take them, the query drops their texts. From then
+//! on it waits before each fetch: for its turn among the queries of its connection, for room in the outbox, and for
 //! memory.
 
 use super::held::QueryMemory;
@@ -16,23 +16,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many rows are handed to the outbox between two looks at the log.
+/// How many rows go to the outbox between two looks at the log for removals.
 const CHUNK: usize = 256;
 
-/// How many texts are fetched at once: each may be as large as a message can be.
+/// The most texts of one fetch: each may be as large as a message.
 const MAX_FETCHED: usize = 64;
 
-/// Unless larger ones were seen, a text that is to be fetched is taken to have so many bytes.
+/// The expected size of a text, in bytes, before the query has seen any.
 const FETCHED_TEXT_BYTES: usize = 16 << 10;
 
-/// The least bytes that a fetch is worth.
+/// The smallest reservation for a fetch, in bytes.
 const MIN_FETCH_BYTES: usize = 16 << 10;
 
-/// A client that takes nothing for so long does not need the texts that are ready for it.
+/// A client that takes nothing for this long does not need the texts that are ready for it: they are dropped.
 pub(super) const STALL: Duration = Duration::from_secs(1);
 
 impl Queries {
-    /// Sends the rows of an answer that is exact as of `head`. False when the client has gone.
+    /// Sends the rows of an answer that is exact as of `head`. False: the client has gone.
     pub(super) async fn send(
         &self,
         subscription: &Arc<Subscription>,
@@ -47,7 +47,7 @@ impl Queries {
         let mut largest_text = 0;
         while !answer.is_empty() {
             let mut rows = take_ready(&mut answer);
-            // Held until what was fetched is in the outbox.
+            // Both are held until the fetched rows are in the outbox, which then counts them.
             let mut _turn = None;
             let mut _fetching = None;
             if rows.is_empty() {
@@ -57,9 +57,10 @@ impl Queries {
                 rows = self.fetch_front(&mut answer, fetching.bytes(), largest_text).await?;
                 (_turn, _fetching) = (Some(turn), Some(fetching));
             }
+
             largest_text = rows.iter().map(|row| row.text.len()).fold(largest_text, usize::max);
-            // A slow reader may take minutes: what was removed in the meantime is not sent. Where the ring no longer
-            // reaches back, opening the subscription will say so.
+            // A slow reader may take minutes: what was removed in the meantime must not be sent. Where the ring no
+            // longer reaches back, the subscription is closed with the reason when it is opened.
             if let Ok((ids, head)) = self.log.removed_after(looked_at) {
                 looked_at = head;
                 removed.extend(ids);
@@ -67,6 +68,7 @@ impl Queries {
             if !removed.is_empty() {
                 rows.retain(|row| !removed.contains(&row.key.id));
             }
+
             while !rows.is_empty() {
                 match subscription.outbox.push_rows(subscription, &mut rows, STALL).await {
                     Ok(RowsPushed::All) => {}
@@ -80,8 +82,8 @@ impl Queries {
         Ok(true)
     }
 
-    /// Takes the first rows of `answer`, about `max_bytes` of text, and fetches those that are not at hand. What is no longer
-    /// stored is left out; what would be too much stays in the answer.
+    /// Takes the first rows of `answer`, about `max_bytes` of text, and fetches the texts that are missing. Leaves out
+    /// events that are no longer stored; rows beyond `max_bytes` stay in the answer.
     async fn fetch_front(
         &self,
         answer: &mut VecDeque<Candidate>,
@@ -94,6 +96,7 @@ impl Queries {
         let wanted: Vec<EventId> = answer.iter().take(most).filter_map(missing).collect();
         let fetched = self.store.fetch(&wanted).await?.into_iter().map(|row| (row.key.id, row));
         let mut fetched: HashMap<EventId, Row> = fetched.collect();
+
         let (mut rows, mut bytes) = (VecDeque::with_capacity(most), 0);
         for _ in 0..most {
             let row = match answer.front() {
@@ -112,7 +115,7 @@ impl Queries {
     }
 }
 
-/// Waits for the query's turn to fetch. Meanwhile the texts at hand are let go; a client that takes nothing loses its place
+/// Waits for the query's turn to fetch. Drops the texts of `answer` meanwhile. Fails for a client that takes nothing
 /// once others need the memory.
 async fn wait_for_turn<'a>(
     subscription: &'a Subscription,
@@ -137,7 +140,7 @@ async fn wait_for_turn<'a>(
     }
 }
 
-/// Takes the first rows of `answer` as far as they are at hand.
+/// Takes the first rows of `answer`, up to the first whose text is missing.
 fn take_ready(answer: &mut VecDeque<Candidate>) -> VecDeque<Row> {
     let mut rows = VecDeque::new();
     while rows.len() < CHUNK
@@ -148,7 +151,7 @@ fn take_ready(answer: &mut VecDeque<Candidate>) -> VecDeque<Row> {
     rows
 }
 
-/// Lets go of the texts of `rows`, which become the first of `answer` again, and of all others of `answer`.
+/// Drops all texts: those of `rows`, which become the first rows of `answer` again, and those of `answer`.
 fn give_back(rows: &mut VecDeque<Row>, answer: &mut VecDeque<Candidate>) {
     for row in rows.drain(..).rev() {
         answer.push_front(Candidate::ToFetch(row.key));

@@ -1,4 +1,4 @@
-//! Snapshots moved on by the log, against a naive model.
+//! Snapshots that the log brings up to date, against a naive model.
 
 use super::page::{PageSnapshot, merge, snapshot};
 use crate::cache::{Count, Listed, Unsure};
@@ -109,6 +109,7 @@ fn run(seeds: u64) -> (usize, usize, usize) {
             short += 1;
             continue;
         }
+
         let mut expected = history.answer(&filter, history.head());
         expected.truncate(limit);
         let keys: Vec<_> = merge(vec![snapshot]).iter().map(|candidate| candidate.key()).collect();
@@ -145,13 +146,14 @@ fn filters_are_merged_newest_first_and_each_event_once() {
             .map(|row| row.key)
             .collect();
         expected.sort_by_key(crate::types::Key::order);
+
         expected.dedup();
         assert_eq!(merged, expected);
     }
 }
 
-/// Counts as of a random position, brought up to date: (wrong, not to be told, all). The log is read late, as the
-/// shared one may be: insertions whose events are gone since are left out.
+/// Counts as of a random position, brought up to date: (wrong, unsure, all). Half of the tails are read late, as the
+/// shared log may be: they lack insertions whose events were removed since.
 fn run_counts(seeds: u64) -> (usize, usize, usize) {
     let (mut wrong, mut unknown) = (0, 0);
     for seed in 0..seeds {
@@ -169,6 +171,7 @@ fn run_counts(seeds: u64) -> (usize, usize, usize) {
                 entry.changes = changes;
             }
         }
+
         let number = history.answer(&filter, at).len() as u64;
         let head = Head { position: at, ..Head::default() };
         let mut count = Count { head, number, counted_at: 0, until: None };

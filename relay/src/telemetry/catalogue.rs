@@ -5,11 +5,11 @@ use super::journeys::Journeys;
 use super::labels::{
     AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, ClientBytes, CloseReason, ConnectionOutcome,
     Direction, EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole,
-    ServerState, SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
+    ServerState, SharedLook, SharedWrite, Shed, Stage, Task, TlsHandshake,
 };
 use super::notes::Notes;
 use super::rate::Rate;
-use super::series::{By, ByName, ByTwo, Kind, LabelFacts, Series};
+use super::series::{By, ByName, ByTwo, LabelFacts, MetricKind, Series};
 use metrics::{Counter, Gauge, Histogram, NoopRecorder, Recorder, Unit};
 
 /// What the catalogue says about one metric.
@@ -18,7 +18,7 @@ pub struct Metric {
     /// The name under which it is exported.
     pub name: &'static str,
     /// What it does with numbers.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The unit of its numbers.
     pub unit: Unit,
     /// Its labels and their values.
@@ -31,17 +31,17 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// Durations from 100 µs to 10 s.
+/// Buckets for durations from 100 µs to 10 s.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Durations from 10 µs to 100 ms: work of the processor.
+/// Buckets for work of the processor, from 10 µs to 100 ms.
 const WORK_SECONDS: &[f64] = &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
-/// Numbers of things.
+/// Buckets for numbers of things.
 const NUMBERS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
 macro_rules! catalogue {
     ($($(#[doc = $help:literal])+
        $field:ident: $series:ty = $name:literal, $unit:ident, $station:literal $(, $buckets:ident)?;)+) => {
-        /// Every metric of the relay, in the order of travel. `process_*` come beside them, from `metrics-process`.
+        /// Every metric of the relay, in the order of travel. `metrics-process` adds `process_*`.
         pub const CATALOGUE: &[Metric] = &[$(Metric {
             name: $name,
             kind: <$series as Series>::KIND,
@@ -58,7 +58,7 @@ macro_rules! catalogue {
             $($(#[doc = $help])+ pub $field: $series,)+
             /// Which journeys are measured stage by stage.
             pub journeys: Journeys,
-            /// What is told to people rather than counted.
+            /// Lists for the operator that no number can show: the slowest queries, the top senders.
             pub notes: Notes,
         }
 
@@ -79,11 +79,13 @@ macro_rules! catalogue {
 catalogue! {
     /// The version that runs; always 1.
     build_info: By<Build, Gauge> = "nostr_build_info", Count, "app";
-    /// 1 while this instance wants to be sent clients, 0 while it starts or drains.
+    /// 1 while this instance is ready for clients, 0 while it starts or drains.
     ready: Gauge = "nostr_ready", Count, "app";
-    /// Bytes that are free where the embedded database lies; with PostgreSQL, where the relay was started.
+    /// Panics of tasks and threads. Each is a fault of this program, and its log line says what it means.
+    task_panics: By<Task, Counter> = "nostr_task_panics_total", Count, "app";
+    /// Free bytes on the disk of the embedded database; with PostgreSQL, of the relay's working directory.
     disk_free: Gauge = "nostr_disk_free_bytes", Bytes, "app";
-    /// Size of the file system whose free bytes are told.
+    /// Size of the file system whose free bytes are counted.
     disk_size: Gauge = "nostr_disk_size_bytes", Bytes, "app";
     /// Tasks that are alive on the threads that serve clients: about one a connection and one a query.
     runtime_tasks: Gauge = "nostr_runtime_tasks", Count, "app";
@@ -96,18 +98,18 @@ catalogue! {
     /// How late a task gets its turn, on average over some 3 s.
     runtime_lateness: Gauge = "nostr_runtime_lateness_seconds", Seconds, "app";
 
-    /// TLS handshakes, by what became of them.
+    /// TLS handshakes, by outcome.
     tls_handshakes: By<TlsHandshake, Counter> = "nostr_tls_handshakes_total", Count, "tls";
     /// Seconds until a certificate that is served expires, by its first name; below zero: it has expired.
     tls_expiry: ByName = "nostr_tls_certificate_expiry_seconds", Seconds, "tls";
-    /// Orders for certificates (ACME), by what became of them.
+    /// Orders for certificates (ACME), by outcome.
     acme_orders: By<AcmeOrder, Counter> = "nostr_tls_acme_orders_total", Count, "tls";
 
     /// Client connections that are open.
     connections_active: Gauge = "nostr_connections_active", Count, "connection";
-    /// Connections that clients began, by what became of them before they could speak.
+    /// Connections that clients began, by outcome before their first message.
     connections: By<ConnectionOutcome, Counter> = "nostr_connections_total", Count, "connection";
-    /// Connections that ended, by why.
+    /// Connections that ended, by reason.
     connections_closed: By<CloseReason, Counter> = "nostr_connections_closed_total", Count, "connection";
     /// Bytes of messages that clients sent.
     received_bytes: Counter = "nostr_received_bytes_total", Bytes, "connection";
@@ -115,18 +117,21 @@ catalogue! {
     sent_bytes: Counter = "nostr_sent_bytes_total", Bytes, "connection";
     /// Times a subscription fell behind.
     slow_clients: Counter = "nostr_slow_clients_total", Count, "connection";
-    /// Time from an event being at hand on this instance to its copy lying in a client's socket buffer, of one event
+    /// Time from an event's arrival on this instance to its copy in a client's socket buffer, of one event
     /// in 16: the lag of the fan-out.
     fanout: Histogram = "nostr_fanout_seconds", Seconds, "connection", SECONDS;
-    /// What was turned away because there was too much of it.
+    /// Work that was refused because of overload.
     shed: By<Shed, Counter> = "nostr_shed_total", Count, "connection";
     /// Subscriptions that are open.
     subscriptions_active: Gauge = "nostr_subscriptions_active", Count, "connection";
 
-    /// Bytes that are held for clients, by what for.
+    /// Bytes that are held for clients, by purpose.
     client_bytes: By<ClientBytes, Gauge> = "nostr_client_bytes", Bytes, "connection";
     /// The most bytes that may be held for clients (memory.clients_bytes).
     client_limit: Gauge = "nostr_client_limit_bytes", Bytes, "connection";
+    /// Bytes that the program has allocated and not freed; the rest of its resident memory is code, stacks, and pages
+    /// that go back to the system within ten seconds.
+    allocated: Gauge = "nostr_allocated_bytes", Bytes, "connection";
     /// Reads that wait until memory for clients comes free.
     client_waiting: Gauge = "nostr_client_memory_waiting", Count, "connection";
 
@@ -135,10 +140,10 @@ catalogue! {
     /// Time from a message's arrival to the moment its answer is ready to be sent: OK for an event or an
     /// authentication, EOSE for a REQ, COUNT for a count.
     query_latency: By<Operation, Histogram> = "nostr_query_latency_seconds", Seconds, "message", SECONDS;
-    /// What was refused (events, REQs, counts, authentications), by why.
+    /// Refusals of events, REQs, counts and authentications, by reason.
     refusals: By<Reason, Counter> = "nostr_refusals_total", Count, "message";
 
-    /// Events that clients published, by what became of them.
+    /// Events that clients published, by outcome.
     events: By<EventOutcome, Counter> = "nostr_events_total", Count, "ingest";
     /// Events that clients published, a second, over the last few seconds.
     events_per_second: Rate = "nostr_events_per_second", CountPerSecond, "ingest";
@@ -167,7 +172,7 @@ catalogue! {
     queries_active: Gauge = "nostr_queries_active", Count, "query";
     /// Time of one read of one filter in the store.
     store_read: Histogram = "nostr_store_read_seconds", Seconds, "query", SECONDS;
-    /// Reads that a REQ made beyond one for each filter, because its rows were too few or too old.
+    /// Reads of a REQ beyond one for each filter, because the rows were too few or too old.
     rereads: Counter = "nostr_store_rereads_total", Count, "query";
 
     /// Reads that should have asked the primary for its head first and could not, so that another instance's latest
@@ -181,9 +186,9 @@ catalogue! {
     cache_hit_rate: By<CacheLayer, Gauge> = "nostr_cache_hit_rate", Count, "cache";
     /// Answers that are kept in the process.
     cache_entries: Gauge = "nostr_cache_entries", Count, "cache";
-    /// About how many bytes they take.
+    /// Bytes that the answers in the process take, estimated.
     cache_bytes: Gauge = "nostr_cache_bytes", Bytes, "cache";
-    /// Answers that had to make room for others.
+    /// Answers that were evicted to make room for others.
     cache_evictions: Counter = "nostr_cache_evictions_total", Count, "cache";
     /// Answers that were kept, but reached back less far than was asked, and were read again.
     cache_refetches: Counter = "nostr_cache_refetches_total", Count, "cache";
@@ -201,7 +206,7 @@ catalogue! {
     shared_bytes: By<Direction, Counter> = "nostr_cache_shared_bytes_total", Bytes, "cache";
     /// Servers of the cache that instances share.
     shared_servers: Gauge = "nostr_cache_shared_servers", Count, "cache";
-    /// Those of them that answer.
+    /// Servers of the cache that instances share that answer.
     shared_servers_up: Gauge = "nostr_cache_shared_servers_up", Count, "cache";
 
     /// The position of the log's head.
@@ -216,15 +221,15 @@ catalogue! {
     log_behind: Gauge = "nostr_log_behind_positions", Count, "log";
     /// Times that something missing was read from the shared log.
     hole_repairs: Counter = "nostr_log_repairs_total", Count, "log";
-    /// Failovers that were followed.
+    /// Failovers that this instance has followed.
     epochs: Counter = "nostr_log_epochs_total", Count, "log";
-    /// Messages between instances, by what became of them.
+    /// Messages between instances, by outcome.
     bus_messages: By<BusTraffic, Counter> = "nostr_bus_messages_total", Count, "log";
     /// Bytes of messages to other instances.
     bus_bytes: Counter = "nostr_bus_sent_bytes_total", Bytes, "log";
-    /// 1 while the bus brings this instance its own sign of life back, else 0.
+    /// 1 while this instance receives its own heartbeats over the bus, else 0.
     bus_up: Gauge = "nostr_bus_up", Count, "log";
-    /// Times that the bus was up for this instance, and then no more.
+    /// Times that the bus went down for this instance.
     bus_losses: Counter = "nostr_bus_losses_total", Count, "log";
     /// Distinct filters that are watched for changes.
     matcher_filters: Gauge = "nostr_matcher_filters", Count, "matcher";
@@ -241,7 +246,7 @@ catalogue! {
 
     /// Calls that the store failed.
     store_errors: Counter = "nostr_store_errors_total", Count, "store";
-    /// Database servers, by what they are good for.
+    /// Database servers, by state.
     nodes: By<ServerState, Gauge> = "nostr_database_servers", Count, "store";
     /// Open connections to database servers, by the server's role.
     pool_connections: By<ServerRole, Gauge> = "nostr_database_connections", Count, "store";
@@ -251,9 +256,9 @@ catalogue! {
     pool_waiting: By<ServerRole, Gauge> = "nostr_database_waiting", Count, "store";
     /// Calls that waited in vain for a connection to a database server.
     pool_timeouts: Counter = "nostr_database_timeouts_total", Count, "store";
-    /// Positions of the log that the last of the replicas is behind the primary.
+    /// Positions of the log by which the slowest replica is behind the primary.
     replica_lag_positions: Gauge = "nostr_replica_lag_positions", Count, "store";
-    /// For how long the last of the replicas has missed something that the primary has.
+    /// How long the slowest replica has been behind the primary.
     replica_lag: Gauge = "nostr_replica_lag_seconds", Seconds, "store";
     /// 1 where this instance is the one that keeps the database's partitions.
     keeper_elected: Gauge = "nostr_keeper_elected", Count, "store";

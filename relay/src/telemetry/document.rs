@@ -1,8 +1,8 @@
-//! The catalogue as a page of documentation: `docs/metrics.md` is what this writes.
+//! Writes the catalogue as a page of documentation, `docs/metrics.md`.
 
 use super::catalogue::CATALOGUE;
 use super::exporter::Exporter;
-use super::series::Kind;
+use super::series::MetricKind;
 use metrics_exporter_prometheus::BuildError;
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ const HEAD: &str = "# Metrics\n\n\
 /// The page, in Markdown.
 ///
 /// # Errors
-/// Where the catalogue is wrong.
+/// Fails where the catalogue names a histogram without buckets.
 pub fn document() -> Result<String, BuildError> {
     let mut page = HEAD.to_owned();
     let mut station = "";
@@ -24,26 +24,27 @@ pub fn document() -> Result<String, BuildError> {
             section(&mut page, station);
         }
         let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let unit = metric.unit.as_str().replace('_', " ");
         let mut help = metric.help.trim().to_owned();
         for (label, values) in metric.labels {
-            // The version is that of the day, and this page is of every day.
+            // The version changes with each release, and this page must not.
             let values = if *label == "version" { "that of the program".to_owned() } else { values.join(", ") };
-            // Writing into a text cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(help, " `{label}`: {values}.");
         }
-        if metric.kind == Kind::Histogram {
+        if metric.kind == MetricKind::Histogram {
             let bounds: Vec<_> = metric.buckets.iter().map(f64::to_string).collect();
             let _ = write!(help, " Buckets: {}.", bounds.join(", "));
         }
         row(&mut page, metric.name, kind, &unit, &help);
     }
+
     section(&mut page, "the process");
-    // Of the process a library tells, which knows best what.
+    // `metrics-process` describes its own metrics, so these rows come from the rendered text.
     let text = Exporter::new()?.render();
     let family = |line: &str, keyword: &str| {
         let (name, rest) = line.strip_prefix(keyword)?.split_once(' ')?;

@@ -1,14 +1,14 @@
-//! The recorder behind the handles, and the text that Prometheus reads.
+//! The recorder behind the handles, and the text that Prometheus scrapes.
 
 use super::catalogue::{CATALOGUE, Metrics};
-use super::series::Kind;
+use super::series::MetricKind;
 use metrics::{Recorder, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Collects what the handles count.
+/// Owns the recorder of the handles, and renders its series.
 pub struct Exporter {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
@@ -17,25 +17,26 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// How often [`upkeep`](Self::upkeep) is due. Samples of histograms lie in memory until then, 8 bytes each.
+    /// How often [`upkeep`](Self::upkeep) is due. Until then each sample of a histogram takes 8 bytes of memory.
     pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
 
     /// An exporter with the metrics of the catalogue, all zero. Fails only if the catalogue names a histogram without
     /// buckets.
     pub fn new() -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
-        for metric in CATALOGUE.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        for metric in CATALOGUE.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
             builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)?;
         }
         let recorder = builder.build_recorder();
         for metric in CATALOGUE {
             let (name, help) = (metric.name.into(), metric.help.trim_start().into());
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, Some(metric.unit), help),
-                Kind::Gauge => recorder.describe_gauge(name, Some(metric.unit), help),
-                Kind::Histogram => recorder.describe_histogram(name, Some(metric.unit), help),
+                MetricKind::Counter => recorder.describe_counter(name, Some(metric.unit), help),
+                MetricKind::Gauge => recorder.describe_gauge(name, Some(metric.unit), help),
+                MetricKind::Histogram => recorder.describe_histogram(name, Some(metric.unit), help),
             }
         }
+
         let metrics = Arc::new(Metrics::register(&recorder));
         let process = Collector::default();
         with_local_recorder(&recorder, || process.describe());
@@ -47,7 +48,7 @@ impl Exporter {
         &self.metrics
     }
 
-    /// Sorts waiting samples into their buckets, which bounds memory. Call it every
+    /// Sorts waiting samples into their buckets, which bounds memory. To be called every
     /// [`UPKEEP_INTERVAL`](Self::UPKEEP_INTERVAL).
     pub fn upkeep(&self) {
         let now = Instant::now();
@@ -57,7 +58,7 @@ impl Exporter {
         self.handle.run_upkeep();
     }
 
-    /// Everything as of now, in the text format of Prometheus. Reads a few files in `/proc`.
+    /// All series as of now, in the text format of Prometheus. Reads a few files in `/proc`.
     pub fn render(&self) -> String {
         with_local_recorder(&self.recorder, || self.process.collect());
         self.upkeep();
@@ -69,7 +70,7 @@ impl Exporter {
 mod tests {
     use super::*;
     use crate::telemetry::{EventOutcome, Operation};
-    use crate::types::{Kind as EventKind, Refusal};
+    use crate::types::{Kind, Refusal};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn families(text: &str) -> BTreeMap<&str, &str> {
@@ -80,7 +81,7 @@ mod tests {
     fn the_catalogue_is_what_is_rendered() {
         let text = Exporter::new().unwrap().render();
         let mut families = families(&text);
-        // One without fixed values has no series before it is set.
+        // A metric whose label has no fixed values has no series before it is set.
         for metric in CATALOGUE.iter().filter(|metric| metric.labels.iter().all(|(_, values)| !values.is_empty())) {
             let kind = format!("{:?}", metric.kind).to_lowercase();
             assert_eq!(families.remove(metric.name), Some(kind.as_str()), "{}", metric.name);
@@ -93,6 +94,7 @@ mod tests {
                 }
             }
         }
+
         assert!(families.contains_key("process_resident_memory_bytes"), "{families:?}");
         families.retain(|name, _| !name.starts_with("process_"));
         assert_eq!(families, BTreeMap::new(), "rendered, but not in the catalogue");
@@ -103,7 +105,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for metric in CATALOGUE {
             assert!(metric.name.starts_with("nostr_") && names.insert(metric.name), "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
             let unit = match metric.unit {
                 metrics::Unit::Seconds => "_seconds",
                 metrics::Unit::Bytes => "_bytes",
@@ -112,7 +114,7 @@ mod tests {
             };
             assert!(metric.name.trim_end_matches("_total").ends_with(unit), "{}: unit {unit}", metric.name);
             assert!(metric.help.len() > 20 && metric.help.trim_end().ends_with('.'), "{}", metric.name);
-            assert_eq!(metric.buckets.is_empty(), metric.kind != Kind::Histogram, "{}", metric.name);
+            assert_eq!(metric.buckets.is_empty(), metric.kind != MetricKind::Histogram, "{}", metric.name);
             assert!(metric.buckets.is_sorted(), "{}", metric.name);
         }
     }
@@ -122,7 +124,7 @@ mod tests {
         let exporter = Exporter::new().unwrap();
         let metrics = exporter.metrics();
         metrics.events.of(EventOutcome::Duplicate).increment(2);
-        metrics.refusals.of(&Refusal::KindBlocked(EventKind(4))).increment(1);
+        metrics.refusals.of(&Refusal::KindBlocked(Kind(4))).increment(1);
         metrics.query_latency.of(Operation::Req).record(0.0004);
         metrics.connections_active.set(7);
         metrics.tls_expiry.set_all([("relay.example".to_owned(), 60.0)]);
@@ -139,6 +141,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
         }
+
         let other = Exporter::new().unwrap().render();
         assert!(other.contains("nostr_connections_active 0"), "two relays in one process do not mix");
     }

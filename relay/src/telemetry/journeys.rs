@@ -1,8 +1,8 @@
-//! Sampled journeys: of one event or REQ in so many, every stage is timed.
+//! Sampled journeys: every stage of some events and REQs is timed.
 
-use super::catalogue::Metrics;
 use super::labels::Stage;
-use super::series::Label;
+use super::series::{By, Label};
+use metrics::Histogram;
 use smallvec::SmallVec;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Journeys {
     percent: AtomicU32,
-    /// In percent of a journey; one is measured with each hundred.
+    /// The sum of `percent` over all journeys. A journey that brings it past a multiple of 100 is measured, so the
+    /// share is exact and needs no random number.
     due: AtomicU32,
 }
 
 impl Journeys {
-    /// Measures so many journeys of a hundred from now on; 0, which is how it begins: none.
+    /// Measures `percent` of the journeys from now on. Begins with 0: none.
     pub fn set_percent(&self, percent: u32) {
         self.percent.store(percent.min(100), Ordering::Relaxed);
     }
 
-    /// The measurement of a journey that began at `begun`, if it is one of those that are measured.
+    /// Begins to measure a journey that began at `begun`; `None` for a journey that is not chosen.
     pub fn begin(&self, begun: Instant) -> Option<Box<Trace>> {
         let percent = self.percent.load(Ordering::Relaxed);
         if percent == 0 {
@@ -42,26 +43,26 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Says that `stage` has ended, and with it begins the next.
+    /// Notes that `stage` has ended and the next one begins.
     pub fn passed(&mut self, stage: Stage) {
         let now = Instant::now();
         self.spans.push((stage, now.saturating_duration_since(self.last)));
         self.last = now;
     }
 
-    /// Counts the stages, and tells them in one line of the log where `relay::journey=debug` asks for it.
-    pub fn finish(self, metrics: &Metrics) {
+    /// Records the stages, and logs them in one line where `relay::journey=debug` is on.
+    pub fn finish(self, stages: &By<Stage, Histogram>) {
         for (stage, time) in &self.spans {
-            metrics.stages.of(*stage).record(*time);
+            stages.of(*stage).record(*time);
         }
         if tracing::enabled!(target: "relay::journey", tracing::Level::DEBUG) {
-            let mut stages = String::new();
+            let mut line = String::new();
             for (stage, time) in &self.spans {
                 let name = Stage::VALUES.get(stage.index()).copied().unwrap_or_default();
-                // Writing into a text cannot fail.
-                let _ = write!(stages, "{name}={}us ", time.as_micros());
+                // Writing to a String cannot fail.
+                let _ = write!(line, "{name}={}us ", time.as_micros());
             }
-            tracing::debug!(target: "relay::journey", stages = stages.trim_end(), "sampled");
+            tracing::debug!(target: "relay::journey", stages = line.trim_end(), "sampled");
         }
     }
 }

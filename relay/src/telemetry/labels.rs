@@ -12,6 +12,17 @@ macro_rules! labels {
             $(#[doc = concat!("`", $value, "`")] $variant,)+
         }
 
+        impl $label {
+            /// Every one, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its value in a metric.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                <Self as Label>::VALUES[self as usize]
+            }
+        }
+
         impl Label for $label {
             const NAME: &'static str = $name;
             const VALUES: &'static [&'static str] = &[$($value),+];
@@ -27,15 +38,15 @@ labels! {
     /// A layer of the cache: the one in the process, the one that instances share.
     CacheLayer = "layer" { L1 = "l1", L2 = "l2", }
 
-    /// What a layer of the cache had; `bypass`: the answer depends on who asks, and no cache has a part in it.
+    /// What a layer of the cache had; `bypass`: the answer depends on the reader, so the query goes past the cache.
     CacheResult = "result" { Hit = "hit", Miss = "miss", Bypass = "bypass", }
 
     /// Where the answer to one filter came from: a layer of the cache, or the store.
     ReadSource = "source" { L1 = "l1", L2 = "l2", Store = "store", }
 
-    /// What a look into the shared cache found: an entry; nothing; what is too old, too small or purged, or damaged; or
-    /// no server that answered in time, one that is left alone for having been late, or an error. After a miss, what
-    /// another instance was reading was waited for, and came or did not.
+    /// The result of a look into the shared cache. `unusable`: an entry that is too old, too small or purged. `late`:
+    /// no server answered in time. `away`: the server was late before, and is not asked for a while. `waited` and
+    /// `waited_in_vain`: after a miss the query waited for another instance's read, which came or did not come.
     SharedLook = "outcome" {
         Hit = "hit", Miss = "miss", Unusable = "unusable", Damaged = "damaged", Late = "late", Away = "away",
         Failed = "failed", Waited = "waited", WaitedInVain = "waited_in_vain",
@@ -65,14 +76,15 @@ labels! {
         Accepted = "accepted", Duplicate = "duplicate", Refused = "refused",
     }
 
-    /// What became of a connection before it could speak.
+    /// The outcome of a connection's start, before its first message.
     ConnectionOutcome = "outcome" {
         Accepted = "accepted", Full = "full", AddressFull = "address_full", Draining = "draining",
         Proxy = "proxy_header", Handshake = "handshake", Tls = "tls_handshake", TlsOnPlainPort = "tls_on_plain_port",
     }
 
-    /// What became of a TLS handshake: done, in full or by a ticket; refused, since too many were under way; not done in
-    /// time; plain HTTP on the TLS port; an ACME authority that looked at a challenge; anything else.
+    /// The outcome of a TLS handshake. `full` and `resumed` (by a ticket) are done. `refused`: too many were under way.
+    /// `late`: not done in time. `plain_http`: HTTP on the TLS port. `challenge`: an ACME authority looked at a
+    /// challenge. `failed`: anything else.
     TlsHandshake = "result" {
         Full = "full", Resumed = "resumed", Refused = "refused", Late = "late", PlainHttp = "plain_http",
         Challenge = "challenge", Failed = "failed",
@@ -88,7 +100,7 @@ labels! {
         Shutdown = "shutdown",
     }
 
-    /// What a database server is; `embedded` is the file of a relay that stands alone.
+    /// The role of a database server; `embedded` is the SQLite file of a single relay.
     ServerRole = "role" { Primary = "primary", Replica = "replica", Embedded = "embedded", }
 
     /// The class of an event's kind (NIP-01).
@@ -99,15 +111,16 @@ labels! {
     /// Work that is turned away while there is too much of it.
     Shed = "work" { Connection = "connection", Event = "event", Req = "req", Count = "count", }
 
-    /// A stretch of the journey of an event (`event_`) or of a REQ (`req_`). Of an event: the wait for the first
-    /// station, the look-up of known ids with the rules, the wait for a CPU and the signature check, the wait for the
-    /// writer, the commit. Of a REQ: the reads with the wait for the log, the hand-over of the rows to the outbox.
+    /// A stage of the journey of an event (`event_`) or of a REQ (`req_`). Of an event: the wait for the first station;
+    /// the look-up of known ids with the rules; the wait for a CPU and the signature check; the wait for the writer;
+    /// the commit. Of a REQ: the reads with the wait for the log; the push of the rows to the outbox.
     Stage = "stage" {
         EventQueue = "event_queue", EventAdmit = "event_admit", EventVerify = "event_verify",
         EventWriteQueue = "event_write_queue", EventCommit = "event_commit", ReqRead = "req_read", ReqSend = "req_send",
     }
 
-    /// How a database server is: a primary or a replica that serves, a replica that is too far behind, one that is lost.
+    /// The state of a database server: a primary or a replica that serves, a replica that is too far behind, or a
+    /// server that is down.
     ServerState = "state" { Primary = "primary", Replica = "replica", Behind = "behind", Down = "down", }
 
     /// What removed an event.
@@ -115,13 +128,27 @@ labels! {
         Replaced = "replaced", Deleted = "deleted", Expired = "expired", Operator = "operator", Vanished = "vanished",
     }
 
-    /// What became of a message between instances; `own` is the echo of what this instance sent.
+    /// The outcome of a message between instances; `own` is the echo of a message of this instance.
     BusTraffic = "outcome" {
         Sent = "sent", Received = "received", Own = "own", Dropped = "dropped", Damaged = "damaged",
     }
 
-    /// Where an entry of the log came from, first.
+    /// The source from which an entry of the log came first.
     EntrySource = "source" { Own = "own", Bus = "bus", Log = "log", }
+
+    /// A task or a thread of the process, in the order of the journey of an event, then the store, the layers that
+    /// instances share, TLS, and what watches.
+    Task = "task" {
+        Listener = "listener", Refusal = "refusal", Connection = "connection", Query = "query", Admit = "admit",
+        Verify = "verify", Write = "write", Follow = "follow", Resubmission = "resubmission",
+        StoreWrite = "store_write", Checkpoint = "checkpoint", Probe = "probe", Pool = "pool",
+        Maintenance = "maintenance", BusListen = "bus_listen", BusSpeak = "bus_speak", CacheServers = "cache_servers",
+        CacheLink = "cache_link", CacheWrite = "cache_write", CachePurges = "cache_purges", CachePurge = "cache_purge",
+        Handshake = "handshake", TlsFiles = "tls_files", TlsSelfSigned = "tls_self_signed", TlsExpiry = "tls_expiry",
+        Acme = "acme", Redirect = "redirect", RedirectConnection = "redirect_connection", Gauges = "gauges", ServerGauges = "server_gauges",
+        MachineGauges = "machine_gauges", Heartbeat = "heartbeat", Load = "load", Admin = "admin",
+        AdminConnection = "admin_connection",
+    }
 
     /// This program.
     Build = "version" { This = env!("CARGO_PKG_VERSION"), }

@@ -1,4 +1,4 @@
-//! Log lines, on standard error. What may hold a secret is of a type that does not show it (`config::Redacted`).
+//! Log lines, on standard error. A value that may hold a secret has a type that does not show it (`config::Redacted`).
 
 use super::repeats::Repeats;
 use crate::config::{LogFormat, LogSettings};
@@ -13,13 +13,13 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 /// Why logging could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The level is no filter.
+    /// The level is neither a level nor a filter.
     #[error("`log.level` is neither a level nor a filter: {0}")]
     Level(#[from] ParseError),
-    /// Somebody set up logging before.
+    /// This process has set up logging before.
     #[error("logging was set up twice: {0}")]
     Twice(#[from] TryInitError),
-    /// What was set up is gone.
+    /// The subscriber has ended.
     #[error("logging has ended: {0}")]
     Ended(#[from] reload::Error),
 }
@@ -29,13 +29,13 @@ pub enum LogError {
 pub struct LogControl(reload::Handle<EnvFilter, Registry>);
 
 impl LogControl {
-    /// Sets the level: one word, or a filter. On an error nothing changes.
+    /// Sets the level: a level's name, or a filter. On an error nothing changes.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
         Ok(self.0.reload(EnvFilter::builder().parse(level)?)?)
     }
 }
 
-/// Sends log lines of the whole process to standard error. Once a process.
+/// Sends the log lines of the whole process to standard error. To be called once in a process.
 pub fn init_logging(log: &LogSettings) -> Result<LogControl, LogError> {
     let (subscriber, control) = subscriber(log, std::io::stderr, std::io::stderr().is_terminal())?;
     subscriber.try_init()?;

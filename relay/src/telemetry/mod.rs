@@ -1,7 +1,7 @@
-//! What the relay tells about its work: log lines and metrics. A leaf: stations are handed what they use.
+//! Log lines and metrics. A leaf: a station gets the handles that it uses.
 //!
-//! Metrics are counted in a recorder of their own, not in a global one: several relays in one process, as in tests,
-//! do not mix their numbers.
+//! Each relay has a recorder of its own, not a global one: so the numbers of several relays in one process, as in
+//! tests, do not mix.
 
 mod catalogue;
 mod document;
@@ -21,9 +21,9 @@ pub use journeys::{Journeys, Trace};
 pub use labels::{
     AcmeOrder, Build, BusTraffic, CacheLayer, CacheResult, Class, ClientBytes, CloseReason, ConnectionOutcome,
     Direction, EntrySource, EventOutcome, MessageType, Operation, ReadSource, Reason, RemovedBy, ServerRole,
-    ServerState, SharedLook, SharedWrite, Shed, Stage, TlsHandshake,
+    ServerState, SharedLook, SharedWrite, Shed, Stage, Task, TlsHandshake,
 };
 pub use logging::{LogControl, LogError, init_logging};
 pub use notes::{Notes, SlowQuery, Talker};
 pub use rate::Rate;
-pub use series::{By, ByName, ByTwo, Kind, Label, LabelFacts, Series};
+pub use series::{By, ByName, ByTwo, Label, LabelFacts, MetricKind, Series};

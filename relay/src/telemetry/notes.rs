@@ -1,5 +1,5 @@
-//! What an operator wants to be told rather than to have counted: the slowest queries, who talks most. Bounded, and
-//! forgotten after a while.
+//! Lists for the operator that no counter can show: the slowest queries, and the addresses that send most. Both lists
+//! are bounded, and old entries leave them.
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 /// How many slow queries are kept.
 const SLOW_QUERIES: usize = 20;
-/// How long a slow query is told.
+/// How long a slow query stays in the list.
 const TOLD_FOR: Duration = Duration::from_secs(3_600);
 /// How many addresses are counted at the same time.
 const ADDRESSES: usize = 512;
-/// How many of them are told.
+/// How many of them the list shows.
 const TALKERS: usize = 20;
-/// How often what addresses have said is halved, so that the list is of now.
+/// How often the counts of all addresses are halved, so that recent messages weigh most.
 const HALVED_EVERY: Duration = Duration::from_secs(60);
 
-/// One read in the store that took long.
+/// One slow read of the store.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SlowQuery {
     /// How long it took, in seconds, the wait for a connection included.
     pub seconds: f64,
-    /// What the filter asks for, without the values: `authors:300 kinds:2 limit:100`.
+    /// The filter without its values: `authors:300 kinds:2 limit:100`, where 300 and 2 are numbers of values.
     pub shape: String,
     /// The form of its statement, as `relay explain` calls it.
     pub form: String,
@@ -35,19 +35,19 @@ pub struct SlowQuery {
 /// An address and about how many messages it has sent lately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Talker {
-    /// Where it comes from.
+    /// The client's address.
     pub address: IpAddr,
-    /// How much it weighs: the messages of the last minutes, those of the last minute most.
+    /// The messages of the last minutes; each minute ago halves their weight.
     pub messages: u64,
 }
 
-/// Bounded notes; see the module.
+/// The lists; see the module.
 #[derive(Debug, Default)]
 pub struct Notes {
     slow: Mutex<Vec<(Instant, SlowQuery)>>,
-    /// A query that is faster is not among the slowest, in nanoseconds.
+    /// The fastest query of a full list, in nanoseconds: a faster one is skipped without the lock.
     threshold: AtomicU64,
-    /// A slower query is told in the log.
+    /// A slower query is logged.
     logged: Mutex<Option<Duration>>,
     talkers: Mutex<Talkers>,
 }
@@ -59,7 +59,7 @@ struct Talkers {
 }
 
 impl Notes {
-    /// Has each read that takes longer told in the log as well. Until then none is.
+    /// Logs each read that takes longer from now on. Begins with none.
     pub fn log_slower_than(&self, limit: Duration) {
         *self.logged.lock() = Some(limit);
     }
@@ -75,8 +75,9 @@ impl Notes {
         if logged {
             tracing::warn!(form, shape, elapsed_ms = took.as_millis(), "slow query");
         }
+
         let mut slow = self.slow.lock();
-        // The same kind of query, once: its worst time.
+        // Queries of the same shape and form have one entry, with their worst time.
         if let Some(same) = slow.iter_mut().find(|(_, known)| known.shape == shape && known.form == form) {
             if same.1.seconds < took.as_secs_f64() {
                 *same = (Instant::now(), SlowQuery { seconds: took.as_secs_f64(), shape, form, at });
@@ -84,6 +85,7 @@ impl Notes {
         } else {
             slow.push((Instant::now(), SlowQuery { seconds: took.as_secs_f64(), shape, form, at }));
         }
+
         slow.sort_by(|(_, one), (_, other)| other.seconds.total_cmp(&one.seconds));
         slow.truncate(SLOW_QUERIES);
         self.set_threshold(&slow);
@@ -103,14 +105,14 @@ impl Notes {
     pub fn heard(&self, address: IpAddr, messages: u64) {
         let mut talkers = self.talkers.lock();
         if talkers.messages.len() >= ADDRESSES && !talkers.messages.contains_key(&address) {
-            // One that has said more than the quietest stays; whoever is loud comes again soon.
+            // Evict the address with the fewest messages: one that sends many comes back soon.
             let quietest = talkers.messages.iter().min_by_key(|(_, said)| **said).map(|(address, _)| *address);
             quietest.and_then(|quietest| talkers.messages.remove(&quietest));
         }
         *talkers.messages.entry(address).or_default() += messages;
     }
 
-    /// Who has said most lately, the loudest first.
+    /// The addresses that have sent most lately, in descending order.
     pub fn talkers(&self) -> Vec<Talker> {
         let talkers = self.talkers.lock();
         let mut told: Vec<_> =
@@ -121,7 +123,7 @@ impl Notes {
         told
     }
 
-    /// Forgets what is no longer of now. Call it every few seconds.
+    /// Drops slow queries older than an hour, and halves the counts when due. To be called every few seconds.
     pub fn forget_old(&self, now: Instant) {
         let mut slow = self.slow.lock();
         slow.retain(|(at, _)| now.saturating_duration_since(*at) < TOLD_FOR);

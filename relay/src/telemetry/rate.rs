@@ -1,15 +1,15 @@
-//! Things a second, over the last few seconds: a gauge that dashboards can show without computing a rate.
+//! A counter exported as a gauge: its growth a second, over the last few seconds. Dashboards can show it as it is.
 
-use super::series::{Handle, Kind, LabelFacts, Series};
+use super::series::{Handle, LabelFacts, MetricKind, Series};
 use metrics::{Gauge, Key, Recorder};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The shortest time over which a rate means anything.
+/// The shortest time between two updates: over less, a rate jumps too much to be read.
 const MIN_WINDOW: Duration = Duration::from_secs(1);
 
-/// Counts, and shows how fast it counts.
+/// Counts, and exports how fast the count grows.
 #[derive(Debug)]
 pub struct Rate {
     count: AtomicU64,
@@ -23,7 +23,7 @@ impl Rate {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Brings the gauge up to date, unless that was done less than a second ago.
+    /// Brings the gauge up to date; does nothing within [`MIN_WINDOW`] of the last update.
     pub(super) fn update(&self, now: Instant) {
         let mut last = self.last.lock();
         let elapsed = now.saturating_duration_since(last.0);
@@ -36,7 +36,7 @@ impl Rate {
 }
 
 impl Series for Rate {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
     const LABELS: &'static [LabelFacts] = &[];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {

@@ -1,5 +1,5 @@
-//! Keeps one place of the program from filling the disk with its lines: past so many a second they are left out, and
-//! counted.
+//! Rate limit for log lines: a place in the program that logs too often does not fill the disk. Lines beyond the limit
+//! are counted instead.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -8,22 +8,22 @@ use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// The most lines of one place in a [`WINDOW`].
+/// The most lines that one place may log in a [`WINDOW`].
 const MAX_LINES: u64 = 50;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Leaves lines out of the log. Those of debug and trace are never left out: who turns them on wants all.
+/// Drops log lines beyond the limit. Never drops lines of debug and trace: an operator who turns them on wants all.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// For each place that has written something: when its window began, and how many lines came since.
+    /// For each place that has logged: when its window began, and how many lines have come since.
     places: Mutex<HashMap<Identifier, (Instant, u64)>>,
 }
 
 impl Repeats {
-    /// Whether a line may be written, and how many were left out in the window that has ended.
+    /// Counts a line: whether it may be written, and how many were left out in the window that has just ended.
     fn count(&self, place: Identifier, now: Instant) -> (bool, u64) {
         let mut places = self.places.lock();
-        // As many as the program has such lines: bounded by its text.
+        // Bounded: the program has a fixed number of places.
         let (began, lines) = places.entry(place).or_insert((now, 0));
         let mut left_out = 0;
         if now.saturating_duration_since(*began) >= WINDOW {
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_told_in_the_next_second() {
-        struct Place;
-        impl tracing::callsite::Callsite for Place {
+        struct FixedCallsite;
+        impl tracing::callsite::Callsite for FixedCallsite {
             fn set_interest(&self, _: tracing::subscriber::Interest) {}
             fn metadata(&self) -> &tracing::Metadata<'_> {
                 unreachable!("only its address is of interest")
             }
         }
-        let (repeats, place, start) = (Repeats::default(), Identifier(&Place), Instant::now());
+        let (repeats, place, start) = (Repeats::default(), Identifier(&FixedCallsite), Instant::now());
         for line in 0..MAX_LINES + 7 {
             assert_eq!(repeats.count(place.clone(), start), (line < MAX_LINES, 0));
         }

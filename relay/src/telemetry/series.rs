@@ -1,18 +1,19 @@
-//! Handles that are made once and then cost an atomic operation: nothing on a hot path looks a metric up by name.
+//! Handles of metrics. A handle is made once; each use costs one atomic operation. So nothing on a hot path looks a
+//! metric up by name.
 
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-/// What a metric does with the numbers it is given.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only ever grows.
+pub enum MetricKind {
+    /// Only grows.
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Sorts into buckets.
+    /// Sorts values into buckets.
     Histogram,
 }
 
@@ -23,7 +24,7 @@ pub trait Label: Copy + 'static {
     /// Its values, in the order of [`index`](Self::index).
     const VALUES: &'static [&'static str];
 
-    /// Which of [`VALUES`](Self::VALUES) this is.
+    /// The index of this value in [`VALUES`](Self::VALUES).
     fn index(self) -> usize;
 }
 
@@ -33,18 +34,18 @@ pub type LabelFacts = (&'static str, &'static [&'static str]);
 /// All series of one metric.
 pub trait Series: Sized {
     /// What it does with numbers.
-    const KIND: Kind;
+    const KIND: MetricKind;
     /// Its labels and their values.
     const LABELS: &'static [LabelFacts];
 
-    /// Makes every series, so that each is exported from the start, as zero.
+    /// Makes every series, so that each is exported as zero from the start.
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self;
 }
 
 /// A handle for a single series.
 pub trait Handle: Sized {
     /// What it does with numbers.
-    const KIND: Kind;
+    const KIND: MetricKind;
 
     /// Makes the series.
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self;
@@ -53,7 +54,7 @@ pub trait Handle: Sized {
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 impl Handle for Counter {
-    const KIND: Kind = Kind::Counter;
+    const KIND: MetricKind = MetricKind::Counter;
 
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self {
         recorder.register_counter(key, &METADATA)
@@ -61,7 +62,7 @@ impl Handle for Counter {
 }
 
 impl Handle for Gauge {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
 
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self {
         recorder.register_gauge(key, &METADATA)
@@ -69,7 +70,7 @@ impl Handle for Gauge {
 }
 
 impl Handle for Histogram {
-    const KIND: Kind = Kind::Histogram;
+    const KIND: MetricKind = MetricKind::Histogram;
 
     fn with_key(recorder: &dyn Recorder, key: &Key) -> Self {
         recorder.register_histogram(key, &METADATA)
@@ -77,7 +78,7 @@ impl Handle for Histogram {
 }
 
 impl<H: Handle> Series for H {
-    const KIND: Kind = H::KIND;
+    const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelFacts] = &[];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
@@ -95,13 +96,13 @@ pub struct By<L, H> {
 impl<L: Label, H> By<L, H> {
     /// The handle for `label`.
     pub fn of(&self, label: impl Into<L>) -> &H {
-        // One handle a value was made in `register`, and an index is that of a value.
+        // In bounds: `register` has made one handle for each value, and an index is that of a value.
         &self.handles[label.into().index()]
     }
 }
 
 impl<L: Label, H: Handle> Series for By<L, H> {
-    const KIND: Kind = H::KIND;
+    const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelFacts] = &[(L::NAME, L::VALUES)];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
@@ -122,13 +123,13 @@ pub struct ByTwo<A, B, H> {
 impl<A: Label, B: Label, H> ByTwo<A, B, H> {
     /// The handle for both labels.
     pub fn of(&self, first: impl Into<A>, second: impl Into<B>) -> &H {
-        // One handle a pair was made in `register`, row by row.
+        // In bounds: `register` has made one handle for each pair, row by row.
         &self.handles[first.into().index() * B::VALUES.len() + second.into().index()]
     }
 }
 
 impl<A: Label, B: Label, H: Handle> Series for ByTwo<A, B, H> {
-    const KIND: Kind = H::KIND;
+    const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelFacts] = &[(A::NAME, A::VALUES), (B::NAME, B::VALUES)];
 
     fn register(recorder: &dyn Recorder, name: &'static str) -> Self {
@@ -141,8 +142,8 @@ impl<A: Label, B: Label, H: Handle> Series for ByTwo<A, B, H> {
     }
 }
 
-/// One gauge for each of some names that are known only while the relay runs. Whoever sets it bounds the names: they are
-/// the operator's, never a client's.
+/// One gauge for each name of a set that is known only while the relay runs. The names must come from the operator,
+/// never from a client, so that their number is bounded.
 #[derive(Debug)]
 pub struct ByName {
     metric: &'static str,
@@ -150,7 +151,7 @@ pub struct ByName {
 }
 
 impl ByName {
-    /// What is told from now on. A name that is missing keeps its last value: certificates leave with a restart.
+    /// Sets the value of each name. A name that is missing keeps its last value: certificates leave with a restart.
     pub fn set_all(&self, values: impl IntoIterator<Item = (String, f64)>) {
         self.values.lock().extend(values);
     }
@@ -165,7 +166,7 @@ impl ByName {
 }
 
 impl Series for ByName {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
     const LABELS: &'static [LabelFacts] = &[("name", &[])];
 
     fn register(_: &dyn Recorder, name: &'static str) -> Self {

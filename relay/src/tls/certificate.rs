@@ -1,4 +1,4 @@
-//! A certificate with its chain and key, as PEM says it, and everything that can be wrong with it.
+//! A certificate with its chain and key, read from PEM, and the errors that it can have.
 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -24,7 +24,7 @@ pub struct Certificate {
     not_after: ASN1Time,
 }
 
-/// Which of the two files an error speaks of.
+/// Which of the two files has the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtFault {
     /// The certificate and its chain.
@@ -33,7 +33,7 @@ pub enum AtFault {
     Key,
 }
 
-/// Why a pair cannot be served. The words say what to do; none repeats a byte of a key.
+/// Why a pair cannot be served. The text says what to do, and never repeats a byte of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// No certificate in the PEM.
@@ -54,10 +54,10 @@ pub enum CertificateError {
          name"
     )]
     NoName,
-    /// Its time is over.
+    /// The certificate has expired.
     #[error("has expired on {0}: renew it")]
     Expired(String),
-    /// Its time has not come.
+    /// The certificate is not valid yet.
     #[error("is valid only from {0}: wait, or set this machine's clock right")]
     NotYetValid(String),
     /// No key in the PEM.
@@ -83,7 +83,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// The file that must be mended.
+    /// The file that must be fixed.
     pub fn at_fault(&self) -> AtFault {
         match self {
             Self::NoKey | Self::EncryptedKey | Self::UnusableKey(_) | Self::KeyMismatch => AtFault::Key,
@@ -93,7 +93,7 @@ impl CertificateError {
 }
 
 impl Certificate {
-    /// Reads a chain and its key, and holds them to everything but the clock.
+    /// Reads a chain and its key, and checks everything but the dates.
     ///
     /// # Errors
     /// The first thing that keeps the pair from being served.
@@ -123,7 +123,7 @@ impl Certificate {
         Ok(Self { key: Arc::new(key), names, not_before, not_after })
     }
 
-    /// Holds the certificate to the clock.
+    /// Checks the dates of the certificate.
     ///
     /// # Errors
     /// [`CertificateError::Expired`] or [`CertificateError::NotYetValid`].
@@ -138,18 +138,18 @@ impl Certificate {
         Ok(())
     }
 
-    /// The names that it vouches for; the first stands for all in logs and metrics.
+    /// The names that it certifies; logs and metrics use the first.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The name that stands for all.
+    /// The first name, for logs and metrics.
     pub fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
 
-    /// True when a client that asks for `host`, a DNS name in lowercase or an IP address, accepts it. A wildcard stands
-    /// for one label (RFC 6125, 6.4.3).
+    /// True when a client that asks for `host`, a DNS name in lowercase or an IP address, accepts it. A wildcard
+    /// matches one label (RFC 6125, 6.4.3).
     pub fn covers(&self, host: &str) -> bool {
         let parent = host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
         self.names.iter().any(|name| name == host || (parent.is_some() && name.strip_prefix("*.") == parent))
@@ -160,7 +160,7 @@ impl Certificate {
         self.not_after.timestamp() - ASN1Time::now().timestamp()
     }
 
-    /// When it expires, for people.
+    /// When it expires, as text.
     pub fn expires(&self) -> String {
         self.not_after.to_string()
     }
@@ -171,7 +171,7 @@ impl Certificate {
     }
 }
 
-/// A name as a client asks for it.
+/// A name in the form in which clients ask for it.
 fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),

@@ -1,4 +1,4 @@
-//! The certificates that are served, and which one a client gets.
+//! The served certificates, and the choice of the one that a client gets.
 
 use super::certificate::Certificate;
 use arc_swap::ArcSwap;
@@ -19,7 +19,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// So many empty places.
+    /// A table of `places` empty places.
     pub fn new(places: usize) -> Self {
         Self { places: ArcSwap::from_pointee(vec![None; places]), writing: Mutex::new(()) }
     }
@@ -34,18 +34,18 @@ impl Certificates {
         self.places.store(Arc::new(places));
     }
 
-    /// What is served at `place`.
+    /// The certificate at `place`.
     pub fn get(&self, place: usize) -> Option<Arc<Certificate>> {
         self.places.load().get(place).cloned().flatten()
     }
 
-    /// Everything that is served.
+    /// All served certificates.
     pub fn all(&self) -> Vec<Arc<Certificate>> {
         self.places.load().iter().flatten().cloned().collect()
     }
 
-    /// The certificate for a client that asks for `host`: one that covers it, else the first that there is, so that a
-    /// client which names nobody, or an address, learns at least whom it has reached.
+    /// The certificate for a client that asks for `host`: one that covers it, else the first. So a client that sends no
+    /// name, or connects by an address, learns at least which relay it has reached.
     fn find(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let host = host.map(str::to_ascii_lowercase);
         let places = self.places.load();
@@ -61,8 +61,8 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// What the relay shows an ACME authority that looks whether it holds a name: certificates for TLS-ALPN-01 (RFC 8737),
-/// texts for HTTP-01 (RFC 8555, 8.3). Empty but for the seconds of an order.
+/// The relay's answers to an ACME authority that checks whether it controls a name: certificates for TLS-ALPN-01
+/// (RFC 8737), texts for HTTP-01 (RFC 8555, 8.3). Empty except during an order.
 #[derive(Debug, Default)]
 pub struct Challenges {
     certificates: Mutex<HashMap<String, Arc<CertifiedKey>>>,
@@ -70,12 +70,12 @@ pub struct Challenges {
 }
 
 impl Challenges {
-    /// Shows `certificate` to whoever asks for `domain` with `acme-tls/1`.
+    /// Serves `certificate` to a client that asks for `domain` with `acme-tls/1`.
     pub fn show_certificate(&self, domain: &str, certificate: CertifiedKey) {
         self.certificates.lock().insert(domain.to_owned(), Arc::new(certificate));
     }
 
-    /// Shows `text` below `/.well-known/acme-challenge/` at `token`.
+    /// Serves `text` at `/.well-known/acme-challenge/` and `token`.
     pub fn show_text(&self, token: &str, text: &str) {
         self.texts.lock().insert(token.to_owned(), text.to_owned());
     }
@@ -85,7 +85,7 @@ impl Challenges {
         self.texts.lock().get(token).cloned()
     }
 
-    /// Shows nothing of `domain` and `token` any more.
+    /// Stops to serve the answers of `domain` and `token`.
     pub fn clear(&self, domain: &str, token: &str) {
         self.certificates.lock().remove(domain);
         self.texts.lock().remove(token);

@@ -1,5 +1,5 @@
-//! The directory where accounts, certificates and keys are kept: for this user alone, for one process alone, and no
-//! file in it is ever half written.
+//! The directory for accounts, certificates and keys. Only this user can read it, only one process uses it, and no file
+//! in it is ever half written.
 
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -7,13 +7,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Whoever holds a lock on this file has the directory.
+/// The process that holds a lock on this file owns the directory.
 const LOCK: &str = "lock";
 
-/// No file in it is larger: what is, is not ours.
+/// The largest file that is read: the relay writes none that is larger.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// An open directory; another process gets it when this is dropped.
+/// An open directory. Dropping it lets another process open it.
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
@@ -23,15 +23,15 @@ pub struct StateDirectory {
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// It cannot be made, or not be written.
+    /// It cannot be made or written.
     #[error("tls.directory: {}: {error}: the relay's user must be able to make it and to write there", path.display())]
     Unusable {
         /// Which.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error(
         "tls.directory: {}: another relay uses it, and two must not order the same certificates: stop it, or give each a \
          directory and names of its own",
@@ -44,7 +44,7 @@ pub enum DirectoryError {
 }
 
 impl StateDirectory {
-    /// Opens the directory at `path`, makes it where it is missing, and keeps others out of it.
+    /// Opens the directory at `path`, makes it where it is missing, and locks it.
     ///
     /// # Errors
     /// Why it cannot be used.
@@ -66,15 +66,15 @@ impl StateDirectory {
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join(LOCK))
     }
 
-    /// Where a file of that name is.
+    /// The path of a file in it.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What is in a file, if it is there.
+    /// The content of a file; `None` where it does not exist.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let file = match File::open(self.path.join(name)) {
             Ok(file) => file,
@@ -86,13 +86,13 @@ impl StateDirectory {
         Ok(Some(bytes))
     }
 
-    /// Replaces a file, readable for this user alone. After a crash it is the old one or the new one.
+    /// Replaces a file, which only this user can read. After a crash there is the old file or the new one.
     ///
     /// # Errors
-    /// What the system says; the old file is still there then.
+    /// The system's error; then the old file is still there.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (path, part) = (self.path.join(name), self.path.join(format!("{name}.part")));
-        // A part that a crash has left may have another mode.
+        // A temporary file that a crash has left may have another mode.
         match std::fs::remove_file(&part) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -104,10 +104,10 @@ impl StateDirectory {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         match std::fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,23 +1,24 @@
-//! Certificates from files: read at the start, and again when they change, without closing a connection.
+//! Certificates from files, which are read at the start, and again when they change. No connection is closed for that.
 
 use super::certificate::{AtFault, Certificate, CertificateError};
 use super::certificates::Certificates;
 use crate::config::TlsSettings;
 use sha2::{Digest, Sha256};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How often the files are looked at.
+/// The interval at which the files are checked for changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A certificate's file is refused past this size before it is read.
+/// A larger file is refused before it is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What is wrong with a pair of files: the setting, the file, and what to do.
+/// The error of a pair of files: the setting, the file, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
@@ -27,7 +28,7 @@ pub enum FileError {
         setting: &'static str,
         /// Which file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// It cannot be served.
@@ -47,27 +48,27 @@ pub enum FileError {
 struct Pair {
     certificate: PathBuf,
     key: PathBuf,
-    /// What the files were when they were last read to the end: the system's word, and a hash of what was in them.
+    /// The metadata of the files when they were last read completely.
     stamps: Option<[Stamp; 2]>,
     hash: Option<[u8; 32]>,
 }
 
-/// What changes with a file, short of its content.
+/// The metadata that changes with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
-    /// Replaced by renaming, as certbot and Kubernetes do, it is another file.
+    /// A file that is replaced by renaming, as certbot and Kubernetes do, has another inode.
     inode: u64,
 }
 
-/// The files that the settings name, each pair at its place among [`Certificates`], from 0 on.
+/// The pairs of files that the settings name, in the order of their places in [`Certificates`], from 0 on.
 #[derive(Debug)]
 pub(super) struct Files(Vec<Pair>);
 
 impl Files {
-    /// Reads everything. Here an expired certificate is an error: it is better found by the operator who starts the
-    /// relay than by its clients.
+    /// Reads all pairs. An expired certificate is an error here: the operator who starts the relay should find it
+    /// before clients do.
     ///
     /// # Errors
     /// The first pair that cannot be served.
@@ -81,7 +82,7 @@ impl Files {
         };
         let mut files = Self(pairs.map(pair).collect());
         for (place, pair) in files.0.iter_mut().enumerate() {
-            // Before they are read: what changes meanwhile is read again at the first look.
+            // Taken before the files are read: files that change meanwhile are read again at the first look.
             pair.stamps = pair.stamps().ok();
             let (certificate, hash) = pair.read()?;
             pair.hash = Some(hash);
@@ -90,9 +91,9 @@ impl Files {
         Ok(files)
     }
 
-    /// Looks at the files every few seconds and at once when `now` is notified. Never ends; run it as a task.
+    /// Checks the files every few seconds, and at once when `now` is notified. Never ends; to be spawned as a task.
     pub(super) async fn watch(mut self, certificates: Arc<Certificates>, now: Arc<Notify>) {
-        // The hash of what was refused last, at each place: said once, not every time.
+        // The last refused pair at each place, so that it is logged once and not at every look.
         let mut refused: Vec<Option<Refused>> = self.0.iter().map(|_| None).collect();
         loop {
             let is_asked = timeout(LOOK_INTERVAL, now.notified()).await.is_ok();
@@ -107,16 +108,16 @@ impl Files {
             });
             match looked.await {
                 Ok(back) => (self, refused) = back,
-                Err(error) => {
-                    tracing::error!(%error, "the files of certificates are no longer watched: restart the relay");
-                    return;
-                }
+                // It has taken the files with it: only a start reads them again.
+                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+                // The runtime ends.
+                Err(_) => return,
             }
         }
     }
 }
 
-/// What was wrong with a pair the last time, in words, and whether that was said.
+/// The last error of a pair, and whether it was logged.
 #[derive(Debug)]
 struct Refused {
     words: String,
@@ -128,7 +129,7 @@ impl Pair {
         Ok([stamp(&self.certificate)?, stamp(&self.key)?])
     }
 
-    /// Reads both files. The hash is that of both, whether or not they can be served.
+    /// Reads both files. The hash covers both, whether or not they can be served.
     fn read(&self) -> Result<(Certificate, [u8; 32]), FileError> {
         let (chain, key) = (read("tls.certificate", &self.certificate)?, read("tls.key", &self.key)?);
         let hash = Sha256::new().chain_update(&chain).chain_update([0]).chain_update(&key).finalize().into();

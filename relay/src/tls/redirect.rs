@@ -1,6 +1,9 @@
-//! Plain http beside https: it answers challenges of an ACME authority (HTTP-01) and sends everything else to https.
+//! Plain http beside https: answers the challenges of an ACME authority (HTTP-01), and redirects everything else to
+//! https.
 
 use super::certificates::{Certificates, Challenges};
+use crate::task::Tasks;
+use crate::telemetry::Task;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION};
@@ -15,41 +18,42 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// The most connections at the same time; nobody stays here.
+/// The most connections at the same time; each is short.
 const MAX_CONNECTIONS: usize = 256;
 
-/// The most from accepting a connection to its end.
+/// The longest time from accepting a connection to its end.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For the headers of the request.
+/// The longest time for the headers of the request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most bytes of a request's headers.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// How long to wait when no connection can be accepted.
+/// The pause after a failed accept.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// Where an authority looks (RFC 8555, 8.3).
+/// The path at which an authority looks (RFC 8555, 8.3).
 const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 
-/// What a request is answered from.
+/// The state from which requests are answered.
 pub(super) struct Redirects {
     pub(super) challenges: Arc<Challenges>,
     pub(super) certificates: Arc<Certificates>,
     /// The port of https, as clients reach it.
     pub(super) https_port: u16,
+    pub(super) tasks: Tasks,
 }
 
-/// Serves for as long as it is polled; a connection has a few seconds and ends by itself.
-pub(super) async fn serve(listener: TcpListener, redirects: Arc<Redirects>) {
+/// Serves as long as it is polled; each connection ends by itself within a few seconds.
+pub(super) async fn serve(listener: Arc<TcpListener>, redirects: Arc<Redirects>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let redirects = redirects.clone();
-                tokio::spawn(async move {
+                redirects.tasks.clone().spawn(Task::RedirectConnection, async move {
                     let _ = timeout(CONNECTION_TIMEOUT, answer(stream, &redirects)).await;
                     drop(place);
                 });
@@ -104,7 +108,7 @@ impl Redirects {
         page
     }
 
-    /// The host of a `Host` header, if a certificate vouches for it: nobody is sent anywhere else.
+    /// The host of a `Host` header, if a certificate covers it: redirects go to no other host.
     fn host(&self, header: &str) -> Option<String> {
         let host = match header.strip_prefix('[') {
             Some(v6) => v6.split_once(']')?.0,
@@ -137,7 +141,12 @@ mod tests {
         let chain = params.self_signed(&key).unwrap().pem();
         let certificates = Certificates::new(1);
         certificates.set(0, Certificate::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap());
-        Redirects { challenges: Arc::default(), certificates: Arc::new(certificates), https_port }
+        Redirects {
+            challenges: Arc::default(),
+            certificates: Arc::new(certificates),
+            https_port,
+            tasks: Tasks::detached(),
+        }
     }
 
     fn get(redirects: &Redirects, host: &'static str, target: &'static str) -> (u16, Option<String>) {

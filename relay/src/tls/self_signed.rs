@@ -1,5 +1,5 @@
-//! An authority of this relay's own, for a phone on the same network: made once, kept, and trusted by nobody who has
-//! not been told to.
+//! A certificate authority of this relay's own, for devices on the same network. It is made once and stored; a device
+//! trusts it only after its owner has installed it.
 
 use super::certificate::Certificate;
 use super::directory::StateDirectory;
@@ -15,20 +15,20 @@ use std::path::PathBuf;
 use time::{Duration, OffsetDateTime};
 use tokio_rustls::rustls;
 
-/// The authority's certificate, which is given to clients, and its key.
+/// The files of the authority's certificate, which clients install, and of its key.
 const AUTHORITY: &str = "self-signed-authority.pem";
 const AUTHORITY_KEY: &str = "self-signed-authority.key";
 
-/// How long the authority is valid: a phone is told to trust it once.
+/// How long the authority is valid: long, so that a device needs to install it only once.
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
 
 /// How long a certificate is valid. iOS takes no more than 825 days from an authority that its owner trusts.
 const LIFE: Duration = Duration::days(397);
 
-/// Clocks of clients may be behind by so much.
+/// How far the clocks of clients may be behind.
 const SKEW: Duration = Duration::days(1);
 
-/// What is served, and what a person must know to have it trusted.
+/// The served certificate, and what the owner of a device needs to trust it.
 #[derive(Debug)]
 pub(super) struct SelfSigned {
     pub(super) certificate: Certificate,
@@ -38,7 +38,7 @@ pub(super) struct SelfSigned {
     pub(super) fingerprint: String,
 }
 
-/// Why there is none.
+/// Why it could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SelfSignedError {
     #[error("the certificates of tls.self_signed cannot be made: {0}")]
@@ -47,9 +47,9 @@ pub(super) enum SelfSignedError {
     Keep(#[from] std::io::Error),
     #[error("{} is damaged ({error}): remove it, and have clients trust the new one", path.display())]
     Damaged {
-        /// The authority's certificate; its key lies beside it.
+        /// The path of the authority's certificate; its key is beside it.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         error: String,
     },
     #[error("the certificate of tls.self_signed {0}")]
@@ -59,7 +59,7 @@ pub(super) enum SelfSignedError {
 /// Makes a certificate for `names`, signed by the authority in the directory, which is made where it is missing.
 ///
 /// # Errors
-/// What cannot be made, kept or read.
+/// The part that cannot be made, stored or read.
 pub(super) fn make(state: &StateDirectory, names: Vec<String>) -> Result<SelfSigned, SelfSignedError> {
     let (pem, key) = authority(state)?;
     let damaged = |error: &dyn std::fmt::Display| SelfSignedError::Damaged {
@@ -129,7 +129,7 @@ pub(super) fn names_of_this_machine() -> Vec<String> {
     let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     let is_plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     if is_plain && host != "localhost" {
-        // By mDNS, which phones and computers of one network speak.
+        // The mDNS name, by which devices of one network find each other.
         names.push(if host.contains('.') { host.clone() } else { format!("{host}.local") });
         names.push(host);
     }
@@ -139,8 +139,7 @@ pub(super) fn names_of_this_machine() -> Vec<String> {
     names
 }
 
-/// The address from which this machine would send to `target`. Nothing is sent: connecting UDP only asks the routing
-/// table.
+/// The source address of packets to `target`. Sends nothing: to connect a UDP socket only asks the routing table.
 fn outgoing_address(target: &str) -> Option<IpAddr> {
     let target: SocketAddr = target.parse().ok()?;
     let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Everything of TLS that runs beside the connections: started from the settings, ended with the relay.
+//! The TLS tasks beside the connections: they start with the settings and end with the relay.
 
 use super::accept::Handshakes;
 use super::acme::{Acme, Pace};
@@ -8,33 +8,35 @@ use super::files::Files;
 use super::redirect::{self, Redirects};
 use super::self_signed::{self, SelfSigned};
 use crate::config::TlsSettings;
-use crate::telemetry::Metrics;
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task};
 use anyhow::Context;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
-/// How often it is told how long certificates are still valid.
+/// The interval at which the metric of the certificates' expiry is set.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a self-signed certificate still fits the machine.
+/// The interval at which the relay checks that a self-signed certificate still has the machine's addresses.
 const SELF_SIGNED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Keeps certificates; its tasks end when it is dropped.
+/// Loads and renews certificates. Dropping it ends its tasks.
 #[derive(Debug)]
 pub struct TlsService {
     handshakes: Arc<Handshakes>,
     certificates: Arc<Certificates>,
     reload: Arc<Notify>,
-    _tasks: JoinSet<()>,
+    _running: JoinSet<()>,
 }
 
 impl TlsService {
-    /// Reads what there is and starts what renews it. When this returns, handshakes can be done; where a certificate
-    /// must be ordered first, they fail until it is there. `public_url` is the relay's address as clients know it, or
-    /// empty; `http` are the sockets of `tls.http_listen`, and `https_port` is where their clients are sent.
+    /// Reads the present certificates and starts the tasks that renew them. When this returns, handshakes can be done;
+    /// where a certificate must be ordered first, they fail until it is there. `public_url` is the relay's address as
+    /// clients know it, or empty. `http` are the sockets of `tls.http_listen`, whose clients are redirected to
+    /// `https_port`.
     ///
     /// # Errors
     /// Which setting is wrong, and what to do.
@@ -44,39 +46,54 @@ impl TlsService {
         http: Vec<TcpListener>,
         https_port: u16,
         metrics: &Arc<Metrics>,
+        tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let files = settings.certificate.len();
         let places = files + settings.domains.len() + usize::from(settings.self_signed);
         let (certificates, challenges) = (Arc::new(Certificates::new(places)), Arc::new(Challenges::default()));
-        let (mut tasks, reload) = (JoinSet::new(), Arc::new(Notify::new()));
+        let (mut running, reload) = (JoinSet::new(), Arc::new(Notify::new()));
 
         let loaded = Files::load(settings, &certificates)?;
         if files > 0 {
-            tasks.spawn(loaded.watch(certificates.clone(), reload.clone()));
+            running.spawn(tasks.watched(Task::TlsFiles, loaded.watch(certificates.clone(), reload.clone())));
         }
         if settings.self_signed {
             let state = StateDirectory::open(&settings.directory)?;
             let made = self_signed::make(&state, self_signed::names_of_this_machine())?;
             log_authority(&made);
             certificates.set(files, made.certificate);
-            tasks.spawn(keep_self_signed(state, certificates.clone(), files));
+            let (state, certificates) = (Arc::new(state), certificates.clone());
+            let keep = move || keep_self_signed(state.clone(), certificates.clone(), files);
+            running.spawn(tasks.restarting(Task::TlsSelfSigned, keep));
         }
         if !settings.domains.is_empty() {
             let state = Arc::new(StateDirectory::open(&settings.directory)?);
             let (certificates, challenges, metrics) = (certificates.clone(), challenges.clone(), metrics.clone());
             let acme = Acme::new(settings, files, state, certificates, challenges, Pace::default(), metrics);
-            tasks.spawn(acme.context("tls.domains")?.run());
+            let acme = Arc::new(Mutex::new(acme.context("tls.domains")?));
+            let run = move || {
+                let acme = acme.clone();
+                async move { acme.lock().await.run().await }
+            };
+            running.spawn(tasks.restarting(Task::Acme, run));
         }
         covers_public_url(settings, public_url, &certificates)?;
 
-        let redirects =
-            Arc::new(Redirects { challenges: challenges.clone(), certificates: certificates.clone(), https_port });
+        let redirects = Arc::new(Redirects {
+            challenges: challenges.clone(),
+            certificates: certificates.clone(),
+            https_port,
+            tasks: tasks.clone(),
+        });
         for listener in http {
-            tasks.spawn(redirect::serve(listener, redirects.clone()));
+            let (listener, redirects) = (Arc::new(listener), redirects.clone());
+            let serve = move || redirect::serve(listener.clone(), redirects.clone());
+            running.spawn(tasks.restarting(Task::Redirect, serve));
         }
-        tasks.spawn(tell_expiry(certificates.clone(), metrics.clone()));
-        let handshakes = Handshakes::new(settings, certificates.clone(), challenges, metrics.clone())?;
-        Ok(Self { handshakes: Arc::new(handshakes), certificates, reload, _tasks: tasks })
+        let (told, expiry) = (certificates.clone(), metrics.clone());
+        running.spawn(tasks.restarting(Task::TlsExpiry, move || tell_expiry(told.clone(), expiry.clone())));
+        let handshakes = Handshakes::new(settings, certificates.clone(), challenges, metrics.clone(), tasks.clone())?;
+        Ok(Self { handshakes: Arc::new(handshakes), certificates, reload, _running: running })
     }
 
     /// Reads the files of certificates as a start would, and serves nothing.
@@ -89,12 +106,12 @@ impl TlsService {
         if settings.is_on() { covers_public_url(settings, public_url, &certificates) } else { Ok(()) }
     }
 
-    /// What makes TLS streams of accepted connections.
+    /// The part that makes TLS streams of accepted connections.
     pub fn handshakes(&self) -> Arc<Handshakes> {
         self.handshakes.clone()
     }
 
-    /// What is served.
+    /// The served certificates.
     pub fn certificates(&self) -> &Certificates {
         &self.certificates
     }
@@ -105,7 +122,7 @@ impl TlsService {
     }
 }
 
-/// Says how to have the authority trusted.
+/// Logs how a device can trust the authority.
 fn log_authority(made: &SelfSigned) {
     let (names, file) = (made.certificate.names().join(" "), made.authority.display().to_string());
     tracing::info!(
@@ -120,8 +137,8 @@ fn log_authority(made: &SelfSigned) {
     );
 }
 
-/// Makes the certificate anew when the machine has got another address, and in time before it expires. Never ends.
-async fn keep_self_signed(state: StateDirectory, certificates: Arc<Certificates>, place: usize) {
+/// Renews the certificate when the machine has another address, and in time before it expires. Never ends.
+async fn keep_self_signed(state: Arc<StateDirectory>, certificates: Arc<Certificates>, place: usize) {
     loop {
         tokio::time::sleep(SELF_SIGNED_INTERVAL).await;
         let names = self_signed::names_of_this_machine();
@@ -142,7 +159,7 @@ async fn keep_self_signed(state: StateDirectory, certificates: Arc<Certificates>
     }
 }
 
-/// A client that is told `public_url` checks that name: where no certificate has it, nobody could connect.
+/// Checks that a certificate covers the host of `public_url`: else no client could connect to that URL.
 fn covers_public_url(settings: &TlsSettings, public_url: &str, certificates: &Certificates) -> anyhow::Result<()> {
     let Some(host) = public_url.strip_prefix("wss://").map(host_of) else { return Ok(()) };
     let is_ordered = settings.domains.contains(&host);
@@ -158,7 +175,7 @@ fn covers_public_url(settings: &TlsSettings, public_url: &str, certificates: &Ce
     )
 }
 
-/// The host of what stands behind `wss://`, in lowercase and without its port.
+/// The host in the part of a URL after `wss://`, in lowercase and without the port.
 fn host_of(rest: &str) -> String {
     let authority = rest.split('/').next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {

@@ -1,27 +1,26 @@
-//! Threads that compute handshakes, apart from those that serve clients: a flood of handshakes waits for them, and
-//! nobody who is connected waits for it.
+//! Threads that compute handshakes, separate from those that serve clients: so a flood of handshakes does not delay
+//! connected clients.
 
 use std::io;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// How much the threads yield to all others of the machine (`nice`). Chosen, not measured: a handshake signs with the
-/// certificate's key, which costs more than any answer, so where both want the last core, those who are connected come
-/// first.
+/// The `nice` value of the threads. Chosen, not measured: a handshake signs with the certificate's key, which costs
+/// more than any answer, so where both need the last core, connected clients come first.
 const NICENESS: i32 = 5;
 
-/// A small runtime of its own. What runs on it may use sockets of another one.
+/// A small runtime. Its tasks may use sockets of another runtime.
 #[derive(Debug)]
 pub(super) struct HandshakeThreads(Option<Runtime>);
 
 impl HandshakeThreads {
-    /// So many threads.
+    /// Starts `threads` threads.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The system cannot provide a thread.
     pub(super) fn start(threads: usize) -> io::Result<Self> {
         let yielding = || {
-            // On Linux the niceness is that of the thread. Where it is not taken, the threads only yield less.
+            // On Linux this sets the niceness of the thread alone. Where it fails, the threads only yield less.
             let _ = rustix::process::setpriority_process(None, NICENESS);
         };
         let mut builder = Builder::new_multi_thread();
@@ -29,7 +28,7 @@ impl HandshakeThreads {
         Ok(Self(Some(builder.build()?)))
     }
 
-    /// Runs `future` there.
+    /// Spawns `future` on these threads.
     pub(super) fn spawn<F>(&self, future: F) -> Option<JoinHandle<F::Output>>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -39,7 +38,7 @@ impl HandshakeThreads {
 }
 
 impl Drop for HandshakeThreads {
-    /// Without waiting, which is not allowed where tasks run.
+    /// Shuts down without waiting: a runtime's thread must not block.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

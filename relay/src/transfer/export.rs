@@ -1,7 +1,7 @@
 //! Export: a walk through the whole store, beside writers.
 //!
-//! A writer may replace an event while the walk goes on. So the walk goes the way in which versions come: whoever has
-//! not met the old one yet will meet the new one.
+//! A writer may replace an event during the walk. So the walk goes in the order in which versions come: where it has
+//! not reached the old version yet, it will reach the new one.
 
 use crate::store::sqlite::Archive;
 use crate::store::{Read, Store, StoreError};
@@ -10,10 +10,10 @@ use std::io::Write;
 
 /// How many events are read at once.
 const CHUNK: usize = 1_000;
-/// How many of one second at most.
+/// The most events of one second that are read at once.
 const MOST: usize = 64 * CHUNK;
 
-/// How far an export is.
+/// The progress of an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExportReport {
     /// Events looked at.
@@ -99,12 +99,12 @@ pub async fn export_pages(
                 after,
                 access: None,
                 at_least,
-                // What has expired is still there.
+                // Also events that have expired.
                 now: Timestamp::MIN,
                 max_text_bytes: usize::MAX,
             })
             .await?;
-        // A copy that lags behind this one may not have the new version yet of what is no longer here.
+        // A replica that lags behind this one may lack the new version of an event that is no longer here.
         at_least = page.head.position;
         after = None;
         if let (false, Some(oldest)) = (page.complete, page.rows.last()) {

@@ -1,7 +1,7 @@
-//! Import: lines are parsed and verified on every core, stored by one writer, in batches.
+//! Import: parses and verifies lines on every core, and stores them in batches by one writer.
 //!
-//! Resuming needs no bookkeeping: run the same import again. What is already stored is recognised by its id before
-//! any signature is checked, so it goes by at reading speed.
+//! To resume, run the same import again: a stored event is recognised by its id before its signature is checked, so it
+//! costs little more than to read it.
 
 use super::vanish;
 use crate::policy::{MALFORMED_EXPIRATION, RelayUrl, check_vanish};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 /// How many lines are one batch, and one transaction.
 const BATCH: usize = 2_048;
 
-/// A batch that has read so much is full as well: 4 MiB. Lines may be long, and a few batches are in memory at once.
+/// The bytes at which a batch is full, too: 4 MiB. Lines may be long, and a few batches are in memory at once.
 const BATCH_BYTES: u64 = 4 << 20;
 
 /// How an import treats its source.
@@ -25,7 +25,7 @@ const BATCH_BYTES: u64 = 4 << 20;
 pub struct ImportSettings {
     /// Check signatures. Ids are always checked.
     pub verify: bool,
-    /// How many batches are worked on at the same time.
+    /// How many batches are parsed and verified at the same time.
     pub threads: usize,
     /// The longest line that is read, in bytes; a longer one is rejected unread.
     pub max_line_bytes: usize,
@@ -33,7 +33,7 @@ pub struct ImportSettings {
     pub own_urls: Vec<RelayUrl>,
 }
 
-/// What became of the lines.
+/// The outcomes of the lines, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImportReport {
     /// Lines read, empty ones aside.
@@ -48,8 +48,8 @@ pub struct ImportReport {
     pub superseded: u64,
     /// Events whose deletion is on record.
     pub deleted: u64,
-    /// Events that have expired, that are ephemeral, that ask other relays to forget their author, or whose author has asked
-    /// this one: none of them is kept.
+    /// Events that have expired, that are ephemeral, that ask other relays to forget their author, or whose author has
+    /// asked this one: none of them is kept.
     pub not_kept: u64,
     /// Lines that are no valid event.
     pub rejected: u64,
@@ -75,7 +75,7 @@ pub enum ImportError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A worker panicked; it has said where.
+    /// A worker panicked; its message says where.
     #[error("a worker panicked")]
     Panicked,
 }
@@ -98,16 +98,16 @@ pub async fn import(
     settings: ImportSettings,
     mut progress: impl FnMut(&ImportReport, Vec<Rejected>),
 ) -> Result<ImportReport, ImportError> {
-    // What was deleted before this began is not known: a replica that lags may still have it.
+    // A lagging replica may still have events that were deleted before the import began, so it must not answer.
     let begun = store.head().await?.position;
     let own_urls: Arc<[RelayUrl]> = settings.own_urls.into();
     let mut vanished = Vec::new();
     let (batches_in, mut batches) = mpsc::channel(2);
     let (end_in, end) = oneshot::channel();
-    // A thread that nobody waits for: it may be reading from somebody who says nothing more.
+    // The thread is never joined: it may be blocked on a source that sends nothing more.
     std::thread::Builder::new().name("import".to_owned()).spawn(move || {
         let read = read_batches(source, settings.max_line_bytes, &batches_in);
-        // Where an error has ended the import, nobody asks.
+        // The receiver is gone where an error has ended the import.
         let _ = end_in.send(read);
     })?;
     let mut total = ImportReport::default();
@@ -133,7 +133,7 @@ pub async fn import(
         }
     }
     end.await.map_err(|_| ImportError::Panicked)??;
-    // Their floors stand since they were stored; what had come in before them goes now.
+    // Their floors were set when they were stored; now the events below the floors are removed.
     for request in &vanished {
         vanish(&*store, request, |_| ()).await?;
     }
@@ -206,7 +206,7 @@ async fn store_batch(
     let mut fresh = Vec::with_capacity(events.len());
     let now = now();
     for ((line, text, event), known) in events.into_iter().zip(known) {
-        // First what is not kept whatever is known: of an expired event a store may still have a copy.
+        // These first, whether they are known or not: a store may still have an event that has expired.
         if event.kind().class() == KindClass::Ephemeral
             || event.is_expired(now)
             || (event.kind() == Kind::VANISH && check_vanish(&event, &own_urls).is_err())
@@ -253,7 +253,7 @@ fn parse(lines: Vec<Line>) -> (Vec<Parsed>, Vec<Rejected>) {
     for Line { number, text } in lines {
         match text {
             Ok(text) => match Event::parse(text.trim()) {
-                // As for a client's EVENT: what its author wanted gone would stay for ever.
+                // As for a client's EVENT: the event would never expire, though its author wants that.
                 Ok(event) if event.has_malformed_expiration() => {
                     rejected.push(Rejected { line: number, reason: MALFORMED_EXPIRATION.to_owned(), text: Some(text) });
                 }

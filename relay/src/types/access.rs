@@ -8,22 +8,22 @@ use std::sync::Arc;
 /// The kinds that only their recipients may read unless the operator says otherwise.
 pub const PRIVATE_KINDS_DEFAULT: [Kind; 2] = [Kind::GIFT_WRAP, Kind::EPHEMERAL_GIFT_WRAP];
 
-/// The kinds that are not served to everybody, and whom each is served to: its recipients, or its author alone.
+/// The private kinds, and who may read each: its recipients, or its author alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PrivateKinds {
     /// All of them, sorted.
     kinds: Arc<[Kind]>,
-    /// Those of them that are served to their author alone, sorted.
+    /// Those of them that only their author may read, sorted.
     author_only: Arc<[Kind]>,
 }
 
 impl PrivateKinds {
-    /// Kinds that are served to their recipients, in any order.
+    /// Kinds that only their recipients may read, in any order.
     pub fn new(kinds: Vec<Kind>) -> Self {
         Self { kinds: sorted(kinds), author_only: Arc::default() }
     }
 
-    /// The same with kinds that are served to their author alone: the stricter rule counts for a kind of both.
+    /// The same with kinds that only their author may read: the stricter rule counts for a kind of both.
     pub fn with_author_only(&self, kinds: Vec<Kind>) -> Self {
         let all = self.kinds.iter().chain(&kinds).copied().collect();
         Self { kinds: sorted(all), author_only: sorted(kinds) }
@@ -39,7 +39,7 @@ impl PrivateKinds {
         self.kinds.binary_search(&kind).is_ok()
     }
 
-    /// True when whoever an event of this private kind names in a `p` tag may read it.
+    /// True when the keys that an event of this private kind names in `p` tags may read it.
     pub fn serves_recipients(&self, kind: Kind) -> bool {
         self.author_only.binary_search(&kind).is_err()
     }
@@ -80,7 +80,7 @@ pub struct Access {
     pub authenticated: SmallVec<[PublicKey; 1]>,
     /// The kinds that are private on this relay.
     pub private_kinds: PrivateKinds,
-    /// It has published: what it then reads is to be as new as what the primary has.
+    /// True where the connection has published: then its reads must be as new as the primary.
     pub has_published: bool,
 }
 
@@ -108,8 +108,8 @@ impl Access {
         }
     }
 
-    /// True when the rights of this reader hold none of the events back that `filter` selects: none can be private, or
-    /// all private ones are the reader's own. Says so by the filter alone, whatever is stored.
+    /// True when this reader may read all events that `filter` selects: none can be private, or all private ones are
+    /// the reader's own. Decides by the filter alone, whatever is stored.
     pub fn holds_nothing_back(&self, filter: &Filter) -> bool {
         if self.unrestricted(filter) {
             return true;
@@ -127,14 +127,14 @@ impl Access {
         })
     }
 
-    /// True when `filter` asks for a private kind and nobody has authenticated: there may be more for a reader who has
-    /// (NIP-67). A filter without `kinds` asks for nothing private in particular.
+    /// True when `filter` asks for a private kind and no key has authenticated: then there may be more events for a
+    /// reader who has (NIP-67). A filter without `kinds` does not ask for private events in particular.
     pub fn could_show_more(&self, filter: &Filter) -> bool {
         let asks = |kinds: &[Kind]| kinds.iter().any(|kind| self.private_kinds.contains(*kind));
         self.authenticated.is_empty() && filter.kinds.as_deref().is_some_and(asks)
     }
 
-    /// True when every kind that `filter` asks for is private and nobody has authenticated: the answer is
+    /// True when every kind that `filter` asks for is private and no key has authenticated: the answer is
     /// `auth-required:` rather than an empty result.
     pub fn needs_authentication(&self, filter: &Filter) -> bool {
         self.authenticated.is_empty()

@@ -44,11 +44,11 @@ pub struct LogEntry {
     /// What it changed. Empty only when a shared log is read late: everything that it stored is gone since, and the
     /// removals follow.
     pub changes: Arc<[Change]>,
-    /// False where such a late read has left insertions out: of what is removed later nobody can then say whether it was
-    /// there for those who follow the log.
+    /// False where such a late read has left insertions out. Then a follower cannot tell of a later removal whether its
+    /// event was inserted before.
     pub whole: bool,
-    /// Ephemeral events that were handed in among the stored ones. They are in no log and no transaction, and ride along
-    /// to be delivered in the order of arrival; the ring does not keep them.
+    /// Ephemeral events that came among the stored ones. They are in no log and no transaction; the entry carries them
+    /// so that they are delivered in the order of arrival. The ring does not keep them.
     pub ephemeral: Vec<EphemeralEvent>,
 }
 

@@ -1,52 +1,54 @@
-//! The switches of the model's controls: each safeguard that the protocol needs can be taken away, in the crate's own
-//! tests only, and the model must then find what breaks. Elsewhere the question is answered when compiling.
+//! The switches of the model's controls. In the crate's own tests a control can ablate each safeguard that the protocol
+//! needs; the model must then find a fault. Outside tests [`ablated`] is a constant, so that the compiler removes it.
 
-/// A safeguard that a control takes away.
+/// A safeguard that a control can ablate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Safeguard {
-    /// A follower reads what it misses from the shared log.
+    /// A follower reads missing entries from the shared log.
     Repair,
     /// A follower polls the head of the shared log.
     Poll,
-    /// Entries are applied without holes, whatever order they come in.
+    /// Entries are applied without holes, in whichever order they come.
     Order,
     /// A REQ waits until the local head has reached every snapshot's position.
     Pull,
     /// A REQ brings its snapshots up to the local head.
     Tail,
-    /// What is older than the last row of an incomplete page does not enter it.
+    /// An event older than the last row of an incomplete page is not inserted into the page.
     IgnoreOlder,
-    /// The cache hears of removals.
+    /// The cache applies removals.
     CachedRemovals,
-    /// What a kept count may not have counted is not taken off it.
+    /// A removal is not subtracted from a cached count that may not have counted the event.
     SureCounts,
     /// The cache is emptied when an epoch ends.
     CacheFlush,
-    /// The cache lets in only what is asked for more often than what would have to go.
+    /// The cache admits a key only where it is asked for more often than the entries that it would evict.
     Admission,
-    /// The cache keeps apart what different readers may see.
+    /// The cache has separate entries for readers with different rights.
     ReaderClasses,
     /// A page that goes beyond its limit goes to the end of a second.
     WholeSeconds,
     /// An answer is called complete only where it is known that nothing older matches.
     Finish,
-    /// A page that removals have left short is read again.
+    /// A page that has too few rows after removals is read again.
     Refetch,
-    /// A REQ waits for what this instance has acknowledged.
+    /// A REQ waits until the local head has reached every position that this instance has acknowledged.
     Acknowledged,
-    /// A REQ that names ids or authors learns the primary's head first.
+    /// A REQ that names ids or authors asks for the primary's head first.
     PrimaryHead,
-    /// A subscription that opens is sent what has come since its head.
+    /// A subscription that opens gets the entries after its head.
     Replay,
-    /// Entries and snapshots count only in the epoch that they are of.
+    /// Entries and snapshots count only in their own epoch.
     Epochs,
-    /// What a failover has cut off is submitted again.
+    /// Entries that a failover has cut off are submitted again.
     Resubmission,
-    /// The operator's removals are among it.
+    /// The operator's removals that a failover has cut off are submitted again, too.
     ResubmittedRemovals,
-    /// Who has had an event before a failover cut it off does not get it again.
+    /// An entry that is not whole concerns every answer.
+    PartialEntries,
+    /// A subscription that has had an event before a failover cut it off does not get the event again.
     SeenBefore,
-    /// What a replica knows counts only if the log has not removed it since.
+    /// An event that a replica has counts as stored only if the log has not removed it since.
     KnownRemovals,
     /// Expired events are removed by the store's clock.
     SharedClock,
@@ -54,27 +56,27 @@ pub(crate) enum Safeguard {
     Lease,
     /// An older entry of the shared cache never replaces a newer one.
     Compare,
-    /// A write whose server is lost is given up.
+    /// A write fails where its server does not answer any more.
     GiveUp,
-    /// A primary of an older timeline than the newest seen is no primary.
+    /// A primary counts only where its timeline is the newest that was seen.
     NewestTimeline,
-    /// A server that knows nothing of the primary's epoch answers only where no other server can.
+    /// A server that does not have the primary's epoch answers only where no other server can.
     PastServers,
-    /// A server of the shared cache has so long for an answer, and no longer.
+    /// A query waits for a server of the shared cache only up to a timeout.
     LayerTimeout,
     /// Events leave the signature check in the order in which they came.
     FrameOrder,
-    /// An ephemeral event that was delivered lately is not delivered again.
+    /// An ephemeral event that was recently delivered is not delivered again.
     RecentEphemeral,
-    /// Of what a query has read it keeps the texts of one page.
+    /// A query keeps the texts of at most one page of the rows that it has read.
     PageBound,
-    /// A query whose client takes nothing gives back the texts that it has read.
+    /// A query whose client takes nothing drops the texts that it has read.
     GiveBack,
     /// A query whose client takes nothing ends once others need the memory of its connection.
     SlowReaders,
     /// The matcher checks the conditions that a filter is not filed under.
     AndTags,
-    /// A server's connections are open, and have been asked, before the first client asks.
+    /// Connections to a server are opened and used once before clients' queries use them.
     Warming,
 }
 

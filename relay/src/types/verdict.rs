@@ -73,11 +73,11 @@ pub enum Refusal {
     VanishElsewhere,
     /// The operator's lists do not let this author write.
     AuthorBlocked,
-    /// The operator's lists do not let this kind in.
+    /// The operator's lists refuse this kind.
     KindBlocked(Kind),
-    /// A NIP-70 event from someone other than its author, who is unknown so far: authentication would help.
+    /// A NIP-70 event from a client that has not authenticated: it may be the author's.
     ProtectedNeedsAuthentication,
-    /// A NIP-70 event from someone who authenticated as somebody else.
+    /// A NIP-70 event from a client that has authenticated as another author.
     ProtectedNotAuthor,
     /// A repost whose content embeds a NIP-70 event.
     ProtectedEmbedded,
@@ -112,12 +112,12 @@ pub enum Refusal {
     MemoryShare,
     /// The client takes nothing of what waits for it while others need the memory.
     SlowReader,
-    /// The client reads so slowly that the log no longer reaches back to where it is.
+    /// The client reads so slowly that the ring no longer reaches back to its place.
     TooSlow,
-    /// A failover has cut off what this subscription had seen, or the log does not tell what lies between: something
-    /// may be missing.
+    /// A failover has cut off events that this subscription had, or entries of the log are unknown: some events may be
+    /// missing.
     LogCut,
-    /// Nobody was listening to an ephemeral event.
+    /// An ephemeral event has no subscriber.
     Unheard,
     /// The relay is shedding load.
     Overloaded,
@@ -127,7 +127,7 @@ pub enum Refusal {
     StoreFailed,
     /// The disk is full.
     DiskFull,
-    /// Somebody else holds the database.
+    /// Another process holds the database's lock.
     DatabaseLocked,
     /// The relay is shutting down.
     ShuttingDown,

@@ -1,7 +1,8 @@
 //! The threads that check signatures.
 
 use super::Verifier;
-use crate::telemetry::Metrics;
+use crate::task::Tasks;
+use crate::telemetry::{Metrics, Task};
 use crate::types::{Event, Verified};
 use parking_lot::Mutex;
 use std::io;
@@ -36,12 +37,18 @@ impl Checker {
 }
 
 impl Workers {
-    /// Starts `threads` workers, at least one. Each takes one job at a time from `inbox` and calls `handler` with it and
-    /// with what checks signatures. The handler runs on the worker; while it blocks, this worker checks nothing. Jobs
-    /// are taken in the order in which they were sent and end in any order.
+    /// Starts `threads` workers, at least one. Each takes one job at a time from `inbox` and calls `handler` with the
+    /// job and a verifier. The handler runs on the worker; while it blocks, this worker checks nothing. Jobs begin in
+    /// the order in which they were sent, and end in any order.
     ///
     /// Fails when the system gives no thread; then none is left running once the inbox's senders are gone.
-    pub fn spawn<J, H>(threads: usize, inbox: Receiver<J>, metrics: Arc<Metrics>, handler: H) -> io::Result<Self>
+    pub fn spawn<J, H>(
+        threads: usize,
+        inbox: Receiver<J>,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+        handler: H,
+    ) -> io::Result<Self>
     where
         J: Send + 'static,
         H: Fn(J, &Checker) + Send + Sync + 'static,
@@ -52,9 +59,10 @@ impl Workers {
             .map(|number| {
                 let (inbox, handler) = (inbox.clone(), handler.clone());
                 let checker = Checker { verifier: Verifier::new(), metrics: metrics.clone() };
-                std::thread::Builder::new()
-                    .name(format!("verify-{number}"))
-                    .spawn(move || work(&inbox, &checker, &*handler))
+                let tasks = tasks.clone();
+                std::thread::Builder::new().name(format!("verify-{number}")).spawn(move || {
+                    tasks.watch_thread(Task::Verify, || work(&inbox, &checker, &*handler, &tasks));
+                })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { threads })
@@ -67,11 +75,12 @@ impl Workers {
     }
 }
 
-fn work<J>(inbox: &Mutex<Receiver<J>>, checker: &Checker, handler: &impl Fn(J, &Checker)) {
+fn work<J>(inbox: &Mutex<Receiver<J>>, checker: &Checker, handler: &impl Fn(J, &Checker), tasks: &Tasks) {
     loop {
         // One idle worker waits for the inbox, the others for the lock, which is released before the job begins.
         let job = inbox.lock().blocking_recv();
         let Some(job) = job else { return };
+        tasks.fault_point(Task::Verify);
         handler(job, checker);
     }
 }
@@ -88,12 +97,13 @@ mod tests {
         let wrong = Arc::new(event(1, 2, |id| *id.as_bytes()));
         let (send, inbox) = mpsc::channel::<Vec<(Arc<Event>, usize)>>(2);
         let (next, mut results) = mpsc::channel(3);
-        let workers = Workers::spawn(threads, inbox, Arc::new(Metrics::detached()), move |jobs, checker| {
-            for (event, number) in jobs {
-                next.blocking_send((number, checker.check(&event).is_some())).unwrap();
-            }
-        })
-        .unwrap();
+        let workers =
+            Workers::spawn(threads, inbox, Arc::new(Metrics::detached()), &Tasks::detached(), move |jobs, checker| {
+                for (event, number) in jobs {
+                    next.blocking_send((number, checker.check(&event).is_some())).unwrap();
+                }
+            })
+            .unwrap();
         let sender = std::thread::spawn(move || {
             for list in 0..100 {
                 let job = |n: usize| (if n.is_multiple_of(3) { wrong.clone() } else { right.clone() }, n);

@@ -1,4 +1,4 @@
-//! Several instances in this process, a publisher, and a subscription on each instance that keeps what it gets.
+//! Several instances in this process, a publisher, and a subscription on each instance that records its events.
 
 use super::author::Author;
 use super::shared::SharedMemory;
@@ -12,6 +12,7 @@ use relay::memory::ClientMemory;
 use relay::outbox::{Item, Outbox, OutboxLimits, Subscription};
 use relay::policy::Rules;
 use relay::store::{SharedLog, Store};
+use relay::task::Tasks;
 use relay::telemetry::Metrics;
 use relay::types::{Access, Change, Event, EventId, Filter, Kind, Reply, SubscriptionId, Verdict};
 use std::collections::{HashMap, HashSet};
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 const BETWEEN_EVENTS: Duration = Duration::from_millis(10);
-/// Time for the bus to bring the last events where nothing else does.
+/// How long the bus may take to bring the last events where the shared log does not.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
 struct Instance {
@@ -89,7 +90,7 @@ impl Cluster {
         }
     }
 
-    /// Publishes on the instances in turn, while `fault` goes on and a little longer.
+    /// Publishes on the instances in turn, while `fault` lasts and a little longer.
     pub(crate) async fn publish_during(&self, fault: impl Future) -> Report {
         let over = watch::Sender::new(false);
         let publish = async {
@@ -104,17 +105,20 @@ impl Cluster {
             }
             sent
         };
+
         let (sent, ()) = tokio::join!(publish, async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             fault.await;
             over.send_replace(true);
         });
+
         let head = self.store.head().await.unwrap();
         for instance in &self.instances {
-            // Without the log some events may never come: then the result is what is missing.
+            // Without the shared log some events may never come: then the report says which are missing.
             let limit = if self.store.mute { AFTERWARDS } else { ARRIVAL_TIMEOUT };
             let _ = tokio::time::timeout(limit, instance.log.reach(head)).await;
         }
+
         let all_delivered = || self.instances.iter().all(|instance| instance.got.lock().len() >= sent.len());
         let until = Instant::now() + if self.store.mute { Duration::ZERO } else { Duration::from_secs(5) };
         while !all_delivered() && Instant::now() < until {
@@ -133,6 +137,7 @@ impl Cluster {
             trace: None,
             in_flight: InFlight::start(&Arc::new(AtomicUsize::new(0))),
         };
+
         self.instances[at % self.instances.len()].ingest.submit(submission).await.unwrap();
         let mut items = Vec::new();
         while items.is_empty() {
@@ -157,6 +162,7 @@ impl Cluster {
             })
             .collect();
         assert_eq!(log.len(), sent.len(), "every event was stored");
+
         let place: HashMap<EventId, usize> = log.iter().copied().zip(0..).collect();
         let (mut missing, mut doubled, mut disordered) = (0, 0, 0);
         let mut latencies = Vec::new();
@@ -168,18 +174,19 @@ impl Cluster {
             disordered += got.windows(2).filter(|pair| place[&pair[0].0] > place[&pair[1].0]).count();
             latencies.extend(got.iter().map(|(id, at)| at.saturating_duration_since(sent[id])));
         }
+
         latencies.sort();
         let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
         Report { published: sent.len(), missing, doubled, disordered, p50: at(0.5), p99: at(0.99) }
     }
 
-    /// Publishes one ephemeral event on the first instance, then once more on each that has had it; how often each
-    /// delivers it.
+    /// Publishes one ephemeral event on the first instance, then once more on each instance that has had it. Returns
+    /// how often each delivers it.
     pub(crate) async fn ephemeral(&self) -> Vec<usize> {
         let event = Arc::new(self.author.event(20_001, &[], "now"));
         let id = event.id();
         assert_eq!(self.publish(0, event.clone()).await, Verdict::Accepted);
-        // Again on every instance that has had it: it is known there, and delivered to nobody.
+        // Again on every instance that has had it: the event is known there, so it is not delivered again.
         for (at, instance) in self.instances.iter().enumerate() {
             let has_bus = *instance.up.borrow();
             let came = || instance.got.lock().iter().any(|(got, _)| *got == id);
@@ -192,7 +199,8 @@ impl Cluster {
                 assert_eq!(self.publish(at, event.clone()).await, Verdict::Duplicate);
             }
         }
-        // What is stored afterwards, and passes the same ways, shows that it would have come by now.
+
+        // A stored event that follows takes the same ways: when it has come, the ephemeral one would have come too.
         let last = Arc::new(self.author.note("last"));
         let id = last.id();
         self.publish(0, last).await;
@@ -210,20 +218,23 @@ impl Instance {
     async fn start(store: Arc<SharedMemory>, redis: Option<&str>) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let log = Log::new(store.head().await.unwrap(), 16 << 20, metrics.clone());
+        let tasks = Tasks::new(metrics.clone());
         let bus: BusHandle = match redis {
-            Some(url) => RedisBus::attach(RedisAddress::parse(url).unwrap(), "test", metrics.clone()),
+            Some(url) => RedisBus::attach(RedisAddress::parse(url).unwrap(), "test", metrics.clone(), &tasks),
             None => NoBus::attach(),
         };
         let up = bus.publisher.up();
         let settings =
             IngestSettings { queue: 64, verify_threads: 1, writer: WriterSettings { max_batch: 64, sweep: None } };
         let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
+
         let links = ClusterLinks { shared_log: store.clone() as Arc<dyn SharedLog>, bus };
         let (ingest, stations) =
-            Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links)).unwrap();
+            Ingest::start_clustered(store, log.clone(), rules, metrics, settings, Some(links), &tasks).unwrap();
         let outbox =
             Outbox::new(OutboxLimits { max_events: 1_000, max_bytes: 1 << 24 }, ClientMemory::unbounded().connect());
         let kinds = [Kind(1), Kind(20_001)];
+
         let filters = [Filter { kinds: Some(kinds.into()), ..Filter::default() }];
         let subscription = Subscription::new(SubscriptionId("s".into()), filters.into(), outbox.clone());
         log.open(&subscription, log.head());

@@ -1,6 +1,6 @@
-//! Three instances over one shared log and a real Redis, which is killed, stopped, robbed of its subscribers, moved, or
-//! was never there. Every subscription on every instance gets every event once, in order. Each fault has a control
-//! without the shared log, in which the bus alone must lose something.
+//! Three instances over one shared log and a real Redis. Redis is killed, stopped, moved, cut from its subscribers, or
+//! never runs. Every subscription on every instance gets every event once, in order. Each fault has a control without
+//! the shared log, in which the bus alone must lose something.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../kit/author.rs"]
@@ -10,13 +10,13 @@ mod cluster;
 mod shared;
 
 use cluster::{Cluster, Report};
-use deploy::redis::{Cluster as RedisCluster, Sentinels, Server};
+use deploy::redis::{RedisCluster, RedisServer, Sentinels};
 use deploy::{Home, Signal};
 use redis::cmd;
 use std::time::{Duration, Instant};
 
-/// Live events must come in time all through a fault: 500 ms is the bound of the 99th percentile. A busy machine gets
-/// twice that.
+/// The bound of the 99th percentile of live delivery during a fault: twice the 500 ms that the relay promises, for a
+/// busy machine.
 const LIVE_P99: Duration = Duration::from_millis(1_000);
 
 /// The length of a fault in `make test`; `make soak` takes the full times.
@@ -35,9 +35,9 @@ fn something_lost(what: &str, report: &Report) {
 }
 
 /// Runs one fault with the shared log and once more without.
-async fn with_control<F: AsyncFnMut(&mut Server)>(what: &str, mut fault: F) {
+async fn with_control<F: AsyncFnMut(&mut RedisServer)>(what: &str, mut fault: F) {
     for follows_log in [true, false] {
-        let mut server = Server::temporary().await.unwrap();
+        let mut server = RedisServer::temporary().await.unwrap();
         let cluster = Cluster::start(3, Some(&server.url()), follows_log).await;
         cluster.wait_until_up().await;
         let report = cluster.publish_during(fault(&mut server)).await;
@@ -66,7 +66,7 @@ async fn stopped_for(time: Duration) {
     .await;
 }
 
-/// Disconnects every listener, every half second or two seconds.
+/// Disconnects every subscriber of the bus, again after each `every`.
 async fn robbed_for(time: Duration, every: Duration) {
     with_control("robbed of its subscribers", async |server| {
         let until = Instant::now() + time;
@@ -151,7 +151,7 @@ async fn a_master_of_the_cluster_dies() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ephemeral_events_come_over_the_bus_once() {
-    let server = Server::temporary().await.unwrap();
+    let server = RedisServer::temporary().await.unwrap();
     let cluster = Cluster::start(2, Some(&server.url()), true).await;
     cluster.wait_until_up().await;
     assert_eq!(cluster.ephemeral().await, [1, 1], "one on the instance that got it and one on the other");

@@ -1,4 +1,4 @@
-//! A shared log in memory, in the place of the primary database.
+//! A shared log in memory, in place of the primary database.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use relay::types::{Access, Change, EventId, Filter, Head, Insertion, LogEntry, P
 pub(crate) struct SharedMemory {
     store: MemoryStore,
     log: Mutex<Vec<LogEntry>>,
-    /// The shared log answers nothing: for the controls.
+    /// True where the shared log answers no call: for the controls.
     pub(crate) mute: bool,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Once;
 
 /// Node with one of the scripts here: `"nostr_tools.mjs"`, `"libraries/ndk.mjs"`.
 pub(crate) fn node(script: &str) -> Command {
-    // Node looks for libraries from the script's own place upwards, so the scripts go where the libraries are.
+    // Node looks for libraries in the script's directory and above, so the scripts are copied to the libraries.
     static COPIED: Once = Once::new();
     let scripts = installed("node_modules/.installed").join("scripts");
     COPIED.call_once(|| {
@@ -20,6 +20,7 @@ pub(crate) fn node(script: &str) -> Command {
             }
         }
     });
+
     let mut command = Command::new("node");
     command.arg(scripts.join(script));
     command
@@ -36,7 +37,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Where they are; `stamp` is what the one that is needed leaves there.
+/// The directory of the libraries; `stamp` is a file that the installation of the needed one leaves there.
 fn installed(stamp: &str) -> PathBuf {
     let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
     assert!(clients.join(stamp).exists(), "the client libraries are not installed: run `make deps`");

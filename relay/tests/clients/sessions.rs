@@ -1,5 +1,5 @@
-//! One session for each library, against the real relay, which restarts when the session asks for it; and the controls:
-//! against a relay that lies, each step of each session complains.
+//! One session for each library against the real relay, which restarts when the session asks for it. And the controls:
+//! against a relay that breaks the promise of a step, that step of each session fails.
 
 use crate::installed::{node, python};
 use crate::process::{Relay, Setup};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A whole session takes 5 to 30 s on a quiet machine.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// A script whose lines are read as they come, so that it can ask for something. It ends with its handle.
+/// A script whose output is read line by line, so that it can ask for something. Dropping it ends the script.
 struct Script {
     child: Child,
     lines: Receiver<String>,
@@ -39,7 +39,7 @@ impl Script {
         Self { child, lines, deadline: Instant::now() + SESSION_TIMEOUT, said: String::new() }
     }
 
-    /// The next line, None at the end of the output.
+    /// The next line; `None` at the end of the output.
     fn line(&mut self) -> Option<String> {
         match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
@@ -56,7 +56,7 @@ impl Script {
         writeln!(self.child.stdin.as_mut().unwrap(), "{words}").unwrap();
     }
 
-    /// Whether the script is content, and what it said.
+    /// Whether the script succeeded, and its output.
     fn finish(mut self) -> (bool, String) {
         while self.line().is_some() {}
         (self.child.wait().unwrap().success(), std::mem::take(&mut self.said))
@@ -100,13 +100,13 @@ fn run(script: &mut Command, steps: &[&str], hints: bool) -> (bool, String) {
     (content, said)
 }
 
-/// The controls: each of `steps` complains about a relay that lies in that step.
+/// The controls: each of `steps` fails against a relay that breaks the promise of that step.
 fn notices(script: &str, steps: &[&str]) {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let honest = Setup::new(folders[0].path()).start();
     let mut liar = Script::start(node("libraries/liar.mjs").arg(honest.url()));
     let mut lies: Map<String, Value> = serde_json::from_str(&liar.line().expect("the liar's ports")).unwrap();
-    // This lie needs none in between: a relay that keeps nothing private.
+    // This control needs no proxy: the relay's own setting makes nothing private.
     let open = open_relay(folders[1].path());
     lies.insert("gift wraps".to_owned(), open.url().into());
 
@@ -126,7 +126,7 @@ fn open_relay(folder: &Path) -> Relay {
     Setup::new(folder).set("access-private-kinds", "").start()
 }
 
-/// What every library with live subscriptions can be lied to about.
+/// The steps whose control every library with live subscriptions can run.
 const COMMON: [&str; 6] = ["profile", "feed", "live", "follows", "deletion", "gift wraps"];
 
 #[test]
@@ -180,7 +180,7 @@ fn welshman_net() {
     session(&mut node("libraries/welshman.mjs"), &[]);
 }
 
-/// It sends each filter alone, so that a refusal of one cannot take its neighbours with it.
+/// This library sends each filter as a REQ of its own, so that a refusal of one does not affect the others.
 #[test]
 fn welshman_net_notices_lies() {
     notices("libraries/welshman.mjs", &[&COMMON[..], &["restart"]].concat());

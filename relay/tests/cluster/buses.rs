@@ -4,7 +4,7 @@ use crate::Run;
 use crate::faults::{PACE, WITHOUT_BUS, assert_healed};
 use crate::stage::Stage;
 use deploy::Home;
-use deploy::redis::{Cluster, Sentinels, Server};
+use deploy::redis::{RedisCluster, RedisServer, Sentinels};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ const HEALED: Duration = Duration::from_millis(300);
 
 /// Starts relays on a bus with this URL.
 pub async fn stage_on(home: Arc<Home>, url: String) -> Stage {
-    let unused = Server::new("redis", home.clone()).unwrap();
+    let unused = RedisServer::new("redis", home.clone()).unwrap();
     let stage = Stage::start_with(home, unused, false, &[("RELAY_REDIS_URL", url)]).await;
     stage.wait_bus(true).await;
     stage
 }
 
-/// A master dies under load, and another takes its place.
+/// A master dies under load, and a replica is promoted.
 async fn a_master_dies(stage: Stage, mut kill: impl AsyncFnMut()) {
     let recording = stage.record();
     let run = Run::begin(&stage, PACE);
@@ -40,7 +40,7 @@ async fn a_master_dies(stage: Stage, mut kill: impl AsyncFnMut()) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_of_a_redis_cluster_dies_and_is_replaced() {
     let home = Home::temporary().unwrap();
-    let mut redis = Cluster::start(home.clone()).await.unwrap();
+    let mut redis = RedisCluster::start(home.clone()).await.unwrap();
     let stage = stage_on(home, redis.url()).await;
     a_master_dies(stage, async || {
         let carrier = redis.carrier().await.unwrap();
@@ -77,7 +77,7 @@ async fn instances_die_and_come_again_under_load_on_a_bus_with_tls_and_a_user() 
     let home = Home::temporary().unwrap();
     let user = format!("relay on >{SECRET} ~skein:* &skein:* +@all -@admin -@dangerous");
     let words: Vec<&str> = ["--user"].into_iter().chain(user.split(' ')).collect();
-    let mut redis = Server::new("redis", home.clone()).unwrap().options(&words).with_tls().unwrap();
+    let mut redis = RedisServer::new("redis", home.clone()).unwrap().options(&words).with_tls().unwrap();
     redis.start().await.unwrap();
     let url = |password: &str| redis.tls_url(&format!("relay:{password}")).unwrap();
     let certificate = redis.certificate().unwrap().to_string_lossy().into_owned();

@@ -1,8 +1,9 @@
-//! The caches of all instances while Redis and an instance go: every repeated query is answered as the log says at that
-//! time, from whichever layer.
+//! The caches of all instances while Redis or an instance dies: every answer to a repeated query, from whichever layer,
+//! is what the log says at its position.
 
 use crate::clients::{Socket, id};
 use crate::stage::Stage;
+use crate::verdict::stranger;
 use crate::world::{Session, World};
 use crate::{Run, buses, clients};
 use deploy::redis::Sentinels;
@@ -14,13 +15,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 const PACE: Duration = Duration::from_millis(40);
-/// Between two rounds of the same queries.
+/// The time between two rounds of the same queries.
 const ASKED_EVERY: Duration = Duration::from_millis(150);
 /// The most positions between an answer and the recorder's head when it was asked for.
 const SLACK: u64 = 100;
 const TOKEN: &str = "a token of the operator's";
 
-/// Filters that many ask for: few, so that every instance caches all of them.
+/// Few filters for many clients, so that every instance caches all of them.
 fn questions() -> Vec<Value> {
     vec![
         json!({"kinds": [1], "limit": 10}),
@@ -30,7 +31,7 @@ fn questions() -> Vec<Value> {
     ]
 }
 
-/// Counts that many ask for, some of several filters.
+/// Few COUNTs for many clients, some of several filters.
 fn counts() -> [Vec<Value>; 3] {
     [
         vec![json!({"kinds": [1]})],
@@ -62,6 +63,7 @@ async fn asker(world: Arc<World>, relay: usize, port: u16) -> Vec<Counted> {
         if let Some(number) = count(&mut socket, &counts[question]).await {
             counted.push(Counted { question, asked_at, answered_at: world.head(), number });
         }
+
         let question = &questions[number % questions.len()];
         let asked_at = world.head();
         match ask(&mut socket, number, question).await {
@@ -101,25 +103,26 @@ async fn count(socket: &mut Socket, filters: &[Value]) -> Option<u64> {
     }
 }
 
-/// The number of events that a COUNT has at each position of the log, 0 first.
+/// The number of events that a stranger's COUNT has at each position of the log, 0 first.
 fn naive(question: &[Value], entries: &[LogEntry]) -> Vec<u64> {
     let filters: Vec<Filter> = question.iter().map(|filter| Filter::parse(&filter.to_string()).unwrap()).collect();
-    let mut number = 0;
+    let (stranger, mut number) = (stranger(), 0);
     let each = entries.iter().map(|entry| {
         for change in entry.changes.iter() {
             let (event, difference) = match change {
                 Change::Inserted(insertion) => (&insertion.event, 1),
                 Change::Removed(removal) => (&removal.event, -1),
             };
-            number += if filters.iter().any(|filter| filter.matches(event)) { difference } else { 0 };
+            let counts = stranger.may_read(event) && filters.iter().any(|filter| filter.matches(event));
+            number += if counts { difference } else { 0 };
         }
         u64::try_from(number).unwrap()
     });
     std::iter::once(0).chain(each).collect()
 }
 
-/// Ends the run, compares every answer and every count with the log, and counts once more, when each number has one
-/// right answer.
+/// Ends the run, and compares every answer and every count with the log. Then counts once more: as nothing changes any
+/// more, each count has one right answer.
 async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
     let world = run.world.clone();
     let entries = run.end(stage).await;
@@ -140,6 +143,7 @@ async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
             );
         }
     }
+
     assert!(all > 60, "{all} counts show little");
     for relay in &stage.relays {
         let mut socket = Socket::patient(relay.port).await;
@@ -156,7 +160,7 @@ async fn end(run: Run, stage: &Stage, mut askers: JoinSet<Vec<Counted>>) {
     }
 }
 
-/// Each time under another id: until its CLOSE has arrived, the last one may bring live events.
+/// Uses a new id for each query: the last one may bring live events until its CLOSE has arrived.
 async fn ask(socket: &mut Socket, number: usize, question: &Value) -> Option<Vec<relay::types::EventId>> {
     let name = format!("q{number}");
     socket.send(json!(["REQ", name, question]).to_string()).await?;
@@ -175,7 +179,7 @@ async fn ask(socket: &mut Socket, number: usize, question: &Value) -> Option<Vec
 }
 
 impl Stage {
-    /// Generous, for a busy machine: the speed of Redis is not the subject.
+    /// Sets long timeouts for a busy machine: these tests do not measure the speed of Redis.
     async fn be_patient_with_redis(&mut self) {
         for relay in &mut self.relays {
             relay.stop().await.unwrap();
@@ -184,7 +188,7 @@ impl Stage {
         }
     }
 
-    /// One instance starts cold and reads; then another does, and finds some of that.
+    /// One instance starts cold and reads; then another one starts, and finds some of those answers.
     async fn a_cold_one_finds_what_another_has_read(&mut self) {
         for relay in [0, 2] {
             self.relays[relay].kill().await.unwrap();
@@ -236,7 +240,7 @@ async fn caches_are_exact_while_redis_hangs_and_dies_and_an_instance_starts_cold
     stage.redis.kill().await.unwrap();
     stage.relays[1].kill().await.unwrap();
     stage.relays[1].start().await.unwrap();
-    // Without Redis: the database and the process alone.
+    // Without Redis: only the database and the cache in the process answer.
     stage.wait_for_hits(1, "l1", 5.0).await;
     assert_eq!(stage.hits(1, "l2").await, 0.0);
     stage.redis.start().await.unwrap();
@@ -246,7 +250,8 @@ async fn caches_are_exact_while_redis_hangs_and_dies_and_an_instance_starts_cold
     stage.stop().await;
 }
 
-/// The master of the shared cache dies, and Sentinels name another: an instance then finds there what another has read.
+/// The master of the shared cache dies, and the Sentinels promote another one: there an instance finds what another
+/// instance has read.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shared_cache_follows_sentinels_to_a_new_master() {
     let home = Home::temporary().unwrap();
@@ -347,7 +352,7 @@ async fn an_operator_sees_the_hottest_filters_and_purges_every_instance() {
     asked(&stage, 2, &of_author).await;
     assert!(misses(&stage).await > before, "what others had shared was purged too: it was read from the store");
 
-    // By a filter, whatever windows and limits the queries had; then all.
+    // By a filter, whatever windows and limits the cached queries have; then everything.
     let since = relay::types::now() - 3_600;
     asked(&stage, 2, &json!({"kinds": [1], "since": since, "limit": 7})).await;
     let windowed = "%7B%22kinds%22:%5B1%5D,%22since%22:2000,%22until%22:1700000000,%22limit%22:9%7D";

@@ -1,4 +1,4 @@
-//! Publishers and subscribers that reconnect whenever their relay goes.
+//! Publishers and subscribers that reconnect whenever their relay ends.
 
 use crate::kit::Author;
 use crate::world::{Delivery, Session, World};
@@ -21,7 +21,7 @@ pub const LAST: u16 = 4_242;
 pub const AUTHOR_ONLY: u16 = 78;
 /// How long a publisher waits for an OK before it gives the connection up.
 const OK_TIMEOUT: Duration = Duration::from_secs(40);
-/// Nothing is removed before the recorder has read it.
+/// The least age of an event that is removed: the recorder must have read it before.
 const REMOVAL_AGE: Duration = Duration::from_secs(2);
 
 pub struct Socket(WebSocketStream<TcpStream>);
@@ -34,7 +34,7 @@ impl Socket {
         Some(Self(socket))
     }
 
-    /// Reconnects until it is let in.
+    /// Reconnects until the relay accepts the connection.
     pub async fn patient(port: u16) -> Self {
         loop {
             match Self::connect(port).await {
@@ -123,6 +123,7 @@ pub async fn publisher(world: Arc<World>, port: u16, author: Author, seed: u64, 
             let other = format!("t{}", random.random_range(0..4));
             author.event(kind, &[&["t", &topic], &["t", &other]], &format!("{seed} {count}{:>1$}", "", world.padding))
         };
+
         let sent = Instant::now();
         world.sent.lock().insert(event.id(), sent);
         match socket.publish(&event).await {
@@ -142,7 +143,7 @@ pub async fn publisher(world: Arc<World>, port: u16, author: Author, seed: u64, 
     }
 }
 
-/// Publishes the event that ends a run, until a relay has taken it.
+/// Publishes the event that ends a run, until a relay has accepted it.
 pub async fn publish_last(port: u16, event: &Event) {
     loop {
         if let Some((true, _)) = Socket::patient(port).await.publish(event).await {
@@ -225,7 +226,7 @@ pub struct Place {
     pub resumes: bool,
 }
 
-/// Subscribes, again whenever it is cut off, until the last event has come. Keeps a transcript of each session.
+/// Subscribes until the last event has come, again whenever the connection breaks. Keeps a transcript of each session.
 pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) {
     let Place { subscriber, relay, port, resumes } = place;
     let mut newest = None;
@@ -248,6 +249,7 @@ pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) 
             live: Vec::new(),
             whole: false,
         };
+
         let mut answered = false;
         if socket.send(Value::Array(request).to_string()).await.is_none() {
             continue;
@@ -281,6 +283,7 @@ pub async fn subscriber(world: Arc<World>, place: Place, mut asked: Vec<Value>) 
                 break;
             }
         }
+
         whole = whole && answered;
         session.whole = whole;
         if answered {

@@ -1,4 +1,4 @@
-//! The table of faults.
+//! Faults of the bus and of instances, each with its bound for live delivery.
 
 use crate::stage::Stage;
 use crate::{Run, verdict};
@@ -9,13 +9,13 @@ pub const PACE: Duration = Duration::from_millis(40);
 /// The bound of live delivery while the bus is away.
 pub const WITHOUT_BUS: Duration = Duration::from_millis(500);
 
-/// After the bus went, live events came out of the log, and in time.
+/// While the bus was down, live events came from the shared log, and in time.
 pub async fn assert_followed_the_log(stage: &Stage, before: f64) {
     let read = stage.read_from_log().await - before;
     assert!(read > 20.0, "only {read} entries were read from the log: the fault did not bite");
 }
 
-/// After this long nothing may be left of a fault.
+/// After this time a fault must have no effect any more.
 const HEALING: Duration = Duration::from_secs(2);
 
 /// From two seconds after a fault on, live delivery takes at most `healed`.
@@ -106,7 +106,7 @@ async fn redis_was_never_there() {
 }
 
 /// An instance that dies between COMMIT and PUBLISH leaves entries in the log that the bus never brings. An instance
-/// whose own Redis is not there leaves the others exactly that, for every entry; and then it dies.
+/// without Redis leaves the same to the others, for every entry; and then it dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_commits_and_dies_without_a_word_on_the_bus() {
     let mut stage = Stage::start(true, false).await;
@@ -120,6 +120,7 @@ async fn an_instance_commits_and_dies_without_a_word_on_the_bus() {
         assert!(read > 20.0, "{read}: the bus brought the entries, the fault did not bite");
         assert_eq!(stage.metric(relay, "nostr_bus_up", "").await, 1.0, "the others have a bus");
     }
+
     let dead = recording.fault().await;
     stage.relays[0].kill().await.unwrap();
     dead.raises("SkeinInstanceDown", "up").await.unwrap();

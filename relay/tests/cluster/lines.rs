@@ -1,4 +1,4 @@
-//! A bad line between one instance and Redis, then between it and every Postgres server: slow, then lossy.
+//! Faults of the line between one instance and Redis, then of the lines to every Postgres server: slow, then lossy.
 
 use crate::Run;
 use crate::faults::{PACE, assert_healed};
@@ -28,7 +28,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// How the first relay reaches a server: over a line that can be slow, and lossy where there is a network for that.
+/// The line from the first relay to a server. It can be slow, and lossy where the test may make a network for that.
 struct Line {
     network: Option<LossyNetwork>,
     proxies: Vec<Proxy>,
@@ -68,7 +68,7 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
     let before = read().await;
     to_redis.delay(DELAY, JITTER);
     run.p99("Redis is far", run.lasting(lasting).await);
-    // Entries of the own writer come before those of the bus: these holes are read from the log.
+    // The own writer's entries come before earlier ones that the slow bus brings: these holes are read from the log.
     deploy::until("entries that the bus brings too late", deploy::STEP_TIMEOUT, async || match read().await - before {
         read if read >= 20.0 => Ok(()),
         read => Err(read.to_string()),
@@ -96,7 +96,8 @@ async fn bad_lines(lasting: Duration, healed: Duration) {
             println!("SKIPPED: {LOSS} of the packets to {what} lost: only root may make a network that loses them");
             continue;
         };
-        // The metric that shows it: late arrivals are read from the log, and late departures are late commits.
+        // The metric that shows the fault: entries that come late are read from the log, and late writes are slow
+        // commits.
         let shown = async || if what == "Redis" { repairs().await } else { slow_commits().await };
         let before = shown().await;
         network.lose(LOSS).await.unwrap();

@@ -1,6 +1,6 @@
 //! Many instances, one log: publishers and subscribers with random filters on three relay processes keep transcripts
-//! while servers die, hang and lag. Afterwards every transcript is compared with the log in Postgres by a naive filter:
-//! nothing missing, nothing doubled, live events in the order of their positions, every acknowledged event there.
+//! while servers die, hang and lag. Afterwards a naive filter compares every transcript with the log in Postgres:
+//! nothing is missing or doubled, live events are in the order of their positions, every acknowledged event is stored.
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
@@ -53,7 +53,7 @@ impl Run {
         Self::start(world, world::urls(&stage.postgres), publishers, subscribers, pace)
     }
 
-    /// Ends the load, waits until every client has seen its end, and compares all transcripts with the log.
+    /// Ends the load, waits until every client has had the last event, and compares all transcripts with the log.
     pub async fn end(self, stage: &Stage) -> Vec<LogEntry> {
         self.end_at(&ports(stage)).await
     }

@@ -1,4 +1,4 @@
-//! The primary dies and a replica takes its place.
+//! The primary dies and a replica is promoted.
 
 use crate::faults::PACE;
 use crate::stage::Stage;
@@ -34,8 +34,8 @@ async fn assert_followed(stage: &Stage) {
     }
 }
 
-/// Waits until every instance has submitted the cut-off entries that it knew, to the last one: on a busy machine that
-/// takes longer than all else here.
+/// Waits until every instance has submitted again all cut-off entries that it knew: on a busy machine this takes longer
+/// than every other step.
 async fn stored_again(stage: &Stage) {
     deploy::until("what was cut off to be stored again", deploy::STEP_TIMEOUT, async || {
         let logs = stage.relays.iter().map(|relay| std::fs::read_to_string(relay.log()).unwrap_or_default());
@@ -50,9 +50,9 @@ async fn stored_again(stage: &Stage) {
     .unwrap();
 }
 
-/// No replica has the last moments of an asynchronous primary. Returns the faults at the end, how many entries the
-/// promotion has cut off, and the stage, whose logs stay for a failure. `forget`: the instances, which know these
-/// entries too, die with the primary.
+/// No replica has the last entries of an asynchronous primary. Returns the faults at the end, how many entries the
+/// promotion has cut off, and the stage, whose logs are kept for a failure. With `forget` the instances, which know
+/// these entries too, die with the primary.
 async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage) {
     let mut stage = Stage::start(true, false).await;
     let recording = stage.record();
@@ -61,6 +61,7 @@ async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage)
     for replica in ["replica-1", "replica-2"] {
         stage.postgres.server_mut(replica).unwrap().receive(false).await.unwrap();
     }
+
     run.acknowledged(60).await;
     let dead = recording.fault().await;
     stage.postgres.primary_mut().unwrap().kill().await.unwrap();
@@ -71,6 +72,7 @@ async fn an_old_replica_is_promoted(forget: bool) -> (Vec<String>, usize, Stage)
     } else {
         dead.raises("SkeinNoPrimary", "nostr_database_servers").await.unwrap();
     }
+
     stage.postgres.failover().await.unwrap();
     let promoted = Instant::now();
     for relay in &mut stage.relays {

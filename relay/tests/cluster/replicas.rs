@@ -1,4 +1,4 @@
-//! Replicas lag, pause and go; a client that reads what was just written through another instance finds it.
+//! Replicas lag, pause and die. A client that reads what was just written through another instance finds it.
 
 use crate::Run;
 use crate::clients::stale_reads;

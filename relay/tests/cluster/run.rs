@@ -1,4 +1,5 @@
-//! A run under load: begin it, do something to its servers, end it. The log judges what the clients saw.
+//! A run under load: a test begins it, injects faults, and ends it. Then the clients' transcripts are compared with the
+//! log.
 
 use crate::clients::{self, Place};
 use crate::kit::Author;
@@ -118,12 +119,14 @@ impl Run {
                 subscriber.unwrap();
             }
         };
+
         tokio::time::timeout(LAST_DELIVERY_TIMEOUT, everybody).await.expect("the last event reaches every subscriber");
         let record = tokio::time::timeout(LAST_DELIVERY_TIMEOUT, self.recorder)
             .await
             .expect("the log is read to its end")
             .unwrap();
         let (sessions, acknowledged) = (self.world.sessions.lock().len(), self.world.acknowledged.lock().len());
+
         let deliveries = self.world.deliveries.lock().len();
         println!("{acknowledged} acknowledged, {sessions} sessions, {deliveries} live deliveries");
         let refused = self.world.refused.lock().clone();

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 /// The rate of a slow reader.
 const BYTES_PER_SECOND: usize = 1_024;
-/// Notes are so long that a slow reader falls behind at once.
+/// The padding of notes: long enough that a slow reader falls behind at once.
 const PADDING: usize = 24_576;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +40,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
         }
         times
     };
+
     let before = behind().await;
     let mut ratios = Vec::new();
     for pair in 0..pairs {
@@ -49,7 +50,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
             slow.spawn(clients::slow_reader(relay.port, BYTES_PER_SECOND));
         }
         if pair == 0 {
-            // Kernels hold megabytes for a reader: the first pair begins once these are full.
+            // The kernel buffers megabytes for a reader: the first pair of windows begins once these are full.
             deploy::until("the slow to fall behind", deploy::STEP_TIMEOUT, async || {
                 let now = behind().await;
                 let fell = now.iter().zip(&before).all(|(now, before)| now > before);
@@ -63,6 +64,7 @@ async fn slow_clients(pairs: usize, window: Duration, others: usize, pace: Durat
         ratios.push(beside.as_secs_f64() / allowed.as_secs_f64());
         slow.shutdown().await;
     }
+
     crowd.shutdown().await;
     run.end(&stage).await;
     ratios.sort_by(f64::total_cmp);

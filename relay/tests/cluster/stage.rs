@@ -1,9 +1,9 @@
-//! Three relays as processes of their own, on a primary with two replicas and a Redis.
+//! Three relay processes, on a primary with two replicas and a Redis.
 
 use crate::clients::AUTHOR_ONLY;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::recording::Recording;
-use deploy::redis::Server;
+use deploy::redis::RedisServer;
 use deploy::relay::Relay;
 use deploy::{Home, Signal};
 use std::path::Path;
@@ -14,8 +14,8 @@ pub const DATABASE: &str = "postgres";
 
 /// The servers that a fault may act on.
 pub struct Stage {
-    pub postgres: Cluster,
-    pub redis: Server,
+    pub postgres: PostgresCluster,
+    pub redis: RedisServer,
     pub relays: Vec<Relay>,
 }
 
@@ -24,7 +24,7 @@ impl Stage {
     /// exist.
     pub async fn start(redis: bool, synchronous: bool) -> Self {
         let home = Home::temporary().unwrap();
-        let mut server = Server::new("redis", home.clone()).unwrap();
+        let mut server = RedisServer::new("redis", home.clone()).unwrap();
         if redis {
             server.start().await.unwrap();
         }
@@ -33,8 +33,13 @@ impl Stage {
     }
 
     /// Like [`start`](Self::start), with the bus that `settings` of the relays name.
-    pub async fn start_with(home: Arc<Home>, server: Server, synchronous: bool, settings: &[(&str, String)]) -> Self {
-        let setup = Cluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
+    pub async fn start_with(
+        home: Arc<Home>,
+        server: RedisServer,
+        synchronous: bool,
+        settings: &[(&str, String)],
+    ) -> Self {
+        let setup = PostgresCluster::setup().replicas(2).synchronous(synchronous).home(home.clone());
         let postgres = setup.start().await.unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_relay"));
         let mut stage = Self { postgres, redis: server, relays: Vec::new() };
@@ -62,7 +67,7 @@ impl Stage {
         self.relays.insert(relay, changed);
     }
 
-    /// Records what Prometheus would see of the relays.
+    /// Records what Prometheus would scrape from the relays.
     pub fn record(&self) -> Recording {
         Recording::start(self.relays.iter().map(Relay::target).collect())
     }
@@ -115,7 +120,7 @@ impl Stage {
         sum
     }
 
-    /// Stops the relays before their servers, so that none of them logs a server that is gone.
+    /// Stops the relays before their servers, so that no relay logs a server that is down.
     pub async fn stop(mut self) {
         self.relays.iter().for_each(|relay| relay.signal(Signal::TERM));
         for relay in &mut self.relays {

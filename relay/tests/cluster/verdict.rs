@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The most positions between a session's H and the recorder's head when it was opened: a few seconds' worth.
 const SLACK: u64 = 300;
 
-/// All faults, each with its session or event; empty if all is well.
+/// All faults, each with its session or event; empty where there is none.
 pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let positions = positions(entries);
     let mut wrong = Vec::new();
@@ -31,18 +31,20 @@ pub fn judge(world: &World, entries: &[LogEntry]) -> Vec<String> {
     wrong
 }
 
-/// The same where a promotion at that moment has cut off a part of the log. What was stored again has another place
-/// now, and a client that had it does not get it again.
+/// The same after a promotion at that moment, which has cut off a part of the log. An event that was stored again has
+/// another position now, and a client that had it before does not get it again.
 pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Vec<String> {
     let now = positions(&record.entries);
     let gone: HashSet<EventId> = removed(&record.entries).collect();
     let once: HashSet<EventId> = positions(&record.cut_off).into_keys().chain(removed(&record.cut_off)).collect();
     let alive = alive(&record.entries);
-    // A version that comes again after a newer one is refused.
+
+    // A version that is submitted again after a newer one is refused.
     let newer = |old: &Event| {
         let same = |event: &Event| event.pubkey() == old.pubkey() && event.kind() == old.kind();
         alive.values().any(|event| same(event) && event.id() != old.id() && event.created_at() >= old.created_at())
     };
+
     let replaceable = world.replaceable.lock();
     let superseded: HashSet<EventId> = replaceable.iter().filter(|old| newer(old)).map(Event::id).collect();
     let accounted = |id: &EventId| now.contains_key(id) || gone.contains(id) || superseded.contains(id);
@@ -50,6 +52,7 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
     for id in world.acknowledged.lock().iter().filter(|id| !accounted(id)) {
         wrong.push(format!("{} was acknowledged and is not in the log", id.to_hex()));
     }
+
     let sent = world.sent.lock();
     for session in world.sessions.lock().iter() {
         let mut seen = HashSet::new();
@@ -57,7 +60,8 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
             if !seen.insert(*id) {
                 wrong.push(named(session, &format!("{} came twice", id.to_hex())));
             }
-            // An event of the last moments that was refused when it came again is in no log that anybody read.
+            // An event of the last moments that was refused when it was submitted again is in no log that the recorder
+            // read.
             if !(accounted(id) || once.contains(id)) {
                 wrong.push(named(session, &format!("{} is in no log", id.to_hex())));
             }
@@ -74,11 +78,12 @@ pub fn judge_after_loss(world: &World, record: &Record, promoted: Instant) -> Ve
             wrong.push(named(session, &format!("{} is missing", event.id().to_hex())));
         }
     }
+
     wrong.extend(in_the_end(world, &record.entries));
     wrong
 }
 
-/// What must hold at the end: no deleted event is served, and every subscriber has every event that is.
+/// Checks the end: no deleted event is stored, and every subscriber has every event that is.
 fn in_the_end(world: &World, entries: &[LogEntry]) -> Vec<String> {
     let alive = alive(entries);
     let back = world.deleted.lock().iter().filter(|id| alive.contains_key(id)).copied().collect::<Vec<_>>();
@@ -89,6 +94,7 @@ fn in_the_end(world: &World, entries: &[LogEntry]) -> Vec<String> {
         let Some(subscriber) = session.subscriber else { continue };
         seen.entry(subscriber).or_default().extend(session.stored.iter().chain(&session.live));
     }
+
     // A subscriber's first session asks for everything.
     for session in sessions.iter() {
         let Some(seen) = session.subscriber.and_then(|subscriber| seen.remove(&subscriber)) else { continue };
@@ -105,7 +111,7 @@ fn named(session: &Session, reason: &str) -> String {
 }
 
 /// What every session may read: none has authenticated.
-fn stranger() -> Access {
+pub fn stranger() -> Access {
     let private_kinds = PrivateKinds::default().with_author_only(vec![Kind(AUTHOR_ONLY)]);
     Access { private_kinds, ..Access::default() }
 }
@@ -155,6 +161,7 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
     for id in &session.stored {
         newest_stored = newest_stored.max(at(id)?);
     }
+
     let transcript = |from: u64, to: u64| Transcript {
         filters: session.filters.clone(),
         access: stranger(),
@@ -168,26 +175,28 @@ pub fn check(session: &Session, entries: &[LogEntry], positions: &HashMap<EventI
         },
         asked_at: Position(from),
         eose_at: Position(to),
-        removed_by: Position(to),
+        store_head: None,
         stored: session.stored.clone(),
         live: session.live.clone(),
         // A session that was cut off saw at least everything before the last event that it saw.
         drained_at: Position(if session.whole { end } else { last_live.unwrap_or(0) }),
     };
+
     let (from, to) = (session.asked_at.saturating_sub(SLACK), (session.eose_at + SLACK).min(end));
-    // H is at least the newest stored event, and before the first live one: rarely is there need to look further.
+    // H is not before the newest stored event, and before the first live one: mostly one of few positions fits.
     let first_live = session.live.first().map(at).transpose()?.unwrap_or(end + 1);
     let near = transcript(from.max(newest_stored), to.min(first_live.saturating_sub(1)));
     oracle::check(&near, entries).or_else(|_| oracle::check(&transcript(from, to), entries))
 }
 
-/// Whether the verdict would find a session that misses, doubles or misorders something.
+/// Checks that the verdict finds a session that misses, doubles or misorders an event.
 pub fn assert_sees(world: &World, entries: &[LogEntry]) {
     let positions = positions(entries);
     let mut sessions = world.sessions.lock();
     let session = sessions.iter_mut().filter(|session| session.whole).max_by_key(|session| session.live.len());
     let session = session.expect("a session that lasted to the end");
     check(session, entries, &positions).unwrap();
+
     // Removed events may be missing, so take two that stayed.
     let removed: Vec<_> = removed(entries).collect();
     let stayed: Vec<_> = (0..session.live.len()).filter(|at| !removed.contains(&session.live[*at])).collect();

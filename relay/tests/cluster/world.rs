@@ -1,7 +1,7 @@
-//! What publishers, subscribers and the recorder of the log share.
+//! The state that publishers, subscribers and the recorder of the log share.
 
 use crate::stage::DATABASE;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use parking_lot::Mutex;
 use relay::config::Redacted;
 use relay::store::postgres::{Options, PostgresStore};
@@ -27,7 +27,7 @@ pub struct Session {
     pub whole: bool,
 }
 
-/// An event's way from its publisher to a subscriber, or to its OK.
+/// The time of an event from its publisher to a subscriber, or to its OK.
 pub struct Delivery {
     pub at: Instant,
     pub took: Duration,
@@ -35,7 +35,7 @@ pub struct Delivery {
 
 #[derive(Default)]
 pub struct World {
-    /// Publishers stop.
+    /// True once publishers must stop.
     pub quiet: AtomicBool,
     /// Extra bytes of each note.
     pub padding: usize,
@@ -50,7 +50,7 @@ pub struct World {
     pub refused: Mutex<Vec<String>>,
     pub sessions: Mutex<Vec<Session>>,
     pub deliveries: Mutex<Vec<Delivery>>,
-    /// From sending an event to its OK: the bus is no part of that, but the machine is.
+    /// The times from sending an event to its OK. They depend on the machine, but not on the bus.
     pub answers: Mutex<Vec<Delivery>>,
 }
 
@@ -75,7 +75,7 @@ impl World {
     }
 }
 
-/// The log as the recorder has it.
+/// The log as far as the recorder has read it.
 #[derive(Default)]
 pub struct Record {
     pub entries: Vec<LogEntry>,
@@ -85,8 +85,7 @@ pub struct Record {
     pub base: Position,
 }
 
-/// Keeps the whole log. It must follow closely, since the log leaves out the texts of events that were removed
-/// meanwhile.
+/// Records the whole log. It must follow closely: the log has no texts of events that were removed meanwhile.
 pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option<EventId>>>) -> Record {
     let store = PostgresStore::open(Options::new(urls.iter().map(Redacted::new))).await.unwrap();
     let mut record = Record::default();
@@ -103,6 +102,7 @@ pub async fn record(world: Arc<World>, urls: Vec<String>, last: Arc<Mutex<Option
                 (record.base, after) = (shared.base, shared.base);
                 continue;
             }
+
             let entries = &mut record.entries;
             for entry in &slice.entries {
                 assert_eq!(entry.position, after.next(), "the log has a hole");
@@ -129,6 +129,6 @@ pub fn inserts(entry: &LogEntry, id: EventId) -> bool {
 }
 
 /// The addresses of all servers.
-pub fn urls(cluster: &Cluster) -> Vec<String> {
+pub fn urls(cluster: &PostgresCluster) -> Vec<String> {
     cluster.database_urls(DATABASE)
 }

@@ -1,5 +1,5 @@
-//! The commands that stand in the documents, held against what each program says of itself under `--help`. Shared by
-//! the tests of the crates whose programs the documents name: only a crate's own tests know that its program is built.
+//! Compares the commands in the documents with the `--help` of each program. The tests of several crates share this
+//! file: only a crate's own tests know that its program is built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub fn pages() -> Vec<Page> {
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
+
     files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files.sort();
     let page = |path: PathBuf| Page {
@@ -50,7 +51,7 @@ pub fn pages() -> Vec<Page> {
 pub fn code(page: &Page) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut in_fence = false;
-    // A span may go on in the next line, not in the next paragraph.
+    // A span of code may continue in the next line, but not in the next paragraph.
     let mut span: Option<(usize, String)> = None;
     for (number, line) in page.text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
         let trimmed = line.trim();
@@ -96,7 +97,7 @@ pub fn typed(pages: &[Page]) -> Vec<Typed> {
 }
 
 /// Splits a line as a shell does, as far as documents need it: quotes, `&&`, `||`, `|`, `;`, `&`, parentheses and a
-/// comment at the end. What runs a program, `cargo run` among it, is taken off its front.
+/// comment at the end. Removes a prefix that runs the program, such as `cargo run`.
 fn simple_commands(line: &str) -> Vec<Vec<String>> {
     let mut commands = vec![Vec::new()];
     let (mut word, mut quote) = (String::new(), None);
@@ -136,6 +137,7 @@ fn program_first(words: &[String]) -> Option<Vec<String>> {
         }
         words => words.to_vec(),
     };
+
     let (program, arguments) = words.split_first()?;
     let program = program.rsplit('/').next()?.to_owned();
     Some([&[program], arguments].concat())
@@ -145,7 +147,7 @@ fn variable_part(c: char) -> bool {
     c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
 }
 
-/// What a program says under `--help`, command by command.
+/// The `--help` of a program and of each of its commands.
 pub struct Program {
     name: &'static str,
     path: &'static str,
@@ -163,8 +165,7 @@ impl Program {
         Self { name, path, helps: BTreeMap::new() }
     }
 
-    /// How many of the commands are this program's, and what is wrong with them: commands and flags that it does not
-    /// have.
+    /// How many of the commands run this program, and the faults in them: commands and flags that it does not have.
     pub fn check(&mut self, typed: &[Typed]) -> (usize, Vec<String>) {
         let own: Vec<_> = typed.iter().filter(|typed| typed.words[0] == self.name).collect();
         let faults = own.iter().flat_map(|typed| self.faults(typed)).collect();
@@ -200,7 +201,7 @@ impl Program {
 impl Help {
     fn parse(text: &str) -> Self {
         let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        // What a command does may go on in lines that are further to the right.
+        // The description of a command may continue in lines that are indented further.
         let commands = commands.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
         let words = text.lines().filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
         let flag = |word: &str| {
@@ -214,12 +215,12 @@ impl Help {
     }
 }
 
-/// What stands for something that the reader puts there.
+/// True for a placeholder that the reader replaces.
 fn is_placeholder(word: &str) -> bool {
     word.contains(['<', '…', '[']) || word == "..." || word.chars().all(|c| c.is_ascii_uppercase())
 }
 
-/// A page that is not there, for controls.
+/// A page that does not exist, for controls.
 pub fn page(text: &str) -> Page {
     Page { path: "page.md".to_owned(), text: text.to_owned() }
 }

@@ -1,5 +1,5 @@
-//! Holds the documents against the program: the commands that they tell people to type, the files, settings, metrics
-//! and tests that they name. Each rule is also shown a page that breaks it.
+//! Compares the documents with the program: the commands in them, and the files, settings, metrics and tests that they
+//! name. Each rule is also tested with a page that breaks it.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -58,6 +58,7 @@ fn control_a_name_that_is_not_there_is_found() {
         let faults = names::faults(&[page(text)]);
         assert!(faults.len() == 1 && faults[0].contains(fault), "{text}: {faults:?}");
     }
+
     let good =
         "[the log](docs/metrics.md#app), `limits.max_filters`, `RELAY_LISTEN_FILE`, `nostr_ready`, `make test`\n";
     assert_eq!(names::faults(&[page(good)]), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What pages name: files, headings, settings, metrics, tests, targets of make, programs.
+//! Checks the names in pages: files, headings, settings, metrics, tests, targets of make, programs.
 
 use crate::commands::{Page, code, typed, workspace};
 use relay::config::{Document, Setting};
@@ -12,7 +12,7 @@ const FOLDERS: &[&str] =
 /// Programs that `cargo run -p` can run.
 const PROGRAMS: &[&str] = &["relay", "loadtest", "deploy"];
 
-/// Everything that pages name and that is not there, with its place.
+/// All names in pages that do not exist, each with its place.
 pub fn faults(pages: &[Page]) -> Vec<String> {
     let known = Known::new();
     pages.iter().flat_map(|page| known.faults(page)).collect()
@@ -23,7 +23,7 @@ struct Known {
     settings: BTreeSet<String>,
     variables: BTreeSet<String>,
     targets: BTreeSet<String>,
-    /// Folders that a build or a run makes, as .gitignore names them.
+    /// Folders that a build or a run makes, from .gitignore.
     made: Vec<String>,
     /// All Rust sources in one text.
     sources: String,
@@ -42,6 +42,7 @@ impl Known {
         for folder in ["relay/src", "relay/tests", "haproxy/tests", "deploy/tests", "loadtest/tests"] {
             read_sources(&workspace().join(folder), &mut sources);
         }
+
         Self {
             sections: names.filter(|name| !name.is_empty()).cloned().collect(),
             settings: settings().map(|Setting { key, .. }| key.clone()).collect(),
@@ -66,11 +67,13 @@ impl Known {
             let missing = words(&piece).filter(|word| !self.knows(word) && !is_call(word));
             faults.extend(missing.map(|word| format!("{}:{line}: there is no {word}", page.path)));
         }
+
         for row in page.text.lines().filter(|row| row.starts_with("| test |") || row.starts_with("| control |")) {
             let tests = row.split('`').skip(1).step_by(2).filter(|name| is_test_name(name));
             let missing = tests.filter(|name| !self.has_test(name));
             faults.extend(missing.map(|name| format!("{}: there is no test {name}", page.path)));
         }
+
         for command in typed(std::slice::from_ref(page)) {
             if let [program, target, ..] = command.words.as_slice()
                 && program == "make"
@@ -80,6 +83,7 @@ impl Known {
                 faults.push(format!("{}: there is no `make {target}`", command.place));
             }
         }
+
         for package in page.text.split("cargo run ").skip(1).filter_map(|rest| rest.split("-p ").nth(1)) {
             let package = package.split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
             if !PROGRAMS.contains(&package) {
@@ -89,7 +93,7 @@ impl Known {
         faults
     }
 
-    /// False where a word of code names something of this repository that is not there.
+    /// False where a word of code names something in this repository that does not exist.
     fn knows(&self, word: &str) -> bool {
         if word.starts_with("RELAY_") && word.len() > "RELAY_".len() && !word.contains("SECTION") && word != "RELAY_KEY"
         {
@@ -99,11 +103,13 @@ impl Known {
             let base = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
             return CATALOGUE.iter().any(|metric| metric.name == word || metric.name == base);
         }
+
         if FOLDERS.iter().any(|folder| word.starts_with(folder)) {
             let is_made = self.made.iter().any(|folder| word.starts_with(folder));
-            // With a star it is some files, not one.
+            // A pattern with a star names some files, not one.
             return is_made || word.contains('*') || begins_a_file(&workspace().join(word));
         }
+
         match word.split_once('.') {
             Some((section, key)) if self.sections.contains(section) && is_key(key) => self.settings.contains(word),
             _ => true,
@@ -127,13 +133,13 @@ fn read_sources(folder: &Path, text: &mut String) {
     }
 }
 
-/// Words that could be names: of letters, digits and what stands inside names of files and settings.
+/// Words that could be names: letters, digits, and the punctuation inside names of files and settings.
 fn words(code: &str) -> impl Iterator<Item = &str> {
     let part = |c: char| c.is_ascii_alphanumeric() || "_./-*@".contains(c);
     code.split(move |c| !part(c)).map(|word| word.trim_end_matches(['.', '/'])).filter(|word| !word.is_empty())
 }
 
-/// True for a path, and for one that breaks off where a name goes on with a dash, as `docs/decisions/0008` does.
+/// True for the path of a file, and for its beginning up to a dash, such as `docs/decisions/0008`.
 fn begins_a_file(path: &Path) -> bool {
     let begins = || {
         let name = format!("{}-", path.file_name()?.to_str()?);
@@ -155,7 +161,7 @@ fn is_test_name(text: &str) -> bool {
         && !text.starts_with("nostr_")
 }
 
-/// The targets of a page's links and pictures that lie in this repository.
+/// The targets in this repository of a page's links and pictures.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     targets.filter(|target| !target.contains("://") && !target.contains(char::is_whitespace))

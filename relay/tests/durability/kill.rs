@@ -1,4 +1,4 @@
-//! kill -9 in the middle of publishing, over and over on one database.
+//! SIGKILL in the middle of publishing, again and again on one database.
 
 use crate::process::client::{Author, Client, Incoming, Signed, next};
 use crate::process::{Relay, Setup};
@@ -29,11 +29,11 @@ async fn nothing_that_got_an_ok_is_lost_when_the_relay_is_killed() {
     let mut ready: Vec<Signed> = Vec::new();
     let (mut sent, mut acknowledged) = (Vec::new(), HashSet::new());
     for run in 1..=RUNS {
-        // Events that the last run did not get to are still new.
+        // Events that the last run has not sent are still new.
         ready.extend(author.notes(PUBLISHES - ready.len(), 100));
         let relay = Setup::new(folder.path()).start();
         let kill_after = random.random_range(1..PUBLISHES * 4 / 5);
-        // Not only right after an OK: up to about a commit later, too.
+        // Also up to about a commit later than an OK, not only right after it.
         let and_then = Duration::from_micros(random.random_range(0..5_000));
         let outcome = publish_until_killed(relay, std::mem::take(&mut ready), kill_after, and_then).await;
 
@@ -79,7 +79,7 @@ async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after:
                     written &= sink.feed(Message::text(event.message.clone())).await.is_ok();
                 }
                 written &= sink.flush().await.is_ok();
-                // Of a burst that broke off, any part may have arrived.
+                // Any part of an interrupted burst may have arrived.
                 sent.extend(burst);
                 if !written {
                     break;
@@ -97,6 +97,7 @@ async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after:
             }
         });
     }
+
     drop(oks);
     let mut acknowledged = HashSet::new();
     while acknowledged.len() < kill_after {
@@ -107,6 +108,7 @@ async fn publish_until_killed(relay: Relay, mut events: Vec<Signed>, kill_after:
     while let Some(id) = came.recv().await {
         acknowledged.insert(id);
     }
+
     readers.join_all().await;
     let (sent, unsent): (Vec<_>, Vec<_>) = writers.join_all().await.into_iter().unzip();
     Outcome { sent: sent.concat(), acknowledged, unsent: unsent.concat() }

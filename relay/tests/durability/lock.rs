@@ -50,7 +50,7 @@ async fn a_second_relay_on_the_same_file_says_so_and_ends() {
     assert!(log.contains("relay.db"), "the message does not name the file: {log}");
     assert!(log.contains(&relay.pid().to_string()), "the message does not name the process that has it: {log}");
 
-    // The first is unharmed, and a killed relay leaves nothing behind that keeps the next from starting.
+    // The first relay still works, and a killed relay leaves no lock that keeps the next one from starting.
     assert!(Client::connect(&relay).await.publish(&Author::new().note(10)).await.0);
     relay.kill();
     Setup::new(folder.path()).start().stop();

@@ -1,4 +1,4 @@
-//! The disk is full, then it is not.
+//! The disk gets full, then has space again.
 
 use crate::process::client::{Author, Client};
 use crate::process::{Relay, Setup};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 const MIB: usize = 1 << 20;
 const NOTE_BYTES: usize = 16 * 1024;
-/// Far more than fit.
+/// Far more notes than the disk has space for.
 const MAX_NOTES: usize = 4_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
     let disk = match Tmpfs::mount(folder.path(), 24 * MIB) {
         Ok(disk) => disk,
         Err(error) => {
-            // A file of limited size, below, takes the same way through the relay as far as it can.
+            // The test below, with a file of limited size, covers most of the same path.
             println!("not run: only root may mount a small disk ({error})");
             return;
         }
@@ -79,7 +79,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
-/// A small disk in memory; gone with this value.
+/// A small disk in memory, unmounted when dropped.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {

@@ -1,4 +1,4 @@
-//! Signals: an orderly end, an end in a hurry, new settings.
+//! Signals: a drain, an immediate end, a reload.
 
 use crate::process::client::{Author, Client, Incoming, next};
 use crate::process::{STEP_TIMEOUT, Setup};
@@ -44,7 +44,7 @@ async fn drains_at(signal: Signal) {
     let notes = Author::new().notes(3_000, 100);
     let (mut sink, mut stream) = Client::connect(&relay).await.socket.split();
     let messages: Vec<_> = notes.iter().map(|note| note.message.clone()).collect();
-    // Sends on until the relay closes its listener.
+    // Keeps publishing until the connection ends.
     let publisher = tokio::spawn(async move {
         for message in messages {
             if sink.send(Message::text(message)).await.is_err() {
@@ -75,7 +75,7 @@ async fn drains_at(signal: Signal) {
     };
     assert!(matches!(goodbye, Incoming::Goodbye(Some(SERVICE_RESTART))), "{goodbye:?} to the one that published");
     publisher.await.unwrap();
-    // The close frame is answered, or the relay would wait for that.
+    // Answer the Close frame: else the relay would wait for the answer.
     drop(stream);
     for end in idle.join_all().await {
         assert!(matches!(end, Incoming::Goodbye(Some(SERVICE_RESTART))), "{end:?} to an idle one");

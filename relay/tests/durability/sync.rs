@@ -40,6 +40,7 @@ async fn traced(durability: &str) -> (String, Vec<Vec<Signed>>) {
     for group in &groups {
         client.publish_all(group).await;
     }
+
     drop(client);
     // strace holds the log's pipe too, so it has written everything once this returns.
     relay.stop();
@@ -65,6 +66,7 @@ fn check(trace: &str, groups: &[Vec<Signed>]) -> Result<usize, String> {
         .flat_map(|(number, group)| group.iter().map(move |event| (event.id.as_str(), number)))
         .collect();
     let (mut syncing, mut synced, mut seen) = (HashSet::new(), false, HashSet::new());
+
     for line in trace.lines() {
         let Some((thread, call)) = line.split_once(' ').map(|(thread, call)| (thread, call.trim_start())) else {
             continue;

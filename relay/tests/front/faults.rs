@@ -8,6 +8,10 @@ use deploy::Signal;
 use deploy::local::Wish;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
+#[cfg(debug_assertions)]
+use tokio::io::AsyncWriteExt;
+#[cfg(debug_assertions)]
+use tokio::net::TcpStream;
 
 const SMALL: Size = Size {
     subscribers: 45,
@@ -68,6 +72,10 @@ async fn everything(size: Size) {
     stage.local.kill("relay-1", Signal::KILL).await.unwrap();
     run.acknowledged(50).await;
     dead.raises("SkeinInstanceDown", "up").await.unwrap();
+    stage.local.mend(&stage.quiet).await.unwrap();
+
+    panics(&stage, 2).await;
+    run.acknowledged(50).await;
     stage.local.mend(&stage.quiet).await.unwrap();
 
     drains_by_itself(&mut stage, size).await;
@@ -133,6 +141,26 @@ async fn everything(size: Size) {
 }
 
 /// The number of relays that HAProxy sends clients to, by its exporter.
+/// A task without which the relay cannot go on panics: the process ends by itself, long before it would have drained.
+#[cfg(debug_assertions)]
+async fn panics(stage: &Stage, relay: usize) {
+    let relay = &stage.local.relays()[relay];
+    let mut admin = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.admin_port)).await.unwrap();
+    let path = "/debug/tasks/panic?task=admit";
+    let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    admin.write_all(request.as_bytes()).await.unwrap();
+    let begin = Instant::now();
+    while relay.is_alive() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{} goes on without admission", relay.name);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("{} ended {:?} after its admission had panicked", relay.name, begin.elapsed());
+}
+
+/// A release build has no page that injects a panic.
+#[cfg(not(debug_assertions))]
+async fn panics(_: &Stage, _: usize) {}
+
 async fn active(stage: &Stage) -> f64 {
     stage.local.front_metric(r#"haproxy_backend_active_servers{proxy="relays"}"#).await.unwrap()
 }
@@ -161,6 +189,7 @@ async fn what_was_left_half_done_is_taken_up() {
     })
     .await
     .unwrap();
+
     stage.local.front().remove("relay-3", Duration::from_secs(5)).await.unwrap();
     // A client that sends no close frame keeps it for some seconds.
     let relay = &stage.local.relays()[1];
@@ -173,10 +202,12 @@ async fn what_was_left_half_done_is_taken_up() {
     })
     .await
     .unwrap();
+
     assert!(active(&stage).await < 3.0 && ended.is_alive(), "control");
     stage.local.mend(&stage.quiet).await.unwrap();
     assert_eq!(active(&stage).await, 3.0);
     assert!(!ended.is_alive());
+
     // Relays that HAProxy does not know can go, and be replaced.
     for name in ["relay-2", "relay-3"] {
         stage.local.front().remove(name, Duration::from_secs(5)).await.unwrap();
@@ -218,6 +249,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
     })
     .await
     .unwrap();
+
     let (mut accepted, mut shown) = (Vec::new(), false);
     // To its end; then it answers no more.
     while let Ok((_, metrics)) = relay.get("/metrics").await {
@@ -227,6 +259,7 @@ async fn drains_by_itself(stage: &mut Stage, size: Size) {
         accepted.push(line.unwrap().to_owned());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+
     assert!(shown, "the metric does not show that it drains");
     accepted.dedup();
     assert_eq!(accepted.len(), 1, "a relay that drains let somebody in: {accepted:?}");

@@ -30,6 +30,7 @@ async fn works(tls: bool) {
         assert!(!succeeded && said.contains("self-signed"), "control: nobody knows the certificate: {said}");
         spread.env("NODE_EXTRA_CA_CERTS", stage.directory().join("haproxy.pem"));
     }
+
     let (succeeded, said) = run(&mut spread);
     assert!(succeeded, "{said}");
     for script in SESSIONS {
@@ -42,6 +43,7 @@ async fn works(tls: bool) {
         let (succeeded, said) = run(&mut session);
         assert!(succeeded, "{said}");
     }
+
     let taken = stage.local.front().servers().await.unwrap();
     assert!(taken.iter().all(|server| server.total >= 3), "all relays had some of it: {taken:?}");
     if !tls {

@@ -1,4 +1,4 @@
-//! The whole cluster, and the crowd that uses it.
+//! The whole cluster, and the clients that use it.
 
 use crate::clients::{self, Place};
 use crate::kit::Author;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The size of everything.
+/// The sizes and bounds of a test.
 #[derive(Clone, Copy)]
 pub struct Size {
     /// Clients that subscribe.
@@ -33,7 +33,7 @@ pub struct Size {
     pub again: Duration,
 }
 
-/// A cluster that goes with its handle, and its directory with it.
+/// A cluster. Dropping it ends all processes and removes the directory.
 pub struct Stage {
     pub local: Local,
     pub port: u16,

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// How often HAProxy is asked.
+/// The pause between two looks at HAProxy.
 const LOOK: Duration = Duration::from_millis(25);
-/// Between two queries of one client.
+/// The time between two queries of one client.
 const PACE: Duration = Duration::from_millis(50);
 
 struct Answer {
@@ -22,7 +22,7 @@ struct Answer {
     again: bool,
 }
 
-/// Clients that ask for an author's last notes, again and again.
+/// Clients that repeatedly ask for an author's last notes.
 #[derive(Default)]
 pub struct Askers {
     answers: Arc<Mutex<Vec<Answer>>>,
@@ -86,7 +86,7 @@ async fn answer(socket: &mut Socket, request: &str) -> Option<()> {
 
 type Seen = Arc<Mutex<Vec<(Instant, Vec<ServerState>)>>>;
 
-/// HAProxy's report of each server, again and again.
+/// Records HAProxy's state of each server periodically.
 pub struct Watch {
     seen: Seen,
     tasks: JoinSet<()>,
@@ -140,6 +140,7 @@ fn drains(seen: &[(Instant, Vec<ServerState>)]) -> Vec<Drain> {
                 began = None;
                 continue;
             };
+
             let total = *began.get_or_insert_with(|| {
                 drains.push(Drain { server: name.clone(), clients: Vec::new(), newly_sent: 0 });
                 state.total
@@ -154,8 +155,8 @@ fn drains(seen: &[(Instant, Vec<ServerState>)]) -> Vec<Drain> {
 }
 
 impl Drain {
-    /// Whether its clients left over the given time: in none of its quarters more than three quarters of them. HAProxy
-    /// is watched from outside, and learns of a drain some tenths of a second late.
+    /// Whether its clients left over the given time: in no quarter of it more than three quarters of them. HAProxy
+    /// notices a drain some tenths of a second late.
     pub fn is_spread_over(&self, time: Duration) -> bool {
         let Some((begin, all)) = self.leaving() else { return false };
         let left_by = |at: Instant| {
@@ -174,7 +175,7 @@ impl Drain {
         Some((last_full.0, all))
     }
 
-    /// The time from the first leaver to the half, and to the last: for people.
+    /// The time from the first client that left to the half, and to the last, as text.
     pub fn times(&self) -> String {
         let Some((begin, all)) = self.leaving() else { return "nobody".to_owned() };
         let until =

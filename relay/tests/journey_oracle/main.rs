@@ -2,8 +2,8 @@
 //! transcript. Afterwards each transcript is compared with the log by a naive filter: nothing missing, nothing doubled,
 //! live events in log order.
 //!
-//! The store may lie about the position of its snapshots. One that lags (an older W, as a replica gives) must change
-//! nothing; one that claims a W it does not hold must be caught, or this test would see nothing.
+//! The store's snapshots may lag, with an older W as those of a replica have: that must change nothing. Or a snapshot
+//! may claim a W that it does not have: the test must find that, as the control.
 #![allow(clippy::unwrap_used)]
 
 mod oracle;
@@ -128,6 +128,7 @@ async fn publish(relay: &Relay, seed: u64) {
             trace: None,
             in_flight: InFlight::start(&in_flight),
         };
+
         relay.ingest.submit(submission).await.unwrap();
         if rng.random_bool(0.1) {
             answered += wait_for_answers(&outbox, published.len() - answered).await;
@@ -145,6 +146,7 @@ async fn wait_for_answers(outbox: &Outbox, count: usize) -> usize {
             outbox.ready().await;
         }
     }
+
     for item in &items {
         let Item::Reply(Reply::Ok { verdict, .. }) = item else { panic!("not an OK") };
         assert!(
@@ -181,17 +183,19 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             head_timeout: Duration::from_secs(10),
         };
         let access = random_access(&mut rng);
+
         let mut transcript = Transcript {
             filters,
             access: access.clone(),
             limits,
             asked_at: relay.log.head().position,
             eose_at: Position(0),
-            removed_by: Position(0),
+            store_head: None,
             stored: Vec::new(),
             live: Vec::new(),
             drained_at: Position(0),
         };
+
         let query = tokio::spawn({
             let (relay, subscription) = (relay.clone(), subscription.clone());
             async move { relay.queries.answer(&subscription, &access, limits).await }
@@ -207,9 +211,10 @@ async fn subscribe(relay: Arc<Relay>, seed: u64, done: tokio::sync::watch::Recei
             let before = eose;
             take(&relay, &outbox, &mut transcript, &mut eose);
             if eose && !before {
-                transcript.removed_by = relay.store.head().await.unwrap().position;
+                transcript.store_head = Some(relay.store.head().await.unwrap().position);
             }
         }
+
         query.await.unwrap();
         // The head moves before its own entry is delivered; so everything before the head was delivered.
         transcript.drained_at = Position(relay.log.head().position.0.saturating_sub(1));
@@ -263,6 +268,7 @@ async fn run_checking(mode: Snapshots, store: Arc<dyn Store>, checks_readers: bo
     let settings =
         IngestSettings { queue: 64, verify_threads: 2, writer: WriterSettings { max_batch: 8, sweep: None } };
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::default()));
+
     let (ingest, stations) = Ingest::start(replica.clone(), log.clone(), rules, metrics(), settings).unwrap();
     let relay = Arc::new(Relay {
         store: replica.clone(),
@@ -271,6 +277,7 @@ async fn run_checking(mode: Snapshots, store: Arc<dyn Store>, checks_readers: bo
         log: log.clone(),
         checks_readers,
     });
+
     let (finished, done) = tokio::sync::watch::channel(false);
     let subscribers: Vec<_> =
         (0..SUBSCRIBERS).map(|seed| tokio::spawn(subscribe(relay.clone(), seed, done.clone()))).collect();
@@ -281,6 +288,7 @@ async fn run_checking(mode: Snapshots, store: Arc<dyn Store>, checks_readers: bo
     for subscriber in subscribers {
         transcripts.extend(subscriber.await.unwrap());
     }
+
     drop(relay);
     stations.drained().await.unwrap();
     let entries = log.tail(start).unwrap().entries;

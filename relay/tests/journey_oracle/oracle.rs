@@ -13,9 +13,9 @@ pub(crate) struct Transcript {
     pub(crate) limits: QueryLimits,
     pub(crate) asked_at: Position,
     pub(crate) eose_at: Position,
-    /// Where the store stood at EOSE, which may be ahead of the log's local head: texts that a page left out are read
-    /// there, without those of events that the store has removed meanwhile.
-    pub(crate) removed_by: Position,
+    /// The store's position at EOSE, which may be ahead of the log's local head: texts that a page has left out are
+    /// fetched there, without those of events that the store has removed meanwhile.
+    pub(crate) store_head: Option<Position>,
     pub(crate) stored: Vec<EventId>,
     pub(crate) live: Vec<EventId>,
     /// The head when the last items were taken: everything up to it must be there.
@@ -50,6 +50,8 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
         })
         .collect();
     // Stored: the naive answer at H, without what was removed before it could be sent.
+    let sent_at = transcript.store_head.unwrap_or(transcript.eose_at);
+
     let expected = naive_answer(transcript, entries, head);
     let stored: HashSet<_> = transcript.stored.iter().copied().collect();
     if stored.len() != transcript.stored.len() {
@@ -60,14 +62,15 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
     for id in &expected {
         if next == Some(id) {
             next = rest.next();
-        } else if !removed_at.get(id).is_some_and(|position| *position > head && *position <= transcript.removed_by) {
+        } else if !removed_at.get(id).is_some_and(|position| *position > head && *position <= sent_at) {
             return Err(format!("a stored event is missing or out of order at {}", head.0));
         }
     }
+
     if next.is_some() {
         return Err(format!("a stored event is not part of the answer at {}", head.0));
     }
-    // Live: every match after H, in order, once, without what died.
+    // Live: every match after H, in order, once, without removed events.
     let matches = entries.iter().filter(|entry| entry.position > head).flat_map(|entry| {
         let wanted = entry.changes.iter().filter_map(|change| match change {
             Change::Inserted(insertion) if wants(transcript, &insertion.event) => Some(insertion.event.id()),
@@ -75,6 +78,7 @@ fn explain(transcript: &Transcript, entries: &[LogEntry], head: Position) -> Res
         });
         wanted.map(move |id| (entry.position, id)).collect::<Vec<_>>()
     });
+
     let mut live = transcript.live.iter();
     let mut next = live.next();
     for (position, id) in matches {
@@ -100,6 +104,7 @@ fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -
         }
     }
     alive.retain(|_, event| transcript.access.may_read(event));
+
     let mut keys = HashSet::new();
     for filter in transcript.filters.iter() {
         let mut rows: Vec<Row> =
@@ -110,6 +115,7 @@ fn naive_answer(transcript: &Transcript, entries: &[LogEntry], head: Position) -
             rows.into_iter().take(limit.min(transcript.limits.max_limit)).map(|row| (row.key.order(), row.key.id)),
         );
     }
+
     let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort();
     keys.into_iter().map(|(_, id)| id).collect()

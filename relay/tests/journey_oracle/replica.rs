@@ -1,4 +1,4 @@
-//! A store whose snapshots lag, honestly or not.
+//! A store whose snapshots lag, and claim their own W or a wrong one.
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ pub(crate) enum Snapshots {
     Lying,
 }
 
-/// A store as a replica would show it.
+/// A store with the snapshots of a replica.
 pub(crate) struct Replica {
     inner: Arc<dyn Store>,
     mode: Snapshots,

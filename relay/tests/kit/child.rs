@@ -1,4 +1,4 @@
-//! A relay in a process of its own, whose descriptors can run out and whose memory can be measured.
+//! A relay in a separate process, so that its descriptors can run out and its memory can be measured.
 //!
 //! The process is the test binary again, told to run the ignored test `child`, which calls [`child`].
 
@@ -29,6 +29,7 @@ impl Child {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+
         let address = patiently("the child's address", async {
             loop {
                 let line = lines.next_line().await.unwrap().expect("the child ended");
@@ -38,7 +39,8 @@ impl Child {
             }
         })
         .await;
-        // Read on, or the child blocks on a full pipe.
+
+        // Keep reading: else the child blocks on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { process, address }
     }

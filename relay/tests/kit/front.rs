@@ -23,6 +23,7 @@ impl Front {
              frontend front\n    bind {address}\n    default_backend relays\n\
              backend relays\n    server relay {relay}\n"
         );
+
         let path = directory.path().join("haproxy.cfg");
         std::fs::write(&path, config).unwrap();
         let mut haproxy = Command::new("haproxy");
@@ -40,7 +41,7 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        // Where it has ended already there is nothing to do.
+        // An error means that it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! A store that makes its readers wait, like an overloaded one.
+//! A store whose reads wait until the test releases them, like an overloaded one.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -63,7 +63,7 @@ impl Store for Held {
             if read.access.is_some() {
                 self.wait().await;
             } else {
-                // The relay's own read waits as well, and is no client's.
+                // The relay's own reads wait too, but do not count.
                 let _ = self.gate.acquire().await;
             }
             self.store.read(read).await

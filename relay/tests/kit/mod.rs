@@ -1,4 +1,4 @@
-//! What end-to-end tests share: a relay in this process, clients over real sockets, and authors who sign.
+//! Helpers of the end-to-end tests: a relay in this process, clients over real sockets, and authors that sign.
 //!
 //! Nothing here sleeps to let something happen: every wait is for a message or a state, with [`STEP_TIMEOUT`] as the
 //! deadline after which the test fails.

@@ -11,6 +11,7 @@ use relay::memory::ClientMemory;
 use relay::policy::Rules;
 use relay::query::Queries;
 use relay::store::{Store, memory::MemoryStore};
+use relay::task::Tasks;
 use relay::telemetry::Metrics;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What a relay is started with; a test changes what it is about.
+/// The setup of a relay; a test changes what it needs.
 pub struct Setup {
-    /// By default those of the default configuration, without pings and with room for everybody.
+    /// By default those of the default configuration, without pings and without a limit on connections.
     pub settings: ConnectionSettings,
     pub rules: Rules,
     /// By default in memory.
@@ -87,6 +88,7 @@ impl Relay {
         let (ingest, stations) =
             Ingest::start(store.clone(), log.clone(), rules.clone(), metrics.clone(), setup.ingest).unwrap();
         let (trigger, signal) = shutdown();
+
         let services = Services {
             ingest,
             queries: Queries::new(store.clone(), log.clone(), metrics.clone()),
@@ -96,8 +98,10 @@ impl Relay {
             information: Arc::new(ArcSwap::from_pointee(setup.information.into())),
             memory: memory.clone(),
             shutdown: signal,
+            tasks: Tasks::new(metrics.clone()),
             metrics,
         };
+
         let listener = tokio::spawn(Listener::new(tcp, services).run());
         Self { address, settings, rules, log, store, memory, shutdown: trigger, listener, stations }
     }

@@ -1,4 +1,4 @@
-//! Clients that ask and do not read, those beside them, and what the relay says of its memory.
+//! Hostile clients, which ask and do not read; honest ones beside them; and the relay's own figures of its memory.
 
 use super::process::client::{Author, Client, Incoming, Signed};
 use super::process::{Relay, STEP_TIMEOUT, http_get};
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 /// As many queries of one connection run at the same time.
 const QUERIES: usize = 16;
 
-/// What is stored: events of 20 KB by one author, events of 700 bytes by another.
+/// The authors of the stored events: one of events of 20 KB, another one of events of 700 bytes.
 pub(crate) struct Authors {
     pub(crate) large: String,
     pub(crate) small: String,
@@ -25,7 +25,7 @@ fn pubkey(event: &Signed) -> String {
     message[1]["pubkey"].as_str().unwrap().to_owned()
 }
 
-/// Stores what is asked for later.
+/// Stores the events that the clients ask for.
 pub(crate) async fn fill(relay: &Relay, large: usize, small: usize) -> Authors {
     let mut client = Client::connect(relay).await;
     let mut pubkeys = Vec::new();
@@ -54,8 +54,8 @@ impl Hostile {
         Self { socket }
     }
 
-    /// One that sends 16 REQs of 10 filters over one author's `events`. All the filters of all differ in `until`, so that
-    /// no two of them share rows; `number` is the client's.
+    /// One that sends 16 REQs of 10 filters over one author's `events`. All the filters of all differ in `until`, so
+    /// that no two of them share rows; `number` is the client's.
     pub(crate) async fn ask(relay: &Relay, number: usize, author: &str, events: usize) -> Self {
         let mut client = Self::connect(relay).await;
         for query in 0..QUERIES {
@@ -76,12 +76,12 @@ impl Hostile {
         frame.extend_from_slice(&[0; 4]);
         frame.extend(std::iter::repeat_n(b' ', bytes as usize / 2));
         let stream = client.socket.get_mut();
-        // What the relay does not read does not fit into the kernel's buffers: then it waits, as it should.
+        // Bytes that the relay does not read fill the kernel's buffers: then the client waits, as it should.
         let _ = tokio::time::timeout(Duration::from_millis(50), stream.write_all(&frame)).await;
         client
     }
 
-    /// Reads about `bytes`, then nothing for `pause`; for ever.
+    /// Reads about `bytes`, then nothing for `pause`, again and again.
     pub(crate) async fn dribble(mut self, bytes: usize, pause: Duration) {
         loop {
             let mut read = 0;
@@ -96,13 +96,13 @@ impl Hostile {
     }
 }
 
-/// 20 REQs at once for up to 500 rows, each answered whole. Returns how long each took.
+/// Sends 20 REQs at once for `rows` rows, each of which must be answered completely. Returns how long each took.
 pub(crate) async fn ask_like_an_honest_client(relay: &Relay, author: &str, rows: usize) -> Vec<Duration> {
     let mut client = Client::connect(relay).await;
     ask_again(&mut client, author, rows).await
 }
 
-/// The same on a connection that is there.
+/// The same on an open connection.
 pub(crate) async fn ask_again(client: &mut Client, author: &str, rows: usize) -> Vec<Duration> {
     let begun = Instant::now();
     for request in 0..20 {
@@ -121,6 +121,7 @@ pub(crate) async fn ask_again(client: &mut Client, author: &str, rows: usize) ->
             _ => panic!("an honest client got {message}"),
         }
     }
+
     assert_eq!(got, 20 * rows);
     times
 }
@@ -131,6 +132,8 @@ pub(crate) struct Resident {
     pub(crate) now: u64,
     /// The most since the relay started.
     pub(crate) most: u64,
+    /// Of `now`, what is no file: heap and stacks.
+    pub(crate) anonymous: u64,
 }
 
 impl Resident {
@@ -140,11 +143,17 @@ impl Resident {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim().trim_end_matches("kB").trim().parse().unwrap()
         };
-        Self { now: kib("VmRSS:") << 10, most: kib("VmHWM:") << 10 }
+        Self { now: kib("VmRSS:") << 10, most: kib("VmHWM:") << 10, anonymous: kib("RssAnon:") << 10 }
     }
 }
 
-/// What the relay says that it holds for clients, by what for; no older than this call.
+/// The bytes that the relay has allocated and not freed.
+pub(crate) fn allocated_bytes(relay: &Relay) -> u64 {
+    let (_, page) = http_get(relay.admin_address(), "/debug/memory", "*/*");
+    serde_json::from_str::<Value>(&page).unwrap()["allocated"].as_u64().unwrap()
+}
+
+/// The relay's own figures of the bytes held for clients, by purpose, as of this call or later.
 pub(crate) async fn client_bytes(relay: &Relay) -> BTreeMap<String, u64> {
     // The gauge is set once a second.
     let deadline = Instant::now() + STEP_TIMEOUT;

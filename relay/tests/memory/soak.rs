@@ -1,9 +1,9 @@
-//! The whole case: a relay in a cgroup of 1 GiB, 1,000 honest clients, and hostile ones beside them.
+//! The long form: a relay in a cgroup of 1 GiB, 1,000 honest clients, and hostile ones beside them.
 
 use super::hostile::{Hostile, Resident, ask_again, fill};
 use super::process::client::Client;
 use super::process::{Relay, Setup};
-use super::{MIB, wait_until_resident};
+use super::{MIB, wait_until_given_back};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ async fn a_thousand_honest_clients_in_1_gib_beside_hostile_ones() {
     }
     p99(&mut honest, &authors.small).await;
     let quiet = p99(&mut honest, &authors.small).await;
-    let live = Resident::of(&relay).now;
+    let before = Resident::of(&relay).now;
 
     let mut hostile = Vec::new();
     for number in 0..8 {
@@ -91,15 +91,15 @@ async fn a_thousand_honest_clients_in_1_gib_beside_hostile_ones() {
     let beside = beside[beside.len() / 2];
     let most = Resident::of(&relay).most;
     println!(
-        "REQ p99 {quiet:?} quiet, {beside:?} beside hostile clients; {} MiB live, {} MiB at most",
-        live / MIB,
+        "REQ p99 {quiet:?} quiet, {beside:?} beside hostile clients; {} MiB resident before, {} MiB at most",
+        before / MIB,
         most / MIB
     );
     dribbling.shutdown().await;
     drop(hostile);
     drop(honest);
-    wait_until_resident(&relay, live + live / 2).await;
-    println!("{} MiB at last", Resident::of(&relay).now / MIB);
+    let (resident, live) = wait_until_given_back(&relay).await;
+    println!("{} MiB resident at last, {} MiB live", resident / MIB, live / MIB);
     assert!(beside <= quiet * 2, "{beside:?} beside hostile clients, {quiet:?} without");
     relay.stop();
 }

@@ -117,6 +117,7 @@ impl Database {
         for id in insertions(&self.log[base..]) {
             *inserted.entry(id).or_default() += 1;
         }
+
         self.log.truncate(base);
         self.cut_off.push(CutOff { base, inserted });
         self.writes.truncate(base);

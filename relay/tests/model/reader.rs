@@ -53,6 +53,7 @@ impl ModelReader {
             limit: (limited && rng.random_bool(0.6)).then(|| rng.random_range(0..6)),
             ..Filter::default()
         };
+
         let filters: Arc<[Filter]> = (0..rng.random_range(1..3)).map(|_| filter(rng)).collect();
         let outbox = Outbox::new(
             OutboxLimits { max_events: rng.random_range(1..8), max_bytes: 1 << 20 },
@@ -65,11 +66,12 @@ impl ModelReader {
             access: Access::default(),
             limits: LIMITS,
             eose_at: Position(0),
-            removed_by: Position(0),
+            store_head: None,
             stored: Vec::new(),
             live: Vec::new(),
             drained_at: Position(0),
         };
+
         let (queries, asked) = (queries.clone(), subscription.clone());
         let query = async move { queries.answer(&asked, &Access::default(), LIMITS).await }.boxed();
         Self {
@@ -112,7 +114,6 @@ impl ModelReader {
                 Item::Eose(..) => {
                     self.eose = true;
                     self.transcript.eose_at = log.head().position;
-                    self.transcript.removed_by = self.transcript.eose_at;
                 }
                 Item::Ended(..) => self.closed = true,
                 Item::Reply(_) => {}
@@ -135,6 +136,7 @@ impl ModelReader {
         if !self.eose {
             return Err("no EOSE".to_owned());
         }
+
         self.transcript.drained_at = Position(log.len() as u64);
         if !failovers {
             return check(&self.transcript, log);

@@ -93,6 +93,7 @@ impl<'a> ModelWorld<'a> {
                 again: mpsc::channel(1_000),
             }
         };
+
         Self {
             instances: (0..rng.random_range(2..4)).map(instance).collect(),
             patience: if rng.random_bool(0.2) { WITHOUT_BUS } else { WITH_BUS },
@@ -234,6 +235,7 @@ impl<'a> ModelWorld<'a> {
                 };
             }
         }
+
         drop(database);
         self.resubmit(at);
     }
@@ -265,6 +267,7 @@ impl<'a> ModelWorld<'a> {
             let elsewhere = if named { shared.position } else { Position(0) };
             head.position.max(acknowledged.position).max(elsewhere)
         };
+
         let reader = ModelReader::open(
             &mut self.rng,
             at,
@@ -301,11 +304,13 @@ impl<'a> ModelWorld<'a> {
                 self.hear_own(at);
                 self.follow(at);
             }
+
             for reader in &mut self.readers {
                 reader.poll();
                 reader.drain(&self.instances[reader.instance].log, usize::MAX);
             }
         }
+
         for reader in &mut self.readers {
             while reader.drain(&self.instances[reader.instance].log, usize::MAX) {}
         }
@@ -337,6 +342,7 @@ impl<'a> ModelWorld<'a> {
             Change::Removed(removal) if removal.cause != RemovalCause::Administered => Some(removal.id()),
             _ => None,
         };
+
         let removed: HashSet<EventId> =
             log.iter().flat_map(|entry| entry.changes.iter()).filter_map(by_others).collect();
         let gone = |id: &&EventId| !alive.contains_key(*id) && !removed.contains(*id) && !self.removed.contains(*id);
@@ -347,6 +353,7 @@ impl<'a> ModelWorld<'a> {
                 return Err(format!("{id} was acknowledged and is lost"));
             }
         }
+
         // The operator's removals leave nothing behind that keeps an event out. Where the event's insertion was cut off
         // too, an instance that knew of the insertion but not of the removal may bring it back.
         let mut removed = self.removed.iter().filter(|id| !database.was_cut_off(id));

@@ -1,7 +1,7 @@
 //! Grafana's dashboard, drawn from the catalogue: an overview row, then one row a station.
 
 use metrics::Unit;
-use relay::telemetry::{CATALOGUE, Kind, Metric};
+use relay::telemetry::{CATALOGUE, Metric, MetricKind};
 use serde_json::{Value, json};
 
 const SELECTED: &str = r#"{instance=~"$instance"}"#;
@@ -54,6 +54,7 @@ pub(crate) fn draw() -> String {
             queries.iter().map(|(legend, query)| ((*legend).to_owned(), (*query).to_owned())).collect();
         sheet.panel(title, "", unit, &queries);
     }
+
     let mut station = "";
     for metric in CATALOGUE {
         if metric.station != station {
@@ -62,6 +63,7 @@ pub(crate) fn draw() -> String {
         }
         sheet.panel(&title(metric), metric.help.trim(), unit(metric), &queries(metric));
     }
+
     let variable = |name: &str, kind: &str| json!({"name": name, "type": kind, "label": name});
     let mut source = variable("datasource", "datasource");
     source["query"] = json!("prometheus");
@@ -73,6 +75,7 @@ pub(crate) fn draw() -> String {
     {
         instance[key] = value;
     }
+
     let dashboard = json!({
         "title": "Skein",
         "uid": "skein",
@@ -128,6 +131,7 @@ impl Sheet {
             "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
             "targets": targets,
         }));
+
         self.abreast += 1;
         if self.abreast == ABREAST {
             self.end_line();
@@ -145,8 +149,8 @@ fn title(metric: &Metric) -> String {
 /// Grafana's name of the unit.
 fn unit(metric: &Metric) -> &'static str {
     match (metric.kind, metric.unit) {
-        (Kind::Counter, Unit::Bytes) => "Bps",
-        (Kind::Counter, _) | (_, Unit::CountPerSecond) => "ops",
+        (MetricKind::Counter, Unit::Bytes) => "Bps",
+        (MetricKind::Counter, _) | (_, Unit::CountPerSecond) => "ops",
         (_, Unit::Bytes) => "bytes",
         (_, Unit::Seconds) => "s",
         _ => "short",
@@ -159,9 +163,9 @@ fn queries(metric: &Metric) -> Vec<(String, String)> {
     let by: Vec<_> = labels.collect();
     let legend = by.iter().map(|label| format!("{{{{{label}}}}}")).collect::<Vec<_>>().join(" ");
     match metric.kind {
-        Kind::Gauge if by.is_empty() => vec![("{{instance}}".to_owned(), format!("{name}{SELECTED}"))],
-        Kind::Gauge => vec![(format!("{{{{instance}}}} {legend}"), format!("{name}{SELECTED}"))],
-        Kind::Counter => {
+        MetricKind::Gauge if by.is_empty() => vec![("{{instance}}".to_owned(), format!("{name}{SELECTED}"))],
+        MetricKind::Gauge => vec![(format!("{{{{instance}}}} {legend}"), format!("{name}{SELECTED}"))],
+        MetricKind::Counter => {
             let (by, legend) = if by.is_empty() {
                 ("instance".to_owned(), "{{instance}}".to_owned())
             } else {
@@ -169,7 +173,7 @@ fn queries(metric: &Metric) -> Vec<(String, String)> {
             };
             vec![(legend, format!("sum by ({by}) (rate({name}{SELECTED}[$__rate_interval]))"))]
         }
-        Kind::Histogram => {
+        MetricKind::Histogram => {
             let by = [&["le"][..], &by].concat().join(", ");
             let quantile = |percent: u32| {
                 let rate = format!("sum by ({by}) (rate({name}_bucket{SELECTED}[$__rate_interval]))");

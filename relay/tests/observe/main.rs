@@ -1,11 +1,11 @@
-//! Compares deploy/observe with the catalogue of metrics: the dashboard is drawn from the catalogue, no rule names a
-//! metric that nobody serves, and every alert links to a page that exists.
+//! Compares deploy/observe with the catalogue of metrics: the dashboard is drawn from the catalogue, every metric in a
+//! rule exists, and every alert links to a page that exists.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod dashboard;
 
-use relay::telemetry::{CATALOGUE, Kind};
+use relay::telemetry::{CATALOGUE, MetricKind};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -25,13 +25,13 @@ fn read(path: &str) -> String {
 /// Every name that an expression may have.
 fn served() -> BTreeSet<String> {
     let own = CATALOGUE.iter().flat_map(|metric| match metric.kind {
-        Kind::Histogram => ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", metric.name)).to_vec(),
-        Kind::Counter | Kind::Gauge => vec![metric.name.to_owned()],
+        MetricKind::Histogram => ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", metric.name)).to_vec(),
+        MetricKind::Counter | MetricKind::Gauge => vec![metric.name.to_owned()],
     });
     own.chain(FOREIGN.iter().map(|name| (*name).to_owned())).collect()
 }
 
-/// The metrics that PromQL expressions name and nobody serves.
+/// The metrics in PromQL expressions that do not exist.
 fn unknown(text: &str, served: &BTreeSet<String>) -> Vec<String> {
     let names = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     let metric = |name: &&str| ["nostr_", "haproxy_", "probe_"].iter().any(|prefix| name.starts_with(prefix));
@@ -104,12 +104,14 @@ fn every_alert_of_a_fault_is_raised_by_its_test() {
         .filter(|word| word.starts_with("Skein"))
         .collect();
     assert!(alerts.len() >= 7, "{alerts:?}");
+
     for alert in alerts {
         assert!(rules.contains(&format!("- alert: {alert}\n")), "{alert} is no alert");
         let raised = tests.iter().any(|test| test.contains(&format!("\"{alert}\"")));
         // Named as what a fault does not raise.
         assert!(raised || alert == "SkeinSlow", "no test raises {alert}");
     }
+
     let metrics = served().into_iter().chain(CATALOGUE.iter().map(|metric| metric.name.to_owned())).collect();
     assert_eq!(unknown(&faults, &metrics), Vec::<String>::new());
 }

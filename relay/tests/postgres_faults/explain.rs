@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use crate::store_kit::NOW;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::proxy::Proxy;
 use relay::store::Store;
 use relay::types::Verified;
@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_server_is_explained_and_those_that_cannot_be_asked_are_named() {
-    let cluster = Cluster::setup().replicas(1).start().await.unwrap();
+    let cluster = PostgresCluster::setup().replicas(1).start().await.unwrap();
     let mut urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     let write = async |notes: std::ops::Range<usize>| {

@@ -1,7 +1,7 @@
-//! The primary dies and a replica takes its place.
+//! The primary dies and a replica is promoted.
 
 use crate::kit::*;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::{STEP_TIMEOUT, until};
 use relay::store::postgres::PostgresStore;
 use relay::store::{SharedLog, Store, StoreError};
@@ -60,7 +60,7 @@ impl RecordingWriter {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_come_back_after_a_promotion_and_nothing_acknowledged_is_lost() {
-    let mut cluster = Cluster::setup().replicas(2).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).synchronous(true).start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     wait_whole(&store, 3).await;
     let before = store.shared_head().await.unwrap();
@@ -93,18 +93,20 @@ async fn writes_come_back_after_a_promotion_and_nothing_acknowledged_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn control_without_synchronous_standbys_a_failover_may_lose() {
-    let mut cluster = Cluster::setup().replicas(1).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(1).start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     wait_whole(&store, 2).await;
     append(&store, &note(0)).await.unwrap();
     cluster.wait_applied().await.unwrap();
-    // The replica is away while these are acknowledged.
+
+    // The replica is down while these are acknowledged.
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();
     let mut acknowledged = vec![note(0).id()];
     for n in 1..20 {
         append(&store, &note(n)).await.unwrap();
         acknowledged.push(note(n).id());
     }
+
     let before = store.shared_head().await.unwrap();
     cluster.primary_mut().unwrap().kill().await.unwrap();
     cluster.server_mut("replica-1").unwrap().start().await.unwrap();
@@ -114,6 +116,7 @@ async fn control_without_synchronous_standbys_a_failover_may_lose() {
     })
     .await
     .unwrap();
+
     assert!(missing(&cluster, "postgres", &acknowledged).await > 0, "nothing was lost: the other test proves nothing");
     let after = store.shared_head().await.unwrap();
     assert_ne!(after.head.epoch, before.head.epoch, "what was lost is of an epoch that is over");

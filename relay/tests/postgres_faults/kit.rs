@@ -1,7 +1,7 @@
-//! What the tests of faults share: a store on a cluster, reads, and waits.
+//! Helpers of the tests of faults: a store on a cluster, reads, and waits.
 
 use crate::store_kit::{self, NOW};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::{STEP_TIMEOUT, until};
 use relay::config::Redacted;
 use relay::store::postgres::{Condition, NodeStatus, Options, PostgresStore, Role};
@@ -19,7 +19,7 @@ pub async fn open(options: Options) -> PostgresStore {
     PostgresStore::open(options).await.unwrap()
 }
 
-/// A note unlike all others.
+/// A note that differs from all others.
 pub fn note(n: usize) -> Arc<Event> {
     store_kit::event((n % 200) as u8, 1, NOW - 1_000 + (n % 1_000) as i64, &[], &format!("note {n}"))
 }
@@ -34,7 +34,7 @@ pub async fn read(store: &dyn Store, at_least: Position) -> Result<Page, StoreEr
 }
 
 /// How many of `ids` the primary has, once it has all or the time is over.
-pub async fn missing(cluster: &Cluster, database: &str, ids: &[EventId]) -> usize {
+pub async fn missing(cluster: &PostgresCluster, database: &str, ids: &[EventId]) -> usize {
     let mut missing = 0;
     let url = cluster.primary().unwrap().database_url(database);
     let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();

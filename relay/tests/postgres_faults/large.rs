@@ -2,13 +2,13 @@
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW, tag, tag_filter};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::store::Store;
 use relay::types::{Filter, Verified};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_tag_a_huge_content_and_thousands_of_tags_are_stored_and_found() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     // Not repetitive, so that compression does not make it short.
     let long = |bytes: usize| {
@@ -21,6 +21,7 @@ async fn a_huge_tag_a_huge_content_and_thousands_of_tags_are_stored_and_found() 
         store_kit::event(1, 1, NOW - 2, &[], &long(200 << 10)),
         store_kit::event(1, 1, NOW - 1, &tags, ""),
     ];
+
     store.append(events.iter().cloned().map(Verified::vouch).collect(), NOW).await.unwrap();
     let tagged = |letter, value: &str| Filter { tags: [tag_filter(letter, &[value])].into(), ..Filter::default() };
     let filters = [
@@ -31,6 +32,7 @@ async fn a_huge_tag_a_huge_content_and_thousands_of_tags_are_stored_and_found() 
         // Control: a value that differs in its last byte is another one.
         (tagged(b'r', &format!("{}!", &value[1..])), None),
     ];
+
     for (filter, wanted) in filters {
         let page = store.read(&store_kit::ask(&filter, 10)).await.unwrap();
         let texts: Vec<_> = page.rows.iter().map(|row| &*row.text).collect();

@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::store::postgres::{Connections, Options};
 use relay::store::{Outcome, SharedLog, Store, StoreError};
 use relay::types::{Position, Verified};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_statement_and_an_exhausted_pool_end_in_clear_errors() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store = open(Options {
         primary_connections: Connections { min: 1, max: 4 },
@@ -74,12 +74,13 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
         println!("not run: only root may mount a small disk");
         return;
     };
+
     let ballast = disk.join("ballast");
     let space = disk.join("space");
     std::fs::create_dir(&space).unwrap();
     run("chown", &["postgres", space.to_str().unwrap()]);
     run("chmod", &["a+rx", folder.path().to_str().unwrap(), disk.to_str().unwrap()]);
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     let primary = cluster.primary().unwrap();
     primary.execute(&format!("CREATE TABLESPACE small LOCATION '{}'", space.display())).await.unwrap();
@@ -92,6 +93,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
         .and_then(|mut file| std::io::Write::write_all(&mut file, &[1; 65_536]))
         .is_ok()
     {}
+
     let mut taken = vec![note(0)];
     let full = loop {
         assert!(taken.len() < 20_000, "it never got full");
@@ -101,6 +103,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
             Err(error) => break error,
         }
     };
+
     assert!(matches!(full, StoreError::Full), "{full:?}");
     let head = store.shared_head().await.unwrap().head;
     read(&store, head.position).await.unwrap();
@@ -110,7 +113,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
     store.close().await;
 }
 
-/// A small disk; gone with the handle.
+/// A small disk, unmounted when dropped.
 struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {
@@ -134,7 +137,7 @@ fn run(program: &str, arguments: &[&str]) {
 
 /// Versions of one replaceable event, written by two instances at once: one winner, the right one, the same everywhere.
 async fn two_instances(versions: usize) {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let (one, two) = (open(options(&urls)).await, open(options(&urls)).await);
     let version = |n: usize| store_kit::event(1, 0, NOW - 100_000 + (n / 2) as i64, &[], &format!("version {n}"));
@@ -149,11 +152,13 @@ async fn two_instances(versions: usize) {
         }
         (stored, superseded)
     };
+
     let (first, second) = tokio::join!(tokio::spawn(write(one.clone(), 0)), tokio::spawn(write(two.clone(), 1)));
     let (first, second) = (first.unwrap(), second.unwrap());
     println!("(stored, superseded): {first:?} and {second:?}");
     assert_eq!(first.0 + first.1 + second.0 + second.1, 2 * versions);
     let last = [version(2 * versions - 2), version(2 * versions - 1)];
+
     // Of two with the same time the lower id wins (NIP-01).
     let winner = last.iter().map(|event| event.id()).min().unwrap();
     for store in [&one, &two] {

@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use crate::store_kit::{self, NOW};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::{STEP_TIMEOUT, until};
 use relay::config::{KindRetention, Redacted};
 use relay::store::postgres::{Options, PostgresStore, ServerInspector};
@@ -26,7 +26,7 @@ const OLD_AND_RECENT: &str = "SELECT extract(epoch FROM now() - interval '3 mont
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writers_go_on() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let with = |retention_months| Options {
@@ -53,7 +53,7 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
     let month = "SELECT to_char(now() AT TIME ZONE 'UTC' - interval '3 months', '\"event_text_\"YYYY_MM')";
     let month: String = sqlx::query_scalar(month).fetch_one(&mut operator).await.unwrap();
 
-    // Control: without a retention, the maintenance leaves everything alone.
+    // Control: without a retention, the maintenance removes nothing.
     let maintained = store.clone();
     let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
     until("the keeper to be elected", STEP_TIMEOUT, async || {
@@ -136,13 +136,14 @@ async fn retention_cuts_old_months_but_keeps_profiles_and_deletions_while_writer
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kinds_have_retentions_of_their_own() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::int8").fetch_one(&mut operator).await.unwrap();
     let (old, young) = (now - 31 * 86_400, now - 29 * 86_400);
     let event = |kind: u16, at: i64| store_kit::event(7, kind, at, &[], &format!("{kind} at {at}"));
-    // Somebody else's: a request to vanish keeps its author's older events out.
+
+    // By another author, since a request to vanish keeps its author's older events out.
     let vanish = store_kit::event(8, 62, old, &[], "");
     // 4 and 63 are outside the range, 5 and 62 inside: deletion requests.
     let stay = [event(4, old), event(5, old), event(7, young), event(10_002, young), vanish, event(63, old)];
@@ -151,11 +152,13 @@ async fn kinds_have_retentions_of_their_own() {
         kinds: Kind(*kinds.start())..=Kind(*kinds.end()),
         days: 30,
     };
+
     let options = Options {
         maintenance_interval: Duration::from_millis(50),
         retention_kinds: vec![rule(5..=62), rule(10_000..=19_999)],
         ..options(&urls)
     };
+
     let store = open(options).await;
     for batch in [&stay[..], &go] {
         store.append(batch.iter().cloned().map(Verified::vouch).collect(), NOW).await.unwrap();
@@ -166,11 +169,13 @@ async fn kinds_have_retentions_of_their_own() {
         let status = store.maintenance_status();
         if status.removed >= go.len() as u64 { Ok(()) } else { Err(format!("{status:?}")) }
     };
+
     until("the old to be removed", STEP_TIMEOUT, removed).await.unwrap();
     let all = Filter::default();
     let page = store.read(&store_kit::ask(&all, 5_000)).await.unwrap();
     let left: BTreeSet<_> = page.rows.iter().map(|row| row.key.id).collect();
     assert_eq!(left, stay.iter().map(|event| event.id()).collect());
+
     // A rule removes; it does not forbid: the same version may be published again.
     let again = store.append(vec![Verified::vouch(event(10_003, old))], NOW).await.unwrap();
     assert_eq!(again.outcomes, [Outcome::Stored]);
@@ -200,7 +205,7 @@ async fn partitions(connection: &mut PgConnection) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_instance_keeps_and_another_takes_over_when_it_dies() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let mut operator = PgConnection::connect(&urls[0]).await.unwrap();
     let (first, first_keeper) = instance(&urls).await;

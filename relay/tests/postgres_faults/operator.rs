@@ -1,8 +1,8 @@
-//! What an operator, or a hosting provider, may do to a server: make it read-only, refuse new connections, relax its
-//! durability. And clients that leave in a hurry.
+//! Changes that an operator or a hosting provider may make to a server: read-only mode, no new connections, relaxed
+//! durability. And clients that disconnect in the middle of a query.
 
 use crate::kit::*;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::config::Redacted;
 use relay::store::postgres::{Connections, Options, PostgresStore};
 use relay::store::{SharedLog, Store, StoreError};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_was_made_read_only_goes_on_reading() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let primary = cluster.primary().unwrap();
     let store = open(options(&cluster.database_urls("postgres"))).await;
     append(&store, &note(0)).await.unwrap();
@@ -23,13 +23,15 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
         primary.execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await.unwrap();
         primary.execute("SELECT pg_reload_conf()").await.unwrap();
     };
+
     make_read_only("on").await;
-    // The setting reaches the server's processes in their own time.
+    // The server's processes take over the setting at different times.
     let next = AtomicUsize::new(1);
     let refused = async || match append(&store, &note(next.fetch_add(1, Ordering::Relaxed))).await {
         Err(StoreError::ReadOnly) => Ok(()),
         other => Err(format!("{other:?}")),
     };
+
     deploy::until("writes to be refused", deploy::STEP_TIMEOUT, refused).await.unwrap();
     let writing = tokio::spawn({
         let store = store.clone();
@@ -42,6 +44,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
             }
         }
     });
+
     let mut reads = 0;
     while !writing.is_finished() || reads < 100 {
         assert!(!read(&store, Position::default()).await.unwrap().rows.is_empty());
@@ -56,6 +59,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
     ] {
         session.execute(sql).await.unwrap();
     }
+
     let back = async || append(&store, &note(2_000)).await.map(drop).map_err(|error| error.to_string());
     deploy::until("writes to come back", deploy::STEP_TIMEOUT, back).await.unwrap();
     store.close().await;
@@ -63,7 +67,7 @@ async fn a_primary_that_was_made_read_only_goes_on_reading() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let primary = cluster.primary().unwrap();
     primary.execute("CREATE DATABASE closed").await.unwrap();
     let store = open(Options {
@@ -71,10 +75,12 @@ async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
         ..options(&cluster.database_urls("closed"))
     })
     .await;
+
     append(&store, &note(0)).await.unwrap();
     primary.execute("ALTER DATABASE closed ALLOW_CONNECTIONS false").await.unwrap();
     let new = PgConnection::connect(&primary.database_url("closed")).await;
     assert!(new.is_err(), "control: no new ones can be made");
+
     // More at a time than there are connections: they take turns.
     for read in futures_util::future::join_all((0..8).map(|_| read(&store, Position::default()))).await {
         assert_eq!(read.unwrap().rows.len(), 1);
@@ -83,12 +89,14 @@ async fn connections_that_are_there_serve_while_no_new_ones_can_be_made() {
         assert_eq!(read(&store, Position::default()).await.unwrap().rows.len(), 1);
         store.shared_head().await.unwrap();
     }
+
     primary.execute("ALTER DATABASE closed ALLOW_CONNECTIONS true").await.unwrap();
     let crowd = async || {
         let crowd = (0..8).map(|_| read(&store, Position::default()));
         let failed = futures_util::future::join_all(crowd).await.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |error| Err(error.to_string()))
     };
+
     deploy::until("all to be served", deploy::STEP_TIMEOUT, crowd).await.unwrap();
     store.close().await;
 }
@@ -102,17 +110,19 @@ async fn unwritten(session: &mut PgConnection) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
     let cluster =
-        Cluster::setup().set("synchronous_commit", "off").set("wal_writer_delay", "10s").start().await.unwrap();
+        PostgresCluster::setup().set("synchronous_commit", "off").set("wal_writer_delay", "10s").start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     let mut session = PgConnection::connect(&urls[0]).await.unwrap();
-    // Now and then something else writes between the two.
+
+    // Other activity of the server sometimes writes between the two.
     let mut on_disk = 0;
     for n in 0..20 {
         append(&store, &note(n)).await.unwrap();
         on_disk += usize::from(unwritten(&mut session).await == 0);
     }
     assert!(on_disk >= 15, "{on_disk} of 20");
+
     // Control: a session with the server's own settings.
     session.execute("CREATE TABLE control (n int)").await.unwrap();
     let mut late = 0;
@@ -126,7 +136,7 @@ async fn what_is_acknowledged_is_on_disk_whatever_the_server_does_by_default() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store: PostgresStore = open(Options {
         primary_connections: Connections { min: 4, max: 4 },
@@ -134,6 +144,7 @@ async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
         ..Options::new(urls.iter().map(Redacted::new))
     })
     .await;
+
     append(&store, &note(0)).await.unwrap();
     let mut blocker = PgConnection::connect(&urls[0]).await.unwrap();
     blocker.execute("SET idle_in_transaction_session_timeout = 0").await.unwrap();
@@ -144,6 +155,7 @@ async fn readers_that_leave_in_a_hurry_take_no_connection_from_writers() {
         assert!(hurried.is_err(), "control: the reads do not end by themselves");
         store.shared_head().await.unwrap();
     }
+
     blocker.execute("ROLLBACK").await.unwrap();
     read(&store, Position::default()).await.unwrap();
     append(&store, &note(1)).await.unwrap();
@@ -158,8 +170,8 @@ fn command(url: &str, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A server with an event, and a session that makes everything wait that wants to see it.
-async fn blocked(cluster: &Cluster) -> (PostgresStore, PgConnection) {
+/// A server with an event, and a session whose lock makes every read of it wait.
+async fn blocked(cluster: &PostgresCluster) -> (PostgresStore, PgConnection) {
     let urls = cluster.database_urls("postgres");
     let store = open(options(&urls)).await;
     append(&store, &note(0)).await.unwrap();
@@ -177,14 +189,14 @@ async fn waits_long(blocker: &mut PgConnection) {
     let deadline = Instant::now() + deploy::STEP_TIMEOUT;
     while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *blocker).await.unwrap() == 0 {
         assert!(Instant::now() < deadline, "nothing waits: the command has given up");
-        // Inside its transaction, it would go on seeing what it saw first.
+        // Without a fresh snapshot of the statistics its transaction would keep seeing the first one.
         blocker.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.05)").await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_takes_as_long_as_it_takes() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let (store, mut blocker) = blocked(&cluster).await;
     let url = &cluster.database_urls("postgres")[0];
     for (flags, words) in [(&[][..], "1 events match"), (&["--yes"], "1 events removed")] {
@@ -203,7 +215,7 @@ async fn a_deletion_takes_as_long_as_it_takes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_that_is_stopped_leaves_nothing_behind() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let (store, mut blocker) = blocked(&cluster).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out.jsonl");
@@ -215,9 +227,10 @@ async fn an_export_that_is_stopped_leaves_nothing_behind() {
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(1));
         assert_eq!(files(), 0);
-        // The server does not know that nobody waits any more.
+        // The server does not notice that the client has gone.
         blocker.execute("ROLLBACK; BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
     }
+
     blocker.execute("ROLLBACK").await.unwrap();
     store.close().await;
 }

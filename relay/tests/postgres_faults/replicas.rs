@@ -1,7 +1,7 @@
 //! Replicas that lag, pause and die.
 
 use crate::kit::*;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::store::Store;
 use relay::store::postgres::{Condition, Role};
 use relay::types::Position;
@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-fn replica(cluster: &Cluster, name: &str) -> u16 {
+fn replica(cluster: &PostgresCluster, name: &str) -> u16 {
     cluster.server(name).unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_serve_in_turn_and_leave_when_they_lag_or_die() {
-    let mut cluster = Cluster::setup().replicas(2).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).start().await.unwrap();
     let urls = cluster.database_urls("postgres");
     let store =
         open(relay::store::postgres::Options { max_replica_lag: Duration::from_secs(1), ..options(&urls) }).await;
@@ -68,7 +68,7 @@ async fn replicas_serve_in_turn_and_leave_when_they_lag_or_die() {
     }
     cluster.wait_applied().await.unwrap();
 
-    // One dies under load, without a failed read.
+    // A replica dies under load, and no read fails.
     let reader = Reader::start(store.clone());
     wait_read(&store, one).await;
     cluster.server_mut("replica-1").unwrap().kill().await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::clients::{Author, Client};
 use deploy::Home;
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::proxy::Proxy;
 use deploy::relay::Relay;
 use serde_json::{Value, json};
@@ -31,8 +31,8 @@ async fn restart(relay: Relay, setting: &str, value: &str) -> Relay {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_events_are_stored_found_and_delivered() {
     let home = Home::temporary().unwrap();
-    let cluster = Cluster::setup().home(home.clone()).start().await.unwrap();
-    let mut redis = deploy::redis::Server::new("redis", home.clone()).unwrap();
+    let cluster = PostgresCluster::setup().home(home.clone()).start().await.unwrap();
+    let mut redis = deploy::redis::RedisServer::new("redis", home.clone()).unwrap();
     redis.start().await.unwrap();
     let new = |name| relay(name, &home, &cluster.database_urls("postgres")).set("RELAY_REDIS_URL", redis.url());
     // Not repetitive, so that compression does not make it short.
@@ -111,7 +111,7 @@ async fn the_largest_events_are_stored_found_and_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_primary_is_an_error_for_writers_and_nothing_to_readers() {
     let home = Home::temporary().unwrap();
-    let mut cluster = Cluster::setup().replicas(2).home(home.clone()).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).home(home.clone()).start().await.unwrap();
     let mut lines = Vec::new();
     for server in &cluster.servers {
         lines.push(Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await.unwrap());
@@ -155,6 +155,6 @@ async fn a_silent_primary_is_an_error_for_writers_and_nothing_to_readers() {
     }
     println!("writes were back {:?} after the promotion, in attempt {attempts}", promoted.elapsed());
     assert!(promoted.elapsed() < Duration::from_secs(30));
-    // The line is as silent as before: nothing but the promotion has helped.
+    // The line is still silent: only the promotion can have helped.
     assert!(relay.stop().await.unwrap(), "it had to be killed");
 }

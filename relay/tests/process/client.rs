@@ -125,6 +125,7 @@ impl Client {
                 _ => panic!("instead of stored events: {answer}"),
             }
         }
+
         self.send(json!(["CLOSE", "stored"]).to_string()).await;
         events
     }

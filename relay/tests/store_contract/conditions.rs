@@ -1,4 +1,4 @@
-//! Conditions whose forms are out of the ordinary.
+//! Conditions that need unusual forms of statements.
 
 use crate::store_kit::*;
 use relay::store::Store;
@@ -31,7 +31,7 @@ pub(crate) async fn many_authors_times_many_kinds(store: &dyn Store) {
     assert_eq!(page(store, &filter, 2).await.rows.len(), 2);
 }
 
-/// Neither in a read nor in a count nor in a removal, which would be the dearest mistake.
+/// Neither in a read nor in a count nor in a removal, where the mistake would lose events.
 pub(crate) async fn empty_lists_select_nothing(store: &dyn Store) {
     append(store, &[&event(1, 1, 1, &[tag("t", "x")], ""), &event(1, 30_001, 2, &[], "")]).await;
     let no_value = |letter| [TagFilter { letter, values: Box::default() }].into();
@@ -68,6 +68,7 @@ fn identified() -> ([Arc<Event>; 6], Vec<Selection>) {
         event(1, 1, 14, &[], "only addressable events have an identifier"),
         event(1, 10_002, 15, &[vec!["d".to_owned()]], ""),
     ];
+
     let d = |values: &[&str]| Filter { tags: [tag_filter(b'd', values)].into(), ..all() };
     let kinds = |list: &[u16]| sorted(&list.iter().map(|n| Kind(*n)).collect::<Vec<_>>());
     let asked = vec![
@@ -89,7 +90,7 @@ pub(crate) async fn the_empty_identifier_is_found(store: &dyn Store) {
         let wanted: Vec<_> = wanted.iter().map(|n| events[*n].id()).collect();
         assert_eq!(stored(store, filter).await, wanted, "{filter:?}");
     }
-    // What goes, goes from there, too.
+    // A removed event is removed from there, too.
     let newer = event(1, 30_001, 20, &[], "");
     assert_eq!(append(store, &[&newer]).await.changes.len(), 2);
     assert_eq!(stored(store, &asked[0].0).await, id_list(&[&newer, &events[2], &events[1]]));

@@ -39,6 +39,7 @@ pub(crate) async fn deletion_within_one_batch(store: &dyn Store) {
             ("inserted", next.id())
         ]
     );
+
     assert_eq!(stored(store, &all()).await, [next.id(), request.id()]);
     // A request before its target, in one batch.
     let note = event(1, 1, 10, &[], "");
@@ -58,11 +59,13 @@ pub(crate) async fn deletion_by_address(store: &dyn Store) {
         words(&done.changes),
         [("inserted", request.id()), ("deleted", article.id()), ("deleted", profile.id())]
     );
+
     assert_eq!(put(store, &article).await, Outcome::Deleted);
     assert_eq!(put(store, &event(1, 30023, 24, &[tag("d", "x")], "")).await, Outcome::Deleted);
     assert_eq!(put(store, &event(1, 30023, 25, &[tag("d", "x")], "at the second")).await, Outcome::Deleted);
     assert_eq!(put(store, &event(1, 30023, 26, &[tag("d", "x")], "")).await, Outcome::Stored);
     assert_eq!(put(store, &event(1, 30024, 25, &[tag("d", "x")], "")).await, Outcome::Deleted);
+
     // An earlier request does not lower the later one's mark.
     assert_eq!(put(store, &deletion(1, 3, &[a(1, 0, "")])).await, Outcome::Stored);
     assert_eq!(put(store, &event(1, 0, 24, &[], "")).await, Outcome::Deleted);

@@ -36,7 +36,7 @@ macro_rules! every_store {
             $($exact,)* $($rule),* }
         contract! { sqlite: |folder| Box::pin(async { Box::new(super::store_kit::sqlite(folder, 64).await) as _ });
             $($exact,)* $($rule),* }
-        // Hashes of two bits: most of what an index finds is wrong, and every answer must be right all the same. A
+        // Hashes of two bits: most of what an index finds is wrong, and every answer must be right nevertheless. A
         // count relies on its hashes, so the rules that count are left out.
         contract! { sqlite_colliding: |folder| Box::pin(async { Box::new(super::store_kit::sqlite(folder, 2).await) as _ });
             $($rule),* }

@@ -1,4 +1,4 @@
-//! What is served to its recipients, or to its author, alone: never counted against anybody else's limit.
+//! Events that only their recipients, or only their author, may read never count against the limit of another reader.
 
 use crate::store_kit::*;
 use relay::store::{Read, Store};
@@ -46,7 +46,7 @@ pub(crate) async fn private_kinds_before_the_limit(store: &dyn Store) {
     }
 }
 
-/// What an application keeps for its user (NIP-78) is served to its author alone, whomever it names.
+/// An application's data for its user (NIP-78) is served to its author alone, whichever keys it names.
 pub(crate) async fn author_only_kinds_before_the_limit(store: &dyn Store) {
     let private = PrivateKinds::default().with_author_only(vec![Kind(78), Kind(30_078)]);
     let recipient = tag("p", &author(2).to_hex());
@@ -87,7 +87,7 @@ pub(crate) async fn author_only_kinds_before_the_limit(store: &dyn Store) {
         assert_eq!(read(&[2], &private).await, named, "who is named reads the wrap alone: {filter:?}");
         assert_eq!(read(&[4, 2], &private).await, named, "{filter:?}");
         assert_eq!(read(&[1, 2], &private).await.1, 4, "{filter:?}");
-        // The control: served to recipients, they reach who is named.
+        // The control: where recipients may read the kind, the named key gets the events.
         let to_recipients = PrivateKinds::new(private.as_slice().to_vec());
         assert_eq!(read(&[2], &to_recipients).await.1, 64, "{filter:?}");
         assert_eq!(read(&[], &PrivateKinds::default()).await.1, 63, "and to all, everybody: {filter:?}");

@@ -17,6 +17,7 @@ pub(crate) async fn newest_version_stays(store: &dyn Store) {
         let (known, _) = store.known(&[versions[0].id(), versions[1].id()], Position::default()).await.unwrap();
         assert_eq!(known, [false, true]);
     }
+
     let regular =
         [event(5, 1, 1, &[], ""), event(5, 1, 2, &[], ""), event(5, 9999, 3, &[], ""), event(5, 40000, 4, &[], "")];
     append(store, &regular.iter().collect::<Vec<_>>()).await;

@@ -1,11 +1,11 @@
-//! What the stores' tests share: events made of small numbers, and filters.
+//! Helpers of the stores' tests: events made from small numbers, and filters.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod replicas;
 
 pub use replicas::through_replicas;
 
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use relay::config::{Durability, Redacted};
 use relay::store::postgres::{Connections, Options as PostgresOptions, PostgresStore, Thresholds};
 use relay::store::sqlite::{Options, SqliteStore};
@@ -179,7 +179,7 @@ pub async fn sqlite(folder: &std::path::Path, hash_bits: u32) -> SqliteStore {
 
 /// The servers of this test program; they end with it.
 struct Server {
-    cluster: Cluster,
+    cluster: PostgresCluster,
     databases: AtomicU64,
 }
 
@@ -191,7 +191,7 @@ const TEMPLATE: &str = "skein";
 
 impl Server {
     async fn start(replicas: usize) -> Self {
-        let cluster = Cluster::setup().replicas(replicas).set("fsync", "off").start().await.unwrap();
+        let cluster = PostgresCluster::setup().replicas(replicas).set("fsync", "off").start().await.unwrap();
         let primary = cluster.primary().unwrap();
         primary.execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
         open(&[primary.database_url(TEMPLATE)], Thresholds::default()).await.close().await;
@@ -228,8 +228,7 @@ pub async fn postgres(hash_bits: u32) -> PostgresStore {
     ALONE.get_or_init(|| Server::start(0)).await.store(hash_bits, Thresholds::default()).await
 }
 
-/// The same, with a planner to which a handful of rows are many: it takes every way that otherwise only long lists lead
-/// to.
+/// The same, with thresholds so small that the planner also chooses the forms that otherwise only long lists need.
 pub async fn postgres_of_small_thresholds(hash_bits: u32) -> PostgresStore {
     let thresholds = Thresholds {
         first_bound: 2,

@@ -10,8 +10,8 @@ use relay::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Veri
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
-/// Shows its own writes, as an instance does: reads are of the last write's position, or later. How soon replicas
-/// follow is not the subject of these tests, so a write waits for them.
+/// Reads its own writes, as an instance does: reads are of the last write's position, or later. These tests do not
+/// measure how soon replicas follow, so a write waits for them.
 ///
 /// Dropping it fails the test unless the replicas have answered nearly all of its reads.
 pub struct ThroughReplicas {
@@ -58,7 +58,7 @@ impl ThroughReplicas {
 impl Drop for ThroughReplicas {
     fn drop(&mut self) {
         let (primary, replicas) = self.reads();
-        // A machine that pauses for a moment sends a read to the primary, and rightly so.
+        // Nearly all: where the machine pauses for a moment, a read rightly goes to the primary.
         if !std::thread::panicking() {
             assert!(primary <= 1 + replicas / 10, "the primary answered {primary} reads, the replicas {replicas}");
         }

@@ -1,6 +1,6 @@
 //! Compares the stores with the naive one: seeded random histories and filters over vocabularies so small that
 //! everything collides. Every page must agree in rows, order, completeness and position; so must every outcome, change
-//! and count. Controls show that the comparison notices a store that is slightly wrong.
+//! and count. Controls check that the comparison finds a store that is slightly wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod maker;
@@ -106,6 +106,7 @@ async fn questions(
             // Where hashes collide, the tags of a text that does not come along cannot be rechecked.
             max_text_bytes: if counts { maker.pick(&[0, 500, 1 << 20]) } else { usize::MAX },
         };
+
         let (one, two) = (oracle.read(&read).await.unwrap(), tested.read(&read).await.unwrap());
         tally.pairs += 1;
         tally.with_rows += usize::from(!one.rows.is_empty());
@@ -113,6 +114,7 @@ async fn questions(
         if !same_page(&one, &two) {
             return Err(format!("{read:#?}\n{one:#?}\nagainst\n{two:#?}"));
         }
+
         if counts && maker.chance(0.1) {
             let filters: Vec<_> = (0..maker.random.random_range(1..4)).map(|_| maker.filter()).collect();
             let access = access.clone().unwrap_or_default();
@@ -168,6 +170,7 @@ async fn compare(store: Tested, hash_bits: u32, pairs: usize, first_seed: u64) -
         if done.is_ok() {
             done = questions(&mut maker, &oracle, &*tested, FILTERS_A_HISTORY, exact, &mut tally).await;
         }
+
         if let Err(difference) = done {
             panic!("seed {seed}, {hash_bits} bits: {difference}");
         }
@@ -216,6 +219,7 @@ async fn a_first_look_that_fills_the_page_answers_alone() {
         store_kit::append(&store, &[&event]).await;
         store_kit::append(&oracle, &[&event]).await;
     }
+
     let filter = Filter { tags: [tag_filter(b'l', &["y"]), tag_filter(b't', &["x"])].into(), ..store_kit::all() };
     for (limit, full) in [(1, 1), (5, 2), (7, 3), (9, 4), (20, 5), (39, 5), (40, 5), (200, 5)] {
         let read = store_kit::ask(&filter, limit);
@@ -319,6 +323,7 @@ async fn the_oracle_notices_flaws() {
                 noticed += usize::from(!same_page(&oracle.read(&read).await.unwrap(), &flawed.read(&read).await));
             }
         }
+
         println!("{flaw:?}: noticed in {noticed} of 900 reads");
         assert!(noticed > 0, "{flaw:?} went unnoticed");
     }

@@ -53,6 +53,7 @@ impl Maker {
         {
             return again;
         }
+
         let (n, kind, at) = (self.author(), self.pick(&KINDS), self.time());
         let mut tags = Vec::new();
         for _ in 0..self.random.random_range(0..4) {
@@ -66,6 +67,7 @@ impl Maker {
                 _ => tag("expiration", &(START + self.random.random_range(0..20)).to_string()),
             });
         }
+
         if kind == 1059 {
             tags.push(tag("p", &author(self.author()).to_hex()));
         }
@@ -82,6 +84,7 @@ impl Maker {
                 (0..self.random.random_range(1..8)).filter_map(|_| self.known().map(|event| event.id())).collect();
             filter.ids = sorted(&ids).filter(|ids| !ids.is_empty());
         }
+
         if self.chance(0.35) {
             let count = self.random.random_range(1..4);
             filter.authors = sorted(&(0..count).map(|_| author(self.author())).collect::<Vec<PublicKey>>());
@@ -90,6 +93,7 @@ impl Maker {
             let count = self.random.random_range(1..4);
             filter.kinds = sorted(&(0..count).map(|_| Kind(self.pick(&KINDS))).collect::<Vec<_>>());
         }
+
         let mut tags: Vec<TagFilter> = Vec::new();
         for letter in [b'd', b'e', b'p', b't'] {
             if self.chance(0.12) {

@@ -4,6 +4,7 @@ use crate::kit::{Client, Tls, connector, handshake, metric, served, until, wss_a
 use crate::pebble::{Pebble, PebbleSetup, free_port};
 use crate::process::{STEP_TIMEOUT, Setup};
 use relay::config::Config;
+use relay::task::Tasks;
 use relay::telemetry::Exporter;
 use relay::tls::{Acme, Certificates, Challenges, Handshakes, Pace, StateDirectory};
 use std::net::SocketAddr;
@@ -40,7 +41,7 @@ async fn a_certificate_is_issued_kept_and_not_ordered_again() {
     let first = served(&trusting, wss_address(&relay), "relay.example").await;
     Client::connect(&trusting, wss_address(&relay), "other.example").await.assert_served().await;
 
-    // What is kept is for this user alone, and no line of it is in the log.
+    // Only this user may read the stored files, and the log contains no line of them.
     let mut kept = Vec::new();
     for entry in std::fs::read_dir(folder.path().join("tls")).unwrap() {
         let path = entry.unwrap().path();
@@ -70,7 +71,7 @@ async fn a_certificate_is_issued_kept_and_not_ordered_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_443_cannot_be_reached_port_80_convinces_the_authority_and_redirects() {
     let folder = tempfile::tempdir().unwrap();
-    // Pebble looks for TLS at a port where nobody listens.
+    // Pebble looks for TLS at a port without a listener.
     let (tls_port, http_port) = (free_port(), free_port());
     let setup = PebbleSetup { http_port, ..PebbleSetup::default() };
     let pebble = Pebble::start(folder.path(), setup).await;
@@ -115,7 +116,7 @@ async fn a_certificate_is_renewed_in_time_and_nobody_is_closed() {
     relay.stop();
 }
 
-/// The task and a port, in this process: with less patience than a relay has.
+/// The ACME task and a listener in this process, with shorter times than a relay has.
 struct Quick {
     certificates: Arc<Certificates>,
     exporter: Exporter,
@@ -139,13 +140,15 @@ impl Quick {
             first_wait: Duration::from_millis(300),
             max_wait: Duration::from_secs(1),
         };
+
         let (kept, shown) = (certificates.clone(), challenges.clone());
-        let acme = Acme::new(&settings, 0, state, kept, shown, pace, metrics.clone()).unwrap();
-        let handshakes = Arc::new(Handshakes::new(&settings, certificates.clone(), challenges, metrics).unwrap());
+        let mut acme = Acme::new(&settings, 0, state, kept, shown, pace, metrics.clone()).unwrap();
+        let handshakes =
+            Arc::new(Handshakes::new(&settings, certificates.clone(), challenges, metrics, Tasks::detached()).unwrap());
         let listener = TcpListener::bind(("127.0.0.1", tls_port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(acme.run());
+        tasks.spawn(async move { acme.run().await });
         tasks.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -192,11 +195,13 @@ async fn an_authority_that_is_down_or_forgets_us_is_asked_again_and_what_is_ther
     until("renewals fail", || quick.orders("failed") >= 2).await;
     let served = quick.certificates.all();
     assert_eq!(served.len(), 1, "the old one stays");
+
     // A client takes it as long as it is valid; here it may just have expired.
     if served[0].seconds_left() > 2 {
         handshake(&connector(&root, &Tls::default()), quick.address, "relay.example").await.unwrap();
     }
-    // It comes back and has forgotten the account.
+
+    // Pebble starts again, without the account.
     let before = quick.orders("issued");
     pebble.start_again().await;
     until("a renewal succeeds", || quick.orders("issued") > before).await;
@@ -219,7 +224,8 @@ async fn a_refusal_is_said_in_the_authoritys_words() {
     ] {
         assert!(line.contains(words), "{words} in {line}");
     }
-    // The relay serves all the same, without wss.
+
+    // The relay serves nevertheless, without wss.
     assert_eq!(crate::process::http_get(relay.admin_address(), "/ready", "*/*").0, 200);
     relay.stop();
 }
@@ -235,7 +241,7 @@ async fn refused_nonces_are_replaced() {
     until("an order succeeds", || quick.orders("issued") == 1).await;
 }
 
-/// Authorities that are no authorities: what they say is told, and bounded.
+/// Servers that are no ACME authorities: their answers are logged, and bounded.
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_and_rate_limits_are_told_in_full() {
     let folder = tempfile::tempdir().unwrap();

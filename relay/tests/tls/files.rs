@@ -36,11 +36,13 @@ async fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
     let (address, trusting) = (wss_address(&relay), connector(&authority.pem, &Tls::default()));
     assert_eq!(served(&trusting, address, "a.example").await, a.der());
     assert_eq!(served(&trusting, address, "x.b.example").await, b.der());
+
     // Another name, or an address, which clients do not send: the first certificate, which the client then refuses.
     for name in ["c.example", "127.0.0.1"] {
         let error = handshake(&trusting, address, name).await.unwrap_err();
         assert!(error.to_string().contains("not valid for name"), "{name}: {error}");
     }
+
     assert!(metric(&relay, "nostr_tls_handshakes_total{result=\"full\"}") >= 2.0);
     until("the time until both expire is told", || {
         metric(&relay, "nostr_tls_certificate_expiry_seconds{name=\"a.example\"}") > 86_400.0
@@ -94,7 +96,7 @@ async fn files_are_replaced_under_200_clients_and_none_is_closed() {
         clients.push(Client::connect(&trusting, address, "a.example").await);
     }
 
-    // By itself.
+    // The relay notices new files by itself.
     second.write(folder.path(), "a");
     relay.wait_for_log("a new certificate is served");
     // A client that comes again with a ticket is not shown a certificate, but remembers the old one: a new one comes.
@@ -150,12 +152,14 @@ fn a_bad_pair_at_the_start_is_an_error_that_says_what_to_do() {
         let key = pair.key.lines().nth(1).unwrap_or("no line of a key").to_owned();
         refused(with_files(folder.path(), &["a"]), words, &key);
     }
+
     let folder = tempfile::tempdir().unwrap();
     refused(
         with_files(folder.path(), &["a"]),
         &["tls.certificate: ", "a.crt: cannot be read: No such file"],
         "no line of a key",
     );
+
     let missing = folder.path().join("a.crt").display().to_string();
     let checked = std::process::Command::new(env!("CARGO_BIN_EXE_relay"))
         .args(["check-config", "--tls-listen", "127.0.0.1:0", "--tls-certificate", &missing, "--tls-key", &missing])
@@ -244,11 +248,13 @@ fn self_signed_is_ready_at_once_and_says_how_to_trust_it() {
     let (root, address) =
         (std::fs::read_to_string(folder.path().join("tls/self-signed-authority.pem")), wss_address(&relay));
     let runtime = tokio::runtime::Runtime::new().unwrap();
+
     runtime.block_on(async {
         let trusting = connector(&root.unwrap(), &Tls::default());
         Client::connect(&trusting, address, "localhost").await.assert_served().await;
         Client::connect(&trusting, address, "127.0.0.1").await.assert_served().await;
     });
+
     // Another relay in the same place would use the same directory.
     let mut second = Setup::new(folder.path())
         .set("database-urls", "sqlite:b.db")
@@ -256,6 +262,7 @@ fn self_signed_is_ready_at_once_and_says_how_to_trust_it() {
         .set("tls-listen", "127.0.0.1:0")
         .spawn();
     assert_eq!(second.wait().code(), Some(1));
+
     assert!(second.log().contains("tls.directory: tls: another relay uses it"), "{}", second.log());
     relay.stop();
 }

@@ -1,4 +1,4 @@
-//! Handshakes that misbehave, and what is limited before a client can speak.
+//! Handshakes that violate the protocol, and the limits before a client's first message.
 
 use crate::kit::{Authority, Client, Tls, connector, handshake, metric, until, wss_address};
 use crate::process::{Relay, STEP_TIMEOUT, Setup};
@@ -27,7 +27,7 @@ async fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// What a client says first.
+/// The first message of a client.
 fn client_hello(authority: &Authority) -> Vec<u8> {
     let config = connector(&authority.pem, &Tls::default()).config().clone();
     let name = "a.example".try_into().unwrap();
@@ -101,7 +101,7 @@ async fn a_client_hello_byte_by_byte_is_read_and_an_endless_one_is_not() {
     relay.stop();
 }
 
-/// Opens so many connections and says the first part of a ClientHello on each.
+/// Opens `count` connections and sends the first part of a ClientHello on each.
 async fn half_open(address: SocketAddr, count: usize, hello: &[u8]) -> Vec<TcpStream> {
     let mut streams = Vec::with_capacity(count);
     for _ in 0..count {
@@ -122,6 +122,7 @@ async fn five_thousand_half_open_handshakes_keep_nobody_out() {
     for _ in 0..20 {
         honest.push(Client::connect(&trusting, address, "a.example").await);
     }
+
     let held = half_open(address, HALF_OPEN, &client_hello(&authority)).await;
     until("all of them are under way", || {
         metric(&relay, "nostr_connections_active") >= (HALF_OPEN + honest.len()) as f64
@@ -130,6 +131,7 @@ async fn five_thousand_half_open_handshakes_keep_nobody_out() {
     for client in &mut honest {
         client.assert_served().await;
     }
+
     for _ in 0..20 {
         Client::connect(&trusting, address, "a.example").await.assert_served().await;
     }
@@ -156,7 +158,7 @@ async fn handshakes_beyond_the_bound_are_refused_until_others_end() {
     relay.stop();
 }
 
-/// Half a handshake is a connection of its address: so it is counted, behind a proxy too.
+/// A connection in the middle of its handshake counts for its address, behind a proxy too.
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_limited_before_the_handshake_also_behind_a_proxy() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
@@ -181,14 +183,14 @@ async fn addresses_are_limited_before_the_handshake_also_behind_a_proxy() {
     read_all(&mut connect(7).await).await;
     relay.wait_for_log("refused connection address=192.0.2.7 reason=address_full");
 
-    // Another address has its own places, and is known by its own name.
+    // Another address has its own limit, and its own certificate by name.
     let stream = connect(8).await;
     let name = "a.example".try_into().unwrap();
     let tls = connector(&authority.pem, &Tls::default()).connect(name, stream);
     let stream = timeout(STEP_TIMEOUT, tls).await.unwrap().unwrap();
     let (socket, _) = tokio_tungstenite::client_async("wss://a.example/", stream).await.unwrap();
     Client(socket).next().await;
-    // Without a header nobody comes in.
+    // A connection without the header is refused.
     assert!(handshake(&connector(&authority.pem, &Tls::default()), address, "a.example").await.is_err());
     relay.wait_for_log("reason=proxy_header");
     relay.stop();
@@ -225,7 +227,7 @@ async fn fill(relay: &Relay, trusting: &tokio_rustls::TlsConnector) {
     }
 }
 
-/// An idle connection over wss holds a session and one small read buffer; what it has sent and received is given back.
+/// An idle connection over wss holds a session and one small read buffer; the buffers of its messages are freed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_over_wss_is_small() {
     const CONNECTIONS: usize = 500;
@@ -233,7 +235,8 @@ async fn an_idle_connection_over_wss_is_small() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let relay = with_file(folder.path(), &authority).start();
     let (address, trusting) = (wss_address(&relay), connector(&authority.pem, &Tls::default()));
-    // What the first ones allocate for all is not counted.
+
+    // The first connections allocate memory for all, which must not count.
     let mut clients = Vec::new();
     for _ in 0..50 {
         clients.push(Client::connect(&trusting, address, "a.example").await);
@@ -242,6 +245,7 @@ async fn an_idle_connection_over_wss_is_small() {
     for _ in 0..CONNECTIONS {
         clients.push(Client::connect(&trusting, address, "a.example").await);
     }
+
     let each = resident_kib(relay.pid()).saturating_sub(before) as f64 / CONNECTIONS as f64;
     println!("an idle connection over wss: {each:.1} KiB");
     assert!(each < MAX_KIB as f64, "{each:.1} KiB each");

@@ -1,4 +1,4 @@
-//! A test authority, pairs of files, and clients that speak wss.
+//! A test authority, pairs of files, and clients over wss.
 
 use crate::process::{Relay, STEP_TIMEOUT};
 use futures_util::{SinkExt, StreamExt};
@@ -34,7 +34,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Unlike those of what it issues: else OpenSSL takes that for self-signed.
+        // A name unlike those of the certificates that it issues: else OpenSSL takes those for self-signed.
         params.distinguished_name.push(DnType::CommonName, "the test's authority");
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
@@ -151,7 +151,7 @@ impl Client {
     }
 }
 
-/// A value that `/metrics` tells, 0 where it tells none: `name{label="value"}`.
+/// The value of a series of `/metrics`, 0 where it is missing: `name{label="value"}`.
 pub fn metric(relay: &Relay, series: &str) -> f64 {
     let (status, text) = crate::process::http_get(relay.admin_address(), "/metrics", "*/*");
     assert_eq!(status, 200);
@@ -159,7 +159,7 @@ pub fn metric(relay: &Relay, series: &str) -> f64 {
     line.map_or(0.0, |value| value.parse().unwrap())
 }
 
-/// Looks again until `reached`; fails naming `what`.
+/// Polls until `reached`; fails naming `what`.
 pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !reached() {

@@ -1,5 +1,5 @@
-//! wss against the real binary: certificates from files and their replacement, handshakes that misbehave, certificates
-//! from a real ACME server (Pebble).
+//! wss against the real binary: certificates from files and their replacement, handshakes that violate the protocol,
+//! and certificates from a real ACME server (Pebble).
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 

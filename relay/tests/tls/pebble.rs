@@ -1,4 +1,4 @@
-//! A real ACME server and its DNS (Debian: `pebble`), each a process of its own.
+//! A real ACME server and its DNS server (Debian: `pebble`), as two processes.
 
 use crate::kit::{Authority, Tls, connector, handshake, until};
 use crate::process::STEP_TIMEOUT;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Running; both processes end with it.
+/// The running processes. Dropping it ends both.
 pub struct Pebble {
     server: Child,
     dns: Child,
@@ -21,12 +21,12 @@ pub struct Pebble {
     reject_nonces_percent: u32,
 }
 
-/// What it is started with.
+/// The options of Pebble.
 pub struct PebbleSetup {
-    /// Where it looks for TLS-ALPN-01 and HTTP-01.
+    /// The ports at which it looks for TLS-ALPN-01 and HTTP-01.
     pub tls_port: u16,
     pub http_port: u16,
-    /// How long its certificates live.
+    /// How long its certificates are valid.
     pub life_seconds: u64,
     pub reject_nonces_percent: u32,
 }
@@ -61,6 +61,7 @@ impl Pebble {
             "ocspResponderURL": "", "externalAccountBindingRequired": false,
             "domainBlocklist": ["blocked.example"], "certificateValidityPeriod": setup.life_seconds,
         }});
+
         std::fs::write(&config, settings.to_string()).unwrap();
         let mut dns = Command::new("pebble-challtestsrv");
         dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1"]);
@@ -79,6 +80,7 @@ impl Pebble {
             directory,
             reject_nonces_percent,
         };
+
         pebble.wait().await;
         pebble
     }
@@ -89,7 +91,7 @@ impl Pebble {
         self.server.wait().unwrap();
     }
 
-    /// Starts it again. It remembers nothing: no account, no order.
+    /// Starts it again. It has no accounts and orders of before.
     pub async fn start_again(&mut self) {
         self.server = serve(&self.config, self.dns_address, self.reject_nonces_percent);
         self.wait().await;
@@ -115,12 +117,12 @@ impl Pebble {
         let mut stream = handshake(&trusting, self.management, "localhost").await.unwrap();
         stream.write_all(b"GET /roots/0 HTTP/1.0\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut answer = String::new();
-        // Pebble may close without saying so in TLS.
+        // Pebble may close without a TLS close_notify.
         let _ = tokio::time::timeout(STEP_TIMEOUT, stream.read_to_string(&mut answer)).await.unwrap();
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    /// Has a name point to an address.
+    /// Makes a name point to an address.
     pub async fn point(&self, name: &str, address: &str) {
         self.tell_dns("clear-a", &json!({"host": format!("{name}.")})).await;
         self.tell_dns("add-a", &json!({"host": format!("{name}."), "addresses": [address]})).await;

@@ -28,7 +28,7 @@ fn a_seed_makes_the_same_bytes_and_another_seed_others() {
     assert_eq!(first, filled(plan(1, 3_000), &Authors::derive(7, 50), false));
     assert_ne!(first, filled(plan(2, 3_000), &authors, false));
     assert_ne!(authors.hex(0), Authors::derive(8, 1).hex(0));
-    // Nailed down, so that a change of the data set is a decision: keys of one version must fit files of another.
+    // Pinned, so that the data set does not change by accident: keys of one version must fit files of another.
     let digest: [u8; 32] = Sha256::digest(&first).into();
     assert_eq!(hex_text(&digest), "bc1180ea8ce3887f8d619273f836e3be864c79ea22f71674066eb8d344b41b58");
 }

@@ -1,21 +1,21 @@
-//! A profile in the two forms that tools read.
+//! Writes a profile in the two formats that tools read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// A stack that was seen so often.
+/// A stack, and how often it was sampled.
 #[derive(Debug)]
 pub(super) struct Stack {
     /// The name of its thread.
     pub(super) thread: String,
-    /// Its places, the one that ran first; each is a function with those that were inlined into it, innermost first.
+    /// The frames, innermost first; each is a function with the functions that were inlined into it, innermost first.
     pub(super) frames: Vec<Vec<Frame>>,
-    /// How often it was seen.
+    /// How often the stack was sampled.
     pub(super) samples: u64,
 }
 
-/// A function at work.
+/// A place in a function.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) function: String,
@@ -23,7 +23,7 @@ pub(super) struct Frame {
     pub(super) line: u32,
 }
 
-/// `thread;outermost;…;innermost 17`: what flamegraph.pl, inferno and speedscope read.
+/// `thread;outermost;…;innermost 17`: the format of flamegraph.pl, inferno and speedscope.
 pub(super) fn folded(stacks: &[Stack]) -> String {
     let mut text = String::new();
     for Stack { thread, frames, samples } in stacks {
@@ -32,19 +32,20 @@ pub(super) fn folded(stacks: &[Stack]) -> String {
             text.push(';');
             text.push_str(&frame.function);
         }
-        // Writing into a text cannot fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, " {samples}");
     }
     text
 }
 
-/// The form of Google's pprof: `profile.proto` of github.com/google/pprof, whose numbers these are.
+/// The format of Google's pprof: `profile.proto` of github.com/google/pprof, which defines the field numbers.
 pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec<u8> {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let mut profile = ProtoMessage::default();
     let mut texts = Numbered::default();
     let (mut functions, mut locations) = (Numbered::default(), Numbered::default());
-    // The text without letters is number 0; functions and locations begin with 1.
+
+    // The format wants the empty text as number 0; functions and locations begin with 1.
     texts.number("".to_owned());
     let count = [texts.number("samples".to_owned()), texts.number("count".to_owned())];
     let processor = [texts.number("cpu".to_owned()), texts.number("nanoseconds".to_owned())];
@@ -52,6 +53,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
     for kind in [count, processor] {
         profile.message(1, |kind_of_value| kind_of_value.numbers(&[(1, kind[0]), (2, kind[1])]));
     }
+
     for Stack { thread, frames, samples } in stacks {
         let thread = texts.number(thread.clone());
         profile.message(2, |sample| {
@@ -67,6 +69,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
             sample.message(3, |label| label.numbers(&[(1, thread_label), (2, thread)]));
         });
     }
+
     for (lines, number) in &locations.0 {
         profile.message(4, |location| {
             location.number(1, number + 1);
@@ -75,6 +78,7 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
             }
         });
     }
+
     for ([name, file], number) in &functions.0 {
         profile.message(5, |function| function.numbers(&[(1, number + 1), (2, *name), (3, *name), (4, *file)]));
     }
@@ -83,13 +87,14 @@ pub(super) fn profile(stacks: &[Stack], time: Duration, period: Duration) -> Vec
     for (text, _) in ordered {
         profile.bytes(6, text.as_bytes());
     }
+
     profile.number(10, nanos(time));
     profile.message(11, |kind_of_period| kind_of_period.numbers(&[(1, processor[0]), (2, processor[1])]));
     profile.number(12, nanos(period));
     profile.0
 }
 
-/// Things with a number each, from 0 in the order in which they came.
+/// Numbers values from 0 in the order in which they come.
 struct Numbered<T>(BTreeMap<T, u64>);
 
 impl<T> Default for Numbered<T> {
@@ -162,7 +167,7 @@ mod tests {
         assert_eq!(folded(&stacks()), "verify;main;outer;inner 3\nrelay;main 1\n");
     }
 
-    /// The bytes as `protoc --decode=perftools.profiles.Profile profile.proto` read them.
+    /// The bytes, as `protoc --decode=perftools.profiles.Profile profile.proto` shows them.
     #[test]
     fn a_profile_is_what_the_format_says() {
         let bytes = profile(&stacks(), Duration::from_nanos(900), Duration::from_nanos(100));

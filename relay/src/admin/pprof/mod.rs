@@ -1,7 +1,7 @@
-//! Where the processor's time goes, stack by stack: a signal interrupts the running thread, and its stack is sampled.
+//! A sampling profiler of processor time: a signal interrupts the running thread, and its stack is sampled.
 //!
-//! Off unless the operator wants it (`admin.pprof`): walking a stack in a signal handler rests on the unwind tables of
-//! everything that is linked in (docs/decisions/0011).
+//! Off unless the operator turns it on (`admin.pprof`): walking a stack in a signal handler relies on the unwind tables
+//! of everything that is linked in (docs/decisions/0011).
 
 mod encode;
 
@@ -15,17 +15,17 @@ use pprof::{Error, ProfilerGuard, ProfilerGuardBuilder, Report, Symbol};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
-/// How long a profile takes where the request names no time.
+/// The length of a profile where the request names none.
 const DEFAULT_SECONDS: u64 = 5;
-/// How long a profile may take: the listener ends longer answers.
+/// The longest profile: the listener ends longer answers.
 const MAX_SECONDS: u64 = 20;
 /// Samples for each second of processor time. A prime number, so that no periodic work is in step with it.
 const SAMPLES_PER_SECOND: u32 = 99;
-/// Frames of these are the profiler itself, at the end of each stack.
+/// The profiler's own frames, which end each stack, begin with these.
 const PROFILER: [&str; 2] = ["backtrace::", "pprof::"];
 
-/// `/debug/pprof/profile?seconds=`, as `go tool pprof` reads it; with `&format=folded` as text, a line a stack, as
-/// tools for flame graphs read it. One at a time.
+/// `/debug/pprof/profile?seconds=`, in the format of `go tool pprof`; with `&format=folded` as text, one line a stack,
+/// for flame graphs. One profile at a time.
 pub(super) async fn profile(State(context): State<PageContext>, uri: Uri) -> Response {
     if !context.pprof {
         return (StatusCode::FORBIDDEN, "turned off: admin.pprof\n").into_response();
@@ -38,6 +38,7 @@ pub(super) async fn profile(State(context): State<PageContext>, uri: Uri) -> Res
         Ok(Err(error)) => return failed(&error),
         Err(panicked) => return failed(&panicked),
     };
+
     let time = Duration::from_secs(seconds);
     tokio::time::sleep(time).await;
     let stacks = match spawn_blocking(move || guard.report().build().map(stacks)).await {
@@ -45,6 +46,7 @@ pub(super) async fn profile(State(context): State<PageContext>, uri: Uri) -> Res
         Ok(Err(error)) => return failed(&error),
         Err(panicked) => return failed(&panicked),
     };
+
     if uri.query().is_some_and(|query| query.split('&').any(|part| part == "format=folded")) {
         return encode::folded(&stacks).into_response();
     }
@@ -57,7 +59,7 @@ fn failed(error: &dyn std::fmt::Display) -> Response {
 }
 
 fn start() -> Result<ProfilerGuard<'static>, Error> {
-    // What the kernel maps into every process has not always had right unwind tables.
+    // Some kernels' vdso has wrong unwind tables.
     ProfilerGuardBuilder::default().frequency(SAMPLES_PER_SECOND.cast_signed()).blocklist(&["vdso"]).build()
 }
 

@@ -18,16 +18,18 @@ pub use counts::SharedStatus;
 
 use super::{Answer, FilterKey, Miss, Purge, SharedLayer};
 use crate::config::RedisAddress;
+use crate::task::Tasks;
+use crate::telemetry::Task;
 use crate::types::safeguard::{Safeguard, ablated};
 use codec::MAX_VALUE_BYTES;
 use counts::Counts;
 use futures_util::future::{BoxFuture, FutureExt};
 use purges::Purges;
-use redis::cmd;
+use redis::{Script, cmd};
 use servers::{NoAnswer, Servers};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use write::{PutRequest, WriteCommand};
@@ -54,6 +56,8 @@ pub struct SharedSettings {
     pub lifetime: Duration,
     /// `false`: the layer keeps nothing, and only passes purges on.
     pub keeps: bool,
+    /// Watches the tasks of the layer.
+    pub tasks: Tasks,
 }
 
 /// A shared layer over Redis. Dropping it closes all connections.
@@ -70,6 +74,7 @@ struct LayerState {
     keeps: bool,
     purges: Purges,
     counts: Counts,
+    look_script: Script,
 }
 
 /// The Redis keys of an entry and of its lease. Both are on the same server: a Cluster hashes what is in braces.
@@ -84,28 +89,31 @@ enum Lookup {
     Nothing,
     /// Too old, with too little room, purged, or damaged.
     Unusable(Miss),
-    NoAnswer,
 }
 
 impl RedisLayer {
-    /// Starts to connect, and goes on whatever happens to the servers. The receiver yields what other instances purge.
+    /// Starts to connect; reconnects whenever a server fails. The receiver yields the purges of other instances.
     pub fn start(address: RedisAddress, settings: SharedSettings) -> (Arc<Self>, mpsc::Receiver<Purge>) {
-        let SharedSettings { prefix, patience, lifetime, keeps } = settings;
+        let SharedSettings { prefix, patience, lifetime, keeps, tasks } = settings;
         let shared = Arc::new(LayerState {
-            servers: Servers::new(address, patience),
+            servers: Servers::new(address, patience, tasks.clone()),
             purges: Purges::new(&prefix, lifetime),
             prefix,
             lifetime,
             keeps,
             counts: Counts::default(),
+            look_script: Script::new(include_str!("look.lua")),
         });
 
         let (commands, received) = mpsc::channel(QUEUE);
         let (purged, to_purge) = mpsc::channel(PURGES);
-        let follower = shared.clone();
+        let (writer, follower, received) = (shared.clone(), shared.clone(), Arc::new(Mutex::new(received)));
         let tasks = [
-            tokio::spawn(write::run(shared.clone(), received)),
-            tokio::spawn(async move { follower.purges.follow(&follower.servers, &purged).await }),
+            tasks.spawn_restarting(Task::CacheWrite, move || write::run(writer.clone(), received.clone())),
+            tasks.spawn_restarting(Task::CachePurges, move || {
+                let (follower, purged) = (follower.clone(), purged.clone());
+                async move { follower.purges.follow(&follower.servers, &purged).await }
+            }),
         ];
         (Arc::new(Self { shared, commands, tasks }), to_purge)
     }
@@ -175,48 +183,64 @@ impl LayerState {
     async fn get(&self, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Result<Answer, Miss> {
         let keys = self.redis_keys(key);
         let mut miss = Miss::default();
-        match self.look(&keys, key, usable).await {
+        let (bytes, leased) = match self.look_or_lease(&keys).await {
+            Ok(looked) => looked,
+            Err(no_answer) => {
+                self.count(&no_answer);
+                return Err(miss);
+            }
+        };
+        match self.read(&bytes, key, usable) {
             Lookup::Answer(answer) => {
                 self.counts.hits.one();
                 return Ok(answer);
             }
-            Lookup::Nothing => self.counts.misses.one(),
+            Lookup::Nothing => {
+                self.counts.misses.one();
+                miss.leased = leased;
+            }
             Lookup::Unusable(unusable) => {
                 self.counts.unusable.one();
                 miss = unusable;
+                miss.leased = self.is_first(&keys).await;
             }
-            Lookup::NoAnswer => return Err(miss),
         }
-
-        miss.leased = self.is_first(&keys).await;
         if miss.leased { Err(miss) } else { self.wait(&keys, key, usable).await.ok_or(miss) }
     }
 
-    /// Looks into Redis once.
-    async fn look(&self, keys: &RedisKeys, key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Lookup {
-        let counts = &self.counts;
+    /// Looks into Redis, and takes the lease where there is nothing. Ablated, every instance is the first.
+    async fn look_or_lease(&self, keys: &RedisKeys) -> Result<(Vec<u8>, bool), NoAnswer> {
+        if ablated(Safeguard::Lease) {
+            return Ok((self.look(keys).await?, true));
+        }
+        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        let mut call = self.look_script.key(&keys.entry);
+        call.key(&keys.lease).arg(MAX_VALUE_BYTES - 1).arg(lease);
+        let call = |mut connection| async move { call.invoke_async::<(Vec<u8>, bool)>(&mut connection).await };
+        self.servers.ask(keys.entry.as_bytes(), None, call).await
+    }
+
+    /// The value in Redis, empty where there is none.
+    async fn look(&self, keys: &RedisKeys) -> Result<Vec<u8>, NoAnswer> {
         let mut get = cmd("GETRANGE");
         get.arg(&keys.entry).arg(0).arg(MAX_VALUE_BYTES - 1);
         let get = |mut connection| async move { get.query_async::<Vec<u8>>(&mut connection).await };
-        let bytes = match self.servers.ask(keys.entry.as_bytes(), None, get).await {
-            Ok(bytes) => bytes,
-            Err(no_answer) => {
-                self.count(&no_answer);
-                return Lookup::NoAnswer;
-            }
-        };
+        self.servers.ask(keys.entry.as_bytes(), None, get).await
+    }
+
+    /// What a value from Redis is worth.
+    fn read(&self, bytes: &[u8], key: &FilterKey, usable: &(dyn Fn(&Answer) -> bool + Sync)) -> Lookup {
         if bytes.is_empty() {
             return Lookup::Nothing;
         }
-        counts.read_bytes.add(bytes.len());
-
-        match codec::decode(&bytes) {
+        self.counts.read_bytes.add(bytes.len());
+        match codec::decode(bytes) {
             Ok((answer, generation)) if !self.purges.concern(key, generation) && usable(&answer) => {
                 Lookup::Answer(answer)
             }
             read => {
                 if read.is_err() {
-                    counts.damaged.one();
+                    self.counts.damaged.one();
                 }
                 Lookup::Unusable(Miss { unusable: bytes.first_chunk().copied(), leased: false })
             }
@@ -253,13 +277,11 @@ impl LayerState {
         while Instant::now() < until {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
-            match self.look(keys, key, usable).await {
-                Lookup::Answer(answer) => {
-                    self.counts.hits_after_wait.one();
-                    return Some(answer);
-                }
-                Lookup::Nothing | Lookup::Unusable(_) => {}
-                Lookup::NoAnswer => return None,
+            let looked = self.look(keys).await.inspect_err(|no_answer| self.count(no_answer));
+            let Ok(bytes) = looked else { return None };
+            if let Lookup::Answer(answer) = self.read(&bytes, key, usable) {
+                self.counts.hits_after_wait.one();
+                return Some(answer);
             }
         }
         self.counts.waited_in_vain.one();

@@ -3,6 +3,8 @@
 
 use crate::config::RedisAddress;
 use crate::link::{Backoff, Layout, LinkError, RedisNode, open};
+use crate::task::Tasks;
+use crate::telemetry::Task;
 use crate::types::safeguard::{Safeguard, ablated};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
@@ -51,6 +53,7 @@ struct LinkContext {
     patience: Duration,
     /// Asks for a new layout: a server was not where the last one says.
     moved: Notify,
+    tasks: Tasks,
 }
 
 #[derive(Default)]
@@ -79,10 +82,12 @@ struct Live {
 
 impl Servers {
     /// Starts to look for the servers; at first there is none. A read waits for at most `patience`.
-    pub(super) fn new(address: RedisAddress, patience: Duration) -> Self {
-        let context = Arc::new(LinkContext { address, patience, moved: Notify::new() });
+    pub(super) fn new(address: RedisAddress, patience: Duration, tasks: Tasks) -> Self {
+        let context = Arc::new(LinkContext { address, patience, moved: Notify::new(), tasks: tasks.clone() });
         let map = Arc::<ArcSwap<Map>>::default();
-        Self { patience, task: tokio::spawn(run_layout(context, map.clone())), map }
+        let kept = map.clone();
+        let task = tasks.spawn_restarting(Task::CacheServers, move || run_layout(context.clone(), kept.clone()));
+        Self { patience, task, map }
     }
 
     /// Sends a request to the server that carries `key`. Waits for its answer for at most `longer`, or else the read
@@ -210,7 +215,9 @@ fn adopt(context: &Arc<LinkContext>, map: &ArcSwap<Map>, layout: Layout) {
 impl Link {
     fn to(node: RedisNode, context: &Arc<LinkContext>) -> Arc<Self> {
         let live = Arc::new(ArcSwapOption::empty());
-        let task = tokio::spawn(run_link(node.clone(), live.clone(), context.clone()));
+        let (server, kept, shared) = (node.clone(), live.clone(), context.clone());
+        let run = move || run_link(server.clone(), kept.clone(), shared.clone());
+        let task = context.tasks.spawn_restarting(Task::CacheLink, run);
         Arc::new(Self { node, live, task })
     }
 

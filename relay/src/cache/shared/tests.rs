@@ -5,7 +5,7 @@ use super::*;
 use crate::cache::{CanonicalQuery, Count, ReaderClass, Snapshot};
 use crate::types::safeguard::without;
 use crate::types::{Epoch, Event, Filter, Head, Kind, Position, PrivateKinds, PublicKey, Row};
-use deploy::redis::{Cluster, Server};
+use deploy::redis::{RedisCluster, RedisServer};
 use deploy::{Home, STEP_TIMEOUT, Signal, until};
 
 mod miss;
@@ -43,7 +43,8 @@ fn entry(epoch: Epoch, position: u64) -> Snapshot {
 }
 
 fn settings(patience: Duration) -> SharedSettings {
-    SharedSettings { prefix: "test".to_owned(), patience, lifetime: Duration::from_secs(60), keeps: true }
+    let (prefix, lifetime, tasks) = ("test".to_owned(), Duration::from_secs(60), Tasks::detached());
+    SharedSettings { prefix, patience, lifetime, keeps: true, tasks }
 }
 
 /// A layer that has found all of its servers.
@@ -104,7 +105,7 @@ fn percentile(mut took: Vec<Duration>, percent: usize) -> Duration {
 #[test]
 fn another_instance_gets_what_one_has_put() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let (one, _purges) = layer(&server.url(), PATIENT).await;
         let (other, _purges) = layer(&server.url(), PATIENT).await;
         assert_eq!(get(&other, &key(1)).await, None);
@@ -132,7 +133,7 @@ fn another_instance_gets_what_one_has_put() {
 }
 
 /// Writers race with entries of rising positions; at the end, and at every look between, none has gone back.
-async fn positions_go_back(server: &Server) -> bool {
+async fn positions_go_back(server: &RedisServer) -> bool {
     let mut layers = Vec::new();
     for _ in 0..3 {
         layers.push(layer(&server.url(), PATIENT).await.0);
@@ -159,7 +160,7 @@ async fn positions_go_back(server: &Server) -> bool {
 #[test]
 fn an_older_entry_never_replaces_a_newer_one() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         assert!(!positions_go_back(&server).await);
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
         let newest = entry(EPOCH, 159);
@@ -181,14 +182,14 @@ fn an_older_entry_never_replaces_a_newer_one() {
 fn control_without_the_comparison_positions_go_back() {
     without(Some(Safeguard::Compare), || {
         block_on(async {
-            let server = Server::temporary().await.unwrap();
+            let server = RedisServer::temporary().await.unwrap();
             assert!(positions_go_back(&server).await);
         });
     });
 }
 
 /// How many of six instances that miss the same key at the same time read the store, which takes 20 ms.
-async fn readers(server: &Server) -> usize {
+async fn readers(server: &RedisServer) -> usize {
     let mut layers = Vec::new();
     for _ in 0..6 {
         layers.push(layer(&server.url(), PATIENT).await.0);
@@ -208,7 +209,7 @@ async fn readers(server: &Server) -> usize {
 #[test]
 fn one_instance_reads_for_all() {
     block_on(async {
-        assert_eq!(readers(&Server::temporary().await.unwrap()).await, 1);
+        assert_eq!(readers(&RedisServer::temporary().await.unwrap()).await, 1);
     });
 }
 
@@ -216,7 +217,7 @@ fn one_instance_reads_for_all() {
 fn control_without_the_lease_all_read() {
     without(Some(Safeguard::Lease), || {
         block_on(async {
-            assert_eq!(readers(&Server::temporary().await.unwrap()).await, 6);
+            assert_eq!(readers(&RedisServer::temporary().await.unwrap()).await, 6);
         });
     });
 }
@@ -224,7 +225,7 @@ fn control_without_the_lease_all_read() {
 #[test]
 fn the_others_wait_for_a_reader_that_died_no_longer_than_they_must() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let (dies, _purges) = layer(&server.url(), PATIENT).await;
         let (waits, _purges) = layer(&server.url(), PATIENT).await;
         assert_eq!(get(&dies, &key(1)).await, None);
@@ -240,7 +241,7 @@ fn the_others_wait_for_a_reader_that_died_no_longer_than_they_must() {
 }
 
 /// Reads while the server is stopped; returns how long each takes.
-async fn gets_while_stopped(layer: &RedisLayer, server: &Server, gets: usize) -> Vec<Duration> {
+async fn gets_while_stopped(layer: &RedisLayer, server: &RedisServer, gets: usize) -> Vec<Duration> {
     server.signal(Signal::STOP);
     let mut took = Vec::new();
     for _ in 0..gets {
@@ -257,7 +258,7 @@ async fn gets_while_stopped(layer: &RedisLayer, server: &Server, gets: usize) ->
 #[test]
 fn a_server_that_hangs_keeps_nobody_waiting_and_is_used_again() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let patience = Duration::from_millis(5);
         let (layer, _purges) = layer(&server.url(), patience).await;
         put(&layer, &key(1), entry(EPOCH, 5)).await;
@@ -278,7 +279,7 @@ fn a_server_that_hangs_keeps_nobody_waiting_and_is_used_again() {
 fn control_without_patience_a_server_that_hangs_is_waited_for() {
     without(Some(Safeguard::LayerTimeout), || {
         block_on(async {
-            let server = Server::temporary().await.unwrap();
+            let server = RedisServer::temporary().await.unwrap();
             let (layer, _purges) = layer(&server.url(), Duration::from_millis(50)).await;
             let took = gets_while_stopped(&layer, &server, 1).await;
             assert!(took[0] > Duration::from_millis(500), "{took:?}");
@@ -289,7 +290,7 @@ fn control_without_patience_a_server_that_hangs_is_waited_for() {
 #[test]
 fn a_server_that_dies_and_comes_again_is_used_again() {
     block_on(async {
-        let mut server = Server::temporary().await.unwrap();
+        let mut server = RedisServer::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
         for round in 0..3 {
             assert!(put(&layer, &key(1), entry(EPOCH, round)).await);
@@ -310,7 +311,7 @@ fn a_server_that_dies_and_comes_again_is_used_again() {
 #[test]
 fn what_is_no_entry_is_none_and_is_replaced() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
         let name = layer.shared.redis_keys(&key(1)).entry;
         for garbage in [&b"x"[..], b"C\x01", &[0xff; 4096], &[b'C'; 2_000_000]] {
@@ -333,7 +334,7 @@ fn what_is_no_entry_is_none_and_is_replaced() {
 #[test]
 fn a_purge_reaches_every_instance_and_what_they_have_shared() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let (one, mut told_one) = layer(&server.url(), PATIENT).await;
         let (other, mut told_other) = layer(&server.url(), PATIENT).await;
         for author in [1, 2] {
@@ -372,7 +373,7 @@ fn with_no_server_a_purge_says_that_it_reached_nobody() {
 #[test]
 fn a_cluster_carries_entries_on_all_masters_and_a_failover_is_followed() {
     block_on(async {
-        let mut cluster = Cluster::start(Home::temporary().unwrap()).await.unwrap();
+        let mut cluster = RedisCluster::start(Home::temporary().unwrap()).await.unwrap();
         let (layer, _purges) = layer(&cluster.url(), PATIENT).await;
         for author in 0..30 {
             assert!(put(&layer, &key(author), entry(EPOCH, 5)).await);

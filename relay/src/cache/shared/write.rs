@@ -8,7 +8,7 @@ use crate::types::safeguard::{Safeguard, ablated};
 use redis::{Script, cmd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// The longest that a write waits for the server. No query waits for a write.
 const REDIS_WRITE_TIMEOUT: Duration = Duration::from_millis(250);
@@ -31,8 +31,9 @@ pub(super) struct PutRequest {
     pub(super) miss: Miss,
 }
 
-/// Writes until the sender is gone.
-pub(super) async fn run(shared: Arc<LayerState>, mut commands: mpsc::Receiver<WriteCommand>) {
+/// Writes until the sender is gone. The queue outlives a panic.
+pub(super) async fn run(shared: Arc<LayerState>, commands: Arc<Mutex<mpsc::Receiver<WriteCommand>>>) {
+    let mut commands = commands.lock().await;
     let script = match ablated(Safeguard::Compare) {
         false => Script::new(include_str!("put.lua")),
         true => Script::new("redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1"),

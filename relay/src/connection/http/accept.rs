@@ -21,8 +21,7 @@ pub(super) fn weight_of(media_type: &str, headers: &HeaderMap) -> u16 {
     weights.max().unwrap_or(0)
 }
 
-/// A weight: 0 to 1 with at most three decimals. What is malformed counts as 0: nobody is sent what they may have
-/// refused.
+/// A weight: 0 to 1 with at most three decimals. A malformed one counts as 0: the client may have meant a refusal.
 fn parse_weight(text: &str) -> u16 {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {

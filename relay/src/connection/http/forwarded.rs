@@ -9,7 +9,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The client's address: `peer`, unless `peer` is a trusted proxy; then the rightmost address in `X-Forwarded-For`
-/// that is not a trusted proxy itself. The addresses left of it come from a sender that nobody vouches for.
+/// that is not a trusted proxy itself. The addresses left of it come from a sender that is not trusted.
 pub(super) fn client_address(headers: &HeaderMap, peer: IpAddr, settings: &ConnectionSettings) -> IpAddr {
     if !settings.trusts(peer) {
         return peer;

@@ -1,5 +1,5 @@
-//! From a byte stream to a WebSocket: where the client comes from, what its HTTP request wants, and the opening handshake
-//! (RFC 6455, 4.2). hyper and all its buffers are freed afterwards.
+//! From a byte stream to a WebSocket: where the client comes from, what its HTTP request wants, and the opening
+//! handshake (RFC 6455, 4.2). hyper and all its buffers are freed afterwards.
 
 use super::forwarded;
 use super::handshake::{self, Rejection};

@@ -10,7 +10,7 @@ use crate::connection::settings::ConnectionSettings;
 use crate::connection::stream::ClientStream;
 use crate::connection::transport::{buffer, task};
 use crate::memory::Pressure;
-use crate::telemetry::{ConnectionOutcome, Metrics};
+use crate::telemetry::{ConnectionOutcome, Metrics, Task};
 use crate::tls::{HANDSHAKE_RECORD, HandshakeError, Handshakes};
 use futures_util::future::join_all;
 use std::io;
@@ -54,13 +54,13 @@ struct Port {
 }
 
 impl Listener {
-    /// Serves whoever connects to `tcp`.
+    /// A listener that serves connections to `tcp`.
     pub fn new(tcp: TcpListener, services: Services) -> Self {
         let ports = vec![Port { tcp, tls: None }];
         Self { ports, context: Arc::new(ListenerContext::new(services)) }
     }
 
-    /// Serves whoever connects to `tcp`, too: by TLS where `tls` does its handshakes. Limits hold for all sockets
+    /// Serves connections to `tcp`, too: over TLS where `tls` does their handshakes. Limits hold for all sockets
     /// together.
     pub fn add(&mut self, tcp: TcpListener, tls: Option<Arc<Handshakes>>) {
         self.ports.push(Port { tcp, tls });
@@ -95,7 +95,7 @@ impl Listener {
     }
 }
 
-/// Accepts what comes to one socket. Never ends.
+/// Accepts the connections to one socket. Never ends.
 async fn accept(port: &Port, context: &Arc<ListenerContext>, refusals: &Arc<Semaphore>) {
     let mut pause = None;
     loop {
@@ -131,7 +131,8 @@ fn admit(
         // The connections that are open hold nearly all of it: one more would only wait.
         context.refuse(peer.ip(), ConnectionOutcome::Full);
     } else if let Some(slot) = context.slots.enter(settings.max_connections) {
-        tokio::spawn(serve(context.clone(), stream, peer, slot, tls.clone()));
+        let connection = serve(context.clone(), stream, peer, slot, tls.clone());
+        context.services.tasks.spawn(Task::Connection, connection);
         return;
     } else {
         context.refuse(peer.ip(), ConnectionOutcome::Full);
@@ -141,7 +142,7 @@ fn admit(
     if tls.is_none()
         && let Ok(permit) = refusals.clone().try_acquire_owned()
     {
-        tokio::spawn(async move {
+        context.services.tasks.spawn(Task::Refusal, async move {
             // The connection is refused whether or not the client reads the answer.
             let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
             drop(permit);
@@ -245,7 +246,7 @@ async fn encrypted(
             return None;
         }
     };
-    // The request takes one anew.
+    // The request takes a slot of its own.
     drop(slot);
     match accepted {
         Ok(stream) => Some(ClientStream::Tls(stream)),

@@ -14,7 +14,7 @@ pub(in crate::connection) struct Slots(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     open: watch::Sender<usize>,
-    /// The standard hasher has a secret key: whoever owns a network chooses addresses, and could collide them.
+    /// The standard hasher has a secret key: the owner of a network chooses its addresses, and could make them collide.
     per_address: Mutex<HashMap<IpAddr, usize>>,
 }
 

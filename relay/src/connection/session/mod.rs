@@ -1,4 +1,4 @@
-//! One client's state between its messages, and what each message does. No sockets here.
+//! One client's session: its state, and the handling of each message. It knows no socket.
 
 mod subscriptions;
 #[cfg(test)]
@@ -26,7 +26,7 @@ use subscriptions::Subscriptions;
 /// The most pubkeys that may authenticate on one connection: every event that it publishes carries them.
 const MAX_AUTHENTICATED_KEYS: usize = 32;
 
-/// A connection notes its address once in this many messages: the note takes a lock, which is too dear for each.
+/// A connection notes its address once in this many messages: a note takes a lock, which is too slow for each.
 const MESSAGES_PER_NOTE: u32 = 16;
 
 /// One client's state, from its first message to its last. Dropping it ends its subscriptions and closes its outbox, so
@@ -47,13 +47,13 @@ pub(super) struct Session {
 /// A step that must end before the client's next message is read. Sending to the client goes on meanwhile.
 pub(super) type PendingStep = BoxFuture<'static, StepOutcome>;
 
-/// What a [`PendingStep`] has come to.
+/// The outcome of a [`PendingStep`].
 pub(super) enum StepOutcome {
-    /// Ingest has taken the event, and answers it.
+    /// Ingest has accepted the event into its queue, and will answer it.
     Submitted,
     /// Ingest is closed: the relay is shutting down.
     NotSubmitted(EventId),
-    /// The signature of an AUTH, which came at this time, was checked.
+    /// The signature of an AUTH was checked; with the time at which the AUTH came.
     SignatureChecked(Arc<Event>, Result<bool, IngestClosed>, Instant),
 }
 
@@ -91,7 +91,7 @@ impl Session {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// True when every event that was handed in is answered and no query runs.
+    /// True when every submitted event is answered and no query runs.
     pub(super) fn is_settled(&self) -> bool {
         self.in_flight() == 0 && self.subscriptions.running() == 0
     }
@@ -123,8 +123,8 @@ impl Session {
             self.messages_since_note = 0;
         }
 
-        // A CLOSE is obeyed however fast it comes: it lessens the relay's work, and has no reply by which the client
-        // could learn that it has to send it again.
+        // A CLOSE is exempt from the rate limit: it reduces the relay's work, and has no reply from which the client
+        // could learn that it must send it again.
         let within_rate = self.message_rate.allows(settings.messages);
         if !within_rate && !matches!(parsed, Ok(ClientMessage::Close(_))) {
             self.reply(refusal_reply(parsed, Refusal::RateLimited), services);
@@ -194,6 +194,7 @@ impl Session {
             trace: context.services.metrics.journeys.begin(received_at),
             in_flight: InFlight::with_memory(&self.in_flight, memory),
         };
+
         let submission = context.services.ingest.try_submit(submission).err()?;
         let ingest = context.services.ingest.clone();
         Some(Box::pin(async move {
@@ -204,7 +205,7 @@ impl Session {
         }))
     }
 
-    /// AUTH (NIP-42): checks at once what is cheap to check; the CPU workers check the signature.
+    /// AUTH (NIP-42): makes the cheap checks here; the CPU workers check the signature.
     fn authenticate(
         &mut self,
         event: Event,
@@ -222,6 +223,7 @@ impl Session {
             true => Ok(()),
             false => Err(Refusal::WrongAuthentication("too many keys have authenticated here".to_owned())),
         });
+
         if let Err(refusal) = checked {
             self.answer(event.id(), Verdict::Refused(refusal), &context.services);
             return None;
@@ -233,7 +235,7 @@ impl Session {
         }))
     }
 
-    /// Goes on after a [`PendingStep`].
+    /// Continues after a [`PendingStep`].
     pub(super) fn resume(&mut self, outcome: StepOutcome, context: &ListenerContext) {
         let (event, holds) = match outcome {
             StepOutcome::Submitted => return,
@@ -246,6 +248,7 @@ impl Session {
                 (event, holds)
             }
         };
+
         let verdict = match holds {
             Ok(true) => {
                 self.add_authenticated(event.pubkey());
@@ -298,12 +301,12 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.end();
-        // What waits holds its subscription, and that the outbox: only this breaks the circle.
+        // Queued items hold their subscriptions, which hold the outbox: only this breaks the circle.
         self.outbox.close();
     }
 }
 
-/// Refuses what is turned away from `level` on, where the memory for clients is that full.
+/// Refuses work that is shed from `level` on, where the memory for clients is that full.
 fn shed(what: Shed, level: Pressure, services: &Services) -> Result<(), Refusal> {
     if services.memory.pressure() < level {
         return Ok(());
@@ -312,7 +315,7 @@ fn shed(what: Shed, level: Pressure, services: &Services) -> Result<(), Refusal>
     Err(Refusal::Overloaded)
 }
 
-/// A REQ that names nothing in particular is turned away before others.
+/// The level from which a REQ is refused: one with an unselective filter earlier than others.
 fn req_pressure(filters: &[Filter]) -> Pressure {
     let is_selective = |filter: &Filter| filter.ids.is_some() || filter.authors.is_some() || !filter.tags.is_empty();
     if filters.iter().all(is_selective) { Pressure::Reqs } else { Pressure::UnselectiveReqs }

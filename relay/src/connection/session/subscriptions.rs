@@ -4,7 +4,7 @@ use crate::connection::services::Services;
 use crate::connection::settings::ConnectionSettings;
 use crate::log::Log;
 use crate::outbox::{Outbox, Subscription};
-use crate::telemetry::{Metrics, Operation, Shed};
+use crate::telemetry::{Metrics, Operation, Shed, Task};
 use crate::types::{Access, Filter, Refusal, Reply, SubscriptionId};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Subscriptions {
         let running = RunningQuery::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
         let asked = subscription.clone();
-        let task = tokio::spawn(async move {
+        let task = services.tasks.spawn(Task::Query, async move {
             queries.answer(&asked, &access, limits).await;
             running.metrics.query_latency.of(Operation::Req).record(running.begun.elapsed());
         });
@@ -109,7 +109,7 @@ impl Subscriptions {
         let running = RunningQuery::start(&self.running, outbox, services);
         let (queries, access, limits) = (services.queries.clone(), access.clone(), services.settings.load().query);
         let asked = id.clone();
-        let task = tokio::spawn(async move {
+        let task = services.tasks.spawn(Task::Query, async move {
             let reply = match queries.count(&filters, &access, limits).await {
                 Ok(count) => Reply::Count(asked, count),
                 Err(error) => {
@@ -135,8 +135,8 @@ impl Subscriptions {
         }
     }
 
-    /// Ends every subscription with a CLOSED that says `why`. They stay in the map until the client knows: a client that
-    /// reuses an id meanwhile gets no CLOSED under it.
+    /// Ends every subscription with a CLOSED that says `why`. They stay in the map until the client knows: a client
+    /// that reuses an id meanwhile gets no CLOSED under it.
     pub(super) fn end_all(&self, why: &Refusal, log: &Log) {
         for (subscription, task) in self.open.values() {
             log.close(subscription, why.clone());

@@ -13,6 +13,7 @@ use crate::memory::ClientMemory;
 use crate::outbox::Outbox;
 use crate::query::Queries;
 use crate::store::MemoryStore;
+use crate::task::Tasks;
 use crate::telemetry::Metrics;
 use crate::types::Head;
 use arc_swap::ArcSwap;
@@ -41,6 +42,7 @@ fn context() -> ListenerContext {
         information: Arc::default(),
         memory: ClientMemory::unbounded(),
         shutdown: signal,
+        tasks: Tasks::new(metrics.clone()),
         metrics,
     })
 }

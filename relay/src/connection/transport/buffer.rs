@@ -1,7 +1,8 @@
 //! The buffer that tungstenite reads into.
 
-/// The size of the buffer. Small: it is most of what an idle connection costs.
-pub(super) const READ_BUFFER_BYTES: usize = 4096;
+/// The size of the buffer, a size class of the allocator. Small, since each idle connection has one: with 4,096 bytes
+/// publishing was no faster. It holds three or four events of the usual size.
+pub(super) const READ_BUFFER_BYTES: usize = 2560;
 
 /// A buffer for a new connection. It is allocated before the handshake, so that what the handshake allocates and frees
 /// leaves no hole behind it.

@@ -1,11 +1,11 @@
-//! Why a connection ended, and what its client is told.
+//! The Close frame for each reason for which a connection ends.
 
 use crate::telemetry::{CloseReason, Label};
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// The code and the words of the close frame (RFC 6455, 7.4.1). `None` where nobody is left to read it, or where the
-/// client has sent a close frame, which tungstenite answers.
+/// The code and the words of the Close frame (RFC 6455, 7.4.1). `None` where the client has gone, or has sent a Close
+/// frame, which tungstenite answers.
 pub(super) const fn close_frame_for(reason: CloseReason) -> Option<(CloseCode, &'static str)> {
     match reason {
         CloseReason::Client | CloseReason::Lost | CloseReason::PongTimeout | CloseReason::WriteStall => None,

@@ -67,8 +67,8 @@ impl FrameTracker {
         self.header_bytes > 0 || self.inside_message
     }
 
-    /// How many bytes the message that is arriving has so far, those of the frame included whose header has arrived: what
-    /// tungstenite is about to hold.
+    /// How many bytes the message that is arriving has so far, those of the frame included whose header has arrived:
+    /// what tungstenite is about to hold.
     pub(super) fn announced_bytes(&self) -> u64 {
         let frame = if self.payload_left > 0 { self.length } else { 0 };
         self.assembled.saturating_add(frame)

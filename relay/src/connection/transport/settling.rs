@@ -6,13 +6,13 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a client that sends nothing more is served on. Commits and queries take milliseconds as a rule; one that
-/// takes longer finds nobody.
+/// How long a client that sends nothing more is still served. Most commits and queries take milliseconds; the answer of
+/// one that takes longer is not sent.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Connection<'_> {
-    /// Sends what the client is owed: the OK of each event that it handed in, and, as far as its subscriptions are open,
-    /// the answer to each query. Reads nothing. Ends after [`SETTLE_TIMEOUT`] at the latest.
+    /// Sends the answers that the client still waits for: the OK of each event that it published, and, where its
+    /// subscriptions are open, the answer to each query. Reads nothing. Ends after [`SETTLE_TIMEOUT`] at the latest.
     pub(super) async fn settle(&mut self) {
         let settled = poll_fn(|cx| {
             self.outbox.watch(cx.waker());
@@ -22,7 +22,7 @@ impl Connection<'_> {
             match self.write(cx) {
                 Ok(true) if is_owed_nothing => Poll::Ready(()),
                 Ok(_) => Poll::Pending,
-                // Nobody is there to be sent anything.
+                // The client has gone.
                 Err(_) => Poll::Ready(()),
             }
         });

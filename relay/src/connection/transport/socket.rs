@@ -104,8 +104,8 @@ impl Socket {
         self.message.take()
     }
 
-    /// Ready once there is memory for the message whose beginning has arrived. A message that has not arrived in time ends
-    /// the connection, so nobody waits for ever.
+    /// Ready once there is memory for the message whose beginning has arrived. A message that has not arrived in time
+    /// ends the connection, so nobody waits for ever.
     fn poll_message_memory(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let announced = usize::try_from(self.frames.announced_bytes()).unwrap_or(usize::MAX);
         let counted = self.message.as_ref().map_or(UNCOUNTED_BYTES, Reservation::bytes);
@@ -144,8 +144,8 @@ impl Socket {
 
     /// Sends what is buffered. Ready once nothing is pending.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sending mostly bypasses the runtime, so the task's budget is charged here: else a client that reads as fast as
-        // the relay writes would starve the others.
+        // Sending mostly bypasses the runtime, so the task's budget is charged here: else a client that reads as fast
+        // as the relay writes would starve the others.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
         turn.made_progress();
         let mut progress = false;

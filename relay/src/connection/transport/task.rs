@@ -1,5 +1,5 @@
-//! One client after the handshake: one task that reads, writes and keeps the deadlines, and never waits for one of
-//! them while another could go on.
+//! One client after the handshake. One task reads, writes and keeps the deadlines; while one of these has to wait, the
+//! others go on.
 
 use super::alarm::Alarm;
 use super::buffer::{READ_BUFFER_BYTES, read_buffer};
@@ -31,7 +31,7 @@ pub(in crate::connection) async fn run(context: &ListenerContext, upgraded: Upgr
     let mut socket = Socket::new(stream, memory.clone());
     socket.note_received(&leftover);
     buffer.extend_from_slice(&leftover);
-    // Even an empty one keeps hyper's buffer alive.
+    // Even an empty `Bytes` keeps hyper's buffer alive.
     drop(leftover);
     let socket = WebSocketStream::from_partially_read(socket, buffer, Role::Server, Some(config)).await;
     let outbox = Outbox::new(settings.outbox, memory);
@@ -78,7 +78,7 @@ pub(in crate::connection) async fn run(context: &ListenerContext, upgraded: Upgr
     tracing::debug!(%address, reason = label(reason), seconds, bytes_in, bytes_out, "a connection ended");
 }
 
-/// Why [`Connection::serve`] has ended.
+/// Why [`Connection::serve`] has returned.
 enum ServeEnd {
     /// The connection is over.
     Closed(CloseReason),
@@ -86,8 +86,8 @@ enum ServeEnd {
     ReplaceReadBuffer,
 }
 
-/// tungstenite refuses messages of more than twice `max_message_bytes`; those in between get a refusal in words. Its
-/// write buffer only ever holds pongs and close frames.
+/// tungstenite fails at a message of more than twice `max_message_bytes`. A message between the two sizes is read, so
+/// that the client gets a refusal. Its write buffer only holds pongs and Close frames.
 fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
     let max_bytes = Some(max_message_bytes.saturating_mul(2));
     WebSocketConfig::default()
@@ -99,7 +99,7 @@ fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
 }
 
 impl Connection<'_> {
-    /// Reads and writes until there is a reason to end.
+    /// Reads and writes until the connection ends or its read buffer must be replaced.
     async fn serve(&mut self) -> ServeEnd {
         let shutdown = self.context.services.shutdown.clone();
         // At a random moment: else all clients would connect to the other relays in the same second.
@@ -107,11 +107,12 @@ impl Connection<'_> {
             let over = shutdown.draining().await;
             sleep(over.mul_f64(rand::random())).await;
         };
+
         let mut drain = pin!(drain.fuse());
         let mut timer = pin!(sleep_until(self.deadlines.next(None, &self.settings)));
         let mut alarm = Alarm::new();
         poll_fn(|cx| {
-            // Registered before anything is polled: what comes later wakes the task again.
+            // Registered before anything is polled, so that an item that is queued meanwhile wakes the task again.
             self.outbox.watch(cx.waker());
             let result = if alarm.has_rung(cx.waker()) || !self.only_sends() {
                 let mut alarm = Context::from_waker(alarm.waker());
@@ -139,7 +140,7 @@ impl Connection<'_> {
         .await
     }
 
-    /// True when there is nothing to do but to send, until the alarm rings.
+    /// True when the task has only to send until the alarm rings.
     fn only_sends(&self) -> bool {
         self.is_drained
             && self.pending_step.is_none()
@@ -166,7 +167,7 @@ impl Connection<'_> {
         self.counted = (received, sent);
     }
 
-    /// Reads and writes until neither can go on. What can go on later rings the `alarm`.
+    /// Reads and writes until neither can go on. The `alarm` rings when one of them can.
     fn work(&mut self, cx: &mut Context<'_>, alarm: &mut Context<'_>) -> Result<(), CloseReason> {
         loop {
             // tungstenite keeps a pong while the buffer is full, and hands it over at the next read.
@@ -180,6 +181,7 @@ impl Connection<'_> {
                 ReadEnd::Paused => resumed || self.may_read(),
                 ReadEnd::TurnOver => true,
             };
+
             if !may_go_on {
                 let done = self.deadlines.is_closing() && empty && self.session.in_flight() == 0;
                 return if done { Err(CloseReason::Shutdown) } else { Ok(()) };
@@ -196,7 +198,7 @@ impl Connection<'_> {
         true
     }
 
-    /// Does what is due, and sets the timer to the next deadline.
+    /// Handles the deadlines that have passed, and sets the timer to the next one.
     fn check_deadlines(
         &mut self,
         mut timer: Pin<&mut Sleep>,
@@ -210,6 +212,7 @@ impl Connection<'_> {
             if next < timer.deadline() {
                 timer.as_mut().reset(next);
             }
+
             if timer.as_mut().poll(alarm).is_pending() {
                 return Ok(());
             }

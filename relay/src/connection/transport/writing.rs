@@ -38,8 +38,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Moves items from the outbox to the socket's buffer while the buffer is below its high-water mark; true: items are
-    /// left.
+    /// Moves items from the outbox to the socket's buffer while the buffer is below its high-water mark. True: items
+    /// are left.
     fn fill(&mut self) -> bool {
         let services = &self.context.services;
         let left = loop {
@@ -107,7 +107,8 @@ impl Connection<'_> {
         use CloseReason::{Lost, PongTimeout, WriteStall};
         let traffic = self.socket.get_ref().traffic();
         match reason {
-            // It has been sent what it was owed, and the kernel delivers that only where the socket closes in good order.
+            // The answers that it was owed are sent, and the kernel delivers them only where the socket closes in
+            // order.
             Lost if self.is_half_closed => drop(timeout(CLOSE_TIMEOUT, self.socket.into_inner().linger()).await),
             Lost | PongTimeout | WriteStall => self.socket.into_inner().abort(),
             // Closed in time or not, the connection is over.

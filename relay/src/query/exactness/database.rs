@@ -14,12 +14,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// What is stored.
+/// The events that are stored at one position.
 pub(super) type Alive = Arc<Vec<Arc<Event>>>;
 
 pub(super) struct Database {
     pub(super) epoch: Epoch,
-    /// The position of the first of `states`; each entry leads to the state beside it.
+    /// The position of the first of `states`. Each entry is paired with the state after it.
     pub(super) first: u64,
     pub(super) states: VecDeque<(LogEntry, Alive)>,
     pub(super) reads: usize,
@@ -47,7 +47,7 @@ impl Database {
         self.states.push_back((LogEntry::new(position, changes), Arc::new(alive)));
     }
 
-    /// A snapshot that is not older than that, nor much older than the last entry.
+    /// A snapshot that is not older than `at_least`, nor much older than the last entry.
     fn snapshot(&mut self, at_least: Position) -> (Head, Alive) {
         self.reads += 1;
         let least = self.last().saturating_sub(6).max(self.first).max(at_least.0).min(self.last());
@@ -70,7 +70,7 @@ impl Database {
     }
 }
 
-/// What some filters select, each event once.
+/// The rows that any of `filters` selects, each event once.
 pub(super) fn distinct(alive: &[Arc<Event>], filters: &[Filter], access: &Access, now: Timestamp) -> Vec<Row> {
     let each = filters.iter().flat_map(|filter| select(alive, filter, Some(access), now));
     let mut rows: Vec<Row> = each.collect();
@@ -79,7 +79,7 @@ pub(super) fn distinct(alive: &[Arc<Event>], filters: &[Filter], access: &Access
     rows
 }
 
-/// What a filter selects, newest first: read this, and believe it.
+/// The rows that a filter selects, newest first. The oracle: simple enough to be right at sight.
 pub(super) fn select(alive: &[Arc<Event>], filter: &Filter, access: Option<&Access>, now: Timestamp) -> Vec<Row> {
     let mut rows: Vec<Row> = alive
         .iter()
@@ -91,7 +91,7 @@ pub(super) fn select(alive: &[Arc<Event>], filter: &Filter, access: Option<&Acce
     rows
 }
 
-/// The database as the queries reach it: a read takes its time before and after.
+/// The database as a store: a read yields before and after it, so that other steps come between.
 pub(super) struct Reached(pub(super) Arc<Mutex<Database>>);
 
 async fn once() {

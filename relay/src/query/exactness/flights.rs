@@ -1,4 +1,4 @@
-//! One read for all who ask the same at once.
+//! Single-flight: one read for all queries that ask the same at once.
 
 use crate::cache::{Cache, NoLayer, Purge, SharedLayer};
 use crate::log::Log;
@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+/// Room for some 2,000 entries.
+const RING_BYTES: usize = 2 << 20;
+
 const LIMITS: QueryLimits = QueryLimits {
     default_limit: 20,
     max_limit: 20,
@@ -27,7 +30,7 @@ const LIMITS: QueryLimits = QueryLimits {
     boundary_overrun: 0,
 };
 
-/// A store whose reads are counted, wait to be let through, and fail where they are told to.
+/// A store that counts its reads, holds them at a gate, and fails them while `broken`.
 pub(super) struct Slow {
     pub(super) store: MemoryStore,
     reads: AtomicUsize,
@@ -99,18 +102,18 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// A relay with a few notes and a gift wrap for the reader of that number.
+    /// A relay with two notes and a gift wrap for reader 7.
     pub(super) async fn new(cached: bool) -> Self {
         Self::before(cached.then(|| Arc::new(NoLayer) as _)).await
     }
 
-    /// The same with a cache before that layer.
+    /// The same with a cache in front of `layer`.
     pub(super) async fn before(layer: Option<Arc<dyn SharedLayer>>) -> Self {
         let store = MemoryStore::new();
         let head = store.head().await.unwrap();
         let metrics = Arc::new(Metrics::detached());
         let cache = layer.map(|layer| Cache::new(1 << 20, layer, metrics.clone()));
-        let log = Log::with_cache(head, 1 << 20, cache, metrics.clone());
+        let log = Log::with_cache(head, RING_BYTES, cache, metrics.clone());
         let store = Arc::new(Slow { store, reads: 0.into(), gate: Semaphore::new(0), broken: AtomicBool::new(false) });
         let scene = Self { queries: Queries::new(store.clone(), log.clone(), metrics), store, log };
         scene.publish(1, &[], 1).await;
@@ -119,7 +122,7 @@ impl Scene {
         scene
     }
 
-    /// The same after a start: ring and cache are empty.
+    /// The same after a restart: ring and cache are empty.
     pub(super) fn restarted(self) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let log = Log::with_cache(self.log.head(), 1 << 20, self.log.cache().cloned(), metrics.clone());
@@ -135,13 +138,13 @@ impl Scene {
         id
     }
 
-    /// The operator removes what a filter selects.
+    /// Removes, as the operator does, what a filter selects.
     pub(super) async fn remove(&self, filter: &Filter) {
         let appended = self.store.store.remove(filter, 100).await.unwrap();
         self.log.apply(&LogEntry::new(appended.head.position, appended.changes)).unwrap();
     }
 
-    /// How many rows a reader gets, and of which kinds.
+    /// How many rows a reader gets.
     pub(super) async fn ask(&self, filter: &Filter, access: &Access) -> Result<usize, QueryError> {
         let (snapshots, _) = self
             .queries
@@ -181,7 +184,7 @@ pub(super) fn by_id(ids: &[EventId]) -> Filter {
     Filter { ids: Some(ids.into()), ..Filter::default() }
 }
 
-/// A thousand clients ask the same at once; their answers and the reads that it took.
+/// A thousand clients ask the same at once: their answers, and how many reads the store made.
 async fn stampede(scene: &Scene) -> (Vec<Result<usize, QueryError>>, usize) {
     let filter = notes();
     let (nobody, before) = (Access::default(), scene.reads());
@@ -215,7 +218,8 @@ async fn a_thousand_counts_make_one_and_what_comes_and_goes_is_counted_here() {
     assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (3, 1));
     scene.remove(&by_id(&[id])).await;
     assert_eq!((scene.count(&filter, &nobody).await, scene.reads()), (2, 1));
-    // The order of several, and what is said twice, make no difference; a limit plays no part.
+
+    // The order of filters and repeated filters make no difference to the key; a COUNT ignores limits.
     let others = Filter { kinds: Some([Kind(7)].into()), limit: Some(1), ..Filter::default() };
     for (filters, reads) in [([&filter, &others, &others], 2), ([&others, &filter, &filter], 2)] {
         let filters = filters.map(Clone::clone);
@@ -250,7 +254,8 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     for second in 10..15 {
         ids.push(scene.publish(1, &[], second).await);
     }
-    // What has just come is there; of what nobody has heard is not.
+
+    // The ring has the new events; it cannot say that an unknown id is not stored.
     assert_eq!((scene.ask(&by_id(&ids), &nobody).await.unwrap(), scene.reads()), (5, 0));
     let unknown = EventId::from_bytes([9; 32]);
     assert_eq!((scene.ask(&by_id(&[ids[0], unknown]), &nobody).await.unwrap(), scene.reads()), (1, 1));
@@ -265,22 +270,23 @@ async fn an_event_is_read_once_whatever_is_asked_for_with_it() {
     ] {
         assert_eq!((scene.ask(&by_id(asked), &nobody).await.unwrap(), scene.reads()), (found, reads), "{asked:?}");
     }
-    // With a limit below their number, too.
+
+    // Also with a limit below the number of ids.
     let newest = Filter { limit: Some(1), ..by_id(&ids[1..4]) };
     assert_eq!((scene.ask(&newest, &nobody).await.unwrap(), scene.reads()), (1, 3));
     scene.remove(&by_id(&[ids[2]])).await;
     assert_eq!((scene.ask(&by_id(&ids[1..4]), &nobody).await.unwrap(), scene.reads()), (2, 3));
-    // Many are one question, which is asked once.
+    // A filter of many ids is one query, and is read once.
     let many: Vec<_> = (100..200).map(|n| EventId::from_bytes([n; 32])).chain(ids[3..5].iter().copied()).collect();
     for _ in 0..2 {
         assert_eq!((scene.ask(&by_id(&many), &nobody).await.unwrap(), scene.reads()), (2, 4));
     }
-    // An operator names several at once, too.
+    // A purge names several ids at once, too.
     let Some(cache) = scene.log.cache() else { panic!("there is a cache") };
     assert_eq!(cache.purge(&Purge::Filter(by_id(&[ids[0], unknown, EventId::from_bytes([8; 32])]))), 2);
 }
 
-/// Notes with dates ahead of those who ask for what there is now, more than an entry has room for.
+/// More notes with dates in the future than an entry has room for, where clients ask with `until` = now.
 #[tokio::test]
 async fn what_is_dated_ahead_does_not_make_everybody_read() {
     let (scene, nobody, now) = (Scene::new(true).await, Access::default(), now());
@@ -297,7 +303,7 @@ async fn what_is_dated_ahead_does_not_make_everybody_read() {
     }
 }
 
-/// A small entry with one row that is ahead: for whoever wants more, a larger one is read, once.
+/// A small entry with one row in the future: a query for more rows reads a larger entry, once.
 #[tokio::test]
 async fn one_that_is_dated_ahead_changes_nothing() {
     let (scene, nobody, now) = (Scene::new(true).await, Access::default(), now());

@@ -1,9 +1,9 @@
-//! What a query answers through the cache is what the store would answer at that head, always: random histories (late
-//! insertions, deletions, replacements, expiry, bulk removal, failovers), readers who may see different things, rows,
-//! counts and events by their ids, store reads that are older or newer than the local head, entries that are read late,
-//! and everything interleaved.
+//! A query answers through the cache what the store would answer at the same head. The test draws random histories
+//! (late insertions, deletions, replacements, expiry, bulk removal, failovers), readers with different rights, queries
+//! for rows, counts and events by their ids, store reads that are older or newer than the local head, and entries that
+//! are read late; and it interleaves all of them.
 //!
-//! Each control takes one safeguard away; then answers must be wrong.
+//! Each control ablates one safeguard; then some answers must be wrong.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod database;
@@ -17,13 +17,14 @@ use crate::types::safeguard::{Safeguard, without};
 use pool::Pool;
 use world::World;
 
-/// What became of the queries.
+/// How the queries ended.
 #[derive(Debug, Default, Clone, Copy)]
 struct Tally {
     asked: usize,
     answered: usize,
-    /// Of those, counts, and events by nothing but their ids.
+    /// The COUNTs among `answered`.
     counted: usize,
+    /// The queries among `answered` for nothing but ids.
     by_id: usize,
     /// Answers that said that they were all, those that said that there was more, and those that went on to the end of
     /// a second.
@@ -31,16 +32,16 @@ struct Tally {
     more: usize,
     whole_seconds: usize,
     wrong: usize,
-    /// Not judged, since what was asked for was about to expire, or the log knew that it would go.
+    /// Not judged: a row was about to expire, or the log had left it out as removed later.
     unclear: usize,
-    /// The log moved on too fast, several times over.
+    /// Ended with [`QueryError::OutOfReach`](super::QueryError::OutOfReach): the log moved on too fast, several times.
     given_up: usize,
     reads: usize,
 }
 
 fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    // The queries set timers, which nobody lets run out.
+    // The queries set timers, which never run out here.
     let _guard = runtime.enter();
     let mut all = Tally::default();
     let each = operations / usize::try_from(seeds.end - seeds.start).unwrap();
@@ -52,6 +53,7 @@ fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
         if one.wrong > 0 {
             println!("seed {seed}: {one:?}");
         }
+
         all.asked += one.asked;
         all.answered += one.answered;
         all.wrong += one.wrong;
@@ -64,6 +66,7 @@ fn run(seeds: std::ops::Range<u64>, operations: usize, cached: bool) -> Tally {
         all.given_up += one.given_up;
         all.reads += reads;
     }
+
     println!("{all:?}");
     all
 }
@@ -76,7 +79,7 @@ fn hold(operations: usize) {
     assert!(tally.finish > operations / 100 && tally.more > operations / 100, "{tally:?}");
     assert!(tally.whole_seconds > operations / 1_000, "{tally:?}");
     assert!(tally.unclear + tally.given_up < tally.answered / 4, "{tally:?}");
-    // Every failover empties the cache, and here they follow one another fast.
+    // Every failover empties the cache, and failovers are frequent here.
     assert!(tally.reads < tally.asked * 4 / 5, "a fifth at least came from the cache or shared a read: {tally:?}");
 }
 

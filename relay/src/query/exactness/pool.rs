@@ -1,11 +1,11 @@
-//! What is written and what is asked for, made once: everything collides.
+//! The events to write and the filters to ask for. Their vocabulary is small, so that everything collides.
 
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter, Timestamp, now};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 
-/// Events to write and questions to ask.
+/// Events to write, and filters to ask for.
 pub(super) struct Pool {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) filters: Vec<Filter>,
@@ -34,6 +34,7 @@ impl Pool {
             let at = start - rng.random_range(-15..70);
             Arc::new(Event::build(author(rng.random_range(0..3)), at, kind, &tags, "", |_| [0; 64]))
         };
+
         let events: Vec<Arc<Event>> = (0..600).map(|salt| event(salt, &mut rng)).collect();
         let filter = |rng: &mut StdRng| Filter {
             ids: rng.random_bool(0.1).then(|| {
@@ -56,15 +57,17 @@ impl Pool {
             until: rng.random_bool(0.3).then(|| start - rng.random_range(-40..40)),
             limit: rng.random_bool(0.8).then(|| rng.random_range(1..12)),
         };
+
         let mut filters: Vec<Filter> = (0..50).map(|_| filter(&mut rng)).collect();
         let by_id = |rng: &mut StdRng| {
-            // Few of them, so that they are asked for in ever new company.
+            // From few events, so that the same id is asked for together with ever other ids.
             let mut ids: Vec<EventId> =
                 (0..rng.random_range(1..5)).map(|_| events[rng.random_range(0..40)].id()).collect();
             ids.sort_unstable();
             ids.dedup();
             Filter { ids: Some(ids.into()), ..Filter::default() }
         };
+
         filters.extend((0..15).map(|_| by_id(&mut rng)));
         let some = |rng: &mut StdRng| {
             let count = rng.random_range(1..3);

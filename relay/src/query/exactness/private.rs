@@ -1,17 +1,17 @@
-//! Nobody's gift wraps, and nobody's application data, in anybody else's answer.
+//! No reader gets the gift wraps or the application data of another one.
 
 use super::flights::{Scene, authenticated, by_id, reader};
 use crate::store::{Read, Store};
 use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Access, Filter, Kind, Position, PrivateKinds};
 
-/// A read of the relay's own, which sees all.
+/// A read with the relay's own rights, which sees all events.
 fn whole(filter: &Filter) -> Read<'_> {
     let at_least = Position::default();
     Read { filter, limit: 100, after: None, access: None, at_least, now: 0, max_text_bytes: 1 << 20 }
 }
 
-/// Asks for everything and for gift wraps, the recipient first; what the others get of it, as rows and as a number.
+/// Asks for everything and for gift wraps, as the recipient first: how many rows the others get, and their counts.
 async fn others_get(scene: &Scene) -> Vec<usize> {
     scene.open();
     let mut got = Vec::new();
@@ -29,7 +29,7 @@ async fn others_get(scene: &Scene) -> Vec<usize> {
     got
 }
 
-/// Filters that select what is private, and all else: by nothing, by kinds, by ids.
+/// Filters that select private and other events: without conditions, by kinds, by ids.
 async fn asked(scene: &Scene, private: Kind) -> [Filter; 3] {
     let all = Filter::default();
     let mut kinds = [Kind(1), private];
@@ -46,10 +46,10 @@ async fn a_gift_wrap_never_reaches_another_reader_through_the_cache() {
     assert_eq!(others_get(&scene).await, [2; 24]);
     let scene = scene.restarted();
     assert_eq!(others_get(&scene).await, [2; 24]);
-    // One that comes later, too.
+    // Nor does a gift wrap that comes later.
     scene.publish(1_059, &[vec!["p".to_owned(), reader(9).to_hex()]], 5).await;
     assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
-    // And where its kind becomes private only now, what was public before is no answer any more.
+    // And where a kind becomes private, an answer from before is no longer used.
     let open = Access { private_kinds: PrivateKinds::new(Vec::new()), ..Access::default() };
     assert_eq!(scene.ask(&Filter::default(), &open).await.unwrap(), 4);
     assert_eq!(scene.ask(&Filter::default(), &Access::default()).await.unwrap(), 2);
@@ -61,13 +61,14 @@ fn control_without_readers_classes_it_does() {
     assert!(got.contains(&3), "nobody would notice: {got:?}");
 }
 
-/// Runs on this thread, which is the one without the safeguard.
+/// Runs `test` without the safeguard, which is ablated on this thread only.
 fn on_this_thread_without_classes(test: impl Future<Output = Vec<usize>>) -> Vec<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     without(Some(Safeguard::ReaderClasses), || runtime.block_on(test))
 }
 
-/// The notes and data of author 1 that names reader 7, the author first: what others get, reader 7 among them.
+/// Asks for notes and for the data of author 1, which names reader 7, as the author first: what the others get, with
+/// reader 7.
 async fn others_get_data(scene: &Scene) -> Vec<usize> {
     scene.open();
     scene.remove(&Filter { kinds: Some([Kind::GIFT_WRAP].into()), ..Filter::default() }).await;
@@ -93,7 +94,7 @@ async fn others_get_data(scene: &Scene) -> Vec<usize> {
 async fn what_is_for_its_author_alone_never_reaches_whom_it_names() {
     let scene = Scene::new(true).await;
     assert_eq!(others_get_data(&scene).await, [2; 36]);
-    // Where its kind was for its recipients until now, an answer from then is none any more.
+    // Where a kind was for recipients and becomes author-only, an answer from before is no longer used.
     let to_recipients = PrivateKinds::new(vec![Kind(78)]);
     let named = Access { private_kinds: to_recipients.clone(), ..authenticated(7) };
     assert_eq!(scene.ask(&Filter::default(), &named).await.unwrap(), 3);

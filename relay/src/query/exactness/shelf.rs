@@ -1,4 +1,4 @@
-//! Answers that other instances have shared: how old, how new, and by which clock.
+//! Answers that other instances have shared: too old, ahead of this instance, or read by a wrong clock.
 
 use super::flights::{Scene, notes};
 use crate::cache::shared::SharedStatus;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A shared layer of one place.
+/// A shared layer with room for one answer.
 #[derive(Default)]
 struct Shelf {
     answer: Mutex<Option<Answer>>,
@@ -52,6 +52,7 @@ async fn a_shared_answer_that_has_grown_old_is_shared_anew() {
         assert_eq!(shelf.answer.lock().as_ref().map(|answer| answer.head().position), Some(head));
         puts
     };
+
     assert!(matches!(scene.ask(&notes(), &nobody).await, Ok(2)));
     let read_at = scene.log.head().position;
     assert_eq!(shared(read_at), 1, "as read");
@@ -59,7 +60,7 @@ async fn a_shared_answer_that_has_grown_old_is_shared_anew() {
         for n in 0..changes {
             scene.publish(7, &[], 1_000 * puts + n).await;
         }
-        // What this process has is gone, as in one that asks for the first time.
+        // Empty the cache of this process, as after a start.
         scene.log.cache().unwrap().purge(&Purge::All);
         assert!(matches!(scene.ask(&notes(), &nobody).await, Ok(2)));
         let newest = if puts == 1 { read_at } else { Position(read_at.0 + 1_010) };
@@ -67,8 +68,8 @@ async fn a_shared_answer_that_has_grown_old_is_shared_anew() {
     }
 }
 
-/// What a reader gets where another instance has shared an answer without a note that expires in an hour, as one whose
-/// clock is so many seconds ahead has read it: rows and a number.
+/// Another instance, whose clock is `seconds_ahead`, has shared an answer that lacks a note which expires in an hour.
+/// Returns what a reader gets here: rows and a count.
 async fn shared_from(seconds_ahead: Timestamp) -> (usize, u64) {
     let (shelf, nobody) = (Arc::new(Shelf::default()), Access::default());
     let scene = Scene::before(Some(shelf.clone())).await;
@@ -99,7 +100,7 @@ async fn an_answer_that_is_ahead_by_a_moment_is_waited_for() {
     let rows = (1..=5).map(|n| Row { key: row(n), expires_at: None, text: "{}".into() }).collect();
     let entry = Snapshot { head, limit: 40, rows, complete: true, read_at: now() };
     *shelf.answer.lock() = Some(Answer::Rows(Arc::new(entry)));
-    // It is asked for first, and the entry of the log comes while it waits.
+    // The query begins first, and the log's entry comes while it waits.
     let (filter, id) = (notes(), Mutex::new(None));
     let come = async { *id.lock() = Some(scene.publish(7, &[], 4).await) };
     let (rows, ()) = join(scene.ask(&filter, &nobody), come).await;
@@ -114,7 +115,7 @@ async fn what_expires_while_it_is_counted_is_counted_once_for_all() {
     scene.publish(1, &[vec!["expiration".to_owned(), soon.to_string()]], 4).await;
     let all = join_all((0..20).map(|_| scene.count(&filter, &nobody)));
     let opened = async {
-        // The count is under way until the event has expired.
+        // The gate holds the count until the event has expired.
         deploy::until(
             "it to expire",
             deploy::STEP_TIMEOUT,
@@ -124,6 +125,7 @@ async fn what_expires_while_it_is_counted_is_counted_once_for_all() {
         .unwrap();
         scene.open();
     };
+
     let (counts, ()) = join(all, opened).await;
     assert_eq!((counts, scene.reads()), (vec![3; 20], 1));
 }

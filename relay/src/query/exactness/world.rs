@@ -1,5 +1,5 @@
-//! A database with a history, a log that follows it at its own pace, and queries under way. What happens next is drawn
-//! from the seed.
+//! A database with a history, a log that follows it at its own pace, and queries under way. The seed decides what
+//! happens next.
 
 use super::Tally;
 use super::database::{Alive, Database, Reached, distinct, select};
@@ -36,28 +36,29 @@ const LIMITS: QueryLimits = QueryLimits {
     head_timeout: Duration::from_secs(3_600),
 };
 
-/// What is asked.
+/// What a query asks for.
 #[derive(Debug, Clone)]
 enum Question {
     Rows(Filter),
     Count(Vec<Filter>),
 }
 
-enum Answer {
+/// What a query has answered.
+enum QuestionAnswer {
     Rows(PageSnapshot, Head),
     Count(u64),
 }
 
 /// A query under way.
-struct Asked {
+struct PendingQuestion {
     question: Question,
     access: Access,
     at: Timestamp,
-    answer: BoxFuture<'static, Result<Answer, QueryError>>,
+    answer: BoxFuture<'static, Result<QuestionAnswer, QueryError>>,
 }
 
-impl Asked {
-    /// All rows that it is about: read this, and believe it.
+impl PendingQuestion {
+    /// All rows that the query selects. The oracle: simple enough to be right at sight.
     fn rows(&self, alive: &[Arc<Event>], now: Timestamp) -> Vec<Row> {
         match &self.question {
             Question::Rows(filter) => select(alive, filter, Some(&self.access), now),
@@ -74,11 +75,11 @@ pub(super) struct World<'a> {
     log: Arc<Log>,
     /// What is stored as of the local head.
     local: Alive,
-    /// Of that, what the log has left out since it was read late: it is removed later.
+    /// Events in `local` that the log has left out, since their entry was read late: a later entry removes them.
     left_out: Vec<EventId>,
     /// A failover that the log has not followed yet.
     failover: Option<SharedHead>,
-    asked: Vec<Asked>,
+    pending: Vec<PendingQuestion>,
     /// Reactions are for their author alone in every second world.
     private_kinds: PrivateKinds,
     pub(super) tally: Tally,
@@ -88,7 +89,7 @@ impl<'a> World<'a> {
     pub(super) fn new(pool: &'a Pool, seed: u64, cached: bool) -> Self {
         let metrics = Arc::new(Metrics::detached());
         let mut rng = StdRng::seed_from_u64(seed);
-        // Small, so that entries must go; and a ring that does not reach back far.
+        // A small cache, so that it must evict; and a small ring, so that it does not reach back far.
         let cache =
             cached.then(|| Cache::new(rng.random_range(500_000..5_000_000), Arc::new(NoLayer), metrics.clone()));
         let head = Head { epoch: Epoch(1), position: Position(1) };
@@ -101,7 +102,9 @@ impl<'a> World<'a> {
             reads: 0,
             rng: StdRng::seed_from_u64(!seed),
         }));
+
         let queries = Queries::new(Arc::new(Reached(database.clone())), log.clone(), metrics);
+        let (local, left_out) = (Alive::default(), Vec::new());
         let author_only = if seed.is_multiple_of(2) { vec![Kind(7)] } else { Vec::new() };
         Self {
             pool,
@@ -109,10 +112,10 @@ impl<'a> World<'a> {
             database,
             queries,
             log,
-            local: Alive::default(),
-            left_out: Vec::new(),
+            local,
+            left_out,
             failover: None,
-            asked: Vec::new(),
+            pending: Vec::new(),
             private_kinds: PrivateKinds::default().with_author_only(author_only),
             tally: Tally::default(),
         }
@@ -123,7 +126,7 @@ impl<'a> World<'a> {
             0..150 => self.write(),
             150..170 => self.remove_many(),
             170..400 => self.follow(),
-            400..640 if self.asked.len() < 8 => self.ask(),
+            400..640 if self.pending.len() < 8 => self.ask(),
             640..642 if self.failover.is_none() => self.fail_over(),
             _ => self.poll(),
         }
@@ -138,7 +141,7 @@ impl<'a> World<'a> {
         });
         let mut changes = Vec::new();
         for _ in 0..self.rng.random_range(1..4) {
-            // Now and then what has just come goes again.
+            // Now and then an event that has just come is removed again.
             let event = came.filter(|_| self.rng.random_bool(0.1));
             let event = event.unwrap_or_else(|| self.pool.events.choose(&mut self.rng).unwrap()).clone();
             let concerns = |change: &Change, id: EventId| match change {
@@ -156,7 +159,7 @@ impl<'a> World<'a> {
             if event.kind().class() == KindClass::Replaceable {
                 let same = |stored: &&Arc<Event>| stored.kind() == event.kind() && stored.pubkey() == event.pubkey();
                 for stored in alive.iter().filter(same) {
-                    // Nothing goes twice.
+                    // One entry must not remove an event twice.
                     if !changes.iter().any(|change| concerns(change, stored.id())) {
                         changes.push(removed(stored, RemovalCause::Replaced));
                     }
@@ -164,12 +167,13 @@ impl<'a> World<'a> {
             }
             changes.push(Change::Inserted(Insertion::new(event)));
         }
+
         if !changes.is_empty() {
             database.commit(changes);
         }
     }
 
-    /// What has expired, or what one author has written, or half of everything.
+    /// Removes what has expired, or one author's events of a kind, or half of everything.
     fn remove_many(&mut self) {
         let mut database = self.database.lock();
         let alive = database.states.back().unwrap().1.clone();
@@ -187,7 +191,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The log takes the next entry, or the failover where it has come so far.
+    /// The log applies the next entry, or follows the failover where it has come that far.
     fn follow(&mut self) {
         let mut database = self.database.lock();
         let local = self.log.head().position.0;
@@ -212,6 +216,7 @@ impl<'a> World<'a> {
                 self.local = database.states.back().unwrap().1.clone();
             }
         }
+
         let keep_from = self.log.head().position.0.min(up_to).saturating_sub(HISTORY as u64);
         while database.first < keep_from {
             database.states.pop_front();
@@ -219,7 +224,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A standby is promoted that lacks the last few entries.
+    /// Promotes a standby that lacks the last few entries.
     fn fail_over(&mut self) {
         let mut database = self.database.lock();
         let lost = self.rng.random_range(0..5).min(database.states.len() - 1);
@@ -239,18 +244,20 @@ impl<'a> World<'a> {
             true => Question::Count(self.pool.counts.choose(&mut self.rng).unwrap().clone()),
             false => Question::Rows(self.filter()),
         };
+
         let (queries, wanted, reader) = (self.queries.clone(), question.clone(), access.clone());
         let answer = async move {
             match wanted {
-                Question::Count(filters) => Ok(Answer::Count(queries.count(&filters, &reader, LIMITS).await?)),
+                Question::Count(filters) => Ok(QuestionAnswer::Count(queries.count(&filters, &reader, LIMITS).await?)),
                 Question::Rows(filter) => {
                     let (mut snapshots, head) =
                         queries.settle(&[filter], &reader, &QueryMemory::unbounded(1, LIMITS), LIMITS).await?;
-                    Ok(Answer::Rows(snapshots.remove(0), head))
+                    Ok(QuestionAnswer::Rows(snapshots.remove(0), head))
                 }
             }
         };
-        self.asked.push(Asked { question, access, at: now(), answer: answer.boxed() });
+
+        self.pending.push(PendingQuestion { question, access, at: now(), answer: answer.boxed() });
         self.tally.asked += 1;
     }
 
@@ -284,21 +291,22 @@ impl<'a> World<'a> {
         same && is_long_enough && next && all
     }
 
-    /// One of the queries goes on; where it is answered, the answer is held against what is stored as of the local head.
+    /// Polls one of the queries. Where it ends, compares its answer with what is stored as of the local head.
     fn poll(&mut self) {
-        if self.asked.is_empty() {
+        if self.pending.is_empty() {
             return;
         }
-        let which = self.rng.random_range(0..self.asked.len());
+        let which = self.rng.random_range(0..self.pending.len());
         let context = &mut Context::from_waker(Waker::noop());
-        let Poll::Ready(answer) = self.asked[which].answer.poll_unpin(context) else {
+        let Poll::Ready(answer) = self.pending[which].answer.poll_unpin(context) else {
             // Sometimes a client goes away in the middle.
             if self.rng.random_bool(0.01) {
-                self.asked.swap_remove(which);
+                self.pending.swap_remove(which);
             }
             return;
         };
-        let asked = self.asked.swap_remove(which);
+
+        let asked = self.pending.swap_remove(which);
         let Ok(answer) = answer else {
             self.tally.given_up += 1;
             return;
@@ -307,23 +315,25 @@ impl<'a> World<'a> {
         let remembered: Vec<_> =
             self.local.iter().filter(|event| !self.left_out.contains(&event.id())).cloned().collect();
         if expected != asked.rows(&remembered, asked.at) || expected != asked.rows(&self.local, now() + 1) {
-            // Some of it expires these seconds, or is gone where the log was read from: either is right.
+            // A row expires this second, or the log has left it out: the answer may be right with it and without it.
             self.tally.unclear += 1;
             return;
         }
+
         self.tally.answered += 1;
         let right = match (answer, &asked.question) {
-            (Answer::Rows(snapshot, head), Question::Rows(filter)) => {
+            (QuestionAnswer::Rows(snapshot, head), Question::Rows(filter)) => {
                 assert_eq!(head, self.log.head(), "nothing has come between");
                 self.tally.by_id += usize::from(only_few_ids(filter).is_some());
                 self.is_right(snapshot, filter, &expected)
             }
-            (Answer::Count(number), _) => {
+            (QuestionAnswer::Count(number), _) => {
                 self.tally.counted += 1;
                 number == expected.len() as u64
             }
-            (Answer::Rows(..), Question::Count(_)) => false,
+            (QuestionAnswer::Rows(..), Question::Count(_)) => false,
         };
+
         if !right {
             println!("wrong: {:?} for {:?}", asked.question, asked.access.authenticated);
             self.tally.wrong += 1;
@@ -331,7 +341,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// An entry as it is read from a log whose store by then has only `alive`: what else it stored is left out, and returned.
+/// Makes `entry` one that was read late, when the store had only `alive`: removes other insertions, and returns them.
 fn read_late(entry: &mut LogEntry, alive: &[Arc<Event>]) -> Vec<EventId> {
     let (mut kept, mut gone) = (Vec::new(), Vec::new());
     let is_there = |id| alive.iter().any(|event| event.id() == id);

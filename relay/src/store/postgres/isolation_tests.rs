@@ -8,7 +8,7 @@ use crate::config::Redacted;
 use crate::store::{Page, Read, SharedLog, Store, StoreError};
 use crate::types::safeguard::{Safeguard, without};
 use crate::types::{Event, EventId, Filter, Kind, Position, PublicKey, Timestamp, Verified};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use deploy::proxy::Proxy;
 use deploy::{STEP_TIMEOUT, until};
 use std::net::Ipv4Addr;
@@ -89,7 +89,7 @@ async fn wait(what: &str, reached: impl AsyncFn() -> bool) {
 }
 
 async fn isolation() -> Result<(), String> {
-    let mut cluster = Cluster::setup().replicas(2).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(2).start().await.unwrap();
     let mut lines = Vec::new();
     for server in &cluster.servers {
         lines.push(Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await.unwrap());
@@ -143,7 +143,7 @@ async fn check_silent_primary(store: &PostgresStore) -> Result<(), String> {
 
 /// The old primary takes writes and still has a replica. A store that knows the new primary uses neither.
 async fn check_returned_primary(
-    cluster: &Cluster,
+    cluster: &PostgresCluster,
     store: &PostgresStore,
     urls: impl Iterator<Item = String>,
 ) -> Result<(), String> {

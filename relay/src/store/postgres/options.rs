@@ -2,6 +2,7 @@
 
 use super::planner::Thresholds;
 use crate::config::{KindRetention, Redacted};
+use crate::task::Tasks;
 use std::time::Duration;
 
 /// How a store on PostgreSQL is opened. [`Options::new`] has the defaults.
@@ -46,6 +47,8 @@ pub struct Options {
     pub instances: u32,
     /// The planner's thresholds. Default: as measured; tests set others.
     pub thresholds: Thresholds,
+    /// Watches the tasks of the store. Default: of their own.
+    pub tasks: Tasks,
 }
 
 /// The number of connections of this instance to one server.
@@ -79,6 +82,7 @@ impl Options {
             retention_kinds: Vec::new(),
             instances: 0,
             thresholds: Thresholds::default(),
+            tasks: Tasks::detached(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Redacted;
 use crate::store::form::Form;
 use crate::store::{Read, StoreError};
 use crate::types::{Access, EventId, Filter, Position, PublicKey};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -20,14 +20,14 @@ const EVENTS: i64 = 100_000;
 /// A server with events: author and kind of the n-th are n modulo 40 and 8; it is in one of the last 36 months; each
 /// has a `p` and an `e` tag with its author, and every two hundredth a `t` tag.
 struct Filled {
-    _cluster: Cluster,
+    _cluster: PostgresCluster,
     url: String,
     connection: PgConnection,
 }
 
 async fn filled() -> Filled {
     // An autovacuum beside this one would keep it from marking pages as all-visible.
-    let cluster = Cluster::setup().set("autovacuum", "off").start().await.unwrap();
+    let cluster = PostgresCluster::setup().set("autovacuum", "off").start().await.unwrap();
     let url = cluster.database_urls("postgres").remove(0);
     let mut connection = PgConnection::connect(&url).await.unwrap();
     schema::migrate(&mut connection).await.unwrap();

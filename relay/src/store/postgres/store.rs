@@ -9,6 +9,7 @@ use super::write::PostgresWrite;
 use super::{count, log, lookup, read, schema, statistics, write};
 use crate::store::rules::Vanish;
 use crate::store::{Appended, Counted, LogSlice, Page, Read, SharedHead, SharedLog, Store, StoreError};
+use crate::telemetry::Task;
 use crate::types::{Access, EventId, Filter, Head, Position, Row, Timestamp, Verified};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -159,7 +160,7 @@ impl PostgresStore {
     /// Runs a write to its end even where the caller is dropped: an unknown outcome is worse than a late one.
     async fn write(&self, call: PostgresWrite) -> Result<Appended, StoreError> {
         let shared = self.shared.clone();
-        let task = tokio::spawn(async move {
+        let task = self.shared.nodes.options().tasks.spawn(Task::StoreWrite, async move {
             let _writing = shared.writing.read().await;
             shared.write(&call).await
         });

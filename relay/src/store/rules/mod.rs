@@ -9,4 +9,4 @@ pub(crate) use decide::{Decision, DecisionStep, EventPlace, Known, Versions, dec
 pub use delete::{Targets, may_delete, requesters, targets};
 pub use replace::{Address, key, supersedes};
 pub use vanish::Vanish;
-pub(crate) use vanish::{barring_keys, vanish_floor};
+pub(crate) use vanish::{SelectIds, barring_keys, vanish_floor};

@@ -1,11 +1,22 @@
 //! Requests to vanish (NIP-62): what they remove, and the floor below which nothing of a key is stored again.
 
 use super::Address;
+use crate::store::StoreError;
 use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter, Timestamp};
 
 /// How many recipients of a gift wrap are looked at. NIP-59 names one; without a bound, one hostile event costs
 /// thousands of look-ups.
 const MAX_RECIPIENTS: usize = 16;
+
+/// A store as a write sees it, which looks for what it is to remove.
+pub(crate) trait SelectIds: Send {
+    /// The ids of up to `max` events that `filter` selects.
+    fn select_ids(
+        &mut self,
+        filter: &Filter,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<EventId>, StoreError>> + Send;
+}
 
 /// What one key wants to be gone: its events up to a second, and the gift wraps addressed to it up to then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +50,26 @@ impl Vanish {
         ]
     }
 
+    /// The ids of up to `max` events of `store` that go next, and the filter that selects them; no ids where nothing is
+    /// left.
+    pub(crate) async fn next_batch<S: SelectIds>(
+        &self,
+        store: &mut S,
+        max: usize,
+    ) -> Result<(Vec<EventId>, Filter), StoreError> {
+        let [events, wraps] = self.filters();
+        for filter in [&events, &wraps] {
+            // One more than `max`, since the request itself may be among them.
+            let mut ids = store.select_ids(filter, max.saturating_add(1)).await?;
+            ids.retain(|id| Some(*id) != self.request);
+            ids.truncate(max);
+            if !ids.is_empty() {
+                return Ok((ids, filter.clone()));
+            }
+        }
+        Ok((Vec::new(), events))
+    }
+
     /// The address whose deletion mark is the floor of this key. See [`vanish_floor`].
     pub(crate) fn floor(&self) -> Address {
         vanish_floor(self.pubkey)
@@ -57,4 +88,48 @@ pub(crate) fn barring_keys(event: &Event) -> impl Iterator<Item = PublicKey> + '
     let is_wrap = event.kind() == Kind::GIFT_WRAP;
     let recipients = event.tag_values(b'p').take(if is_wrap { MAX_RECIPIENTS } else { 0 });
     std::iter::once(event.pubkey()).chain(recipients.filter_map(|value| PublicKey::from_hex(value.as_bytes()).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use futures_util::FutureExt;
+
+    /// What the two filters of a request select.
+    struct Selected<'a> {
+        events: &'a [u8],
+        wraps: &'a [u8],
+    }
+
+    impl SelectIds for Selected<'_> {
+        async fn select_ids(&mut self, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
+            let selected = if filter.kinds.is_none() { self.events } else { self.wraps };
+            Ok(ids(selected).into_iter().take(max).collect())
+        }
+    }
+
+    /// The next batch of up to `max` events.
+    fn next(vanish: &Vanish, max: usize, events: &[u8], wraps: &[u8]) -> (Vec<EventId>, Filter) {
+        let batch = vanish.next_batch(&mut Selected { events, wraps }, max).now_or_never();
+        batch.expect("nothing waits").unwrap()
+    }
+
+    fn ids(bytes: &[u8]) -> Vec<EventId> {
+        bytes.iter().map(|byte| EventId::from_bytes([*byte; 32])).collect()
+    }
+
+    #[test]
+    fn the_events_go_first_then_the_gift_wraps_and_the_request_stays() {
+        let request = Some(EventId::from_bytes([9; 32]));
+        let vanish = Vanish { pubkey: PublicKey::from_bytes([1; 32]), up_to: 100, request };
+        let [events, wraps] = vanish.filters();
+        assert_eq!(next(&vanish, 2, &[9, 1, 2, 3], &[4]), (ids(&[1, 2]), events.clone()));
+        assert_eq!(next(&vanish, 2, &[1, 2, 9], &[4]), (ids(&[1, 2]), events.clone()));
+        assert_eq!(next(&vanish, 1, &[9], &[4, 5]), (ids(&[4]), wraps));
+        assert_eq!(next(&vanish, 1, &[9], &[]), (Vec::new(), events.clone()));
+
+        let order = Vanish { request: None, ..vanish };
+        assert_eq!(next(&order, 2, &[9], &[]), (ids(&[9]), events));
+    }
 }

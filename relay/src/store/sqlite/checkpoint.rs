@@ -5,6 +5,7 @@ use super::error::translate;
 use super::open::{Owner, connect_options, wal_path};
 use super::options::Options;
 use crate::store::StoreError;
+use crate::telemetry::Task;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Row};
@@ -38,7 +39,9 @@ impl Checkpointer {
         let nudged = written.clone();
         let database = Arc::new(File::open(&options.path).map_err(|error| translate(error.into()))?);
         let synced = database.clone();
-        let task = tokio::spawn(async move { run(connection, &synced, &wal, bytes, &writer, &nudged, stopped).await });
+        let task = options.tasks.spawn(Task::Checkpoint, async move {
+            run(connection, &synced, &wal, bytes, &writer, &nudged, stopped).await;
+        });
         Ok(Self { written, stop, task: parking_lot::Mutex::new(Some(task)), _database: database })
     }
 
@@ -81,8 +84,8 @@ async fn run(
             checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
         } else if length > bytes {
             let done = catch_up(&mut connection, database, writer).await;
-            // The next commit begins the log anew and truncates it. Until then its length says nothing, so earlier
-            // notifications are discarded.
+            // The next commit truncates the log and begins at its start. Until then its length says nothing, so
+            // earlier notifications are discarded.
             let _ = written.notified().now_or_never();
             done
         } else {
@@ -100,7 +103,7 @@ async fn run(
 const LAST_PASS_FRAMES: i64 = 2_000;
 
 /// Copies and syncs the bulk of the log beside the writer, then what came in meanwhile, and so on; at last, while no
-/// write runs, the rest. Only a log that was copied completely is begun anew by the next write.
+/// write runs, the rest. The next write begins at the start of the log only where the log was copied completely.
 async fn catch_up(
     connection: &mut SqliteConnection,
     database: &Arc<File>,

@@ -31,8 +31,9 @@ pub use options::Options;
 pub use pool::PoolStatus;
 
 use super::hash::Hasher;
-use super::rules::Vanish;
+use super::rules::{SelectIds, Vanish};
 use super::{Appended, Counted, Page, Read, Store, StoreError};
+use crate::telemetry::Task;
 use crate::types::{Access, EventId, Filter, Head, Position, RemovalCause, Row, Timestamp, Verified, now};
 use bind::{HEAD, head_from};
 use checkpoint::Checkpointer;
@@ -99,7 +100,7 @@ impl SqliteStore {
         let shared = self.shared.clone();
         // The lock is taken before the task, since tasks start in any order: a later call finds this write done.
         let mut owner = shared.writer.clone().lock_owned().await;
-        let task = tokio::spawn(async move {
+        let task = self.shared.options.tasks.spawn(Task::StoreWrite, async move {
             let writer = &mut owner.as_mut().ok_or(StoreError::Closed)?.writer;
             let done = order.run_on(&shared, writer).await;
             shared.checkpointer.nudge();
@@ -123,40 +124,34 @@ impl SqliteWrite {
             Self::Append(batch, now) => writer.append(&batch, now).await,
             Self::Sweep(now, max) => writer.sweep_expired(now, max).await,
             Self::Remove(filter, max) => {
-                let ids = selected(shared, &filter, max).await?;
+                let ids = SqliteSelection(shared).select_ids(&filter, max).await?;
                 writer.remove(ids, &filter, RemovalCause::Administered).await
             }
             Self::Vanish(vanish, max) => {
-                let [events, wraps] = vanish.filters();
-                for filter in [&events, &wraps] {
-                    // One more, for the request itself may be among them.
-                    let mut ids = selected(shared, filter, max.saturating_add(1)).await?;
-                    ids.retain(|id| Some(*id) != vanish.request);
-                    ids.truncate(max);
-                    if !ids.is_empty() {
-                        return writer.vanish(ids, filter, &vanish).await;
-                    }
-                }
-                writer.vanish(Vec::new(), &events, &vanish).await
+                let (ids, filter) = vanish.next_batch(&mut SqliteSelection(shared), max).await?;
+                writer.vanish(ids, &filter, &vanish).await
             }
         }
     }
 }
 
-/// The ids of up to `max` events that `filter` selects, for a write: nothing can change between the two, since all
-/// writers wait for this one.
-async fn selected(shared: &SqliteState, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
-    let read = Read {
-        filter,
-        limit: max,
-        after: None,
-        access: None,
-        at_least: Position::default(),
-        now: Timestamp::MIN,
-        max_text_bytes: usize::MAX,
-    };
-    let page = read_page(shared, &read).await?;
-    Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+/// Reads for a write: nothing can change between the two, since all writers wait for this one.
+struct SqliteSelection<'a>(&'a SqliteState);
+
+impl SelectIds for SqliteSelection<'_> {
+    async fn select_ids(&mut self, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
+        let read = Read {
+            filter,
+            limit: max,
+            after: None,
+            access: None,
+            at_least: Position::default(),
+            now: Timestamp::MIN,
+            max_text_bytes: usize::MAX,
+        };
+        let page = read_page(self.0, &read).await?;
+        Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+    }
 }
 
 async fn read_page(shared: &SqliteState, read: &Read<'_>) -> Result<Page, StoreError> {

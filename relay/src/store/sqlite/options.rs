@@ -1,6 +1,7 @@
 //! The options of the embedded store.
 
 use crate::config::Durability;
+use crate::task::Tasks;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Options {
     /// only tests want.
     #[doc(hidden)]
     pub hash_bits: u32,
+    /// Watches the tasks of the store. Default: of their own.
+    pub tasks: Tasks,
 }
 
 impl Options {
@@ -49,6 +52,7 @@ impl Options {
             checkpoint_bytes: 256 << 20,
             max_file_bytes: None,
             hash_bits: 64,
+            tasks: Tasks::detached(),
         }
     }
 }

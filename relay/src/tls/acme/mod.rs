@@ -1,7 +1,7 @@
 //! Certificates by ACME (RFC 8555): ordered when they are missing, renewed in time, kept in a directory.
 //!
-//! One task goes through the names, one order at a time. Nothing that it meets ends it: an authority that is down,
-//! slow, refuses or talks nonsense means another try later, and what is served is served on.
+//! One task goes through the names, one order at a time. No error ends it: where an authority is down, slow, refuses or
+//! sends invalid answers, it tries again later, and the present certificate is served meanwhile.
 
 mod http;
 mod order;
@@ -23,17 +23,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What the task works with.
+/// The ACME task.
 pub struct Acme {
     client: AuthorityClient,
     directory_url: String,
-    /// What begins the names of this authority's files: certificates of a staging one must not pass for others.
+    /// The prefix of this authority's files: certificates of a staging authority must not be taken for others.
     prefix: String,
     contact: Option<String>,
     state: Arc<StateDirectory>,
     certificates: Arc<Certificates>,
     challenges: Arc<Challenges>,
-    /// The ways to convince the authority, the best first.
+    /// The types of challenges to use, the best first.
     kinds: Vec<ChallengeKind>,
     names: Vec<Name>,
     pace: Pace,
@@ -49,11 +49,11 @@ struct Name {
 }
 
 impl Acme {
-    /// Takes what lies in the directory and is still valid; its places are filled when this returns. The names take the
-    /// `places` from the given one on.
+    /// Loads the certificates in the directory that are still valid; their places are filled when this returns. The
+    /// names take the `places` from the given one on.
     ///
     /// # Errors
-    /// There is no root to know the authority by, or the directory cannot be read.
+    /// There is no root certificate for the authority, or the directory cannot be read.
     pub fn new(
         settings: &TlsSettings,
         first_place: usize,
@@ -94,8 +94,8 @@ impl Acme {
         Ok(acme)
     }
 
-    /// Never ends; run it as a task.
-    pub async fn run(mut self) {
+    /// Orders and renews certificates. Never ends; to be spawned as a task.
+    pub async fn run(&mut self) {
         loop {
             for at in 0..self.names.len() {
                 self.look(at).await;
@@ -104,7 +104,7 @@ impl Acme {
         }
     }
 
-    /// Serves what lies in the directory, if it can be served.
+    /// Serves the certificate in the directory, if it can be served.
     fn load(&self, name: &Name) -> io::Result<()> {
         let Some(pem) = self.state.read(&self.file(&name.domain))? else { return Ok(()) };
         let certificate = Certificate::from_pem(&pem, &pem);
@@ -170,7 +170,7 @@ impl Acme {
     }
 
     async fn order(&mut self, domain: &str, kind: ChallengeKind) -> Result<Issued, OrderError> {
-        // What it said before is no longer of interest.
+        // Drop the authority's last error: it belongs to an earlier order.
         self.client.take_complaint();
         let account = self.account().await?;
         match order(&account, domain, kind, &self.challenges).await {
@@ -186,7 +186,7 @@ impl Acme {
         }
     }
 
-    /// The account: the one at hand, else the kept one, else a new one.
+    /// The account: the present one, else the stored one, else a new one.
     async fn account(&mut self) -> Result<Account, OrderError> {
         if let Some(account) = &self.account {
             return Ok(account.clone());
@@ -202,7 +202,7 @@ impl Acme {
                 let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
                 let (account, credentials) = builder.create(&new, self.directory_url.clone(), None).await?;
                 let text = serde_json::to_vec(&credentials).map_err(|error| OrderError::Key(error.to_string()))?;
-                // Without it a restart makes another account, which an authority bears now and then.
+                // Without the file a restart makes another account, which an authority accepts now and then.
                 if let Err(error) = self.state.write(&file, &text) {
                     tracing::error!(%error, file, "the account with the authority cannot be kept");
                 }
@@ -222,12 +222,12 @@ impl Acme {
     }
 }
 
-/// The file of a certificate. Domains are checked by the settings: no name of a file is hidden in one.
+/// The file of a certificate. The settings have checked the domain, so it cannot contain a path.
 fn file(prefix: &str, domain: &str) -> String {
     format!("{prefix}.{domain}.pem")
 }
 
-/// An authority as part of a file's name: its host for people, a hash of the rest for certainty.
+/// An authority as part of a file's name: its host for people, and a hash that makes it unique.
 fn prefix(directory_url: &str) -> String {
     let host = directory_url.split('/').nth(2).unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };

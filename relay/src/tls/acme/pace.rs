@@ -1,15 +1,16 @@
-//! When a certificate is ordered: before it is needed, and after a failure neither at once nor never.
+//! Schedules orders: a certificate is ordered before it is needed, and after a failure again with a back-off.
 
 use super::order::ChallengeKind;
 use crate::tls::certificate::Certificate;
 use std::time::{Duration, Instant};
 
-/// How often the same name is tried.
+/// The times between orders for the same name.
 #[derive(Debug, Clone)]
 pub struct Pace {
-    /// How often the clock is looked at.
+    /// The interval at which due orders are looked for.
     pub look_interval: Duration,
-    /// After the first failure. It doubles with each: five in the first hour, as many as Let's Encrypt allows.
+    /// The wait after the first failure. It doubles with each: five orders in the first hour, as many as Let's Encrypt
+    /// allows.
     pub first_wait: Duration,
     /// The longest wait, unless the authority asks for more.
     pub max_wait: Duration,
@@ -25,20 +26,20 @@ impl Default for Pace {
     }
 }
 
-/// Of the life of a certificate, in per mille: what is left of it when it is renewed, and by how much less that is for
-/// one name than for another, so that many relays that began together do not come together.
+/// The rest of a certificate's lifetime at which it is renewed, and the jitter of that, in per mille of the lifetime.
+/// The jitter spreads the orders of relays that have started together.
 const RENEW_LEFT: i64 = 333;
 const RENEW_JITTER: i64 = 33;
 
-/// Between two ways of convincing the authority.
+/// The wait between two types of challenges.
 const OTHER_WAY_WAIT: Duration = Duration::from_secs(2);
 
-/// When one name is tried next.
+/// The schedule of one name.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// 0 to 1: where this name lies in the jitter.
+    /// This name's part of the jitter, 0 to 1.
     jitter: f64,
-    /// Which way of convincing the authority is tried next; the one that worked stays.
+    /// The index of the type of challenge to try next; the one that has worked stays.
     way: usize,
     failures: u32,
     not_before: Option<Instant>,
@@ -59,19 +60,19 @@ impl Schedule {
         served.is_none_or(|served| wants_renewal(served.seconds_left(), served.lifetime(), self.jitter))
     }
 
-    /// The way to try next: the one that worked last, then each in turn.
+    /// The type of challenge to try next: the one that has worked last, then each in turn.
     pub(super) fn kind(&self, kinds: &[ChallengeKind]) -> ChallengeKind {
         kinds.get(self.way % kinds.len().max(1)).copied().unwrap_or(ChallengeKind::TlsAlpn)
     }
 
-    /// Forgets the failures.
+    /// Resets the back-off.
     pub(super) fn succeed(&mut self) {
         self.failures = 0;
         self.not_before = None;
     }
 
-    /// How long to wait: hardly at all until each of the `ways` has failed, then longer each time, and never shorter
-    /// than the authority asks for.
+    /// Returns how long to wait: hardly at all until each of the `ways` has failed, then longer each time, and never
+    /// less than the authority asks for.
     pub(super) fn fail(&mut self, pace: &Pace, ways: usize, retry_after: Option<Duration>, now: Instant) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.way = self.way.wrapping_add(1);
@@ -86,7 +87,7 @@ impl Schedule {
     }
 }
 
-/// The wait after so many rounds, from 1 on, without jitter.
+/// The wait after `rounds` failures of all types, from 1 on, without jitter.
 fn back_off(pace: &Pace, rounds: u32) -> Duration {
     let doublings = rounds.saturating_sub(1).min(20);
     pace.first_wait.saturating_mul(1 << doublings).min(pace.max_wait)

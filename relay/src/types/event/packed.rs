@@ -1,5 +1,5 @@
-//! An event in a compact binary form, for the way between instances: rebuilt without reading JSON again, for the tags
-//! that filters look at are named by where they stand in the canonical text. The id is believed.
+//! A compact binary form of an event, in which instances send it to each other. The receiver does not parse JSON again:
+//! the tags that filters use are given as offsets into the canonical text. It trusts the id.
 
 use super::canonical::{Object, Scalars};
 use super::{Event, EventParts, Tag, Tags};
@@ -7,7 +7,7 @@ use crate::types::bytes::{Damaged, Reader, push_bytes, push_number};
 use crate::types::{EventId, Kind, PublicKey};
 use memchr::memmem;
 
-/// The fewest bytes that an event takes: id, author, signature and one byte for each of the rest.
+/// The least bytes of a packed event: id, author, signature, and one byte for each other field.
 pub(crate) const LEAST_PACKED_BYTES: usize = 32 + 32 + 64 + 8;
 
 const EXPIRES: u8 = 1;
@@ -15,7 +15,7 @@ const PROTECTED: u8 = 2;
 const COMMITTED_POW: u8 = 4;
 const MALFORMED_EXPIRATION: u8 = 8;
 
-/// What ends the canonical text after the content: `,"sig":"`, 128 hex characters, `"}`.
+/// The length of the canonical text after the content: `,"sig":"`, 128 hex characters, `"}`.
 const TAIL_BYTES: usize = 8 + 128 + 2;
 
 impl Event {
@@ -29,6 +29,7 @@ impl Event {
                 | flag(parts.committed_pow.is_some(), COMMITTED_POW)
                 | flag(parts.malformed_expiration, MALFORMED_EXPIRATION),
         );
+
         out.extend_from_slice(parts.id.as_bytes());
         out.extend_from_slice(parts.pubkey.as_bytes());
         out.extend_from_slice(&parts.signature);
@@ -37,6 +38,7 @@ impl Event {
         if let Some(at) = parts.expires_at {
             push_number(at.cast_unsigned(), out);
         }
+
         out.extend(parts.committed_pow);
         push_number(parts.tag_count.into(), out);
         push_number(parts.content_chars.into(), out);
@@ -46,7 +48,8 @@ impl Event {
         pack_tags(&parts.tags, tags, out);
     }
 
-    /// Reads what [`pack`](Self::pack) wrote. Allocates no more than a small multiple of what it is given.
+    /// Reads an event that [`pack`](Self::pack) has written. Allocates at most a small multiple of the length of
+    /// `bytes`.
     pub(crate) fn unpack(bytes: &[u8]) -> Result<Self, Damaged> {
         let mut from = Reader::new(bytes);
         let flags = from.byte()?;
@@ -61,7 +64,8 @@ impl Event {
         let content_chars = u32::try_from(from.number()?).map_err(|_| Damaged)?;
         let (text, content) = (from.text()?, from.text()?);
         let indexed = unpack_tags(&mut from, text)?;
-        // Their canonical text stands elsewhere.
+
+        // Without the tags' JSON: `Object::write` gets it from `text`.
         let tags = Tags {
             indexed,
             count: tag_count,
@@ -71,6 +75,7 @@ impl Event {
             committed_pow,
             ..Tags::with_capacity(0)
         };
+
         if !from.is_empty() {
             return Err(Damaged);
         }
@@ -80,11 +85,12 @@ impl Event {
     }
 }
 
-/// The canonical JSON of the tags and of the content, as they stand in the text of an event.
+/// The canonical JSON of the tags and of the content, cut out of the text of an event.
 fn bodies(text: &str) -> (&str, &str) {
     const TAGS: &str = ",\"tags\":";
     const CONTENT: &str = ",\"content\":";
-    // Between unescaped quotation marks neither can stand inside a string, and before them stand only hex and numbers.
+    // The first match is the field: inside a string JSON escapes the quotation marks, and before the tags there are
+    // only hex and numbers.
     let find = || {
         let tags = memmem::find(text.as_bytes(), TAGS.as_bytes())? + TAGS.len();
         let end = tags + memmem::find(text.get(tags..)?.as_bytes(), CONTENT.as_bytes())?;
@@ -96,8 +102,9 @@ fn bodies(text: &str) -> (&str, &str) {
     found.unwrap_or_default()
 }
 
-/// Each tag: its letter, then where its value stands in the text (shifted by one, after the end of the one before) and
-/// its length; or, marked by the lowest bit, the value itself where the text has it escaped.
+/// Appends each tag: its letter, then the offset of its value in `text` from the end of the value before, shifted left
+/// by one, and the value's length. Where `text` has the value escaped, the lowest bit is set, and the value itself
+/// follows in place of an offset.
 fn pack_tags(tags: &[Tag], text: &str, out: &mut Vec<u8>) {
     push_number(tags.len() as u64, out);
     let mut cursor = 0;
@@ -138,11 +145,12 @@ fn unpack_tags(from: &mut Reader<'_>, text: &str) -> Result<Vec<Tag>, Damaged> {
             std::str::from_utf8(from.slice(length_or_skip)?).map_err(|_| Damaged)?
         } else {
             let length = usize::try_from(from.number()?).map_err(|_| Damaged)?;
-            // Values never overlap: so all of them together are no longer than the text.
+            // Values never overlap, so a damaged message cannot make all of them together longer than the text.
             let start = cursor.checked_add(length_or_skip).ok_or(Damaged)?;
             cursor = start.checked_add(length).ok_or(Damaged)?;
             text.get(start..cursor).ok_or(Damaged)?
         };
+
         if !letter.is_ascii_alphabetic() {
             return Err(Damaged);
         }

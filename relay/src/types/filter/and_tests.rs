@@ -1,4 +1,4 @@
-//! `&x` conditions (NIP-91): their canonical form, and what they select, against the words of the proposal.
+//! `&x` conditions (NIP-91): their canonical form, and which events they select, compared with the proposal.
 
 use super::parse::FilterSeed;
 use super::*;
@@ -15,7 +15,7 @@ fn parse(json: &str) -> Filter {
 fn questions_for_the_same_are_equal_values() {
     for (one, other) in [
         (r##"{"&t":["b","a","b"]}"##, r##"{"&t":["a","b"]}"##),
-        // A single value is the same question either way.
+        // With a single value both conditions mean the same.
         (r##"{"&t":["a"]}"##, r##"{"#t":["a"]}"##),
         (r##"{"&t":["a"],"#t":["b"]}"##, r##"{"&t":["a","b"]}"##),
         // Values of `&t` are no choice of `#t`; what clients add for relays that know no `&t` says nothing more.
@@ -24,6 +24,7 @@ fn questions_for_the_same_are_equal_values() {
     ] {
         assert_eq!(parse(one), parse(other), "{one} {other}");
     }
+
     for json in [
         r##"{"&t":["a","b"]}"##,
         r##"{"&T":["x","y"],"&t":["a","b"],"#t":["c","d"]}"##,
@@ -32,6 +33,7 @@ fn questions_for_the_same_are_equal_values() {
         let filter = parse(json);
         assert_eq!(parse(&filter.to_json()), filter, "{}", filter.to_json());
     }
+
     assert_eq!(parse(r##"{"#t":["a","c","d","b"],"&t":["b","a"]}"##).to_json(), r##"{"&t":["a","b"],"#t":["c","d"]}"##);
     let (all, any) = (parse(r##"{"&t":["a","b"]}"##), parse(r##"{"#t":["a","b"]}"##));
     assert!(all != any && all.to_json() != any.to_json(), "control: and is not or");
@@ -62,6 +64,7 @@ fn what_is_wrong_is_refused_with_its_name() {
     ] {
         assert_eq!(Filter::parse(&json), Err(FilterError::Invalid(words.to_owned())), "{json}");
     }
+
     assert_eq!(parse(&format!(r##"{{"&t":{:?}}}"##, &many[..16])).tags.len(), 16);
     assert_eq!(parse(&format!(r##"{{"&p":["{A}","{B}"],"&e":["{A}"]}}"##)).tags.len(), 3);
     let Err(FilterError::Invalid(words)) = FilterSeed::read(r##"{"&t":["a","b","c"]}"##, 2, true) else {
@@ -74,8 +77,8 @@ fn what_is_wrong_is_refused_with_its_name() {
     }
 }
 
-/// What the proposal says, word for word: all values of `&x` are there, and one of those of `#x` that are not in `&x`,
-/// where there are any.
+/// The proposal, word for word: the event has all values of `&x`, and one of those of `#x` that are not in `&x`, where
+/// there are any.
 fn naive(has: &[String], all: &[String], any: &[String]) -> bool {
     let choices: Vec<&String> = any.iter().filter(|value| !all.contains(value)).collect();
     all.iter().all(|value| has.contains(value))

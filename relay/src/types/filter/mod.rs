@@ -57,10 +57,9 @@ pub enum FilterError {
 
 impl Filter {
     /// Reads one JSON object strictly (NIP-01): `ids`, `authors`, `#e` and `#p` hold exact lowercase hex, numbers are
-    /// integers and not negative, no key is unknown or doubled. Takes `&x` (NIP-91), which a client may send only where a
-    /// setting says so. What has a meaning is taken, however odd: an empty list
-    /// is a condition that never holds, as is a kind that no event can have; a greater `limit` than fits counts as the
-    /// greatest that does.
+    /// integers and not negative, no key is unknown or doubled. Takes `&x` (NIP-91), which a client may send only where
+    /// a setting says so. What has a meaning is taken, however odd: an empty list is a condition that never holds, as
+    /// is a kind that no event can have; a greater `limit` than fits counts as the greatest that does.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         FilterSeed::read(json, usize::MAX, true)
     }

@@ -10,7 +10,7 @@ async fn since(layer: &RedisLayer, key: &FilterKey, floor: u64) -> Result<Answer
 #[test]
 fn what_is_of_no_use_does_not_keep_its_place() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
         let large = Snapshot { limit: 1_000, ..entry(EPOCH, 100) };
         assert!(put(&layer, &key(1), large).await);
@@ -43,7 +43,7 @@ async fn next_waits(layer: &RedisLayer) -> (Duration, u64, Miss) {
 #[test]
 fn nobody_waits_for_what_will_not_come() {
     block_on(async {
-        let server = Server::temporary().await.unwrap();
+        let server = RedisServer::temporary().await.unwrap();
         let (layer, _purges) = layer(&server.url(), PATIENT).await;
         let leased = since(&layer, &key(1), 0).await.unwrap_err();
         let (waited, in_vain, not_leased) = next_waits(&layer).await;

@@ -11,11 +11,12 @@ mod speak;
 use super::{Bus, BusHandle, Message, Sender};
 use crate::config::RedisAddress;
 use crate::link::LinkError;
-use crate::telemetry::{BusTraffic, Metrics};
+use crate::task::Tasks;
+use crate::telemetry::{BusTraffic, Metrics, Task};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Messages that may wait to be sent: a second of a busy relay. Further ones are dropped, and read from the shared log.
@@ -66,8 +67,8 @@ struct BusState {
 }
 
 impl RedisBus {
-    /// Starts to listen and to speak on the channel of `prefix`, and goes on whatever happens to the server.
-    pub fn attach(address: RedisAddress, prefix: &str, metrics: Arc<Metrics>) -> BusHandle {
+    /// Starts to subscribe and to publish on the channel of `prefix`; reconnects whenever the server fails.
+    pub fn attach(address: RedisAddress, prefix: &str, metrics: Arc<Metrics>, tasks: &Tasks) -> BusHandle {
         let shared = Arc::new(BusState {
             address,
             channel: format!("{prefix}:log"),
@@ -81,8 +82,11 @@ impl RedisBus {
         });
         let (queue, to_send) = mpsc::channel(OUT_QUEUE);
         let (received, incoming) = mpsc::channel(IN_QUEUE);
-        let tasks =
-            [tokio::spawn(listen::run(shared.clone(), received)), tokio::spawn(speak::run(shared.clone(), to_send))];
+        let (listening, speaking, to_send) = (shared.clone(), shared.clone(), Arc::new(Mutex::new(to_send)));
+        let tasks = [
+            tasks.spawn_restarting(Task::BusListen, move || listen::run(listening.clone(), received.clone())),
+            tasks.spawn_restarting(Task::BusSpeak, move || speak::run(speaking.clone(), to_send.clone())),
+        ];
         BusHandle { publisher: Arc::new(Self { shared, queue, tasks }), receiver: incoming }
     }
 }

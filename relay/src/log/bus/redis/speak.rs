@@ -8,7 +8,7 @@ use crate::telemetry::BusTraffic;
 use crate::types::LogEntry;
 use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// A message with this many changes is not joined with another.
@@ -16,8 +16,9 @@ const JOINED_CHANGES: usize = 256;
 /// The most messages that are joined and sent at once.
 const BATCH: usize = 64;
 
-/// Speaks until the bus is dropped.
-pub(super) async fn run(shared: Arc<BusState>, mut queue: mpsc::Receiver<Message>) {
+/// Speaks until the bus is dropped. The queue outlives a panic.
+pub(super) async fn run(shared: Arc<BusState>, queue: Arc<Mutex<mpsc::Receiver<Message>>>) {
+    let mut queue = queue.lock().await;
     let mut connection = None;
     let mut backoff = Backoff::new();
     let mut beat = interval(HEARTBEAT_INTERVAL);

@@ -5,6 +5,7 @@ use super::NodesState;
 use super::node::{Condition, Node};
 use super::role::Role;
 use crate::store::StoreError;
+use crate::telemetry::Task;
 use crate::types::Head;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
@@ -129,12 +130,13 @@ impl Drop for Lease {
                 // The permits are released with the connection, not before. Otherwise a client that drops reads fast
                 // enough would take the connections for writing, too.
                 let permits = (self.server.primary_read.take(), self.server.cold_start_slot.take());
-                runtime.spawn(async move {
+                let tasks = self.server.node().tasks.clone();
+                runtime.spawn(tasks.watched(Task::Pool, async move {
                     if !matches!(timeout(DROPPED_READ_GRACE, connection.ping()).await, Ok(Ok(()))) {
                         connection.close_on_drop();
                     }
                     drop((connection, permits));
-                });
+                }));
             }
             _ => connection.close_on_drop(),
         }

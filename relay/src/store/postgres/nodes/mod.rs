@@ -22,6 +22,7 @@ pub use role::Role;
 
 use super::options::Options;
 use crate::store::StoreError;
+use crate::telemetry::Task;
 use crate::types::{Epoch, Position};
 use history::HeadHistory;
 use node::Node;
@@ -152,7 +153,11 @@ impl Nodes {
 
     /// Starts to probe the servers.
     pub(super) fn start(&self) {
-        let prober = |node: &Arc<Node>| tokio::spawn(probe::run(self.shared.clone(), node.clone()));
+        let prober = |node: &Arc<Node>| {
+            let (shared, node) = (self.shared.clone(), node.clone());
+            let run = move || probe::run(shared.clone(), node.clone());
+            self.shared.options.tasks.spawn_restarting(Task::Probe, run)
+        };
         *self.probers.lock() = self.shared.nodes.iter().map(prober).collect();
     }
 

@@ -4,6 +4,8 @@ use super::super::options::{Connections, Options};
 use super::role::Role;
 use crate::store::postgres::plan::SESSION;
 use crate::store::postgres::warm::warm;
+use crate::task::Tasks;
+use crate::telemetry::Task;
 use crate::types::Head;
 use crate::types::safeguard::{Safeguard, ablated};
 use parking_lot::Mutex;
@@ -79,6 +81,7 @@ pub(super) struct Node {
     pub(super) timeouts: AtomicU64,
     /// Asks for a probe at once.
     pub(super) probe_now: Notify,
+    pub(super) tasks: Tasks,
 }
 
 impl Node {
@@ -105,6 +108,7 @@ impl Node {
             waiting: AtomicUsize::new(0),
             timeouts: AtomicU64::new(0),
             probe_now: Notify::new(),
+            tasks: options.tasks.clone(),
         }
     }
 
@@ -117,7 +121,7 @@ impl Node {
             let first = state.role == Role::Unknown && state.head == Head::default();
             tracing::info!(node = %self.name, role = ?probed.role, position = probed.head.position.0, "database server");
             let pool = pool(&self.connect, probed.role, options);
-            retire(state.pool.replace(pool.clone()));
+            self.retire(state.pool.replace(pool.clone()));
             new = Some(pool);
             // A server that has never failed need not go on trial.
             state.condition = if first { Condition::Healthy } else { Condition::Trial };
@@ -165,7 +169,7 @@ impl Node {
             state.loss_logged = true;
         }
         state.condition = Condition::Down;
-        retire(state.pool.take());
+        self.retire(state.pool.take());
     }
 
     /// A read was answered, with `head`.
@@ -198,14 +202,14 @@ impl NodeState {
     }
 }
 
-/// Closes a pool: reads and waiting calls end at once; writes run to their end.
-fn retire(pool: Option<PgPool>) {
-    if let Some(pool) = pool {
-        tokio::spawn(async move { pool.close().await });
-    }
-}
-
 impl Node {
+    /// Closes a pool: reads and waiting calls end at once; writes run to their end.
+    fn retire(&self, pool: Option<PgPool>) {
+        if let Some(pool) = pool {
+            self.tasks.spawn(Task::Pool, async move { pool.close().await });
+        }
+    }
+
     /// Opens the minimum of connections of a new pool, one after the other, each of which is warmed. Ends early where
     /// the server refuses one.
     pub(super) async fn open(&self, pool: PgPool) {
@@ -242,7 +246,7 @@ impl Node {
             (pool, spare.min(above as usize))
         };
         for connection in (0..spare).map_while(|_| pool.try_acquire()) {
-            tokio::spawn(connection.close());
+            self.tasks.spawn(Task::Pool, connection.close());
         }
     }
 }

@@ -7,6 +7,7 @@ use super::NodesState;
 use super::node::{Node, ProbeResult};
 use super::role::Role;
 use crate::store::StoreError;
+use crate::telemetry::Task;
 use crate::types::{Epoch, Head, Position};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection, Row};
@@ -69,9 +70,9 @@ pub(super) async fn run(shared: Arc<NodesState>, node: Arc<Node>) {
                 };
                 if let Some(pool) = node.seen(probed, lag, &shared.options) {
                     if probed.role == Role::Primary {
-                        tokio::spawn(settle(node.clone(), pool.clone(), epoch));
+                        shared.options.tasks.spawn(Task::Pool, settle(node.clone(), pool.clone(), epoch));
                     }
-                    tokio::spawn(open(shared.clone(), node.clone(), pool));
+                    shared.options.tasks.spawn(Task::Pool, open(shared.clone(), node.clone(), pool));
                 }
                 node.shrink(&shared.options);
             }

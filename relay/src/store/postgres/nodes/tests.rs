@@ -6,7 +6,7 @@ use crate::config::Redacted;
 use crate::store::Store;
 use crate::store::postgres::{Connections, PostgresStore};
 use crate::types::safeguard::{Safeguard, without};
-use deploy::postgres::Cluster;
+use deploy::postgres::{PostgresCluster, PostgresServer};
 use deploy::{STEP_TIMEOUT, until};
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn options(urls: &[String]) -> Options {
 }
 
 /// The server processes of the pool, without and with the mark of a warm connection.
-async fn processes(server: &deploy::postgres::Server) -> (BTreeSet<i32>, BTreeSet<i32>) {
+async fn processes(server: &PostgresServer) -> (BTreeSet<i32>, BTreeSet<i32>) {
     let mut connection = server.connect().await.unwrap();
     let of_pool = "SELECT pid, query LIKE '%texts(%' FROM pg_stat_activity WHERE application_name = 'skein'";
     let rows: Vec<(i32, bool)> = sqlx::query_as(of_pool).fetch_all(&mut connection).await.unwrap();
@@ -28,7 +28,7 @@ async fn processes(server: &deploy::postgres::Server) -> (BTreeSet<i32>, BTreeSe
 }
 
 /// How many connections were open and warm on the primary and on its replica when the store said so.
-async fn warm_when_told(cluster: &Cluster) -> [usize; 2] {
+async fn warm_when_told(cluster: &PostgresCluster) -> [usize; 2] {
     let store = PostgresStore::open(options(&cluster.database_urls("postgres"))).await.unwrap();
     assert!(store.warmed().await);
     let mut warm = [0; 2];
@@ -45,7 +45,7 @@ fn connections_are_open_and_warm_before_clients_come() {
     // On one thread, the one on which a control ablates the safeguard.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = runtime.block_on(async {
-        let cluster = Cluster::setup().replicas(1).start().await.unwrap();
+        let cluster = PostgresCluster::setup().replicas(1).start().await.unwrap();
         let store = PostgresStore::open(options(&cluster.database_urls("postgres"))).await.unwrap();
         store.close().await;
         cluster.wait_applied().await.unwrap();
@@ -62,7 +62,7 @@ fn connections_are_open_and_warm_before_clients_come() {
 /// sqlx's own idle timeout replaces the minimum of connections, too, after every quiet period.
 #[tokio::test]
 async fn what_is_not_needed_is_closed_and_the_least_stay() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     let short = Duration::from_millis(200);
     let options = Options { idle_timeout: short, ..options(&cluster.database_urls("postgres")) };
     let store = PostgresStore::open(options.clone()).await.unwrap();
@@ -107,7 +107,7 @@ async fn what_is_not_needed_is_closed_and_the_least_stay() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_keeps_no_relay_from_starting() {
-    let cluster = Cluster::setup().start().await.unwrap();
+    let cluster = PostgresCluster::setup().start().await.unwrap();
     // It accepts connections and does nothing else.
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut urls = cluster.database_urls("postgres");

@@ -2,7 +2,7 @@
 
 use crate::store::postgres::planner::Planner;
 use crate::store::postgres::read;
-use crate::store::rules::Vanish;
+use crate::store::rules::{SelectIds, Vanish};
 use crate::store::{Appended, Read, StoreError};
 use crate::types::{Epoch, EventId, Filter, Position, RemovalCause, Timestamp, Verified};
 use sqlx::PgConnection;
@@ -33,42 +33,37 @@ impl PostgresWrite {
                 super::remove(connection, hasher, epoch, ids, &all, cause).await
             }
             Self::Remove(filter, max) => {
-                let ids = selected(connection, planner, filter, *max).await?;
+                let mut selection = PostgresSelection { connection: &mut *connection, planner };
+                let ids = selection.select_ids(filter, *max).await?;
                 super::remove(connection, hasher, epoch, &ids, filter, RemovalCause::Administered).await
             }
             Self::Vanish(vanish, max) => {
-                let [events, wraps] = vanish.filters();
-                for filter in [&events, &wraps] {
-                    // One more than `max`, since the request itself may be among them.
-                    let mut ids = selected(connection, planner, filter, max.saturating_add(1)).await?;
-                    ids.retain(|id| Some(*id) != vanish.request);
-                    ids.truncate(*max);
-                    if !ids.is_empty() {
-                        return super::vanish(connection, hasher, epoch, &ids, filter, vanish).await;
-                    }
-                }
-                super::vanish(connection, hasher, epoch, &[], &events, vanish).await
+                let mut selection = PostgresSelection { connection: &mut *connection, planner };
+                let (ids, filter) = vanish.next_batch(&mut selection, *max).await?;
+                super::vanish(connection, hasher, epoch, &ids, &filter, vanish).await
             }
         }
     }
 }
 
-/// The ids of up to `max` events that `filter` selects, for a write.
-async fn selected(
-    connection: &mut PgConnection,
-    planner: &Planner,
-    filter: &Filter,
-    max: usize,
-) -> Result<Vec<EventId>, StoreError> {
-    let read = Read {
-        filter,
-        limit: max,
-        after: None,
-        access: None,
-        at_least: Position::default(),
-        now: Timestamp::MIN,
-        max_text_bytes: 0,
-    };
-    let page = read::page(connection, planner, &read).await?;
-    Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+/// Reads on the connection of a write.
+struct PostgresSelection<'a> {
+    connection: &'a mut PgConnection,
+    planner: &'a Planner,
+}
+
+impl SelectIds for PostgresSelection<'_> {
+    async fn select_ids(&mut self, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
+        let read = Read {
+            filter,
+            limit: max,
+            after: None,
+            access: None,
+            at_least: Position::default(),
+            now: Timestamp::MIN,
+            max_text_bytes: 0,
+        };
+        let page = read::page(self.connection, self.planner, &read).await?;
+        Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+    }
 }

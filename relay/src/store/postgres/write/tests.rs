@@ -6,7 +6,7 @@ use super::*;
 use crate::store::Outcome;
 use crate::store::postgres::{log, maintenance::partitions, schema};
 use crate::types::{Change, PublicKey};
-use deploy::postgres::Cluster;
+use deploy::postgres::PostgresCluster;
 use sqlx::AssertSqlSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::JoinSet;
@@ -23,13 +23,13 @@ const NOW: Timestamp = 1_800_000_000;
 
 /// A small server of its own, with a migrated database.
 struct Server {
-    cluster: Cluster,
+    cluster: PostgresCluster,
     made: AtomicU64,
 }
 
 impl Server {
     async fn start() -> Self {
-        Self { cluster: Cluster::setup().start().await.unwrap(), made: AtomicU64::new(0) }
+        Self { cluster: PostgresCluster::setup().start().await.unwrap(), made: AtomicU64::new(0) }
     }
 
     fn url(&self) -> String {

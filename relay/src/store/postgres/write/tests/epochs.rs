@@ -44,7 +44,7 @@ async fn another_timeline_begins_another_epoch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_has_another_timeline() {
-    let mut cluster = Cluster::setup().replicas(1).synchronous(true).start().await.unwrap();
+    let mut cluster = PostgresCluster::setup().replicas(1).synchronous(true).start().await.unwrap();
     let mut conn = connect(&cluster.primary().unwrap().url()).await;
     let hasher = schema::migrate(&mut conn).await.unwrap();
     let before = put(&mut conn, &hasher, &[event(1, 1, 1, &[], "")]).await.unwrap().head;

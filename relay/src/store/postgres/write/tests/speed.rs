@@ -35,7 +35,8 @@ fn events(count: usize, seed: u64) -> Vec<Verified> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn events_a_second_and_bytes_an_event() {
-    let cluster = Cluster::setup().set("shared_buffers", "512MB").set("max_wal_size", "2GB").start().await.unwrap();
+    let cluster =
+        PostgresCluster::setup().set("shared_buffers", "512MB").set("max_wal_size", "2GB").start().await.unwrap();
     let url = std::env::var("SPEED_URL").unwrap_or_else(|_| cluster.primary().unwrap().url());
     let mut conn = connect(&url).await;
     let hasher = schema::migrate(&mut conn).await.unwrap();

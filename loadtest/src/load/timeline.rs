@@ -1,23 +1,23 @@
-//! The events of a run, made and signed before they are due, and what has become of each.
+//! The events of a run, which are made and signed before they are due, and the outcome of each.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
-/// What the relay said of an event.
+/// The relay's answer to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Verdict {
+pub(super) enum PublishOutcome {
     /// Nothing yet.
     None,
     /// OK true.
     Accepted,
-    /// OK true, and that it had it: no delivery is due.
+    /// OK true, as a duplicate: no delivery is due.
     Duplicate,
     /// OK false.
     Refused,
-    /// The connection broke before an OK came, so nobody knows.
+    /// The connection broke before an OK came: the event may be stored or not.
     Unknown,
 }
 
@@ -31,18 +31,18 @@ pub(super) struct Planned {
     pub(super) kind: u16,
     /// Unix seconds.
     pub(super) created_at: u64,
-    /// Whom its `p` tags name, by rank.
+    /// The ranks of the authors that its `p` tags name.
     pub(super) mentions: Box<[u32]>,
     /// When it is due, in nanoseconds since the start.
     pub(super) due: u64,
     /// The URL it was published through.
     pub(super) via: AtomicU16,
-    /// When it should have been sent: what latencies count from.
+    /// When it was due, as time since the run's origin: latencies begin here.
     pub(super) intended: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) answered: AtomicU64,
     verdict: AtomicU8,
-    /// A newer version (NIP-01, replaceable) may take its place before it has reached everyone.
+    /// True where a newer version (NIP-01, replaceable) may replace the event before it has reached all subscribers.
     pub(super) superseded: AtomicBool,
 }
 
@@ -66,23 +66,23 @@ impl Planned {
             intended: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
-            verdict: AtomicU8::new(Verdict::None as u8),
+            verdict: AtomicU8::new(PublishOutcome::None as u8),
             superseded: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> PublishOutcome {
         match self.verdict.load(Ordering::Acquire) {
-            1 => Verdict::Accepted,
-            2 => Verdict::Duplicate,
-            3 => Verdict::Refused,
-            4 => Verdict::Unknown,
-            _ => Verdict::None,
+            1 => PublishOutcome::Accepted,
+            2 => PublishOutcome::Duplicate,
+            3 => PublishOutcome::Refused,
+            4 => PublishOutcome::Unknown,
+            _ => PublishOutcome::None,
         }
     }
 
-    /// Records the answer; `now` is there before the verdict is.
-    pub(super) fn judge(&self, verdict: Verdict, now: u64) {
+    /// Records the answer. Stores `now` first: a thread that sees the verdict must see its time.
+    pub(super) fn judge(&self, verdict: PublishOutcome, now: u64) {
         self.answered.store(now, Ordering::Release);
         self.verdict.store(verdict as u8, Ordering::Release);
     }
@@ -92,25 +92,36 @@ impl Planned {
     }
 }
 
+/// The first eight bytes of an id.
+pub(super) fn prefix(id: &[u8; 32]) -> u64 {
+    id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// True for kinds of which a relay keeps one event for each author (NIP-01).
+pub(super) fn is_replaceable(kind: u16) -> bool {
+    matches!(kind, 0 | 3 | 10_000..20_000)
+}
+
 /// [`CHUNK`] events in a row; the last chunk may have fewer.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) events: Box<[Planned]>,
-    /// How many threads are done with it.
+    /// How many threads have settled it.
     pub(super) released: AtomicUsize,
 }
 
-/// Events of a chunk.
+/// The number of events of a chunk.
 pub(super) const CHUNK: usize = 64;
-/// Events that lie ready at most, about 200 MB.
+/// The most events that are ready before they are due, about 200 MB.
 pub(super) const AHEAD: u64 = 150_000;
 
-/// The chunks that are not over. Whatever is sent was pushed here before, so every thread can find what it hears of.
+/// The chunks that some thread has not settled. An event is pushed here before it is sent, so every thread can find the
+/// events that it receives.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct Timeline {
     pages: Mutex<Pages>,
     room: Condvar,
-    /// Events that were sent, or never will be.
+    /// How many events were sent, or will never be.
     pub(super) gone: AtomicU64,
 }
 
@@ -120,12 +131,12 @@ struct Pages {
     over: usize,
     chunks: VecDeque<Arc<Chunk>>,
     made: u64,
-    /// No more will come.
+    /// True once no more events will come.
     ended: bool,
 }
 
-impl Story {
-    /// Adds a chunk; waits while enough lies ready. False: no more are wanted.
+impl Timeline {
+    /// Adds a chunk; blocks while [`AHEAD`] events are ready. False: the run wants no more.
     pub(super) fn push(&self, events: Vec<Planned>) -> bool {
         let mut pages = self.pages.lock();
         while !pages.ended && self.ahead(&pages) >= AHEAD {
@@ -139,7 +150,7 @@ impl Story {
         true
     }
 
-    /// Says that no more will come.
+    /// Ends the timeline: no more events will come.
     pub(super) fn end(&self) {
         self.pages.lock().ended = true;
         self.room.notify_all();
@@ -152,7 +163,7 @@ impl Story {
         pages.chunks.get(at).cloned().ok_or(pages.ended)
     }
 
-    /// True once all events, or as many as may lie ready, are there.
+    /// True once all events are there, or [`AHEAD`] of them.
     pub(super) fn is_ready(&self) -> bool {
         let pages = self.pages.lock();
         pages.ended || self.ahead(&pages) >= AHEAD
@@ -163,7 +174,7 @@ impl Story {
         self.pages.lock().made
     }
 
-    /// Forgets the chunks that all of `threads` are done with.
+    /// Drops the chunks that all of `threads` have settled.
     pub(super) fn trim(&self, threads: usize) {
         let mut pages = self.pages.lock();
         while pages.chunks.front().is_some_and(|chunk| chunk.released.load(Ordering::Acquire) == threads) {

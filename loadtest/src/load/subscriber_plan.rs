@@ -1,61 +1,61 @@
-//! Who subscribes to what, and so who should see which event.
+//! Which connection subscribes to what, and therefore which subscriptions an event must reach.
 
 use super::options::Gathering;
-use super::story::Planned;
+use super::timeline::Planned;
 use crate::events::{Random, Zipf};
 use rustc_hash::FxHashMap;
 use std::fmt::Write;
 
-/// Subscriptions that an event of the standard mix matches, on average over all connections.
+/// How many subscriptions an event of the standard mix matches on average.
 const MATCHES: f64 = 20.0;
 const FEED_KINDS: [u16; 4] = [1, 6, 1111, 30_023];
 /// The share of [`FEED_KINDS`] in generated events.
 const FEED_SHARE: f64 = 0.708;
 const MENTION_KINDS: [u16; 5] = [1, 6, 7, 1111, 9735];
-/// Authors that a feed follows at most: what every relay takes in a filter.
+/// The most authors that a feed follows: as many as every relay takes in a filter.
 const MAX_FOLLOWS: usize = 300;
-/// The first so many are anyone, the rest popular.
-const ANYONE: usize = 60;
+/// How many authors of a feed are drawn evenly; the rest are drawn by how much they write.
+const DRAWN_EVENLY: usize = 60;
 
-/// Subscriptions of one connection: its feed and its mentions.
+/// The subscriptions of one connection: its feed and its mentions.
 pub(super) const SLOTS: u32 = 2;
 
 /// What the connections of one thread subscribe to.
 #[derive(Debug)]
-pub(super) struct Audience {
+pub(super) struct SubscriberPlan {
     gathering: Gathering,
-    /// Of each connection, whom it follows.
+    /// For each connection, the ranks of the authors that it follows.
     follows: Vec<Box<[u32]>>,
-    /// Of each connection, who it is.
+    /// For each connection, the rank of its own key.
     selves: Vec<Option<u32>>,
-    /// The keys, by rank; few where everyone follows them all.
-    keys: Keys,
+    /// The keys, by rank; few where every connection follows all of them.
+    keys: PubkeysByRank,
     by_author: FxHashMap<u32, Vec<u32>>,
     by_mention: FxHashMap<u32, Vec<u32>>,
 }
 
 /// Public keys in hex, by rank.
-pub(super) type Keys = std::sync::Arc<[String]>;
+pub(super) type PubkeysByRank = std::sync::Arc<[String]>;
 
-/// Which slots should see an event.
+/// Which slots an event must reach.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The first slot of every connection that subscribes.
+    /// The first slot of every subscribing connection.
     All,
     Slots(Vec<u32>),
 }
 
-impl Audience {
-    /// An audience of `subscribes.len()` connections, of which those marked take part; `all` connections of all
-    /// threads make the average.
+impl SubscriberPlan {
+    /// A plan for the connections of one thread, of which those marked in `subscribes` subscribe. `all` is the number
+    /// of connections of all threads, over which events match [`MATCHES`] subscriptions on average.
     pub(super) fn new(
         gathering: Gathering,
-        (keys, people): (Keys, &Zipf),
+        (keys, people): (PubkeysByRank, &Zipf),
         subscribes: &[bool],
         all: usize,
         random: &mut Random,
     ) -> Self {
-        let mut audience = Self {
+        let mut subscriber_plan = Self {
             gathering,
             follows: vec![Box::default(); subscribes.len()],
             selves: vec![None; subscribes.len()],
@@ -63,22 +63,23 @@ impl Audience {
             by_author: FxHashMap::default(),
             by_mention: FxHashMap::default(),
         };
+
         if gathering == Gathering::Feeds {
             let coverage = (MATCHES / FEED_SHARE / all.max(1) as f64).min(1.0);
             for peer in (0..subscribes.len()).filter(|peer| subscribes[*peer]) {
-                let follows = draw(people, audience.keys.len(), coverage, random);
-                let me = random.below(audience.keys.len()) as u32;
+                let follows = draw(people, subscriber_plan.keys.len(), coverage, random);
+                let me = random.below(subscriber_plan.keys.len()) as u32;
                 let slot = peer as u32 * SLOTS;
-                follows.iter().for_each(|author| audience.by_author.entry(*author).or_default().push(slot));
-                audience.by_mention.entry(me).or_default().push(slot + 1);
-                audience.follows[peer] = follows;
-                audience.selves[peer] = Some(me);
+                follows.iter().for_each(|author| subscriber_plan.by_author.entry(*author).or_default().push(slot));
+                subscriber_plan.by_mention.entry(me).or_default().push(slot + 1);
+                subscriber_plan.follows[peer] = follows;
+                subscriber_plan.selves[peer] = Some(me);
             }
         }
-        audience
+        subscriber_plan
     }
 
-    /// How many subscriptions each connection that takes part holds.
+    /// How many subscriptions each subscribing connection has.
     pub(super) fn slots(&self) -> u32 {
         match self.gathering {
             Gathering::Nobody => 0,
@@ -87,7 +88,7 @@ impl Audience {
         }
     }
 
-    /// Who should see `event`.
+    /// Which slots `event` must reach.
     pub(super) fn of(&self, event: &Planned) -> Seen {
         let mut slots = Vec::new();
         match self.gathering {
@@ -107,7 +108,7 @@ impl Audience {
         Seen::Slots(slots)
     }
 
-    /// The filter of a slot, for events from `since` on; `None` asks for what is new only, whatever its date.
+    /// The filter of a slot, for events from `since` on; `None` asks for live events only, whatever their dates.
     pub(super) fn filter(&self, slot: u32, since: Option<u64>) -> String {
         let (peer, part) = ((slot / SLOTS) as usize, slot % SLOTS);
         let mut filter = String::from("{");
@@ -120,6 +121,7 @@ impl Audience {
             let _ = write!(filter, "\"kinds\":{MENTION_KINDS:?},");
             push_keys(&mut filter, "#p", self.selves[peer].iter().map(|me| &self.keys[*me as usize]));
         }
+
         let _ = match since {
             Some(since) => write!(filter, ",\"since\":{since},\"limit\":{}}}", super::CATCH_UP),
             None => write!(filter, ",\"limit\":1}}"),
@@ -137,8 +139,8 @@ fn push_keys<'a>(filter: &mut String, name: &str, keys: impl Iterator<Item = &'a
     filter.push(']');
 }
 
-/// Authors who together write `coverage` of all events, as an expectation: the one that would be too much is taken
-/// with the probability that makes up for it. There is at least one.
+/// Draws at least one author. Together they write `coverage` of all events on average: an author who would exceed it is
+/// taken with the probability that keeps the average right.
 fn draw(people: &Zipf, count: usize, coverage: f64, random: &mut Random) -> Box<[u32]> {
     let mut left = coverage;
     let mut follows = Vec::<u32>::new();
@@ -146,7 +148,7 @@ fn draw(people: &Zipf, count: usize, coverage: f64, random: &mut Random) -> Box<
         if left <= 0.0 || follows.len() == MAX_FOLLOWS {
             break;
         }
-        let author = if turn < ANYONE { random.below(count) } else { people.draw(random) } as u32;
+        let author = if turn < DRAWN_EVENLY { random.below(count) } else { people.draw(random) } as u32;
         if follows.contains(&author) {
             continue;
         }
@@ -156,6 +158,7 @@ fn draw(people: &Zipf, count: usize, coverage: f64, random: &mut Random) -> Box<
         }
         left -= share;
     }
+
     if follows.is_empty() {
         follows.push(random.below(count) as u32);
     }
@@ -169,19 +172,21 @@ mod tests {
     #[test]
     fn an_event_matches_about_20_feeds() {
         let people = Zipf::new(2_000, 0.9);
-        let keys = (0..2_000).map(|rank| format!("{rank:064x}")).collect::<Keys>();
+        let keys = (0..2_000).map(|rank| format!("{rank:064x}")).collect::<PubkeysByRank>();
         let subscribes = vec![true; 1_000];
-        let audience = Audience::new(Gathering::Feeds, (keys, &people), &subscribes, 1_000, &mut Random::new(3));
+        let subscriber_plan =
+            SubscriberPlan::new(Gathering::Feeds, (keys, &people), &subscribes, 1_000, &mut Random::new(3));
         let mut random = Random::new(4);
         let mut matches = 0;
         for number in 0..10_000 {
-            // As many as the mix has of the kinds that feeds ask for.
+            // The same share of feed kinds as in the mix.
             let kind = if random.unit() < FEED_SHARE { 1 } else { 9735 };
             let author = people.draw(&mut random) as u32;
             let event = Planned::new([0; 32], String::new(), (author, kind, number), Vec::new(), 0);
-            let Seen::Slots(slots) = audience.of(&event) else { panic!("not everyone") };
+            let Seen::Slots(slots) = subscriber_plan.of(&event) else { panic!("not everyone") };
             matches += slots.len();
         }
+
         let average = matches as f64 / 10_000.0;
         assert!((18.0..22.0).contains(&average), "{average}");
     }
@@ -189,16 +194,23 @@ mod tests {
     #[test]
     fn filters_and_matches_agree() {
         let people = Zipf::new(50, 0.9);
-        let keys = (0..50).map(|rank| format!("{rank:064x}")).collect::<Keys>();
-        let audience =
-            Audience::new(Gathering::Feeds, (keys.clone(), &people), &[true, false, true], 40, &mut Random::new(3));
+        let keys = (0..50).map(|rank| format!("{rank:064x}")).collect::<PubkeysByRank>();
+        let subscriber_plan = SubscriberPlan::new(
+            Gathering::Feeds,
+            (keys.clone(), &people),
+            &[true, false, true],
+            40,
+            &mut Random::new(3),
+        );
+
         for author in 0..50 {
             for kind in [0, 1, 7, 30_023] {
                 let mentions = vec![(author + 1) % 50, (author + 7) % 50];
                 let event = Planned::new([0; 32], String::new(), (author, kind, 0), mentions.clone(), 0);
-                let Seen::Slots(slots) = audience.of(&event) else { panic!("not everyone") };
+                let Seen::Slots(slots) = subscriber_plan.of(&event) else { panic!("not everyone") };
                 for slot in [0, 1, 4, 5] {
-                    let filter: serde_json::Value = serde_json::from_str(&audience.filter(slot, Some(7))).unwrap();
+                    let filter: serde_json::Value =
+                        serde_json::from_str(&subscriber_plan.filter(slot, Some(7))).unwrap();
                     let has = |name: &str, value: &str| filter[name].as_array().unwrap().iter().any(|key| key == value);
                     let kinds = filter["kinds"].as_array().unwrap().iter().any(|one| *one == kind);
                     let person = if slot % 2 == 0 {

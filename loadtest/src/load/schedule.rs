@@ -1,35 +1,36 @@
-//! One thread's schedule: what is due is sent, whatever has come back.
+//! One thread's schedule, an open loop: it sends what is due, whatever answers have come.
 
 use super::Pace;
 use super::peer::Asked;
 use super::recorder::Tick;
+use super::session;
 use super::timer::Timer;
-use super::worker::{Phase, Worker};
+use super::worker::{LoadPhase, Worker};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 const SECOND: u64 = 1_000_000_000;
-/// How soon what found no open connection with room is tried again.
+/// How soon something is tried again that found no open connection with room, in nanoseconds.
 const RETRY: u64 = 5_000_000;
-/// Sent in one go before the sockets are looked at again.
+/// How much is sent at once before the connections' tasks get a turn.
 const MOST_AT_ONCE: usize = 256;
-/// How often something random is drawn until it suits.
+/// How often a random choice is drawn again before it is given up.
 const DRAWS: usize = 64;
-/// Questions asked about the query workload's events before they are asked again, hot.
+/// How many questions of the query workload are asked cold before the same ones are asked hot.
 const BLOCK: usize = 50;
 
-/// Where a thread is in its schedule. Times are nanoseconds since the run's start.
+/// The state of a thread's schedule. Times are nanoseconds since the run's start.
 #[derive(Debug)]
-pub(super) struct Agenda {
-    /// The next event: its chunk and its place there.
+pub(super) struct Schedule {
+    /// The next event: its chunk and its index there.
     next: (usize, usize),
-    /// True when no event comes any more.
+    /// True when no more events will come.
     over: bool,
-    /// The publisher tried next.
+    /// The publisher to try next.
     turn: usize,
-    /// The thread's next question, of all.
+    /// The number of the thread's next question among all threads' questions.
     question: u64,
     name: u32,
     next_reconnect: u64,
@@ -38,7 +39,7 @@ pub(super) struct Agenda {
     text: String,
 }
 
-impl Agenda {
+impl Schedule {
     pub(super) fn new(worker: &Worker) -> Self {
         Self {
             next: (0, 0),
@@ -59,7 +60,7 @@ impl Agenda {
         worker: &Worker,
         start: u64,
         timer: &Timer,
-        phase: &mut watch::Receiver<Phase>,
+        phase: &mut watch::Receiver<LoadPhase>,
         ticks: &mpsc::Sender<Tick>,
     ) -> std::io::Result<()> {
         let length = worker.shared.options.duration.as_nanos() as u64;
@@ -68,30 +69,34 @@ impl Agenda {
             let ran = now.saturating_sub(start);
             let mut next = (self.second as u64 + 1) * SECOND;
             if ran >= next {
+                session::resubscribe_all(worker);
                 worker.tick(self.second, ticks);
                 self.second = (ran / SECOND) as usize;
                 next = (self.second as u64 + 1) * SECOND;
             }
+
             if now < start {
                 next = 0;
             } else {
-                // What was due before the end is sent, be it late.
+                // What was due before the end is sent, even if late.
                 next = next.min(self.publish(worker, start, ran));
                 next = next.min(self.ask(worker, start, ran));
                 if ran < length {
                     next = next.min(self.reconnect(worker, ran));
                 }
             }
+
             worker.shared.gauges[worker.thread].exhausted.store(self.over, Ordering::Release);
             let at = worker.shared.origin + Duration::from_nanos(start + next);
             if at <= Instant::now() {
-                // More is due: the sockets come in between.
+                // More is due: yield first, so that the connections' tasks read and write.
                 tokio::task::yield_now().await;
                 if phase.has_changed().unwrap_or(true) {
                     return Ok(());
                 }
                 continue;
             }
+
             tokio::select! {
                 waited = timer.until(at) => waited?,
                 () = worker.room.notified() => {}
@@ -100,19 +105,20 @@ impl Agenda {
         }
     }
 
-    /// Sends the events that are due; returns when the next one is.
+    /// Sends the events that are due; returns when the next one is due.
     fn publish(&mut self, worker: &Worker, start: u64, ran: u64) -> u64 {
-        let story = &worker.shared.story;
+        let timeline = &worker.shared.timeline;
         for _ in 0..MOST_AT_ONCE {
             if self.over {
                 return u64::MAX;
             }
             let (place, at) = self.next;
             let mut ledger = worker.ledger.borrow_mut();
-            if let Err(never) = ledger.take_up_to(place, story) {
+            if let Err(never) = ledger.take_up_to(place, timeline) {
                 self.over = never;
                 return ran + RETRY;
             }
+
             let Some(chunk) = ledger.chunk(place).cloned() else {
                 self.next = (place + 1, 0);
                 continue;
@@ -121,6 +127,7 @@ impl Agenda {
                 self.next = (place + 1, 0);
                 continue;
             };
+
             let threads = worker.shared.options.threads;
             if event.author as usize % threads != worker.thread {
                 self.next = (place, at + 1);
@@ -130,13 +137,15 @@ impl Agenda {
             if event.due > ran {
                 return event.due;
             }
+
             if closed && ran >= worker.shared.options.duration.as_nanos() as u64 {
                 return u64::MAX;
             }
-            let Some(peer) = (if closed { self.roomy(worker) } else { self.open(worker) }) else {
+            let Some(peer) = (if closed { self.next_with_capacity(worker) } else { self.open(worker) }) else {
                 worker.recorder.borrow_mut().blocked += u64::from(!closed);
                 return if closed { u64::MAX } else { ran + RETRY };
             };
+
             let peer = worker.peer(peer);
             let now = worker.now();
             let intended = if closed { now } else { start + event.due };
@@ -144,12 +153,13 @@ impl Agenda {
             drop(ledger);
             peer.in_flight.set(peer.in_flight.get() + 1);
             peer.send(&[b"[\"EVENT\",", event.text.as_bytes(), b"]"]);
-            story.gone.fetch_add(1, Ordering::Relaxed);
+            timeline.gone.fetch_add(1, Ordering::Relaxed);
             {
                 let mut recorder = worker.recorder.borrow_mut();
                 recorder.tick.counts.sent += 1;
                 recorder.lag.record(Duration::from_nanos(now.saturating_sub(intended)));
             }
+
             self.next = (place, at + 1);
             (0..worker.mix.questions).for_each(|which| self.ask_social(worker, which, &event.id, intended));
         }
@@ -166,10 +176,10 @@ impl Agenda {
     }
 
     /// The next connection that has fewer events under way than it may.
-    fn roomy(&self, worker: &Worker) -> Option<u32> {
+    fn next_with_capacity(&self, worker: &Worker) -> Option<u32> {
         let Pace::InFlight(most) = worker.shared.options.pace else { return None };
-        let mut roomy = worker.roomy.borrow_mut();
-        while let Some(peer) = roomy.pop_front() {
+        let mut candidates = worker.peers_with_capacity.borrow_mut();
+        while let Some(peer) = candidates.pop_front() {
             let has = worker.peer(peer);
             if has.open.get() && has.in_flight.get() < most {
                 return Some(peer);
@@ -178,7 +188,7 @@ impl Agenda {
         None
     }
 
-    /// Asks what an application asks when someone looks at an event.
+    /// Asks what an application asks when its user looks at an event.
     fn ask_social(&mut self, worker: &Worker, which: usize, about: &[u8; 32], intended: u64) {
         let (keys, people) = (&worker.shared.keys, &worker.shared.people);
         let mut random = worker.random.borrow_mut();
@@ -190,6 +200,7 @@ impl Agenda {
                 let _ = write!(text, "{comma}\"{}\"", keys[people.draw(&mut random)]);
             }
         };
+
         match which {
             0 => {
                 text.push_str(r#"{"kinds":[1,6],"limit":50,"authors":["#);
@@ -213,13 +224,14 @@ impl Agenda {
                 text.push_str("]}");
             }
         }
+
         drop(random);
         let text = std::mem::take(&mut self.text);
         self.send_question(worker, ("REQ", &text), which as u8, intended);
         self.text = text;
     }
 
-    /// Sends the query workload's questions that are due; returns when the next one is.
+    /// Sends the query workload's questions that are due; returns when the next one is due.
     fn ask(&mut self, worker: &Worker, start: u64, ran: u64) -> u64 {
         let (questions, threads) = (&worker.shared.questions, worker.shared.options.threads as u64);
         let Pace::Rate(rate) = worker.shared.options.pace else { return u64::MAX };
@@ -243,12 +255,12 @@ impl Agenda {
         ran
     }
 
-    /// Asks on a random connection; false when none had room.
+    /// Asks on a random connection; false when none has room.
     fn send_question(&mut self, worker: &Worker, (verb, filter): (&str, &str), class: u8, intended: u64) -> bool {
         let mut recorder = worker.recorder.borrow_mut();
         let mut random = worker.random.borrow_mut();
         let mut draw = || worker.peers.get(random.below(worker.peers.len()));
-        let Some(peer) = (0..DRAWS).find_map(|_| draw().filter(|peer| peer.has_room() && !peer.deaf)) else {
+        let Some(peer) = (0..DRAWS).find_map(|_| draw().filter(|peer| peer.has_room() && !peer.never_reads)) else {
             recorder.blocked += 1;
             return false;
         };
@@ -261,7 +273,7 @@ impl Agenda {
         true
     }
 
-    /// Tells those whose time has come to connect again; returns when the next one's comes.
+    /// Orders connections to reconnect when they are due; returns when the next one is due.
     fn reconnect(&mut self, worker: &Worker, ran: u64) -> u64 {
         let order = |peer: &super::peer::Peer| {
             peer.ordered.set(worker.now());
@@ -277,6 +289,7 @@ impl Agenda {
                 return ran;
             }
         }
+
         let Some(every) = worker.mix.reconnect_every.filter(|_| worker.shared.dated) else { return next };
         let gap = (every / worker.peers.len().max(1) as f64 * SECOND as f64) as u64;
         if self.next_reconnect == 0 {

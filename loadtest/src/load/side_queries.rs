@@ -1,4 +1,4 @@
-//! Questions asked beside the load: what is stored at the end, and what warms a cache before the start.
+//! Queries beside the load: those that warm a cache before the start, and those that look for stored events at the end.
 
 use super::ledger::Kept;
 use crate::bench::Question;
@@ -9,14 +9,14 @@ use tokio::time::{sleep, timeout};
 
 /// How long the relay may be silent while an answer is due.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Questions under way.
+/// How many questions are under way at the same time.
 const TOGETHER: usize = 8;
 const IDS_OF_A_QUESTION: usize = 100;
-/// A replica may lag a moment behind an OK: what is missing is asked for again so often, and so much later.
+/// How often missing events are asked for again, and after which pause: a replica may lag behind an OK.
 const TRIES: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(400);
 
-/// Asks each question and waits for its end; `on` sees each event that comes.
+/// Asks each question and waits for its end; calls `on` with each event.
 pub(super) async fn ask_all(
     client: &mut Client,
     scratch: &Scratch,
@@ -31,6 +31,7 @@ pub(super) async fn ask_all(
             client.queue(&[b"[\"", verb.as_bytes(), b"\",\"", name.as_bytes(), b"\",", filter.as_bytes(), b"]"]);
             under_way.insert(name.into_bytes());
         }
+
         while !under_way.is_empty() {
             let mut over = Vec::new();
             let answers = client.receive(scratch, |message| match Reply::parse(message) {
@@ -44,6 +45,7 @@ pub(super) async fn ask_all(
                 }
                 _ => {}
             });
+
             timeout(SILENCE, answers).await.map_err(|_| ClientError::Refused("no EOSE in time".to_owned()))??;
             over.split(|byte| *byte == b'\n')
                 .filter(|close| !close.is_empty())
@@ -53,8 +55,8 @@ pub(super) async fn ask_all(
     client.flush().await
 }
 
-/// How many of `kept`, sorted by author, the relay does not have: each author is asked about once, and what did not
-/// come, because an answer has a limit or a replica lags, by id.
+/// How many of `kept`, which is sorted by author, the relay does not have. Asks for each author once; then asks by id
+/// for events that did not come, since an answer has a limit or a replica lags.
 pub(super) async fn missing(
     client: &mut Client,
     scratch: &Scratch,
@@ -70,6 +72,7 @@ pub(super) async fn missing(
     let found = |event: &[u8], missing: &mut FxHashSet<[u8; 32]>| {
         event_id(event).and_then(unhex).is_some_and(|id| missing.remove(&id))
     };
+
     let author_events = |event: &[u8]| {
         found(event, &mut missing);
     };
