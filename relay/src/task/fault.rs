@@ -8,6 +8,7 @@ pub(super) use none::NoFaultPoints as FaultPoints;
 #[cfg(debug_assertions)]
 mod injected {
     use crate::telemetry::Task;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::sync::Notify;
 
@@ -17,7 +18,7 @@ mod injected {
     }
 
     /// One for each task.
-    pub(crate) struct FaultPoints(Box<[FaultPoint]>);
+    pub(crate) struct FaultPoints(Arc<[FaultPoint]>);
 
     impl Default for FaultPoints {
         fn default() -> Self {
@@ -37,11 +38,14 @@ mod injected {
             assert!(!self.0[task as usize].tripped.swap(false, Ordering::Relaxed), "a test asked for it");
         }
 
-        pub(crate) async fn pass<F: Future>(&self, task: Task, future: F) -> F::Output {
-            tokio::select! {
-                biased;
-                () = self.0[task as usize].asked.notified() => panic!("a test asked for it"),
-                output = future => output,
+        pub(crate) fn pass<F: Future>(&self, task: Task, future: F) -> impl Future<Output = F::Output> + use<F> {
+            let points = self.0.clone();
+            async move {
+                tokio::select! {
+                    biased;
+                    () = points[task as usize].asked.notified() => panic!("a test asked for it"),
+                    output = future => output,
+                }
             }
         }
     }

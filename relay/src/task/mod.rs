@@ -143,19 +143,23 @@ impl Tasks {
         }
     }
 
-    /// `future`, watched, for a runtime or a set of tasks of its own. A panic goes on as it came.
+    /// `future`, watched, for a runtime or a set of tasks of its own. A panic goes on as it came. Counts as running
+    /// from this call on.
     pub fn watched<F: Future>(&self, task: Task, future: F) -> impl Future<Output = F::Output> + use<F> {
-        let state = self.0.clone();
-        async move {
-            let _running = Running::begin(&state, task);
-            match AssertUnwindSafe(state.faults.pass(task, future)).catch_unwind().await {
-                Ok(output) => output,
-                Err(panic) => {
-                    state.record_panic(task, &*panic);
-                    resume_unwind(panic)
-                }
+        let running = Running::begin(&self.0, task);
+        // Combinators, since an async block would keep the room of `future` twice: as what it has captured and as what
+        // it awaits. A connection's is most of what an idle connection costs.
+        AssertUnwindSafe(self.0.faults.pass(task, future)).catch_unwind().map(move |result| match result {
+            Ok(output) => {
+                drop(running);
+                output
             }
-        }
+            Err(panic) => {
+                running.0.record_panic(task, &*panic);
+                drop(running);
+                resume_unwind(panic)
+            }
+        })
     }
 
     /// Runs `work` on the current thread, watched. A panic goes on as it came.

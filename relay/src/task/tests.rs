@@ -92,3 +92,16 @@ async fn a_test_can_make_one_task_panic() {
     assert_eq!(facts(&tasks, Task::Connection).running, 1);
     assert!(first.is_finished() != second.is_finished());
 }
+
+/// What a connection's future takes is most of what an idle connection costs.
+#[cfg(not(debug_assertions))]
+#[test]
+fn watching_takes_little_room() {
+    let future = async {
+        let room = [0_u8; 3_000];
+        std::future::pending::<()>().await;
+        drop(room);
+    };
+    let (bytes, tasks) = (size_of_val(&future), Tasks::detached());
+    assert!(size_of_val(&tasks.watched(Task::Connection, future)) <= bytes + 64);
+}
