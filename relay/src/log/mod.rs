@@ -22,7 +22,7 @@ pub use sequencer::{FollowTimings, Sequencer, Step};
 
 use crate::cache::Cache;
 use crate::matcher::{Matcher, MatcherStats};
-use crate::outbox::{Place, RingGeneration, Subscription};
+use crate::outbox::{RingGeneration, Subscription};
 use crate::store::SharedHead;
 use crate::telemetry::Metrics;
 use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Insertion, LogEntry, Position};
@@ -256,9 +256,7 @@ impl Log {
     /// [`OutOfReach`], as for [`tail`](Self::tail).
     pub fn tail_concerning(&self, from: Head, filters: &[Filter]) -> Result<Tail, OutOfReach> {
         let ring = self.ring.read();
-        let generation = ring.generation_of(from.epoch).ok_or(OutOfReach)?;
-        let place = ring.place_now(Place::end_of(generation, from.position)).ok_or(OutOfReach)?;
-        let head = ring.head();
+        let (place, head) = (ring.place_of(from).ok_or(OutOfReach)?, ring.head());
         if !(ring.floor()..=head.position).contains(&place.position) {
             return Err(OutOfReach);
         }
@@ -268,18 +266,14 @@ impl Log {
     /// True when the log can bring a snapshot at `head` up to date, now or once the local head is there.
     pub fn reaches_back_to(&self, head: Head) -> bool {
         let ring = self.ring.read();
-        let place = ring
-            .generation_of(head.epoch)
-            .and_then(|generation| ring.place_now(Place::end_of(generation, head.position)));
-        place.is_some_and(|place| place.position >= ring.floor())
+        ring.place_of(head).is_some_and(|place| place.position >= ring.floor())
     }
 
     /// The entries after the oldest of `heads` up to the local head; or the indexes of the heads that are out of reach.
     pub fn tail_of_all(&self, heads: &[Head]) -> Result<Tail, Vec<usize>> {
         let ring = self.ring.read();
-        let now = |head: &Head| ring.place_now(Place::end_of(ring.generation_of(head.epoch)?, head.position));
         let held = ring.floor()..=ring.head().position;
-        let reached = |head: &Head| now(head).is_some_and(|place| held.contains(&place.position));
+        let reached = |head: &Head| ring.place_of(*head).is_some_and(|place| held.contains(&place.position));
         let lost: Vec<usize> = (0..heads.len()).filter(|at| !heads.get(*at).is_some_and(reached)).collect();
 
         if !lost.is_empty() {

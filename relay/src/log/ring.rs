@@ -2,7 +2,7 @@
 //! that it has followed.
 
 use super::RingFacts;
-use super::ring_index::{Concerning, RingIndex};
+use super::ring_index::RingIndex;
 use crate::outbox::{Place, RingGeneration};
 use crate::store::SharedHead;
 use crate::types::{Change, Epoch, Event, EventId, Filter, Head, Insertion, LogEntry, Position};
@@ -92,6 +92,11 @@ impl Ring {
         self.past.iter().rev().find(|past| past.epoch == epoch).map(|past| past.generation)
     }
 
+    /// The place of `head` in the present generation; `None` where a failover has cut it off, or may have.
+    pub(super) fn place_of(&self, head: Head) -> Option<Place> {
+        self.place_now(Place::end_of(self.generation_of(head.epoch)?, head.position))
+    }
+
     /// The same place in the present generation; `None` where a failover has cut it off, or may have.
     pub(super) fn place_now(&self, place: Place) -> Option<Place> {
         if place.generation == self.generation {
@@ -160,11 +165,7 @@ impl Ring {
     /// never had them, cannot bring an older snapshot up to date.
     fn drop_up_to_last_partial_entry(&mut self) {
         let Some(last) = self.entries.iter().rposition(|(entry, _)| !entry.whole) else { return };
-        for (entry, bytes) in self.entries.drain(..=last).collect::<Vec<_>>() {
-            self.bytes -= bytes;
-            self.index.pop_front(&entry);
-            self.forget(&entry);
-        }
+        (0..=last).for_each(|_| self.drop_oldest());
     }
 
     fn begin_generation(&mut self, epoch: Epoch, base: Option<Position>) {
@@ -229,18 +230,16 @@ impl Ring {
     /// The entries after `position` of the present generation that may concern one of `filters`. The ring must reach
     /// back to the position.
     pub(super) fn concerning(&self, filters: &[Filter], position: Position) -> Vec<LogEntry> {
-        let floor = self.floor().0;
-        match self.index.concerning(filters, position) {
-            Concerning::Any => self.after(position, usize::MAX).unwrap_or_default(),
-            Concerning::Positions(positions) => {
-                let entry = |position: Position| {
-                    // The entries are without holes, the first one right after the floor.
-                    let at = usize::try_from(position.0.checked_sub(floor + 1)?).ok()?;
-                    self.entries.get(at).map(|(entry, _)| entry.clone())
-                };
-                positions.into_iter().filter_map(entry).collect()
-            }
-        }
+        let Some(positions) = self.index.concerning(filters, position) else {
+            return self.after(position, usize::MAX).unwrap_or_default();
+        };
+        let first = self.floor().next();
+        let entry = |position: Position| {
+            // The entries are without holes.
+            let at = usize::try_from(position.0.checked_sub(first.0)?).ok()?;
+            self.entries.get(at).map(|(entry, _)| entry.clone())
+        };
+        positions.into_iter().filter_map(entry).collect()
     }
 
     /// The event of this id, where the ring has its insertion and no removal.
@@ -259,7 +258,12 @@ impl Ring {
     /// Drops the oldest entries beyond the bound. The newest entry stays, whatever its size.
     fn trim(&mut self) {
         while self.bytes > self.max_bytes && self.entries.len() > 1 {
-            let Some((entry, bytes)) = self.entries.pop_front() else { return };
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((entry, bytes)) = self.entries.pop_front() {
             self.bytes -= bytes;
             self.index.pop_front(&entry);
             self.forget(&entry);

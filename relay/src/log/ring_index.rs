@@ -21,15 +21,6 @@ pub(super) struct RingIndex {
     partial: VecDeque<Position>,
 }
 
-/// What may concern some filters.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Concerning {
-    /// These entries, in log order.
-    Positions(Vec<Position>),
-    /// A filter has no value to look up: any entry.
-    Any,
-}
-
 /// A value that events have and filters name.
 #[derive(Hash)]
 enum IndexedValue<'a> {
@@ -87,11 +78,12 @@ impl RingIndex {
         self.partial.clear();
     }
 
-    /// The entries after a position that may concern one of `filters`.
-    pub(super) fn concerning(&self, filters: &[Filter], after: Position) -> Concerning {
+    /// The entries after a position that may concern one of `filters`, in log order. `None`: any of them, since a
+    /// filter names no value.
+    pub(super) fn concerning(&self, filters: &[Filter], after: Position) -> Option<Vec<Position>> {
         let mut found = Vec::new();
         for filter in filters {
-            let Some(lists) = self.shortest(filter, after) else { return Concerning::Any };
+            let lists = self.shortest(filter, after)?;
             found.extend(lists.iter().flat_map(|(list, from)| list.range(*from..)));
         }
         if !ablated(Safeguard::PartialEntries) {
@@ -99,7 +91,7 @@ impl RingIndex {
         }
         found.sort_unstable();
         found.dedup();
-        Concerning::Positions(found)
+        Some(found)
     }
 
     /// Of the conditions of a filter, the one that leaves the fewest entries: its lists, and where in each the entries
