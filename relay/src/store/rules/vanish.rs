@@ -1,8 +1,8 @@
 //! Requests to vanish (NIP-62): what they remove, and the floor below which nothing of a key is stored again.
 
 use super::Address;
-use crate::store::StoreError;
-use crate::types::{Event, EventId, Filter, Kind, PublicKey, TagFilter, Timestamp};
+use crate::store::{Page, Read, StoreError};
+use crate::types::{Event, EventId, Filter, Kind, Position, PublicKey, TagFilter, Timestamp};
 
 /// How many recipients of a gift wrap are looked at. NIP-59 names one; without a bound, one hostile event costs
 /// thousands of look-ups.
@@ -10,12 +10,30 @@ const MAX_RECIPIENTS: usize = 16;
 
 /// A store as a write sees it, which looks for what it is to remove.
 pub(crate) trait SelectIds: Send {
-    /// The ids of up to `max` events that `filter` selects.
+    /// Reads one page for the write.
+    fn page(&mut self, read: &Read<'_>) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// The ids of up to `max` events that `filter` selects, expired ones too.
     fn select_ids(
         &mut self,
         filter: &Filter,
         max: usize,
-    ) -> impl Future<Output = Result<Vec<EventId>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<EventId>, StoreError>> + Send {
+        async move {
+            let read = Read {
+                filter,
+                limit: max,
+                after: None,
+                access: None,
+                at_least: Position::default(),
+                now: Timestamp::MIN,
+                // The ids are all that is wanted.
+                max_text_bytes: 0,
+            };
+            let Page { rows, rest, .. } = self.page(&read).await?;
+            Ok(rows.iter().map(|row| row.key.id).chain(rest.iter().map(|key| key.id)).collect())
+        }
+    }
 }
 
 /// What one key wants to be gone: its events up to a second, and the gift wraps addressed to it up to then.
@@ -94,6 +112,7 @@ pub(crate) fn barring_keys(event: &Event) -> impl Iterator<Item = PublicKey> + '
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::types::{Head, Key};
     use futures_util::FutureExt;
 
     /// What the two filters of a request select.
@@ -103,9 +122,11 @@ mod tests {
     }
 
     impl SelectIds for Selected<'_> {
-        async fn select_ids(&mut self, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
-            let selected = if filter.kinds.is_none() { self.events } else { self.wraps };
-            Ok(ids(selected).into_iter().take(max).collect())
+        async fn page(&mut self, read: &Read<'_>) -> Result<Page, StoreError> {
+            let selected = if read.filter.kinds.is_none() { self.events } else { self.wraps };
+            let key = |id| Key { created_at: 0, id };
+            let rest = ids(selected).into_iter().take(read.limit).map(key).collect();
+            Ok(Page { rows: Vec::new(), rest, head: Head::default(), complete: true })
         }
     }
 

@@ -139,18 +139,8 @@ impl SqliteWrite {
 struct SqliteSelection<'a>(&'a SqliteState);
 
 impl SelectIds for SqliteSelection<'_> {
-    async fn select_ids(&mut self, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
-        let read = Read {
-            filter,
-            limit: max,
-            after: None,
-            access: None,
-            at_least: Position::default(),
-            now: Timestamp::MIN,
-            max_text_bytes: usize::MAX,
-        };
-        let page = read_page(self.0, &read).await?;
-        Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+    async fn page(&mut self, read: &Read<'_>) -> Result<Page, StoreError> {
+        read_page(self.0, read).await
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::store::postgres::planner::Planner;
 use crate::store::postgres::read;
 use crate::store::rules::{SelectIds, Vanish};
-use crate::store::{Appended, Read, StoreError};
-use crate::types::{Epoch, EventId, Filter, Position, RemovalCause, Timestamp, Verified};
+use crate::store::{Appended, Page, Read, StoreError};
+use crate::types::{Epoch, EventId, Filter, RemovalCause, Timestamp, Verified};
 use sqlx::PgConnection;
 
 /// A write.
@@ -53,17 +53,7 @@ struct PostgresSelection<'a> {
 }
 
 impl SelectIds for PostgresSelection<'_> {
-    async fn select_ids(&mut self, filter: &Filter, max: usize) -> Result<Vec<EventId>, StoreError> {
-        let read = Read {
-            filter,
-            limit: max,
-            after: None,
-            access: None,
-            at_least: Position::default(),
-            now: Timestamp::MIN,
-            max_text_bytes: 0,
-        };
-        let page = read::page(self.connection, self.planner, &read).await?;
-        Ok(page.rows.iter().map(|row| row.key.id).chain(page.rest.iter().map(|key| key.id)).collect())
+    async fn page(&mut self, read: &Read<'_>) -> Result<Page, StoreError> {
+        read::page(self.connection, self.planner, read).await
     }
 }
