@@ -49,11 +49,7 @@ fn told(relay: &Relay, task: &str) -> Value {
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + STEP_TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} never came");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    deploy::until(what, STEP_TIMEOUT, async || if is_so() { Ok(()) } else { Err("not yet".to_owned()) }).await.unwrap();
 }
 
 /// Reads one sample of `/metrics`.

@@ -44,7 +44,7 @@ pub async fn run(mut loaded: Loaded, sources: Sources, log: LogControl) -> anyho
             biased;
             task = tasks.failed() => {
                 health.set_draining();
-                // Who waits for the dead task would wait for ever: what can end in order does so at once.
+                // A station that waits for the dead task never ends: the deadline bounds the drain.
                 let _ = tokio::time::timeout(FAILED_TIMEOUT, serving.drain(Duration::ZERO)).await;
                 admin.stop();
                 anyhow::bail!("the task {} panicked; the lines before say where", task.name());

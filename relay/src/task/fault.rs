@@ -8,34 +8,26 @@ pub(super) use none::NoFaultPoints as FaultPoints;
 #[cfg(debug_assertions)]
 mod injected {
     use crate::telemetry::Task;
+    use futures_util::FutureExt;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::sync::Notify;
 
-    struct FaultPoint {
-        asked: Notify,
-        tripped: AtomicBool,
-    }
-
-    /// One for each task.
-    pub(crate) struct FaultPoints(Arc<[FaultPoint]>);
+    /// For each task, whether one is asked to panic: the permit of a [`Notify`], which one task takes.
+    pub(crate) struct FaultPoints(Arc<[Notify]>);
 
     impl Default for FaultPoints {
         fn default() -> Self {
-            let point = |_| FaultPoint { asked: Notify::new(), tripped: AtomicBool::new(false) };
-            Self(Task::ALL.iter().map(point).collect())
+            Self(Task::ALL.iter().map(|_| Notify::new()).collect())
         }
     }
 
     impl FaultPoints {
         pub(crate) fn inject(&self, task: Task) {
-            let point = &self.0[task as usize];
-            point.tripped.store(true, Ordering::Relaxed);
-            point.asked.notify_one();
+            self.0[task as usize].notify_one();
         }
 
         pub(crate) fn trip(&self, task: Task) {
-            assert!(!self.0[task as usize].tripped.swap(false, Ordering::Relaxed), "a test asked for it");
+            assert!(self.0[task as usize].notified().now_or_never().is_none(), "a test asked for it");
         }
 
         pub(crate) fn pass<F: Future>(&self, task: Task, future: F) -> impl Future<Output = F::Output> + use<F> {
@@ -43,7 +35,7 @@ mod injected {
             async move {
                 tokio::select! {
                     biased;
-                    () = points[task as usize].asked.notified() => panic!("a test asked for it"),
+                    () = points[task as usize].notified() => panic!("a test asked for it"),
                     output = future => output,
                 }
             }
