@@ -130,8 +130,7 @@ impl Access {
     /// True when `filter` asks for a private kind and no key has authenticated: then there may be more events for a
     /// reader who has (NIP-67). A filter without `kinds` does not ask for private events in particular.
     pub fn could_show_more(&self, filter: &Filter) -> bool {
-        let asks = |kinds: &[Kind]| kinds.iter().any(|kind| self.private_kinds.contains(*kind));
-        self.authenticated.is_empty() && filter.kinds.as_deref().is_some_and(asks)
+        self.authenticated.is_empty() && filter.kinds.is_some() && !self.unrestricted(filter)
     }
 
     /// True when every kind that `filter` asks for is private and no key has authenticated: the answer is
